@@ -1,0 +1,1 @@
+"""The statements of the paper, checked symbolically and on random instances."""

@@ -1,0 +1,1 @@
+"""What can change a number: the supervised loop, the RL loop, data, baselines, checkpoints, seeds, records."""

@@ -1,0 +1,1 @@
+"""Statistics, tables, figures and claims from result files; never imports torch."""
