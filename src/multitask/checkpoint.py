@@ -1,0 +1,97 @@
+"""Runs that survive: atomic checkpoints, a clean stop on SIGTERM or at a deadline, resume bit for bit.
+
+A checkpoint holds tensors, numbers, strings, lists and dicts only (`torch.load(weights_only=True)` reads it back), and an
+identity: seed, method, settings, threads and code hash of the run it belongs to. Another identity is refused.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from multitask.errors import UserError
+
+State = dict[str, Any]
+
+
+class Stopped(Exception):
+    """The run was asked to stop, saved its state and can be resumed with the same command."""
+
+
+class Session:
+    """The lifetime of one run (one method, one seed) over any number of processes.
+
+    The loop calls `load` once and `tick` after every step (or wherever its state is consistent).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        identity: State,
+        *,
+        deadline: float | None = None,
+        every_seconds: float = 60.0,
+        accept_code_change: bool = False,
+    ) -> None:
+        """`deadline`: time.monotonic() after which the next tick saves and stops."""
+        self.path, self.identity = path, identity
+        self.deadline, self.every_seconds, self.accept_code_change = deadline, every_seconds, accept_code_change
+        self._stop_asked = False
+        self._last_save = time.monotonic()
+        # Only the main thread may install handlers; a Session made elsewhere (tests) still saves on time and deadline.
+        try:
+            signal.signal(signal.SIGTERM, self._ask_to_stop)
+        except ValueError:
+            pass
+
+    def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop_asked = True
+
+    def load(self) -> State | None:
+        """The state saved last, None at a first start; UserError if it is damaged or of another run."""
+        if not self.path.exists():
+            return None
+        try:
+            saved = torch.load(self.path, weights_only=True)
+            identity, state = saved["identity"], saved["state"]
+        except Exception as error:
+            raise UserError(f"checkpoint {self.path} is damaged ({error!r:.80}); delete it to start again") from None
+        changed = [key for key in {*identity, *self.identity} if identity.get(key) != self.identity.get(key)]
+        if self.accept_code_change and "code_hash" in changed:
+            changed.remove("code_hash")
+        if changed:
+            raise UserError(
+                f"checkpoint {self.path} was written under another {', '.join(sorted(changed))}; delete it to start again"
+                + (" or pass --accept-code-change" if changed == ["code_hash"] else "")
+            )
+        return state
+
+    def save(self, state: State) -> None:
+        """Write the checkpoint: temporary file, fsync, rename; a failure (full disk) leaves the old one."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        try:
+            with temporary.open("wb") as file:
+                torch.save({"identity": self.identity, "state": state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            temporary.unlink(missing_ok=True)
+            raise UserError(f"checkpoint {self.path} could not be written ({error}); free some space and resume") from None
+        self._last_save = time.monotonic()
+
+    def tick(self, state: Callable[[], State]) -> None:
+        """Save when a checkpoint is due; on SIGTERM or past the deadline save and raise Stopped."""
+        now = time.monotonic()
+        stop = self._stop_asked or (self.deadline is not None and now >= self.deadline)
+        if stop or now - self._last_save >= self.every_seconds:
+            self.save(state())
+        if stop:
+            reason = "SIGTERM" if self._stop_asked else "--max-minutes"
+            raise Stopped(f"stopped by {reason}; the same command resumes from {self.path}")
