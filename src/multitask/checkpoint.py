@@ -1,9 +1,10 @@
 """Runs that survive: atomic checkpoints, a clean stop on SIGTERM or at a deadline, resume bit for bit.
 
-A checkpoint holds tensors, numbers, strings, lists and dicts only (`torch.load(weights_only=True)` reads it back), and an
-identity: seed, method, settings, threads and code hash of the run it belongs to. Another identity is refused.
+A checkpoint holds tensors, numbers, strings, lists and dicts only (`torch.load(weights_only=True)` reads it back), and
+an identity: seed, method, settings, threads and code hash of the run it belongs to. Another identity is refused.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -19,7 +20,7 @@ from multitask.errors import UserError
 State = dict[str, Any]
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - a request, not an error
     """The run was asked to stop, saved its state and can be resumed with the same command."""
 
 
@@ -42,12 +43,10 @@ class Session:
         self.path, self.identity = path, identity
         self.deadline, self.every_seconds, self.accept_code_change = deadline, every_seconds, accept_code_change
         self._stop_asked = False
-        self._last_save = time.monotonic()
+        self._started = self._last_save = time.monotonic()
         # Only the main thread may install handlers; a Session made elsewhere (tests) still saves on time and deadline.
-        try:
+        with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, self._ask_to_stop)
-        except ValueError:
-            pass
 
     def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stop_asked = True
@@ -65,11 +64,17 @@ class Session:
         if self.accept_code_change and "code_hash" in changed:
             changed.remove("code_hash")
         if changed:
+            remedy = " or pass --accept-code-change" if changed == ["code_hash"] else ""
+            named = ", ".join(sorted(changed))
             raise UserError(
-                f"checkpoint {self.path} was written under another {', '.join(sorted(changed))}; delete it to start again"
-                + (" or pass --accept-code-change" if changed == ["code_hash"] else "")
+                f"checkpoint {self.path} was written under another {named}; delete it to start again{remedy}"
             )
+        self._started = time.monotonic() - saved["elapsed"]
         return state
+
+    def elapsed(self) -> float:
+        """Seconds that the run has taken so far, earlier processes included up to their last checkpoint."""
+        return time.monotonic() - self._started
 
     def save(self, state: State) -> None:
         """Write the checkpoint: temporary file, fsync, rename; a failure (full disk) leaves the old one."""
@@ -77,13 +82,14 @@ class Session:
         temporary = self.path.with_suffix(".tmp")
         try:
             with temporary.open("wb") as file:
-                torch.save({"identity": self.identity, "state": state}, file)
+                torch.save({"identity": self.identity, "state": state, "elapsed": self.elapsed()}, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
             temporary.unlink(missing_ok=True)
-            raise UserError(f"checkpoint {self.path} could not be written ({error}); free some space and resume") from None
+            message = f"checkpoint {self.path} could not be written ({error}); free some space and resume"
+            raise UserError(message) from None
         self._last_save = time.monotonic()
 
     def tick(self, state: Callable[[], State]) -> None:

@@ -25,7 +25,7 @@ def _strip_docstrings(tree: ast.AST) -> ast.AST:
 
 
 def code_hash(paths: Iterable[str | Path], root: Path = ROOT) -> str:
-    """Hash of the syntax trees below `paths` (files or folders, relative to `root`), without comments and docstrings."""
+    """Hash of the syntax trees below `paths` (files or folders under `root`), without comments and docstrings."""
     files: set[Path] = set()
     for path in paths:
         full = root / path

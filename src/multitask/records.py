@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 COLUMNS = ("seed", "step", "task", "metric", "value")
 
@@ -17,7 +17,7 @@ class Records:
 
     def __init__(self, rows: list[tuple[int, str, str, float]] | None = None) -> None:
         # Tuples of plain numbers and strings: the list goes into a checkpoint as it is.
-        self.rows = [] if rows is None else [tuple(row) for row in rows]
+        self.rows: list[tuple[int, str, str, float]] = list(rows or [])
 
     def add(self, step: int, task: str, metric: str, value: float) -> None:
         """Append one measurement; `task` is "all" for what concerns every task."""
@@ -38,7 +38,7 @@ def atomic_text(path: Path) -> Iterator[TextIO]:
     handle = tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, newline="")  # noqa: SIM115
     try:
         with handle:
-            yield handle
+            yield cast(TextIO, handle)
             handle.flush()
             os.fsync(handle.fileno())
         os.chmod(handle.name, 0o644)
