@@ -30,7 +30,7 @@ def numpy_generator(seed: int, name: str) -> np.random.Generator:
 
 @contextmanager
 def initialization(seed: int, name: str = "initialization") -> Iterator[None]:
-    """Run module constructors, which draw from torch's global generator, on the stream `name`, then restore its state."""
+    """Run module constructors, which draw from torch's global generator, on the stream `name`, then restore it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child_seed(seed, name))
         yield

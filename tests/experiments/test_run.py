@@ -1,0 +1,127 @@
+"""The training command: what it writes, how it stops, how it refuses."""
+
+import importlib
+import json
+import os
+import types
+
+import pytest
+import torch
+
+from experiments import run
+from multitask.records import Records
+
+CONFIG = {
+    "scale": "tiny",
+    "data_root": "data",
+    "torch_threads": 1,
+    "device": "cpu",
+    "experiments": {"toy": {"steps": 20}},
+}
+
+
+def toy_train(method, seed, settings, session):
+    """A random walk; one checkpoint a step."""
+    generator = torch.Generator().manual_seed(seed)
+    state = session.load() or {"step": 0, "x": torch.zeros(()), "rng": generator.get_state(), "rows": []}
+    generator.set_state(state["rng"])
+    records, x = Records(state["rows"]), state["x"]
+    for step in range(state["step"], settings["steps"]):
+        x = x + torch.randn((), generator=generator)
+        records.add(step, "all", "x", x.item())
+        now = {"step": step + 1, "x": x, "rng": generator.get_state(), "rows": records.rows}
+        session.tick(lambda now=now: now)
+    return records
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """An experiment without a folder, so that these tests concern the command alone."""
+    module = types.SimpleNamespace(METHODS=("walk",), fingerprint=lambda settings: {"examples": 1}, train=toy_train)
+    monkeypatch.setattr(run, "load_task", lambda name: module)
+    monkeypatch.setattr(run, "training_sources", lambda name: ["experiments/run.py"])
+    threads = torch.get_num_threads()
+    yield module
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+def command(tmp_path, *more, seeds="0-1", config=CONFIG):
+    out = tmp_path / "results/tiny/runs/toy/walk" / f"seeds{seeds}"
+    return run.main(["toy", "walk", "--seeds", seeds, "--config", json.dumps(config), "--out", str(out), *more]), out
+
+
+def test_writes_metrics_and_provenance_then_drops_checkpoints(tmp_path, toy):
+    status, out = command(tmp_path)
+    assert status == 0
+    lines = (out / "metrics.csv").read_text().splitlines()
+    assert lines[0] == "seed,step,task,metric,value"
+    assert len(lines) == 1 + 2 * 20
+    info = json.loads((out / "run.json").read_text())
+    assert info["settings"] == {"scale": "tiny", "torch_threads": 1, "device": "cpu", "steps": 20}
+    assert info["seeds"] == [0, 1]
+    assert set(info["seconds"]) == {"0", "1"}
+    assert {"torch", "python"} <= set(info["versions"])
+    assert not list((tmp_path / "results/tiny/checkpoints").rglob("*.pt"))
+
+
+def test_stopped_run_resumes_to_the_same_bytes(tmp_path, toy, capsys):
+    _, unbroken = command(tmp_path / "a")
+    status, out = command(tmp_path / "b", "--max-minutes", "0")
+    assert status == run.EXIT_STOPPED
+    assert "resumes from" in capsys.readouterr().err
+    assert not (out / "metrics.csv").exists()
+    stops = 0
+    while status == run.EXIT_STOPPED:  # each process makes one step of one seed
+        status, out = command(tmp_path / "b", "--max-minutes", "0")
+        stops += 1
+    assert stops > 20
+    assert (out / "metrics.csv").read_bytes() == (unbroken / "metrics.csv").read_bytes()
+
+
+def test_checkpoint_of_other_settings_is_refused(tmp_path, toy, capsys):
+    command(tmp_path, "--max-minutes", "0")
+    other = {**CONFIG, "experiments": {"toy": {"steps": 30}}}
+    status, out = command(tmp_path, config=other)
+    assert status == run.EXIT_FAULT
+    assert "another settings" in capsys.readouterr().err
+    assert not (out / "metrics.csv").exists()
+
+
+def test_data_root_is_a_place_not_a_setting(tmp_path, toy):
+    command(tmp_path, "--max-minutes", "0")
+    assert command(tmp_path, config={**CONFIG, "data_root": "elsewhere"})[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing", "sum", "--seeds", "0"], "unknown experiment 'nothing'; there are"),
+        (["multimnist", "nothing", "--seeds", "0"], "unknown method 'nothing' of multimnist; there are"),
+        (["landscape", "adam", "--seeds", "0"], "trains nothing"),
+        (["multimnist", "sum", "--seeds", "4-1"], "--seeds takes"),
+        (["multimnist", "sum", "--seeds", "0", "--config", "nowhere.yaml"], "no config file nowhere.yaml"),
+        (["multimnist", "sum", "--seeds", "0", "--config", '{"scale": "tiny"}'], "config has no data_root"),
+        (["multimnist", "sum", "--seeds", "0", "--config", json.dumps({**CONFIG, "experiments": {}})], "no block"),
+    ],
+)
+def test_faults_are_one_line_and_leave_nothing(tmp_path, capsys, arguments, said):
+    default = [] if "--config" in arguments else ["--config", "config/quick.yaml"]
+    assert run.main([*arguments, *default, "--out", str(tmp_path / "out")]) == run.EXIT_FAULT
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_and_yaml_configs_are_the_same(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(CONFIG))
+    assert run.read_config(str(path)) == run.read_config(json.dumps(CONFIG))
+
+
+def test_importing_the_command_does_not_need_torch():
+    """`--help` and argument faults answer at once."""
+    source = importlib.import_module("inspect").getsource(run)
+    assert os.linesep + "import torch" not in source
