@@ -1,0 +1,175 @@
+"""Reads what runs left behind: `metrics.csv` in long form and the `run.json` beside it."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+COLUMNS = ["experiment", "method", "seed", "step", "task", "metric", "value"]
+# Settings that say where a run ran: printed in footers, free to differ.
+PLACE = ("device", "torch_threads", "data_root")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Measurements of several jobs (columns of COLUMNS) and the `run.json` of each."""
+
+    frame: pd.DataFrame
+    infos: list[dict[str, Any]]
+
+    def select(self, **columns: str) -> pd.DataFrame:
+        """The rows in which every named column has the given value."""
+        rows = self.frame
+        for column, value in columns.items():
+            rows = rows[rows[column] == value]
+        return rows
+
+    def of(self, experiment: str) -> "Runs":
+        """The runs of one experiment."""
+        infos = [info for info in self.infos if info["experiment"] == experiment]
+        return Runs(self.frame[self.frame["experiment"] == experiment], infos)
+
+
+def read_runs(paths: Iterable[str | Path]) -> Runs:
+    """Read jobs by their `metrics.csv`; ValueError (one line) if they mix scales, data, settings or repeat a seed."""
+    frames, infos = [], []
+    for path in sorted(Path(path) for path in paths):
+        info = _read_info(path.with_name("run.json"))
+        frame = _read_metrics(path)
+        frame.insert(0, "experiment", info["experiment"])
+        frame.insert(1, "method", info["method"])
+        frames.append(frame)
+        infos.append({**info, "path": str(path)})
+    check_same(infos)
+    if not frames:
+        return Runs(pd.DataFrame(columns=COLUMNS), [])
+    return Runs(pd.concat(frames, ignore_index=True)[COLUMNS], infos)
+
+
+def _read_info(path: Path) -> dict[str, Any]:
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise ValueError(
+            f"no {path}; train the run again, its metrics.csv alone does not say what it measured"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error}); train the run again") from None
+    missing = [key for key in ("experiment", "method", "scale", "seeds", "data") if key not in info]
+    if missing:
+        raise ValueError(f"{path} has no {', '.join(missing)}; train the run again")
+    return info
+
+
+def _read_metrics(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(
+            path, dtype={"task": str, "metric": str}, keep_default_na=False, na_values={"value": ["nan"]}
+        )
+    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); train the run again") from None
+    missing = [column for column in COLUMNS[2:] if column not in frame]
+    if missing:
+        raise ValueError(f"{path} has no column {', '.join(missing)}; train the run again")
+    return frame.astype({"seed": int, "step": int, "value": float})
+
+
+def check_same(infos: list[dict[str, Any]]) -> None:
+    """One scale; per experiment one data set and one group of settings; every method and seed once."""
+    _check_one(infos, lambda info: info["scale"], "scales")
+    for experiment in sorted({info["experiment"] for info in infos}):
+        group = [info for info in infos if info["experiment"] == experiment]
+        _check_one(group, lambda info: info["data"], "data")
+        _check_one(group, _science, "settings")
+    seen: set[tuple[str, str, int]] = set()
+    for info in infos:
+        for seed in info["seeds"]:
+            key = (info["experiment"], info["method"], seed)
+            if key in seen:
+                raise ValueError(f"{'/'.join(key[:2])} has seed {seed} twice; delete one of the two run folders")
+            seen.add(key)
+
+
+def _science(info: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in info.get("settings", {}).items() if key not in PLACE}
+
+
+def _check_one(infos: list[dict[str, Any]], key: Any, name: str) -> None:
+    """ValueError that names the two runs and what differs between them."""
+    for info in infos[1:]:
+        first, other = key(infos[0]), key(info)
+        if first == other:
+            continue
+        what = f"{first!r} and {other!r}"
+        if isinstance(first, dict) and isinstance(other, dict):
+            what = ", ".join(sorted(k for k in {*first, *other} if first.get(k) != other.get(k)))
+        raise ValueError(
+            f"runs of different {name} do not go into one table ({what}): {infos[0]['path']}, {info['path']}"
+        )
+
+
+def final(frame: pd.DataFrame, *, last: int = 1) -> pd.DataFrame:
+    """Mean over the last `last` recorded steps of every (experiment, method, seed, task, metric)."""
+    keys = ["experiment", "method", "seed", "task", "metric"]
+    ordered = frame.sort_values("step", kind="stable")
+    ends = ordered.groupby(keys, sort=True).tail(last)
+    return ends.groupby(keys, sort=True, as_index=False).agg({"value": _mean})
+
+
+def _mean(values: "pd.Series[float]") -> float:
+    return float(values.mean(skipna=False))  # nan at the end of a run must be seen
+
+
+def seed_values(frame: pd.DataFrame) -> dict[int, float]:
+    """{seed: value} of a frame that holds one value per seed."""
+    if frame["seed"].duplicated().any():
+        raise ValueError("seed_values: a seed has several values; select one task and one metric first")
+    return {int(seed): float(value) for seed, value in zip(frame["seed"], frame["value"], strict=True)}
+
+
+def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> list[str]:
+    """What stands below every table: scale, data, seeds, devices, versions, code, deviations; one line each."""
+    if not infos:
+        return ["no runs"]
+    seeds = sorted({seed for info in infos for seed in info["seeds"]})
+    versions = {f"{name} {value}" for info in infos for name, value in info.get("versions", {}).items()}
+    lines = [
+        f"scale: {infos[0]['scale']}",
+        "data: " + "; ".join(_distinct(describe_data(info["data"]) for info in infos)),
+        f"seeds: {', '.join(map(str, seeds))}",
+        "device: " + "; ".join(_distinct(_device(info) for info in infos)),
+        "versions: " + ", ".join(sorted(versions)),
+        "code: " + ", ".join(_distinct(str(info.get("code_hash", "unknown")) for info in infos)),
+    ]
+    notes = _distinct([*(note for info in infos for note in info.get("deviations", ())), *deviations])
+    return lines + [f"deviation: {note}" for note in notes]
+
+
+def describe_data(data: Any) -> str:
+    """A data fingerprint in words: its name first, checksums cut to 12 digits."""
+    if not isinstance(data, dict):
+        return str(data)
+    name = str(data.get("name", data.get("data", "")))
+    rest = [f"{key} {_short(value)}" for key, value in data.items() if key not in ("name", "data")]
+    return ", ".join(part for part in [name, *rest] if part)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {_short(inner)}" for key, inner in value.items()) + ")"
+    if isinstance(value, list):
+        return " ".join(_short(inner) for inner in value)
+    text = str(value)
+    return text[:12] if len(text) >= 32 and " " not in text else text
+
+
+def _device(info: dict[str, Any]) -> str:
+    machine = info.get("machine", {})
+    return ", ".join(filter(None, [str(info.get("device", "unknown device")), str(machine.get("processor", ""))]))
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))

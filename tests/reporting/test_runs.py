@@ -1,0 +1,106 @@
+"""Reading result files: long form, refusals of mixtures, footers."""
+
+import numpy as np
+import pytest
+
+from reporting.runs import COLUMNS, final, footer, read_runs, seed_values
+
+
+def one(value):
+    return [(1, "left", "test_accuracy", value)]
+
+
+def test_long_form_of_two_jobs(write_job):
+    paths = [
+        write_job("multimnist", "sum", {0: one(90.0), 1: one(91.0)}),
+        write_job("multimnist", "pcgrad", {0: one(92.0)}),
+    ]
+    runs = read_runs(paths)
+    assert list(runs.frame.columns) == COLUMNS
+    assert runs.frame[["method", "seed", "value"]].values.tolist() == [
+        ["pcgrad", 0, 92.0],
+        ["sum", 0, 90.0],
+        ["sum", 1, 91.0],
+    ]
+    assert [info["method"] for info in runs.infos] == ["pcgrad", "sum"]
+    assert seed_values(runs.select(method="sum")) == {0: 90.0, 1: 91.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"scale": "quick"}, "scales"),
+        ({"data": {"name": "digits"}}, r"data do not .*\(name, sha256\)"),
+        ({"data": {"name": "mnist", "sha256": "b" * 64}}, r"\(sha256\)"),
+        ({"settings": {"epochs": 3}}, r"settings do not .*\(epochs\)"),
+    ],
+)
+def test_mixtures_are_refused_in_one_line(write_job, change, named):
+    paths = [write_job("multimnist", "sum", {0: one(1.0)}), write_job("multimnist", "pcgrad", {0: one(1.0)}, **change)]
+    with pytest.raises(ValueError, match=named) as caught:
+        read_runs(paths)
+    assert "\n" not in str(caught.value)
+    assert all(str(path) in str(caught.value) for path in paths)
+
+
+def test_devices_may_differ_and_are_named(write_job):
+    runs = read_runs(
+        [
+            write_job("multimnist", "sum", {0: one(1.0)}),
+            write_job("multimnist", "pcgrad", {0: one(1.0)}, device="A GPU", settings={"epochs": 2, "device": "cuda"}),
+        ]
+    )
+    text = "\n".join(footer(runs.infos, deviations=["digits are small"]))
+    for part in ("scale: laptop", "mnist", "A GPU", "CPU, 1 thread(s)", "torch 2.11.0", "0123456789abcdef", "seeds: 0"):
+        assert part in text
+    assert text.endswith("deviation: digits are small")
+    assert "a" * 64 not in text  # checksums are cut
+
+
+def test_two_experiments_may_have_their_own_data(write_job):
+    first = write_job("multimnist", "sum", {0: one(1.0)})
+    second = write_job("triad", "sac", {0: one(1.0)}, data={"name": "metaworld"}, settings={"width": 3})
+    runs = read_runs([first, second])
+    assert runs.of("triad").frame["method"].unique().tolist() == ["sac"]
+    assert len(runs.of("triad").infos) == 1
+
+
+def test_a_seed_counts_once(write_job):
+    paths = [write_job("multimnist", "sum", {0: one(1.0)}), write_job("multimnist", "sum", {0: one(1.0), 1: one(2.0)})]
+    with pytest.raises(ValueError, match="seed 0 twice"):
+        read_runs(paths)
+
+
+def test_damaged_files_are_named(write_job):
+    path = write_job("multimnist", "sum", {0: one(1.0)})
+    path.write_text("seed,step,task\n0,1,left\n")
+    with pytest.raises(ValueError, match="no column metric, value"):
+        read_runs([path])
+    path.with_name("run.json").write_text('{"experiment":')
+    with pytest.raises(ValueError, match="not JSON"):
+        read_runs([path])
+    path.with_name("run.json").write_text('{"experiment": "multimnist"}')
+    with pytest.raises(ValueError, match="has no method, scale, seeds, data"):
+        read_runs([path])
+    path.with_name("run.json").unlink()
+    with pytest.raises(ValueError, match=r"no .*run\.json"):
+        read_runs([path])
+
+
+def test_final_is_the_mean_of_the_last_steps_and_keeps_nan(write_job):
+    rows = [
+        (3, "all", "return", 9.0),
+        (1, "all", "return", 1.0),
+        (2, "all", "return", 5.0),
+        (1, "all", "cosine", "nan"),
+    ]
+    frame = read_runs([write_job("triad", "sac", {0: rows})]).frame
+    assert final(frame[frame.metric == "return"])["value"].tolist() == [9.0]
+    assert final(frame[frame.metric == "return"], last=2)["value"].tolist() == [7.0]
+    assert np.isnan(final(frame[frame.metric == "cosine"])["value"]).all()
+
+
+def test_no_runs_is_an_empty_frame():
+    runs = read_runs([])
+    assert list(runs.frame.columns) == COLUMNS
+    assert footer(runs.infos) == ["no runs"]
