@@ -1,0 +1,36 @@
+"""Table of contents: what there is to build, and where its rules are."""
+
+from snakemake.utils import min_version, validate
+
+min_version("9.27")
+
+
+configfile: "config/quick.yaml"
+
+
+validate(config, "config/schema.yaml")
+
+
+report: "report/workflow.rst"
+
+
+include: "experiments/common.smk"
+include: "experiments/train.smk"
+include: "experiments/landscape/rules.smk"
+include: "experiments/multimnist/rules.smk"
+include: "experiments/triad/rules.smk"
+include: "proofs/rules.smk"
+include: "notebooks/rules.smk"
+include: "experiments/targets.smk"
+
+
+rule all:
+    """Everything of this scale."""
+    default_target: True
+    input:
+        rules.figures.input,
+        rules.tables.input,
+        rules.theory.input,
+        rules.notebooks.input,
+        rules.claims.output,
+    localrule: True

@@ -1,0 +1,61 @@
+# What the rules share: the import path, the jobs that a config asks for, and what a job's parameters say.
+import json
+import os
+import sys
+
+# Shell and script jobs import the checkout itself: nothing but the environment has to be installed.
+_roots = [f"{workflow.basedir}/src", str(workflow.basedir)]
+sys.path[:0] = [root for root in _roots if root not in sys.path]
+os.environ.update(
+    PYTHONPATH=os.pathsep.join([*_roots, *filter(None, [os.environ.get("PYTHONPATH")])])
+)
+
+from multitask.provenance import code_hash, training_sources
+
+
+pathvars:
+    results=f"results/{config['scale']}",
+    logs=f"results/{config['scale']}/logs",
+    benchmarks=f"results/{config['scale']}/benchmarks",
+
+
+GLOBALS = ("scale", "data_root", "torch_threads", "device")
+NOT_SETTINGS = ("methods", "seeds")  # which jobs there are, not what one of them does
+
+
+def settings(experiment):
+    """The config of one experiment as JSON, without what other experiments or other jobs read."""
+    block = {
+        key: value
+        for key, value in config["experiments"][experiment].items()
+        if key not in NOT_SETTINGS
+    }
+    return json.dumps(
+        {**{key: config[key] for key in GLOBALS}, "experiments": {experiment: block}},
+        sort_keys=True,
+    )
+
+
+def seed_ranges(seeds):
+    """Consecutive seeds cut into jobs of at most `seeds_per_job`: [0, 1, 2, 5] -> ["0-2", "5-5"]."""
+    ranges = []
+    for seed in sorted(seeds):
+        if (
+            ranges
+            and seed == ranges[-1][-1] + 1
+            and len(ranges[-1]) < config["seeds_per_job"]
+        ):
+            ranges[-1].append(seed)
+        else:
+            ranges.append([seed])
+    return [f"{group[0]}-{group[-1]}" for group in ranges]
+
+
+def runs(*experiments):
+    """The metrics of every job that the config asks for."""
+    return [
+        f"<results>/runs/{experiment}/{method}/seeds{seeds}/metrics.csv"
+        for experiment in experiments
+        for method in config["experiments"][experiment]["methods"]
+        for seeds in seed_ranges(config["experiments"][experiment]["seeds"])
+    ]

@@ -1,0 +1,42 @@
+rule figures:
+    input:
+        expand("<results>/figures/figure_{number}.png", number=[1, 2, 4]),
+    """Every figure."""
+    localrule: True
+
+
+rule tables:
+    input:
+        "<results>/tables/table_4.csv",
+    """Every table."""
+    localrule: True
+
+
+rule claims:
+    """The ledger: a verdict for every claim of the paper that this scale can test."""
+    input:
+        ledger="experiments/claims.yaml",
+        runs=runs("multimnist", "triad"),
+        landscape="<results>/landscape/summary.json",
+        proofs=expand("<results>/proofs/{statement}.json", statement=STATEMENTS),
+    output:
+        csv="<results>/claims.csv",
+        md=report(
+            "<results>/claims.md", caption="captions/claims.rst", category="Claims"
+        ),
+    log:
+        "<logs>/claims.log",
+    benchmark:
+        "<benchmarks>/claims.tsv"
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        scale=config["scale"],
+        code=code_hash(["src/reporting"]),
+    script:
+        "claims.py"

@@ -1,0 +1,37 @@
+rule notebook:
+    """Execute one notebook and keep it as a page."""
+    input:
+        notebook="notebooks/{name}.ipynb",
+        proofs=expand("<results>/proofs/{statement}.json", statement=STATEMENTS),
+    output:
+        report(
+            "<results>/notebooks/{name}.html",
+            caption="captions/notebook.rst",
+            category="Notebooks",
+            labels={"notebook": "{name}"},
+        ),
+    log:
+        "<logs>/notebook_{name}.log",
+    benchmark:
+        "<benchmarks>/notebook_{name}.tsv"
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code_hash(["src/pcgrad", "src/reporting", "proofs"]),
+        results=subpath(output[0], ancestor=2),
+        folder=subpath(output[0], parent=True),
+    shell:
+        "PCGRAD_RESULTS=$PWD/{params.results:q} jupyter nbconvert --execute --to html --output-dir {params.folder:q}"
+        " {input.notebook:q} > {log:q} 2>&1"
+
+
+rule notebooks:
+    input:
+        expand("<results>/notebooks/{name}.html", name=["theorem1", "theorem2"]),
+    """Every notebook."""
+    localrule: True
