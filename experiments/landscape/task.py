@@ -1,0 +1,308 @@
+"""Figure 1: Adam and Adam + PCGrad on the landscape of Appendix D, every start and both methods as one batch.
+
+    python -m experiments.landscape.task --config config/quick.yaml --out results/quick/landscape
+
+    L1(θ) = 20 log max(|u1|, 5e-6),  u1 = θ1/2 + tanh θ2
+    L2(θ) = 25 log max(|u2|, 5e-6),  u2 = θ1/2 − tanh θ2 + 2,      L = L1 + L2
+
+Task i's valley is the curve u_i = 0. As u1 + u2 = θ1 + 2 and u2 − u1 = 2 (1 − tanh θ2), the valleys meet only in the limit
+θ1 = −2, θ2 → ∞. The floor makes that a set: L has its least value 45 log 5e-6 where |u1| and |u2| are both at most 5e-6,
+which means |θ1 + 2| ≤ 1e-5 and θ2 ≥ artanh(1 − 5e-6) = 6.449.
+
+That set is 1e-5 wide and an Adam step 1e-3, so no trajectory can stay on it, and at any one point L mostly tells how near
+the last step happened to fall to a floor. The verdict on an end point therefore asks in which valleys it lies,
+|u_i| ≤ TOLERANCE: both is the joint optimum, one is that task's valley, none is elsewhere. In both valleys L ≤ −134.8; in
+task 1's valley at the height of the paper's start L ≈ −30 − (the depth of the floor that the last step hit).
+
+Not in the paper: Adam's betas and epsilon (torch's defaults are taken), the precision (float64 here), the further starts.
+Writes trajectories.npz, surface.npz, vectors.json (Figure 2) and summary.json. Always on the CPU: the batch is tiny.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import trange
+
+from experiments.run import EXIT_FAULT, read_config, settings_of
+from multitask.errors import UserError
+from multitask.provenance import code_hash, commit, machine, training_sources, versions
+from multitask.records import write_json
+from pcgrad import cosine, fixed_orders, magnitude_similarity, project_conflicting, surgery_coefficients
+
+VARIANTS = ("adam", "adam_pcgrad")  # the first axis of every batch
+FLOOR = 5e-6
+TOLERANCE = 0.05  # 50 steps of the paper's learning rate; the noise of Adam about a valley is a tenth of it
+JOINT_THETA = (-2.0, math.atanh(1 - FLOOR))  # the tip of the set of joint optima
+VERDICTS = {
+    (True, True): "joint optimum",
+    (True, False): "task 1's valley",
+    (False, True): "task 2's valley",
+    (False, False): "elsewhere",
+}
+SURFACE = {"theta1": (-9.0, 5.0), "theta2": (-4.0, 8.0)}  # the part of the plane that Figure 1 shows
+SURFACE_POINTS = 281
+REQUIRED = ("learning_rate", "updates", "betas", "epsilon", "starts", "stored_points")
+
+_SCALE = torch.tensor([20.0, 25.0], dtype=torch.float64)
+_SIGN = torch.tensor([1.0, -1.0], dtype=torch.float64)
+_OFFSET = torch.tensor([0.0, 2.0], dtype=torch.float64)
+
+
+def arguments(theta: Tensor) -> Tensor:
+    """u1, u2 [..., 2] at the points θ [..., 2]; their zeros are the valleys."""
+    return 0.5 * theta[..., :1] + _SIGN * theta[..., 1:].tanh() + _OFFSET
+
+
+def losses(theta: Tensor) -> Tensor:
+    """L1, L2 [..., 2] at the points θ [..., 2] (Appendix D)."""
+    return _SCALE * arguments(theta).abs().clamp(min=FLOOR).log()
+
+
+def gradients(theta: Tensor) -> Tensor:
+    """∇L1, ∇L2 [..., task, 2] in closed form: c_i/u_i (1/2, ± sech² θ2), and zero where the floor holds."""
+    tanh = theta[..., 1:].tanh()
+    u = torch.addcmul(_OFFSET, _SIGN, tanh).add_(theta[..., :1], alpha=0.5)
+    factor = torch.where(u.abs() > FLOOR, _SCALE / u, 0.0)
+    slope = _SIGN * (1 - tanh * tanh)
+    return torch.stack((0.5 * factor, slope * factor), dim=-1)
+
+
+@torch.no_grad()
+def optimize(
+    starts: Tensor, *, updates: int, learning_rate: float, betas: Sequence[float], epsilon: float, stored_points: int
+) -> dict[str, Tensor]:
+    """Run both variants from every start; `update` [K], `theta` and `before` [K, variant, start, 2].
+
+    The K kept updates are evenly spaced, 0 and the last included; `before` is the point one update earlier.
+    """
+    theta = torch.nn.Parameter(starts.expand(len(VARIANTS), *starts.shape).clone())
+    optimizer = torch.optim.Adam([theta], lr=learning_rate, betas=(betas[0], betas[1]), eps=epsilon)
+    orders = fixed_orders(2).expand(len(starts), 2, 1)
+    weights = torch.ones(len(VARIANTS), len(starts), 1, 2, dtype=theta.dtype)  # Adam alone: the plain sum
+    pcgrad_weights = weights[VARIANTS.index("adam_pcgrad")].squeeze(-2)
+
+    kept = np.unique(np.linspace(0, updates, min(stored_points, updates + 1)).round().astype(int)).tolist()
+    points, before = [theta.detach().clone()], [theta.detach().clone()]
+    for update in trange(1, updates + 1, desc="landscape", disable=None, mininterval=1):
+        task_gradients = gradients(theta)
+        surgical = task_gradients[VARIANTS.index("adam_pcgrad")]
+        coefficients = surgery_coefficients(surgical @ surgical.mT, orders)
+        torch.sum(coefficients, dim=-2, out=pcgrad_weights)
+        theta.grad = (weights @ task_gradients).squeeze(-2)
+        if update == kept[len(points)]:
+            before.append(theta.detach().clone())
+            optimizer.step()
+            points.append(theta.detach().clone())
+        else:
+            optimizer.step()
+    return {"update": torch.tensor(kept), "theta": torch.stack(points), "before": torch.stack(before)}
+
+
+def measure(theta: Tensor, before: Tensor) -> dict[str, Tensor]:
+    """Losses, arguments and the triad's measures at the points θ [..., 2]; curvature along the update before → θ.
+
+    With d = θ − before and g = ∇L(before) the curvature along the update is
+        remainder:     2 [L(θ) − L(before) − gᵀd] = 2 ∫₀¹ (1−a) dᵀ∇²L(before + a d) d da   (Section 5.3's estimator)
+        definition 3:  [∇L(θ) − ∇L(before)]ᵀ d    =   ∫₀¹       dᵀ∇²L(before + a d) d da,
+    both per unit of ‖d‖². Written as differences they include the jump of the gradient at a valley's floor, where almost
+    all the curvature sits: between the floors log|u| is concave.
+    """
+    loss, slope = losses(theta), gradients(theta)
+    gramian = slope @ slope.mT
+    step, old = theta - before, gradients(before).sum(-2)
+    length = step.square().sum(-1)
+    rise = loss.sum(-1) - losses(before).sum(-1)
+    return {
+        "losses": loss,
+        "arguments": arguments(theta),
+        "gradients": slope,
+        "norms": gramian.diagonal(dim1=-2, dim2=-1).sqrt(),
+        "cosine": cosine(gramian)[..., 0, 1],
+        "magnitude_similarity": magnitude_similarity(gramian)[..., 0, 1],
+        "curvature_remainder": 2 * (rise - (old * step).sum(-1)) / length,
+        "curvature_definition3": ((slope.sum(-2) - old) * step).sum(-1) / length,
+    }
+
+
+def verdict(theta: Tensor) -> str:
+    """In which valleys one point θ [2] lies (see the top of this file)."""
+    first, second = (arguments(theta).abs() <= TOLERANCE).tolist()
+    return VERDICTS[first, second]
+
+
+def distance_to_optimum(theta: Tensor) -> float:
+    """Euclidean distance of θ [2] to the half-line θ1 = −2, θ2 ≥ 6.449, on which L is least."""
+    return math.hypot(theta[0].item() - JOINT_THETA[0], max(0.0, JOINT_THETA[1] - theta[1].item()))
+
+
+def summarize_run(update: Tensor, theta: Tensor, before: Tensor) -> dict[str, Any]:
+    """The end point of one trajectory (`theta`, `before` [K, 2]) and what held over its last tenth."""
+    end = {name: value[-1] for name, value in measure(theta, before).items()}
+    tail = update > 0.9 * update[-1]
+    late = measure(theta[tail], before[tail])
+    outside = (arguments(theta).abs() > TOLERANCE).any(-1).nonzero()
+    settled = int(outside[-1]) + 1 if len(outside) else 0
+    return {
+        "start": theta[0].tolist(),
+        "end": theta[-1].tolist(),
+        "verdict": verdict(theta[-1]),
+        "distance_to_optimum": distance_to_optimum(theta[-1]),
+        "at_joint_optimum_since_update": int(update[settled]) if settled < len(update) else None,
+        "L": end["losses"].sum().item(),
+        **{f"L{i + 1}": end["losses"][i].item() for i in range(2)},
+        **{f"u{i + 1}": end["arguments"][i].item() for i in range(2)},
+        **{f"g{i + 1}": end["gradients"][i].tolist() for i in range(2)},
+        **{f"g{i + 1}_norm": end["norms"][i].item() for i in range(2)},
+        **{name: _number(end[name]) for name in ("cosine", "magnitude_similarity")},
+        **{name: _number(end[name]) for name in ("curvature_remainder", "curvature_definition3")},
+        "last_tenth": {
+            "points": int(tail.sum()),
+            "moved": (theta[-1] - theta[tail][0]).tolist(),
+            "median_L": late["losses"].sum(-1).median().item(),
+            "median_distance_to_valley_1": late["arguments"][:, 0].abs().median().item(),
+            "median_distance_to_valley_2": late["arguments"][:, 1].abs().median().item(),
+            "conflict_share": _number((late["cosine"] < 0).double().mean()),
+            "median_norm_ratio": _number((late["norms"][:, 0] / late["norms"][:, 1]).nanmedian()),
+            "median_magnitude_similarity": _number(late["magnitude_similarity"].nanmedian()),
+            "median_curvature_remainder": _number(late["curvature_remainder"].nanmedian()),
+            "median_curvature_definition3": _number(late["curvature_definition3"].nanmedian()),
+        },
+    }
+
+
+def _number(value: Tensor) -> float | None:
+    """A finite number, or None (JSON has no NaN) for what is undefined, as the cosine of a zero gradient."""
+    return value.item() if math.isfinite(value.item()) else None
+
+
+def summarize(trajectories: dict[str, Tensor]) -> dict[str, Any]:
+    """All runs per variant, in the order of the starts, and the paper's claim on the first start."""
+    update, theta, before = trajectories["update"], trajectories["theta"], trajectories["before"]
+    runs = {
+        variant: [summarize_run(update, theta[:, v, s], before[:, v, s]) for s in range(theta.shape[2])]
+        for v, variant in enumerate(VARIANTS)
+    }
+    found = {variant: runs[variant][0]["verdict"] for variant in VARIANTS}
+    claimed = {"adam": "task 1's valley", "adam_pcgrad": "joint optimum"}
+    counts = {v: sum(run["verdict"] == "joint optimum" for run in runs[v]) for v in VARIANTS}
+    return {
+        "tolerance": TOLERANCE,
+        "global_minimum": 45 * math.log(FLOOR),
+        "claim": {"claimed": claimed, "found": found, "as_claimed": found == claimed},
+        "reached_joint_optimum": {**counts, "starts": theta.shape[2]},
+        "runs": runs,
+    }
+
+
+def surface() -> dict[str, np.ndarray]:
+    """L1 and L2 on a grid for the contours: `theta1` [N], `theta2` [N], `losses` [2, N (θ2), N (θ1)]."""
+    theta1, theta2 = (torch.linspace(*ends, SURFACE_POINTS, dtype=torch.float64) for ends in SURFACE.values())
+    grid = torch.stack(torch.meshgrid(theta1, theta2, indexing="xy"), dim=-1)
+    return {"theta1": theta1.numpy(), "theta2": theta2.numpy(), "losses": losses(grid).movedim(-1, 0).float().numpy()}
+
+
+def schematic() -> dict[str, Any]:
+    """Figure 2's vectors through the core: a conflicting and a non-conflicting pair, before and after the projection."""
+    result = {}
+    for name, degrees in (("conflicting", (15.0, 130.0)), ("not_conflicting", (30.0, 85.0))):
+        angles = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
+        pair = torch.stack((angles.cos(), angles.sin()), dim=-1) * torch.tensor([[1.0], [0.8]], dtype=torch.float64)
+        projected = project_conflicting(pair, fixed_orders(2))
+        named = zip(("g_i", "g_j", "g_i_pc", "g_j_pc"), (*pair.tolist(), *projected.tolist()), strict=True)
+        result[name] = {**dict(named), "cosine": cosine(pair @ pair.mT)[0, 1].item()}
+    return result
+
+
+def check(settings: dict[str, Any]) -> Tensor:
+    """The starts [S, 2], after a look at the settings; UserError names what is wrong."""
+    missing = [key for key in REQUIRED if key not in settings]
+    if missing:
+        raise UserError(f"experiments.landscape has no {', '.join(missing)}; compare it with config/quick.yaml")
+    starts = settings["starts"]
+    try:
+        points = torch.tensor(starts, dtype=torch.float64)
+    except (TypeError, ValueError):
+        points = torch.empty(0)
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0 or not points.isfinite().all():
+        raise UserError(f"experiments.landscape.starts must be a list of points [θ1, θ2], not {starts!r:.80}")
+    for key, least in (("updates", 1), ("stored_points", 2)):
+        if not isinstance(settings[key], int) or settings[key] < least:
+            raise UserError(f"experiments.landscape.{key} must be a whole number from {least} up, not {settings[key]!r}")
+    return points
+
+
+def run(settings: dict[str, Any], out: Path) -> None:
+    """Optimize, summarize, and write the four files; nothing is written before everything is computed."""
+    starts = check(settings)
+    torch.set_num_threads(settings["torch_threads"])
+    wall, core = time.monotonic(), time.process_time()
+    optimizer = {key: settings[key] for key in REQUIRED if key != "starts"}
+    try:
+        trajectories = optimize(starts, **optimizer)
+    except (TypeError, ValueError) as error:  # torch.optim.Adam's own line on a bad rate, beta or epsilon
+        raise UserError(f"experiments.landscape: {error}; mend the config") from None
+    wall, core = time.monotonic() - wall, time.process_time() - core
+    if not trajectories["theta"].isfinite().all():
+        raise UserError("experiments.landscape: θ is not finite; lower learning_rate or raise epsilon")
+
+    summary = {
+        "scale": settings["scale"],
+        "settings": {key: settings[key] for key in REQUIRED} | {"torch_threads": settings["torch_threads"]},
+        "seconds": round(wall, 1),
+        "core_seconds": round(core, 1),
+        "code_hash": code_hash(training_sources("landscape")),
+        "commit": commit(),
+        "versions": versions(),
+        "machine": machine(),
+        **summarize(trajectories),
+    }
+    vectors = {"scale": settings["scale"], **schematic()}
+    save_arrays(out / "surface.npz", **surface())
+    points = {name: trajectories[name].numpy() for name in ("update", "theta")}
+    save_arrays(out / "trajectories.npz", **points, variants=np.array(VARIANTS), starts=starts.numpy())
+    write_json(out / "vectors.json", vectors)
+    write_json(out / "summary.json", summary)
+
+
+def save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write one .npz beside its final name, then rename: a reader sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            np.savez_compressed(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; a fault that the user can mend is one line and exit status 2."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.landscape.task", description="Figures 1 and 2: data")
+    parser.add_argument("--config", required=True, help="a YAML file, or JSON text")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the four files")
+    args = parser.parse_args(arguments)
+    try:
+        run(settings_of(read_config(args.config), "landscape"), args.out)
+    except (UserError, json.JSONDecodeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAULT
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
