@@ -15,7 +15,7 @@ UNITS = {"jobs": "jobs", "core_seconds": "seconds", "longest": "longest job, s",
 
 
 def runtimes(folder: Path) -> pd.DataFrame:
-    """Jobs, summed wall seconds, longest job and peak memory (MB, resident) per rule; benchmark files are `<rule>/*.tsv`."""
+    """Jobs, summed wall seconds, longest job and peak resident memory (MB) per rule; files are `<rule>/*.tsv`."""
     rows = []
     for path in sorted((folder / "benchmarks").rglob("*.tsv")):
         rule = path.relative_to(folder / "benchmarks").parts[0].removesuffix(".tsv")
