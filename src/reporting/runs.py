@@ -38,7 +38,7 @@ def read_runs(paths: Iterable[str | Path]) -> Runs:
     frames, infos = [], []
     for path in sorted(Path(path) for path in paths):
         info = _read_info(path.with_name("run.json"))
-        frame = _read_metrics(path)
+        frame = pd.concat([_read_metrics(path), _run_seconds(info)], ignore_index=True)
         frame.insert(0, "experiment", info["experiment"])
         frame.insert(1, "method", info["method"])
         frames.append(frame)
@@ -75,6 +75,13 @@ def _read_metrics(path: Path) -> pd.DataFrame:
     if missing:
         raise ValueError(f"{path} has no column {', '.join(missing)}; train the run again")
     return frame.astype({"seed": int, "step": int, "value": float})
+
+
+def _run_seconds(info: dict[str, Any]) -> pd.DataFrame:
+    """The seconds of each seed's whole run (`run.json`) as the metric `run_seconds` of task `all`, at step 0."""
+    seconds = info.get("seconds", {})
+    rows = [(int(seed), 0, "all", "run_seconds", float(value)) for seed, value in seconds.items()]
+    return pd.DataFrame(rows, columns=COLUMNS[2:])
 
 
 def check_same(infos: list[dict[str, Any]]) -> None:

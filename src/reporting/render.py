@@ -1,0 +1,112 @@
+"""A long-form table as CSV, Markdown, booktabs LaTeX and HTML, all from the same frame, with its footer."""
+
+import html
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reporting.figures import label
+from reporting.statistics import NAN
+from reporting.tables import Quantity
+
+DASH = "—"
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": r"\textbar{}"},
+    **{"−": "$-$", "—": "---", "–": "--", "‖": r"$\|$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$"},
+    **{"≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "°": r"$^\circ$", "²": r"$^2$", "→": r"$\to$"},
+    **{"ξ": r"$\xi$", "φ": r"$\varphi$", "Φ": r"$\Phi$", "θ": r"$\theta$", "α": r"$\alpha$", "β": r"$\beta$"},
+}
+
+
+def cell(mean: float, low: float, high: float, decimals: int) -> str:
+    """`95.12 [94.81, 95.43]`; `95.12 [—]` where there is no interval; `—` where there is no number."""
+    if not math.isfinite(mean):
+        return DASH
+    bounds = DASH if math.isnan(low) else f"{number(low, decimals)}, {number(high, decimals)}"
+    return f"{number(mean, decimals)} [{bounds}]"
+
+
+def number(value: float, decimals: int, *, sign: bool = False) -> str:
+    """A number with a fixed count of decimals and a true minus sign; never -0.00."""
+    if math.isnan(value):
+        return DASH
+    rounded = round(value, decimals) + 0.0
+    return f"{rounded:{'+' if sign else ''}.{decimals}f}".replace("-", "−")
+
+
+def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
+    """The printed table: one row per method, one column of text per quantity, the paper's number beside it."""
+    rows = []
+    for method, lines in table.groupby("method", sort=False):
+        by_quantity = {(line["task"], line["metric"]): line for line in lines.to_dict("records")}
+        row = {"method": " − ".join(label(part) for part in str(method).split(" - "))}
+        for quantity in quantities:
+            line = by_quantity.get((quantity.task, quantity.metric), {})
+            row[quantity.title] = cell(
+                *(line.get(key, NAN) for key in ("mean", "ci_low", "ci_high")), quantity.decimals
+            )
+            if quantity.reported:
+                row[f"paper, {quantity.task} (ours − paper)"] = _paper(line, quantity.decimals)
+        p = lines["p_holm"].dropna()
+        row["p (Holm)"] = ", ".join(f"{value:.2g}" for value in p) or DASH
+        row["seeds"] = str(lines["seeds"].min())
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _paper(line: Mapping[Hashable, Any], decimals: int) -> str:
+    paper = line.get("paper", NAN)
+    if math.isnan(paper):
+        return DASH
+    return f"{number(paper, decimals)} ({number(line['difference'], decimals, sign=True)})"
+
+
+def markdown(shown: pd.DataFrame, footer: Sequence[str]) -> str:
+    """A Markdown table; the footer as one small paragraph per line."""
+    escaped = shown.map(lambda text: str(text).replace("|", "\\|"))
+    lines = [escaped.to_markdown(index=False, disable_numparse=True), ""]
+    return "\n".join([*lines, *(f"- {line}" for line in footer), ""])
+
+
+def latex(shown: pd.DataFrame, footer: Sequence[str], rules: Sequence[int] = ()) -> str:
+    """A booktabs tabular with its footer (package booktabs); a rule before every row in `rules`."""
+    lines = [r"\begin{tabular}{l" + "r" * (shown.shape[1] - 1) + "}", r"\toprule"]
+    lines += [" & ".join(escape(str(name)) for name in shown.columns) + r" \\", r"\midrule"]
+    for index, (_, row) in enumerate(shown.iterrows()):
+        lines += [r"\midrule"] if index in rules else []
+        lines.append(" & ".join(escape(str(text)) for text in row) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip{\footnotesize"]
+    return "\n".join([*lines, *(escape(line) + r"\par" for line in footer), "}", ""])
+
+
+def escape(text: str) -> str:
+    """Text with every character that LaTeX reads as a command replaced."""
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def page(title: str, shown: pd.DataFrame, footer: Sequence[str]) -> str:
+    """One self-contained HTML page for the report."""
+    css = "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:3px 9px;text-align:right}"
+    css += "td:first-child,th:first-child{text-align:left}tr{border-bottom:1px solid #ddd}li{color:#555;font-size:12px}"
+    notes = "".join(f"<li>{html.escape(line)}</li>" for line in footer)
+    body = shown.to_html(index=False, border=0, escape=True)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{css}</style>'
+        f"<h1>{html.escape(title)}</h1>{body}<ul>{notes}</ul></html>\n"
+    )
+
+
+def write_csv(table: pd.DataFrame, path: str | Path) -> None:
+    """The table itself, at 10 digits."""
+    write_text(table.to_csv(index=False, float_format="%.10g", lineterminator="\n"), path)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Write UTF-8 text and make the folder when it is missing."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(text, encoding="utf-8")

@@ -1,0 +1,55 @@
+"""The paper's numbers: `experiments/reported/*.csv`, one file per table, one for figures and text, one for later work.
+
+Columns: source, group, row, weighting, column, value, unit, same_as, note. A line with `same_as` repeats the number of
+another table (Tables 1 and 5 are rows of Tables 8 and 7), so none is typed twice; its column `*` means all.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "reported"
+KEYS = ["source", "group", "row", "weighting", "column"]
+COLUMNS = [*KEYS, "value", "unit", "same_as", "note"]
+
+
+def read(name: str, folder: Path = FOLDER) -> pd.DataFrame:
+    """One file as a frame, with references to other tables filled in; ValueError if a reference leads nowhere."""
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        raise ValueError(
+            f"no reported numbers at {path}; there are {', '.join(sorted(p.stem for p in folder.glob('*')))}"
+        )
+    lines = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if list(lines.columns) != COLUMNS:
+        raise ValueError(f"{path} has the columns {', '.join(lines.columns)}; expected {', '.join(COLUMNS)}")
+    parts = [_follow(line, folder) if line["same_as"] else line.to_frame().T for _, line in lines.iterrows()]
+    frame = pd.concat(parts, ignore_index=True).astype({"value": float})
+    if frame.duplicated(KEYS).any():
+        raise ValueError(f"{path} gives a number twice: {frame[frame.duplicated(KEYS)][KEYS].values.tolist()[0]}")
+    return frame
+
+
+def _follow(line: "pd.Series[str]", folder: Path) -> pd.DataFrame:
+    other = read(line["same_as"], folder)
+    found = other[(other["row"] == line["row"]) & (other["weighting"] == line["weighting"])]
+    if line["column"] != "*":
+        found = found[found["column"] == line["column"]]
+    if found.empty:
+        raise ValueError(
+            f"{line['source']} refers to {line['row']} {line['column']} of {line['same_as']}: no such number"
+        )
+    return found.assign(source=line["source"], same_as=line["same_as"])
+
+
+def number(source: str, row: str, column: str, *, weighting: str = "", group: str = "", folder: Path = FOLDER) -> float:
+    """One number of the paper; ValueError unless there is exactly one."""
+    frame = read(source if source.startswith("table_") else "figures", folder)
+    wanted = {"source": source, "row": row, "column": column, "weighting": weighting}
+    if group:
+        wanted["group"] = group
+    for key, value in wanted.items():
+        frame = frame[frame[key] == value]
+    if len(frame) != 1:
+        raise ValueError(f"the paper has {len(frame)} numbers for {wanted}; see experiments/reported")
+    return float(frame["value"].iloc[0])

@@ -1,0 +1,104 @@
+"""From records to a table in long form: one line per method and quantity, with its interval and the paper's number."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from reporting.runs import PLACE, final, seed_values
+from reporting.statistics import NAN, Interval, holm, interval, paired
+
+COLUMNS = [
+    *("method", "task", "metric", "mean", "ci_low", "ci_high", "seeds", "paper", "difference"),
+    *("estimator", "p_holm"),
+]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One column of the printed table: which records it is made of and how it is printed."""
+
+    task: str
+    metric: str
+    title: str
+    decimals: int = 2
+    over: str = "last"  # "last": value at the last step; "all": mean over all steps of a run
+    compare: bool = False  # gets lines of seed-paired differences
+    reported: str = ""  # the paper's column
+
+
+def per_seed(frame: pd.DataFrame, method: str, quantity: Quantity) -> dict[int, float]:
+    """{seed: value} of one method; empty if it does not record the quantity."""
+    rows = frame
+    for column, value in (("method", method), ("task", quantity.task), ("metric", quantity.metric)):
+        rows = rows[rows[column] == value]
+    last = 1 if quantity.over == "last" else max(1, rows["step"].nunique())
+    if quantity.over == "all":
+        rows = rows.dropna(subset=["value"])  # undefined at a step (no conflict), not a lost run
+    return seed_values(final(rows, last=last))
+
+
+def method_lines(
+    frame: pd.DataFrame,
+    methods: Sequence[str],
+    quantities: Sequence[Quantity],
+    paper: Mapping[tuple[str, str], float],
+) -> pd.DataFrame:
+    """One line per method and quantity; `paper` maps (method, task) to the paper's number."""
+    lines = []
+    for method in methods:
+        for quantity in quantities:
+            values = per_seed(frame, method, quantity)
+            if values:
+                reported = paper.get((method, quantity.task), NAN) if quantity.reported else NAN
+                lines.append(_line(method, quantity, interval(list(values.values())), reported))
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def difference_lines(
+    frame: pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    quantities: Sequence[Quantity],
+    paper: Mapping[tuple[str, str], float],
+) -> pd.DataFrame:
+    """Seed-paired differences "a - b" of every quantity with `compare`; p-values Holm-corrected over all of them."""
+    lines, p_values = [], []
+    for left, right in pairs:
+        for quantity in (q for q in quantities if q.compare):
+            first, second = per_seed(frame, left, quantity), per_seed(frame, right, quantity)
+            if not set(first) & set(second):
+                continue
+            found = paired(first, second)
+            key = quantity.task
+            reported = paper.get((left, key), NAN) - paper.get((right, key), NAN)
+            lines.append(_line(f"{left} - {right}", quantity, found, reported))
+            p_values.append(found.p)
+    for line, p in zip(lines, holm(p_values), strict=True):
+        line["p_holm"] = p
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _line(method: str, quantity: Quantity, found: Interval, paper: float) -> dict[str, Any]:
+    return {
+        "method": method,
+        "task": quantity.task,
+        "metric": quantity.metric,
+        "mean": found.center,
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "seeds": found.seeds,
+        "paper": paper,
+        "difference": found.center - paper,
+        "estimator": found.estimator,
+        "p_holm": NAN,
+    }
+
+
+def deviations(settings: Mapping[str, Any], paper_scale: Mapping[str, Any]) -> list[str]:
+    """Every setting of a run that differs from the paper scale's config, in words."""
+    return [
+        f"{key} {settings[key]} instead of {paper_scale[key]} at paper scale"
+        for key in sorted(set(settings) & set(paper_scale) - set(PLACE))
+        if settings[key] != paper_scale[key]
+    ]
