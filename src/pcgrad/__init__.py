@@ -1,0 +1,41 @@
+"""Gradient surgery for multi-task learning (PCGrad; Yu, Kumar, Gupta, Levine, Hausman, Finn, NeurIPS 2020).
+
+>>> losses = [loss_a, loss_b]                                             # they share a graph
+>>> optimizer.zero_grad()
+>>> pcgrad.backward(losses, trunk.parameters(), generator=generator)      # heads get their plain gradients
+>>> optimizer.step()
+"""
+
+from pcgrad.ablations import direction_only, magnitude_only
+from pcgrad.backward import backward
+from pcgrad.batched import task_gradients_batched
+from pcgrad.curvature import curvature_estimate, multitask_curvature
+from pcgrad.gramian import apply_weights, gramian
+from pcgrad.measures import condition_a, conflicting, cosine, curvature_bounding_measure, magnitude_similarity
+from pcgrad.orders import fixed_orders, random_orders
+from pcgrad.surgery import Surgery, Weighting, project_conflicting, surgery, surgery_coefficients
+from pcgrad.task_gradients import task_gradients
+
+__all__ = [
+    "Surgery",
+    "Weighting",
+    "apply_weights",
+    "backward",
+    "condition_a",
+    "conflicting",
+    "cosine",
+    "curvature_bounding_measure",
+    "curvature_estimate",
+    "direction_only",
+    "fixed_orders",
+    "gramian",
+    "magnitude_only",
+    "magnitude_similarity",
+    "multitask_curvature",
+    "project_conflicting",
+    "random_orders",
+    "surgery",
+    "surgery_coefficients",
+    "task_gradients",
+    "task_gradients_batched",
+]

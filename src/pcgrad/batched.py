@@ -1,0 +1,64 @@
+"""One gradient per task, for models that see one batch per task: one vectorised pass instead of T."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value, vmap
+from torch.utils._pytree import tree_leaves, tree_map
+
+Tree = Any
+"""A tensor, or a list, tuple or dict of trees."""
+
+
+def task_gradients_batched(
+    loss: Callable[[Tree, Tree, Tree], Any],
+    shared: Tree,
+    own: Tree,
+    batch: Tree,
+    *,
+    has_aux: bool = False,
+) -> tuple[Any, ...]:
+    """The loss and the gradients of every task, each on its own batch, in one vectorised forward and backward pass.
+
+    ``loss(shared, own_i, batch_i)`` is called once, under ``vmap(grad)``: it must be a function of its arguments, and
+    may call a module through ``torch.func.functional_call``. Random numbers inside (dropout) differ between the tasks
+    and come from the global generator; pass noise in ``batch`` to own it. Layers that update running statistics in the
+    forward pass (BatchNorm in training mode) are refused by ``vmap``.
+
+    Args:
+        loss: shared parameters, one task's own parameters and one task's batch -> scalar (or ``(scalar, aux)``).
+        shared: parameters common to all tasks ``[*shape]``: a list, tuple or dict.
+        own: parameters of the tasks, stacked ``[T, *shape]``: a list, tuple or dict; ``None`` where there are none.
+        batch: the tasks' batches, stacked ``[T, ...]``, in the same kinds of containers.
+        has_aux: the loss returns ``(scalar, aux)``, and the stacked aux is a fourth result.
+
+    Returns:
+        ``(losses [T], shared_grads, own_grads)``, detached, the gradients in containers like those given: the shared
+        ones as stacks ``[T, *shape]`` for :func:`pcgrad.gramian` and :func:`pcgrad.apply_weights`, the own ones stacked
+        like the own parameters (the plain gradient: task i's own parameters enter loss i alone).
+    """
+    sizes = {leaf.shape[:1] for leaf in tree_leaves((own, batch)) if isinstance(leaf, Tensor)}
+    if not tree_leaves(shared):
+        raise ValueError("there are no shared parameters")
+    if len(sizes) != 1 or sizes == {torch.Size([])} or sizes == {torch.Size([0])}:
+        found = sorted(list(size) for size in sizes)
+        raise ValueError(
+            f"own parameters and batches must be tensors [T, ...] with one and the same T > 0, got {found}"
+        )
+    shared, own, batch = (tree_map(_detached, tree) for tree in (shared, own, batch))
+    has_own = any(isinstance(leaf, Tensor) for leaf in tree_leaves(own))
+    gradient = grad_and_value(loss, argnums=(0, 1) if has_own else 0, has_aux=has_aux)
+    in_dims = (None, 0 if has_own else None, 0)
+    with torch.enable_grad():
+        gradients, value = vmap(gradient, in_dims=in_dims, randomness="different")(shared, own, batch)
+    shared_grads, own_grads = gradients if has_own else (gradients, own)
+    losses, *aux = value if has_aux else (value,)
+    return losses, shared_grads, own_grads, *aux
+
+
+def _detached(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, Tensor) else leaf

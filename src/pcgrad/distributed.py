@@ -1,0 +1,66 @@
+"""Data parallelism: task gradients are averaged over the ranks before surgery, and every rank uses the same orders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+Group = Any | Literal[False] | None
+"""A ``torch.distributed.ProcessGroup``; ``False``: local on purpose; ``None``: there is only one process."""
+
+
+def world(group: Group) -> Any | None:
+    """The group to talk to, or ``None`` for a single process; refuse to guess where there are several."""
+    if group is None:
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            raise RuntimeError(
+                f"a process group of {dist.get_world_size()} ranks is initialised: pass "
+                "group=torch.distributed.group.WORLD to average the task gradients before surgery, or group=False for local surgery on purpose"
+            )
+        return None
+    return None if group is False or dist.get_world_size(group) == 1 else group
+
+
+def average(blocks: Sequence[Tensor], group: Any | None) -> None:
+    """Average tensors over the ranks of a group, in place. Every rank must hold the same shapes in the same order."""
+    if group is None:
+        return
+    for block in blocks:
+        dist.all_reduce(block, group=group)
+        block.div_(dist.get_world_size(group))
+
+
+def broadcast_orders(orders: Tensor, device: torch.device, group: Any | None) -> Tensor:
+    """The orders of the group's first rank, on every rank."""
+    if group is None:
+        return orders
+    orders = orders.to(device).contiguous()  # NCCL only moves device tensors
+    dist.broadcast(orders, group=group, group_src=0)
+    return orders
+
+
+def agree(numbers: Sequence[int], device: torch.device, group: Any | None) -> None:
+    """Refuse to go on where ranks would hang: they must hold the same numbers of tasks, tensors and elements."""
+    if group is None:
+        return
+    local = torch.tensor([*numbers, *(-n for n in numbers)], device=device)
+    largest = local.clone()
+    dist.all_reduce(largest, dist.ReduceOp.MAX, group=group)
+    if not torch.equal(local, largest):
+        raise RuntimeError(
+            f"ranks differ in (tasks, shared parameters, own parameters, elements): this rank has {tuple(numbers)}; "
+            "list the same tasks and parameters on every rank"
+        )
+
+
+def reached_anywhere(masks: Sequence[int], device: torch.device, group: Any | None) -> list[bool]:
+    """For every parameter, whether a loss of any rank reaches it."""
+    if group is None:
+        return [mask != 0 for mask in masks]
+    flags = torch.tensor([int(mask != 0) for mask in masks], device=device)
+    dist.all_reduce(flags, dist.ReduceOp.MAX, group=group)
+    return [bool(flag) for flag in flags.tolist()]

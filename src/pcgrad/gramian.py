@@ -1,0 +1,98 @@
+"""The two passes over the gradients: their Gramian, and the weighted sum that goes into ``.grad``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from pcgrad.distributed import Group, average, world
+from pcgrad.precision import full_precision, working_dtype
+
+Blocks = Sequence[Tensor] | Mapping[str, Tensor]
+"""Task gradients: one stack ``[T, *shape]`` per parameter."""
+
+
+def as_blocks(gradients: Blocks) -> list[Tensor]:
+    """The stacks as a list, after checking that they belong together."""
+    blocks = list(gradients.values()) if isinstance(gradients, Mapping) else list(gradients)
+    if isinstance(gradients, Tensor) or not all(isinstance(block, Tensor) for block in blocks):
+        raise TypeError("gradients must be a list or dict of tensors [T, *shape], one per parameter")
+    if not blocks:
+        raise ValueError("there are no gradients: the list is empty")
+    for k, block in enumerate(blocks):
+        if block.dim() == 0 or not block.is_floating_point():
+            raise ValueError(f"gradient {k} must be floating-point [T, *shape], got {block.dtype} {list(block.shape)}")
+        if block.shape[0] != blocks[0].shape[0]:
+            raise ValueError(f"gradient {k} has {block.shape[0]} tasks, gradient 0 has {blocks[0].shape[0]}")
+        if block.device != blocks[0].device:
+            raise ValueError(f"gradient {k} is on {block.device}, gradient 0 on {blocks[0].device}; use one device")
+    if blocks[0].shape[0] == 0:
+        raise ValueError("there are no tasks: the gradients' first dimension is 0")
+    return blocks
+
+
+@torch.no_grad()
+def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None) -> Tensor:
+    """The products of all task gradients, G_ij = g_i . g_j, summed parameter by parameter.
+
+    Products run per parameter in float32 (float64 for float64 gradients; half precision is upcast block by block) with
+    autocast and TF32 off; the sums over parameters are float64. Gradient norms of 1e-15 to 1e15 are supported in
+    float32; beyond 1e19 a square overflows and shows as inf on the diagonal, below 1e-22 a gradient counts as zero.
+
+    Args:
+        gradients: stacks ``[T, *shape]``, one per parameter, as :func:`pcgrad.task_gradients` returns them.
+        per_tensor: keep one Gramian per parameter instead of their sum.
+        group: data parallelism: the process group over which the gradients are averaged first, **in place**. ``None``
+            is refused when a group of more than one process is initialised; ``False`` says "local on purpose".
+
+    Returns:
+        ``[T, T]`` float64, or ``[parameters, T, T]`` with ``per_tensor``.
+    """
+    blocks = as_blocks(gradients)
+    average(blocks, world(group))
+    products = []
+    with full_precision(blocks[0].device):
+        for block in blocks:
+            rows = block.detach().flatten(1).to(working_dtype(block.dtype))
+            products.append((rows @ rows.T).double())
+    stacked = torch.stack(products)
+    stacked = (stacked + stacked.mT) / 2  # a matrix product of its own transpose need not be symmetric to the last bit
+    return stacked if per_tensor else stacked.sum(0)
+
+
+@torch.no_grad()
+def apply_weights(parameters: Iterable[Tensor] | Mapping[str, Tensor], gradients: Blocks, weights: Tensor) -> None:
+    """Add the update to ``.grad``: ``parameter.grad += sum_j weights_j g_j``, parameter by parameter.
+
+    Args:
+        parameters: leaves ``[*shape]`` in the order of the gradients.
+        gradients: stacks ``[T, *shape]``.
+        weights: ``[T]``, or ``[parameters, T]`` for surgery per tensor.
+    """
+    parameters = list(parameters.values()) if isinstance(parameters, Mapping) else list(parameters)
+    blocks = as_blocks(gradients)
+    if len(parameters) != len(blocks):
+        raise ValueError(f"{len(parameters)} parameters but {len(blocks)} gradients")
+    tasks = blocks[0].shape[0]
+    if weights.shape not in ((tasks,), (len(blocks), tasks)):
+        raise ValueError(f"weights must be [{tasks}] or [{len(blocks)}, {tasks}], got {list(weights.shape)}")
+    for k, (parameter, block) in enumerate(zip(parameters, blocks, strict=True)):
+        if parameter.shape != block.shape[1:]:
+            raise ValueError(
+                f"gradient {k} is for shape {list(block.shape[1:])}, parameter {k} is {list(parameter.shape)}"
+            )
+    with full_precision(blocks[0].device):
+        for parameter, block, w in zip(parameters, blocks, weights.expand(len(blocks), tasks), strict=True):
+            rows = block.detach().flatten(1).to(working_dtype(block.dtype))
+            update = w.to(rows.device, rows.dtype) @ rows
+            accumulate(parameter, update.reshape(parameter.shape))
+
+
+def accumulate(parameter: Tensor, gradient: Tensor) -> None:
+    """Add to ``.grad`` as ``Tensor.backward`` does: same dtype and memory layout as the parameter, never an alias."""
+    if parameter.grad is None:
+        parameter.grad = torch.empty_like(parameter).copy_(gradient)
+    else:
+        parameter.grad.add_(gradient.to(parameter.grad.dtype))

@@ -1,0 +1,51 @@
+"""The paper's measures of gradient interference, all from the Gramian G_ij = g_i . g_j (Definitions 1, 2, 5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _norms(gramian: Tensor) -> tuple[Tensor, Tensor]:
+    """||g_i|| and ||g_j|| as ``[..., T, 1]`` and ``[..., 1, T]``, nan for a zero gradient: it has no direction."""
+    squares = gramian.detach().double().diagonal(dim1=-2, dim2=-1)
+    norms = squares.sqrt().masked_fill(squares == 0, torch.nan)
+    return norms.unsqueeze(-1), norms.unsqueeze(-2)
+
+
+def cosine(gramian: Tensor) -> Tensor:
+    """cos phi_ij = g_i . g_j / (||g_i|| ||g_j||) (Definition 1), ``[..., T, T]``; nan for a zero gradient."""
+    rows, columns = _norms(gramian)
+    return (gramian.detach().double() / rows / columns).clamp(-1, 1)
+
+
+def conflicting(gramian: Tensor) -> Tensor:
+    """Whether g_i . g_j < 0 (Definition 1), bool ``[..., T, T]``; False for a zero gradient."""
+    return gramian.detach() < 0
+
+
+def magnitude_similarity(gramian: Tensor) -> Tensor:
+    """Phi_ij = 2 ||g_i|| ||g_j|| / (||g_i||^2 + ||g_j||^2) (Definition 2), ``[..., T, T]``; nan for a zero gradient."""
+    rows, columns = _norms(gramian)
+    return 2 / (rows / columns + columns / rows)
+
+
+def curvature_bounding_measure(gramian: Tensor) -> Tensor:
+    """xi_ij = (1 - cos^2 phi_ij) ||g_i - g_j||^2 / ||g_i + g_j||^2 (Definition 5), ``[..., T, T]``.
+
+    In conflict xi = ||g^PC||^2 / ||g||^2 of the pair. nan for a zero gradient, inf where g_i = -g_j.
+    """
+    rows, columns = _norms(gramian)
+    cos = cosine(gramian)
+    ratio = rows / columns + columns / rows  # ||g_i +- g_j||^2 over ||g_i|| ||g_j||, less +-2 cos
+    together = (ratio + 2 * cos).clamp(min=0)
+    xi = (1 - cos) * (1 + cos) * (ratio - 2 * cos) / together
+    return xi.masked_fill(together == 0, torch.inf)
+
+
+def condition_a(gramian: Tensor) -> Tensor:
+    """Condition (a) of Theorem 2: cos phi_ij <= -Phi_ij, bool ``[..., T, T]``; False for a zero gradient.
+
+    In conflict it says g . g^PC <= ||g||^2 for the pair.
+    """
+    return cosine(gramian) <= -magnitude_similarity(gramian)

@@ -1,0 +1,82 @@
+"""Visiting orders: the randomness of Algorithm 1, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+ORDERS = ("random", "shared", "fixed")
+
+
+def _check_tasks(tasks: int) -> None:
+    if not isinstance(tasks, int) or tasks < 1:
+        raise ValueError(f"the number of tasks must be a positive integer, got {tasks!r}")
+
+
+def random_orders(
+    tasks: int, generator: torch.Generator | None = None, *, batch: Sequence[int] = (), shared: bool = False
+) -> Tensor:
+    """Draw, for every task, the order in which Algorithm 1 visits the other tasks.
+
+    ``shared=False`` (Algorithm 1): a uniform permutation of the other tasks, drawn anew for every task.
+    ``shared=True`` (popular ports): one uniform permutation of all tasks; row i is it without i.
+
+    Args:
+        tasks: T, at least 1.
+        generator: a CPU generator; ``None`` is torch's default CPU generator.
+        batch: leading dimensions; ``batch=(n,)`` draws the same numbers as n single calls.
+
+    Returns:
+        A CPU LongTensor ``[*batch, T, T-1]``; row i is a permutation of {0..T-1} without i.
+    """
+    _check_tasks(tasks)
+    if generator is not None and generator.device.type != "cpu":
+        raise ValueError(f"orders are drawn on the CPU, so that every device sees the same: got a generator on "
+                         f"{generator.device}; pass torch.Generator()")  # fmt: skip
+    own = torch.arange(tasks).unsqueeze(-1)
+    if shared:
+        permutation = torch.rand(*batch, tasks, generator=generator, dtype=torch.float64).argsort(-1)
+        rows = permutation.unsqueeze(-2).expand(*batch, tasks, tasks)
+        return rows[rows != own].reshape(*batch, tasks, tasks - 1)
+    others = torch.rand(*batch, tasks, tasks - 1, generator=generator, dtype=torch.float64).argsort(-1)
+    return others + (others >= own)
+
+
+def fixed_orders(tasks: int) -> Tensor:
+    """Every task visits the others by rising index: the order of the official code, whose shuffle is discarded.
+
+    Returns a CPU LongTensor ``[T, T-1]``.
+    """
+    _check_tasks(tasks)
+    others = torch.arange(tasks - 1).expand(tasks, tasks - 1)
+    return others + (others >= torch.arange(tasks).unsqueeze(-1))
+
+
+def check_orders(orders: Tensor, tasks: int) -> None:
+    """Refuse orders of the wrong shape or type and, where they can be read without a device synchronisation, any row
+    that is not a permutation of the other tasks (a task must never be tested against itself)."""
+    if not isinstance(orders, Tensor) or orders.dtype != torch.int64:
+        kind = orders.dtype if isinstance(orders, Tensor) else type(orders).__name__
+        raise TypeError(f"orders must be a LongTensor [..., T, T-1], got {kind}")
+    if orders.dim() < 2 or orders.shape[-2:] != (tasks, tasks - 1):
+        raise ValueError(
+            f"orders of {tasks} tasks must have shape [..., {tasks}, {tasks - 1}], got {list(orders.shape)}"
+        )
+    if orders.device.type == "cpu" and not torch.equal(orders.sort(-1).values, fixed_orders(tasks).expand_as(orders)):
+        raise ValueError("every row i of orders must be a permutation of the other tasks, without i itself")
+
+
+def make_orders(
+    orders: str | Tensor, tasks: int, generator: torch.Generator | None, batch: Sequence[int] = ()
+) -> Tensor:
+    """The orders that an argument ``orders`` of :func:`pcgrad.backward` asks for."""
+    if isinstance(orders, Tensor):
+        check_orders(orders.cpu(), tasks)
+        return orders
+    if orders == "fixed":
+        return fixed_orders(tasks)
+    if orders in ORDERS:
+        return random_orders(tasks, generator, batch=batch, shared=orders == "shared")
+    raise ValueError(f"unknown orders {orders!r}; use one of {', '.join(ORDERS)} or a LongTensor [T, T-1]")

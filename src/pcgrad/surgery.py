@@ -1,0 +1,108 @@
+"""Gradient surgery (Yu et al. 2020, Algorithm 1) on the T x T Gramian.
+
+Every projected gradient is a combination of the original ones, g_i^PC = sum_j C_ij g_j, and every dot product that
+Algorithm 1 needs is a combination of entries of G = (g_i . g_j). So nothing here has the size of the parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcgrad.orders import check_orders
+from pcgrad.precision import full_precision, working_dtype
+
+Weighting = Callable[[Tensor], Tensor]
+"""Gramian [..., T, T] -> weights [..., T] of the original gradients; torchjd's ``*Weighting`` classes fit."""
+
+REDUCTIONS = ("sum", "mean")
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """What one surgery did: detached, O(T^2), no graph and nothing of the size of the parameters.
+
+    Attributes:
+        gramian: ``[..., T, T]`` float64, g_i . g_j.
+        orders: ``[..., T, T-1]`` int64, the visiting order of every task.
+        coefficients: ``[..., T, T]`` float64; row i is g_i^PC in the original gradients.
+        weights: ``[..., T]`` float64; the update is sum_j weights_j g_j.
+    """
+
+    gramian: Tensor
+    orders: Tensor
+    coefficients: Tensor
+    weights: Tensor
+
+
+@torch.no_grad()
+def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
+    """Run Algorithm 1 for all tasks (and all batch dimensions) at once, in coordinates of the original gradients.
+
+    Row i starts as the unit vector e_i. At position k it meets j = orders[i, k]:
+    if g_i^PC . g_j < 0 then C_ij -= (g_i^PC . g_j) / G_jj, where g_i^PC . g_j = sum_m C_im G_mj.
+    A zero gradient (G_jj = 0) conflicts with nothing. There is no epsilon, so the result is scale-equivariant.
+    A product that is not a number makes its row not a number: it is never taken for "no conflict".
+
+    Args:
+        gramian: ``[..., T, T]``, any floating dtype; the algebra is float64.
+        orders: ``[..., T, T-1]`` int64; batch dimensions broadcast against the Gramian's.
+
+    Returns:
+        C ``[..., T, T]`` float64 with g^PC = C @ G; the update is ``C.sum(-2) @ G``.
+    """
+    if not gramian.is_floating_point() or gramian.dim() < 2 or gramian.shape[-1] != gramian.shape[-2]:
+        raise ValueError(f"a Gramian is a floating-point [..., T, T], got {gramian.dtype} {list(gramian.shape)}")
+    tasks = gramian.shape[-1]
+    if tasks == 0:
+        raise ValueError("there are no tasks: the Gramian is empty")
+    check_orders(orders, tasks)
+    gramian = gramian.detach().double()
+    batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])
+    full = gramian.expand(*batch, tasks, tasks)
+    visited = orders.to(gramian.device, non_blocking=True).expand(*batch, tasks, tasks - 1)
+    squares = full.diagonal(dim1=-2, dim2=-1)
+    coefficients = torch.eye(tasks, dtype=torch.float64, device=gramian.device).repeat(*batch, 1, 1)
+    for k in range(tasks - 1):
+        j = visited[..., k]  # [..., T]: whom each task meets at position k
+        g_j = full.gather(-2, j.unsqueeze(-1).expand_as(full))  # row i: the products of g_j with all gradients
+        square = squares.gather(-1, j)
+        product = (coefficients * g_j).sum(-1)  # g_i^PC . g_j
+        quotient = product / square
+        step = quotient.masked_fill((product >= 0) | (square <= 0), 0.0)  # both false for nan, which so survives
+        coefficients.scatter_add_(-1, j.unsqueeze(-1), -step.unsqueeze(-1))
+    return coefficients
+
+
+def surgery(gramian: Tensor, orders: Tensor, *, reduction: str = "sum") -> Surgery:
+    """Algorithm 1 from a Gramian: coefficients C and the weights of the update.
+
+    ``reduction="sum"`` (Algorithm 1): weights_j = sum_i C_ij. ``"mean"`` (popular ports): 1/T of that.
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"unknown reduction {reduction!r}; use one of {', '.join(REDUCTIONS)}")
+    coefficients = surgery_coefficients(gramian, orders)
+    weights = coefficients.sum(-2) if reduction == "sum" else coefficients.mean(-2)
+    return Surgery(gramian.detach().double(), orders, coefficients, weights)
+
+
+@torch.no_grad()
+def project_conflicting(gradients: Tensor, orders: Tensor) -> Tensor:
+    """The projected gradients g_i^PC of Algorithm 1.
+
+    Args:
+        gradients: ``[..., T, P]``; half precision is computed in float32.
+        orders: ``[..., T, T-1]``.
+
+    Returns:
+        g^PC ``[..., T, P]`` in the dtype of the gradients.
+    """
+    if gradients.dim() < 2 or not gradients.is_floating_point():
+        raise ValueError(f"gradients must be floating-point [..., T, P], got {gradients.dtype} {list(gradients.shape)}")
+    with full_precision(gradients.device):
+        g = gradients.detach().to(working_dtype(gradients.dtype))
+        coefficients = surgery_coefficients(g @ g.transpose(-1, -2), orders)
+        return (coefficients.to(g.dtype) @ g).to(gradients.dtype)
