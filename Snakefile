@@ -1,14 +1,11 @@
 """Table of contents: what there is to build, and where its rules are."""
 
-from snakemake.utils import min_version, validate
+from snakemake.utils import min_version
 
 min_version("9.27")
 
 
 configfile: "config/quick.yaml"
-
-
-validate(config, "config/schema.yaml")
 
 
 report: "report/workflow.rst"

@@ -6,11 +6,16 @@ import sys
 # Shell and script jobs import the checkout itself: nothing but the environment has to be installed.
 _roots = [f"{workflow.basedir}/src", str(workflow.basedir)]
 sys.path[:0] = [root for root in _roots if root not in sys.path]
-os.environ.update(
-    PYTHONPATH=os.pathsep.join([*_roots, *filter(None, [os.environ.get("PYTHONPATH")])])
-)
+os.environ.update(PYTHONPATH=os.pathsep.join([*_roots, *filter(None, [os.environ.get("PYTHONPATH")])]))
 
+from experiments.config import check
+from multitask.errors import UserError
 from multitask.provenance import code_hash, training_sources
+
+try:
+    check(config)
+except UserError as error:
+    sys.exit(f"error: {error}")
 
 
 pathvars:
@@ -25,11 +30,7 @@ NOT_SETTINGS = ("methods", "seeds")  # which jobs there are, not what one of the
 
 def settings(experiment):
     """The config of one experiment as JSON, without what other experiments or other jobs read."""
-    block = {
-        key: value
-        for key, value in config["experiments"][experiment].items()
-        if key not in NOT_SETTINGS
-    }
+    block = {key: value for key, value in config["experiments"][experiment].items() if key not in NOT_SETTINGS}
     return json.dumps(
         {**{key: config[key] for key in GLOBALS}, "experiments": {experiment: block}},
         sort_keys=True,
@@ -40,11 +41,7 @@ def seed_ranges(seeds):
     """Consecutive seeds cut into jobs of at most `seeds_per_job`: [0, 1, 2, 5] -> ["0-2", "5-5"]."""
     ranges = []
     for seed in sorted(seeds):
-        if (
-            ranges
-            and seed == ranges[-1][-1] + 1
-            and len(ranges[-1]) < config["seeds_per_job"]
-        ):
+        if ranges and seed == ranges[-1][-1] + 1 and len(ranges[-1]) < config["seeds_per_job"]:
             ranges[-1].append(seed)
         else:
             ranges.append([seed])

@@ -1,14 +1,14 @@
 rule figures:
+    """Every figure."""
     input:
         expand("<results>/figures/figure_{number}.png", number=[1, 2, 4]),
-    """Every figure."""
     localrule: True
 
 
 rule tables:
+    """Every table."""
     input:
         "<results>/tables/table_4.csv",
-    """Every table."""
     localrule: True
 
 
@@ -21,9 +21,7 @@ rule claims:
         proofs=expand("<results>/proofs/{statement}.json", statement=STATEMENTS),
     output:
         csv="<results>/claims.csv",
-        md=report(
-            "<results>/claims.md", caption="captions/claims.rst", category="Claims"
-        ),
+        md=report("<results>/claims.md", caption="captions/claims.rst", category="Claims"),
     log:
         "<logs>/claims.log",
     benchmark:

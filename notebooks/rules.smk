@@ -31,7 +31,7 @@ rule notebook:
 
 
 rule notebooks:
+    """Every notebook."""
     input:
         expand("<results>/notebooks/{name}.html", name=["theorem1", "theorem2"]),
-    """Every notebook."""
     localrule: True

@@ -19,16 +19,14 @@ rule proof:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=json.dumps(
-            {"scale": config["scale"], "theory": config["theory"]}, sort_keys=True
-        ),
+        settings=json.dumps({"scale": config["scale"], "theory": config["theory"]}, sort_keys=True),
         code=code_hash(["src/pcgrad", "proofs"]),
     shell:
         "python -m proofs.check {wildcards.statement} --config {params.settings:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule theory:
+    """Every statement of the theory."""
     input:
         expand("<results>/proofs/{statement}.json", statement=STATEMENTS),
-    """Every statement of the theory."""
     localrule: True
