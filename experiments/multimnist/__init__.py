@@ -1,0 +1,1 @@
+"""Table 4: MultiMNIST, two digits in one image."""

@@ -1,0 +1,101 @@
+"""MultiMNIST (Section 5.1, Table 4): classify the top-left and the bottom-right digit of one image, two tasks.
+
+Deviations from the public code that the paper builds on, all seeded: pairs, initial values, batches, dropout masks. The
+last epoch counts (that code picks the best epoch by its test split).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from multitask.checkpoint import Session
+from multitask.digits import Digits, mnist, sklearn_digits
+from multitask.files import data_root
+from multitask.methods import METHODS as ALL_METHODS
+from multitask.models.lenet import Dropout, LeNet
+from multitask.records import Records
+from multitask.seeding import generator, initialization
+from multitask.supervised import Data, Problem, choose_device, fit
+from multitask.two_digits import two_digits
+
+METHODS = tuple(ALL_METHODS)
+TASKS = ("left", "right")
+EVALUATION_BATCH = 1000
+
+Settings = Mapping[str, Any]
+
+
+def source(settings: Settings) -> Digits:
+    """The digits that the images are composed of."""
+    return sklearn_digits() if settings["data"] == "digits" else mnist(data_root(settings["data_root"]))
+
+
+def fingerprint(settings: Settings) -> dict[str, Any]:
+    """Name, sizes and content hash of the source digits, and whether they are the paper's data."""
+    digits = source(settings)
+    train, test = len(digits.train[1]), len(digits.test[1])
+    name = settings["data"]
+    return {"name": name, "real": name == "mnist", "train": train, "test": test, "sha256": digits.sha256}
+
+
+def splits(digits: Digits, settings: Settings) -> dict[str, Data]:
+    """Composed train, test and (if any) validation images, the same for every seed and method.
+
+    Validation digits are set apart before pairing, so that none of them is seen in training.
+    """
+    options = {"offset": settings["offset"], "resize": settings["resize"]}
+    images, labels = digits.train
+    held = round(settings["validation_share"] * len(labels))
+    order = torch.randperm(len(labels), generator=generator(settings["data_seed"], "validation"))
+    wanted = settings["train_examples"] or len(labels)
+    composed = {}
+    for name, rows, examples in (
+        ("train", order[held:].sort().values, round(wanted * (1 - settings["validation_share"]))),
+        ("validation", order[:held].sort().values, round(wanted * settings["validation_share"])),
+    ):
+        if examples:
+            draw = generator(settings["data_seed"], f"pairs/{name}")
+            composed[name] = two_digits((images[rows], labels[rows]), examples, draw, **options)
+    draw = generator(settings["data_seed"], "pairs/test")
+    composed["test"] = two_digits(digits.test, settings["test_examples"], draw, **options)
+    return composed
+
+
+def problem(method: str, seed: int, settings: Settings) -> Problem:
+    """Data, network, losses and metrics for the loop."""
+    device = choose_device(settings["device"])
+    composed = splits(source(settings), settings)
+    data = {name: tuple(part.to(device) for part in parts) for name, parts in composed.items()}
+    with initialization(seed):
+        dropout = Dropout(settings["dropout"], settings["dropout_form"])
+        model = LeNet(len(TASKS), dropout, separate=method == "single_task")
+    model = model.to(device, memory_format=torch.channels_last)
+
+    def losses(batch: Data, draw: Generator) -> list[Tensor]:
+        images, *labels = batch
+        return [functional.cross_entropy(x, y) for x, y in zip(model(images, draw), labels, strict=True)]
+
+    def evaluate(examples: Data) -> dict[tuple[str, str], float]:
+        count = len(examples[0])
+        totals = torch.zeros(2, len(TASKS), dtype=torch.float64, device=device)
+        for rows in torch.arange(count, device=device).split(EVALUATION_BATCH):
+            images, *labels = (part[rows] for part in examples)
+            for task, (logits, label) in enumerate(zip(model(images), labels, strict=True)):
+                totals[0, task] += functional.cross_entropy(logits, label, reduction="sum")
+                totals[1, task] += (logits.argmax(1) == label).sum()
+        mean_loss, accuracy = (totals / count).tolist()
+        return {
+            **{(task, "loss"): value for task, value in zip(TASKS, mean_loss, strict=True)},
+            **{(task, "accuracy"): 100 * value for task, value in zip(TASKS, accuracy, strict=True)},
+        }
+
+    evaluations = {name: parts for name, parts in data.items() if name != "train"}
+    return Problem(TASKS, model, model.shared_parameters(), data["train"], evaluations, losses, evaluate)
+
+
+def train(method: str, seed: int, settings: Settings, session: Session) -> Records:
+    """One run; resumable."""
+    return fit(problem(method, seed, settings), method, seed, settings, session)

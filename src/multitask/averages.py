@@ -1,0 +1,72 @@
+"""An epoch's averages, accumulated on the device without waiting for it: losses and the geometry of task gradients."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from multitask.checkpoint import State
+from multitask.records import Records
+from pcgrad import conflicting, cosine, magnitude_similarity
+
+GEOMETRY = ("cosine", "conflict_share", "magnitude_similarity", "length_ratio")
+
+
+class Averages:
+    """Sums and counts of one epoch.
+
+    Recorded per epoch: `train_loss` per task (mean over examples, before loss weights), and for "all", over pairs and
+    steps: `cosine` (Definition 1), `conflict_share`, `magnitude_similarity` (Definition 2); over steps: `length_ratio`,
+    ||update|| / ||sum of the task gradients|| on the shared parameters. Undefined values (a zero gradient) count not.
+    """
+
+    def __init__(self, tasks: Sequence[str], device: torch.device) -> None:
+        self.tasks, self.device = tuple(tasks), device
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an epoch."""
+        zeros = {"losses": len(self.tasks), "squares": len(self.tasks), "sums": len(GEOMETRY), "counts": len(GEOMETRY)}
+        self.parts = {name: torch.zeros(n, dtype=torch.float64, device=self.device) for name, n in zeros.items()}
+        self.examples = 0
+
+    def add_losses(self, losses: Sequence[Tensor], examples: int) -> None:
+        """Mean losses over `examples` examples."""
+        self.parts["losses"] += torch.stack([loss.detach() for loss in losses]).double() * examples
+        self.examples += examples
+
+    def add_gradients(self, gramian: Tensor, weights: Tensor) -> None:
+        """Task gradients by their Gramian [T, T] and the weights [T] of the update."""
+        self.parts["squares"] += gramian.diagonal()
+        pairs = torch.triu_indices(len(self.tasks), len(self.tasks), offset=1, device=self.device)
+        ratio = ((weights @ gramian @ weights) / gramian.sum()).sqrt()
+        measured = [
+            cosine(gramian)[pairs[0], pairs[1]],
+            conflicting(gramian)[pairs[0], pairs[1]].double(),
+            magnitude_similarity(gramian)[pairs[0], pairs[1]],
+            torch.where(ratio.isfinite(), ratio, torch.nan),  # opposite gradients: their sum has no length
+        ]
+        self.parts["sums"] += torch.stack([values.nansum() for values in measured])
+        self.parts["counts"] += torch.stack([values.isnan().logical_not().sum() for values in measured])
+
+    def totals(self) -> dict[str, float]:
+        """Per task a number that is finite if and only if all its losses and gradients were; one synchronization."""
+        return dict(zip(self.tasks, (self.parts["losses"] + self.parts["squares"]).tolist(), strict=True))
+
+    def record(self, records: Records, epoch: int) -> None:
+        """Write the epoch's averages; what was never measured has no row."""
+        for task, total in zip(self.tasks, self.parts["losses"].tolist(), strict=True):
+            records.add(epoch, task, "train_loss", total / self.examples)
+        sums, counts = self.parts["sums"].tolist(), self.parts["counts"].tolist()
+        for metric, total, count in zip(GEOMETRY, sums, counts, strict=True):
+            if count:
+                records.add(epoch, "all", metric, total / count)
+
+    def state(self) -> State:
+        """For a checkpoint."""
+        return {**self.parts, "examples": self.examples}
+
+    def restore(self, state: State) -> None:
+        """From a checkpoint."""
+        self.parts = {name: state[name].to(self.device) for name in self.parts}
+        self.examples = state["examples"]

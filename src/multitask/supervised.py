@@ -1,0 +1,182 @@
+"""The one supervised loop: epochs, methods, schedule, records, checkpoints. An experiment supplies a `Problem`.
+
+Under one seed every method sees the same initial values, batches, dropout masks and schedule. Batches and projection
+orders are drawn anew for each epoch from a stream of (seed, epoch), so a resumed run needs no history for them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+from tqdm import tqdm
+
+from multitask.averages import Averages
+from multitask.checkpoint import Session, State
+from multitask.errors import require_finite
+from multitask.methods import METHODS, loss_weighting, update_weights
+from multitask.records import Records
+from multitask.seeding import generator
+from pcgrad import apply_weights, fixed_orders, gramian, random_orders, task_gradients
+
+Data = tuple[Tensor, ...]  # tensors with one row per example
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What an experiment gives the loop.
+
+    `losses(batch, draw)` returns one scalar per task, from one forward pass; `draw` is the generator of dropout masks.
+    `evaluate(data)` returns {(task, metric): value} and runs without gradients in evaluation mode.
+    `shared` are the parameters under surgery; all others get the plain sum of their gradients.
+    """
+
+    tasks: tuple[str, ...]
+    model: nn.Module
+    shared: Sequence[nn.Parameter]
+    train: Data
+    evaluations: Mapping[str, Data]  # name of the split ("test", "validation") -> data
+    losses: Callable[[Data, Generator], Sequence[Tensor]]
+    evaluate: Callable[[Data], Mapping[tuple[str, str], float]]
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a config: "cpu", "cuda", or "auto" for a GPU when there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def epoch_batches(examples: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
+    """Indices of the batches of one epoch, a permutation by seed and epoch alone; the last batch may be short."""
+    return torch.randperm(examples, generator=generator(seed, f"batch/{epoch}")).split(batch_size)
+
+
+def epoch_orders(kind: str, tasks: int, batches: int, seed: int, epoch: int) -> Tensor:
+    """Projection orders [batches, T, T-1] of one epoch: "random" per task, one "shared" permutation, or "fixed"."""
+    if kind == "fixed":
+        return fixed_orders(tasks).expand(batches, -1, -1)
+    return random_orders(tasks, generator(seed, f"order/{epoch}"), batch=(batches,), shared=kind == "shared")
+
+
+def make_optimizer(parameters: Sequence[nn.Parameter], settings: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """SGD with momentum or Adam; the learning rate is set anew at every epoch."""
+    if settings["optimizer"] == "sgd":
+        return torch.optim.SGD(parameters, lr=settings["learning_rate"], momentum=settings["momentum"])
+    return torch.optim.Adam(parameters, lr=settings["learning_rate"])
+
+
+class Fit:
+    """One run of one method under one seed: the moving parts and their state."""
+
+    def __init__(self, problem: Problem, method: str, seed: int, settings: Mapping[str, Any]) -> None:
+        self.problem, self.seed, self.settings = problem, seed, settings
+        self.method = METHODS[method]
+        self.device = problem.train[0].device
+        self.weighting = loss_weighting(self.method.losses, len(problem.tasks)).to(self.device)
+        shared = {id(parameter) for parameter in problem.shared}
+        everything = [*problem.model.parameters(), *self.weighting.parameters()]
+        self.own = [parameter for parameter in everything if id(parameter) not in shared]
+        self.optimizer = make_optimizer(everything, settings)
+        self.dropout = generator(seed, "dropout")
+        self.averages = Averages(problem.tasks, self.device)
+        self.records = Records()
+        self.epoch, self.step = 1, 0  # the next step to take; epochs count from 1
+
+    def state(self) -> State:
+        """All that a resumed run needs; refused if a loss or gradient was not finite."""
+        self.check()
+        return {
+            "model": self.problem.model.state_dict(),
+            "weighting": self.weighting.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "dropout": self.dropout.get_state(),
+            "averages": self.averages.state(),
+            "rows": self.records.rows,
+            "epoch": self.epoch,
+            "step": self.step,
+        }
+
+    def restore(self, state: State) -> None:
+        """Continue from `state`."""
+        self.problem.model.load_state_dict(state["model"])
+        self.weighting.load_state_dict(state["weighting"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.dropout.set_state(state["dropout"])
+        self.averages.restore(state["averages"])
+        self.records = Records(state["rows"])
+        self.epoch, self.step = state["epoch"], state["step"]
+
+    def check(self) -> None:
+        """Stop with the task's name if a loss or gradient since the epoch's start was not finite."""
+        require_finite(self.averages.totals(), f"epoch {self.epoch}, step {self.step}")
+
+    def update(self, batch: Data, orders: Tensor) -> None:
+        """One step: losses, task gradients, Gramian, weights, optimizer."""
+        self.optimizer.zero_grad()
+        raw = self.problem.losses(batch, self.dropout)
+        losses = self.weighting(raw)
+        if self.method.gradients == "sum":
+            torch.stack(losses).sum().backward()
+        else:
+            gradients = task_gradients(losses, self.problem.shared, retain_graph=True)
+            products = gramian(gradients)
+            weights = update_weights(self.method.gradients, products, orders, self.settings["reduction"])
+            apply_weights(self.problem.shared, gradients, weights)
+            torch.stack(losses).sum().backward(inputs=self.own)
+            self.averages.add_gradients(products, weights)
+        self.averages.add_losses(raw, len(batch[0]))
+        self.optimizer.step()
+
+    def train_epoch(self, session: Session) -> None:
+        """The steps of the current epoch that are not done yet; each ends where a checkpoint may be taken."""
+        settings, problem = self.settings, self.problem
+        # Epochs 1 to decay_every - 1 run at the full rate: the public code decays before its 10th epoch.
+        rate = settings["learning_rate"] * settings["decay"] ** (self.epoch // settings["decay_every"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batches = epoch_batches(len(problem.train[0]), settings["batch_size"], self.seed, self.epoch)
+        orders = epoch_orders(settings["order"], len(problem.tasks), len(batches), self.seed, self.epoch)
+        orders = orders.to(self.device)
+        problem.model.train()
+        while self.step < len(batches):
+            rows = batches[self.step].to(self.device, non_blocking=True)
+            self.update(tuple(part[rows] for part in problem.train), orders[self.step])
+            self.step += 1
+            if self.step % settings["log_every"] == 0:
+                self.check()
+            session.tick(self.state)
+
+    @torch.no_grad()
+    def evaluate(self, epoch: int) -> None:
+        """Record every metric of every split."""
+        self.problem.model.eval()
+        for split, data in self.problem.evaluations.items():
+            values = self.problem.evaluate(data)
+            require_finite({task: value for (task, _), value in values.items()}, f"epoch {epoch}, {split} data")
+            for (task, metric), value in values.items():
+                self.records.add(epoch, task, f"{split}_{metric}", value)
+
+    def end_epoch(self) -> None:
+        """Record the epoch's averages and metrics, and move on."""
+        self.check()
+        self.averages.record(self.records, self.epoch)
+        self.evaluate(self.epoch)
+        self.averages.reset()
+        self.epoch, self.step = self.epoch + 1, 0
+
+
+def fit(problem: Problem, method: str, seed: int, settings: Mapping[str, Any], session: Session) -> Records:
+    """Train `problem` by `method` and return its records; resumes from the session's checkpoint."""
+    run = Fit(problem, method, seed, settings)
+    saved = session.load()
+    if saved is None:
+        run.evaluate(0)
+    else:
+        run.restore(saved)
+    epochs = settings["epochs"]
+    for _ in tqdm(range(run.epoch, epochs + 1), desc=f"{method}, seed {seed}", unit="epoch", disable=None):
+        run.train_epoch(session)
+        run.end_epoch()
+    return run.records
