@@ -5,16 +5,16 @@
     L1(θ) = 20 log max(|u1|, 5e-6),  u1 = θ1/2 + tanh θ2
     L2(θ) = 25 log max(|u2|, 5e-6),  u2 = θ1/2 − tanh θ2 + 2,      L = L1 + L2
 
-Task i's valley is the curve u_i = 0. As u1 + u2 = θ1 + 2 and u2 − u1 = 2 (1 − tanh θ2), the valleys meet only in the limit
-θ1 = −2, θ2 → ∞. The floor makes that a set: L has its least value 45 log 5e-6 where |u1| and |u2| are both at most 5e-6,
-which means |θ1 + 2| ≤ 1e-5 and θ2 ≥ artanh(1 − 5e-6) = 6.449.
+Task i's valley is the curve u_i = 0. As u1 + u2 = θ1 + 2 and u2 − u1 = 2 (1 − tanh θ2), the valleys meet only in the
+limit θ1 = −2, θ2 → ∞. The floor makes that a set: L has its least value 45 log 5e-6 where |u1| and |u2| are both at most
+5e-6, which means |θ1 + 2| ≤ 1e-5 and θ2 ≥ artanh(1 − 5e-6) = 6.449.
 
 That floor is 1e-5 wide, and Adam at rate 1e-3 oscillates about a valley in u by 1e-2: no trajectory can stay on it, and
 L at one point mostly tells how near the last step fell to a floor. The verdict on an end point therefore asks in which
 valleys it lies, |u_i| ≤ TOLERANCE: in both, it is at the joint optimum (then L ≤ 45 log TOLERANCE = −134.8); in one, in
-that task's valley; in none, elsewhere. A tolerance in u, not in θ2: from θ2 ≈ 3 up tanh is flat and the valleys are one.
+that task's valley; in none, elsewhere. The tolerance is on u, not on θ2: from θ2 ≈ 3 up tanh is flat, the valleys one.
 
-Not in the paper: Adam's betas and epsilon (torch's defaults are taken), the precision (float64 here), the further starts.
+Not in the paper: Adam's betas and epsilon (torch's defaults are taken), the precision (float64 here), further starts.
 Writes trajectories.npz, surface.npz, vectors.json (Figure 2) and summary.json. Always on the CPU: the batch is tiny.
 """
 
@@ -123,8 +123,8 @@ def measure(theta: Tensor, before: Tensor) -> dict[str, Tensor]:
     With d = θ − before and g = ∇L(before) the curvature along the update is
         remainder:     2 [L(θ) − L(before) − gᵀd] = 2 ∫₀¹ (1−a) dᵀ∇²L(before + a d) d da   (Section 5.3's estimator)
         definition 3:  [∇L(θ) − ∇L(before)]ᵀ d    =   ∫₀¹       dᵀ∇²L(before + a d) d da,
-    both per unit of ‖d‖². Written as differences they include the jump of the gradient across a valley's floor, where all
-    the positive curvature sits: elsewhere log|u| is concave, and so is L along most updates.
+    both per unit of ‖d‖². Written as differences they include the jump of the gradient across a valley's floor: there lies
+    the large positive curvature, on few updates; between the floors log|u| is concave in u.
     """
     loss, slope = losses(theta), gradients(theta)
     gramian = slope @ slope.mT
@@ -219,7 +219,7 @@ def surface() -> dict[str, np.ndarray]:
 
 
 def schematic() -> dict[str, Any]:
-    """Figure 2's vectors through the core: a conflicting and a non-conflicting pair, before and after the projection."""
+    """Figure 2's vectors through the core: a conflicting and a non-conflicting pair, before and after projection."""
     result = {}
     for name, degrees in (("conflicting", (15.0, 130.0)), ("not_conflicting", (30.0, 85.0))):
         angles = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
@@ -288,7 +288,7 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
             os.chmod(file.name, 0o644)
