@@ -38,7 +38,7 @@ verify: $(STAMP)  ## rerun quick elsewhere and compare it with what is published
 	$(IN_ENV) python -m reporting.verify "$$copy/results/quick" results/published/quick
 
 bench: $(STAMP)  ## time of one step beside other implementations
-	$(IN_ENV) python -m benchmarks.run
+	$(IN_ENV) python -m benchmarks.run --out results/benchmarks
 
 clean:  ## remove what the scale's rules wrote, checkpoints too; published results stay
 	rm -rf results/$(SCALE) .pytest_cache .mypy_cache .ruff_cache .hypothesis

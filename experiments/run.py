@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from experiments.config import check
 from multitask.errors import UserError
 from multitask.provenance import ROOT, code_hash, commit, machine, training_sources, versions
 
@@ -37,6 +38,7 @@ def read_config(text: str) -> dict[str, Any]:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise UserError(f"config file {path} holds no mapping; compare it with config/quick.yaml")
+    check(content)
     return content
 
 
@@ -103,6 +105,7 @@ def train(args: argparse.Namespace) -> None:
             folder / f"seed{seed}.pt",
             {**identity, "method": args.method, "seed": seed},
             deadline=deadline,
+            every_seconds=args.checkpoint_seconds,
             accept_code_change=args.accept_code_change,
         )
         saved = session.load()
@@ -151,6 +154,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path, help="folder for metrics.csv and run.json")
     parser.add_argument("--checkpoints", type=Path, help="folder of the checkpoints (default: beside the runs' folder)")
     parser.add_argument("--max-minutes", type=float, help="save and stop (exit 3) after so many minutes")
+    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between checkpoints (default: 60)")
     parser.add_argument("--accept-code-change", action="store_true", help="resume a checkpoint of other code")
     args = parser.parse_args(arguments)
     if args.checkpoints is None:

@@ -1,7 +1,9 @@
 rule landscape:
-    """Figure 1's trajectories: Adam with and without surgery from every start, to the end."""
+    """Data of Figures 1 and 2: Adam with and without surgery from every start, to the end."""
     output:
         trajectories="<results>/landscape/trajectories.npz",
+        surface="<results>/landscape/surface.npz",
+        vectors="<results>/landscape/vectors.json",
         summary="<results>/landscape/summary.json",
     log:
         "<logs>/landscape.log",
@@ -16,7 +18,7 @@ rule landscape:
         runtime=60,
     params:
         settings=settings("landscape"),
-        code=code_hash(["src/pcgrad", "experiments/landscape/task.py"]),
+        code=code_hash(training_sources("landscape")),
         folder=subpath(output.summary, parent=True),
     shell:
         "python -m experiments.landscape.task --config {params.settings:q} --out {params.folder:q} > {log:q} 2>&1"
@@ -26,6 +28,7 @@ rule figure_1:
     """Figure 1: the landscape and both trajectories on it."""
     input:
         trajectories="<results>/landscape/trajectories.npz",
+        surface="<results>/landscape/surface.npz",
         summary="<results>/landscape/summary.json",
     output:
         png=report(
@@ -55,6 +58,8 @@ rule figure_1:
 
 rule figure_2:
     """Figure 2: the projection itself, drawn by the core."""
+    input:
+        vectors="<results>/landscape/vectors.json",
     output:
         png=report(
             "<results>/figures/figure_2.png",
@@ -75,6 +80,6 @@ rule figure_2:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code_hash(["src/pcgrad", "src/reporting"]),
+        code=code_hash(["src/reporting"]),
     script:
         "figure_2.py"

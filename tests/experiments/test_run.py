@@ -115,10 +115,18 @@ def test_faults_are_one_line_and_leave_nothing(tmp_path, capsys, arguments, said
     assert list(tmp_path.iterdir()) == []
 
 
-def test_json_and_yaml_configs_are_the_same(tmp_path):
+def test_json_and_yaml_configs_are_the_same():
+    path = run.ROOT / "config/quick.yaml"
+    content = run.read_config(str(path))
+    assert content["scale"] == "quick"
+    assert run.read_config(json.dumps(content)) == content
+
+
+def test_a_typo_in_a_config_file_is_named(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text(json.dumps(CONFIG))
-    assert run.read_config(str(path)) == run.read_config(json.dumps(CONFIG))
+    path.write_text(json.dumps(CONFIG | {"scael": "quick"}))
+    with pytest.raises(run.UserError, match="scael"):
+        run.read_config(str(path))
 
 
 def test_importing_the_command_does_not_need_torch():

@@ -1,0 +1,150 @@
+"""The house rules that no tool checks: imports point one way, pins agree, configs are complete."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.config import check
+from multitask.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+SCALES = ["config/quick.yaml", "config/laptop.yaml", "config/paper.yaml", "tests/tiny.yaml"]
+HOUSE = {"pcgrad", "multitask", "reporting", "experiments", "proofs", "notebooks", "benchmarks", "tests"}
+# What each part may import of the others.
+ALLOWED = {
+    "src/pcgrad": set(),
+    "src/multitask": {"pcgrad"},
+    "src/reporting": set(),
+    "experiments": {"pcgrad", "multitask", "reporting"},
+    "proofs": {"pcgrad", "multitask"},
+}
+
+
+def imported(path):
+    """Top-level names of the modules that a file imports anywhere."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_imports_point_one_way(part):
+    files = list((ROOT / part).rglob("*.py"))
+    assert files
+    for path in files:
+        foreign = imported(path) & HOUSE - {Path(part).name} - ALLOWED[part]
+        assert not foreign, f"{path.relative_to(ROOT)} imports {foreign}"
+
+
+def test_reporting_and_plots_import_no_torch():
+    scripts = [path for path in (ROOT / "experiments").rglob("*.py") if re.match(r"(figure|table)_|claims", path.name)]
+    files = [*(ROOT / "src/reporting").rglob("*.py"), *scripts]
+    assert len(files) > 5
+    for path in files:
+        assert not imported(path) & {"torch", "pcgrad", "multitask"}, path.relative_to(ROOT)
+
+
+def test_training_never_imports_a_plot():
+    for path in (ROOT / "experiments").rglob("task.py"):
+        assert not imported(path) & {"reporting", "matplotlib", "pandas"}, path.relative_to(ROOT)
+
+
+def pins(lines):
+    return dict(line.strip(" -\n").split("==") for line in lines if "==" in line)
+
+
+def test_environment_has_the_pins_of_constraints():
+    constraints = pins((ROOT / "constraints.txt").read_text().splitlines())
+    conda = pins((ROOT / "environment.yml").read_text().splitlines())
+    assert conda.items() <= constraints.items()
+
+
+def test_every_direct_dependency_is_pinned_in_both():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    direct = {
+        re.split(r"[<>=\[ ]", one)[0].lower() for one in project["dependencies"] + extras["reproduce"] + extras["test"]
+    }
+    for file in ("constraints.txt", "environment.yml"):
+        pinned = {name.lower() for name in pins((ROOT / file).read_text().splitlines())}
+        assert direct <= pinned, f"{file} lacks {direct - pinned}"
+
+
+@pytest.mark.parametrize("path", SCALES)
+def test_each_scale_is_complete_by_itself(path):
+    config = yaml.safe_load((ROOT / path).read_text())
+    check(config)
+    assert config["scale"] == Path(path).stem
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"scael": "quick"}, "scael"),
+        ({"torch_threads": 0}, "torch_threads"),
+        ({"device": "gpu"}, "device"),
+        ({"theory": {}}, "theory"),
+        ({"scale": "../elsewhere"}, "scale"),
+    ],
+)
+def test_a_wrong_config_is_named_in_one_line(change, named):
+    config = {**yaml.safe_load((ROOT / "config/quick.yaml").read_text()), **change}
+    with pytest.raises(UserError, match=named) as caught:
+        check(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_typo_is_named_before_the_key_that_it_leaves_missing():
+    config = yaml.safe_load((ROOT / "config/quick.yaml").read_text())
+    block = config["experiments"]["multimnist"]
+    block["epoch"] = block.pop("epochs")
+    with pytest.raises(UserError, match="'epoch' was unexpected"):
+        check(config)
+
+
+def test_every_key_of_the_schema_is_described():
+    def undescribed(block, place):
+        for key, content in block.get("properties", {}).items():
+            if "description" not in content and "$ref" not in content:
+                yield f"{place}.{key}"
+            yield from undescribed(content, f"{place}.{key}")
+
+    schema = yaml.safe_load((ROOT / "config/schema.yaml").read_text())
+    blocks = {"": schema, **schema["$defs"]}
+    assert not [key for name, block in blocks.items() for key in undescribed(block, name)]
+
+
+def test_every_object_of_the_schema_is_closed():
+    def objects(content):
+        if isinstance(content, dict):
+            if content.get("type") == "object":
+                yield content
+            for value in content.values():
+                yield from objects(value)
+
+    found = list(objects(yaml.safe_load((ROOT / "config/schema.yaml").read_text())))
+    assert len(found) > 4
+    assert all(block.get("additionalProperties") is False for block in found)
+
+
+def test_no_file_names_a_place_on_one_machine():
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    # Written in two pieces, so that this file does not name them itself.
+    places = re.compile("(?:^|[\\s\"'=:(])/(?:" + "work|home|root|Users" + ")/")
+    for name in listing.stdout.splitlines():
+        path = ROOT / name
+        if path.suffix in {".png", ".pdf", ".npz", ".gz", ".html"} or not path.is_file():
+            continue
+        found = places.search(path.read_text(encoding="utf-8", errors="replace"))
+        assert not found, f"{name} names {found[0]!r}"
