@@ -79,7 +79,7 @@ def backward(
     average(stacks + plain, ranks)
     products = gramian(stacks, per_tensor=per_tensor, group=False)
     if check_finite:
-        _check_finite(losses, products)
+        _check_finite(losses, products, local=ranks is None)
     result = surgery(products, broadcast_orders(drawn, device, ranks), reduction=reduction)
     keep = [k for k in range(len(shared)) if reached[k]]
     weights = result.weights[keep] if per_tensor else result.weights
@@ -111,11 +111,15 @@ def _check_leaves(table: dict[str, Tensor], own: list[Tensor]) -> None:
             raise ValueError(f"parameter {name} is not a leaf and has no .grad; use task_gradients for it")
 
 
-def _check_finite(losses: list[Tensor], products: Tensor) -> None:
-    """Name the tasks that are not finite; the one place that waits for the device."""
+def _check_finite(losses: list[Tensor], products: Tensor, *, local: bool) -> None:
+    """Name the tasks that are not finite; the one place that waits for the device. Several ranks decide by what all of
+    them see, the averaged gradients, so that all raise together."""
     squares = products.diagonal(dim1=-2, dim2=-1).reshape(-1, len(losses)).sum(0)
     values = torch.stack([loss.detach().reshape(()).double() for loss in losses]).to(squares.device)
-    bad = [(i, float(values[i])) for i in (~(squares.isfinite() & values.isfinite())).nonzero().flatten().tolist()]
-    if bad:
-        names = "; ".join(f"task {i} (loss {value:g})" for i, value in bad)
+    finite = squares.isfinite() & values.isfinite() if local else squares.isfinite()
+    if not finite.all():
+        bad = (~finite).nonzero().flatten().tolist()
+        names = "; ".join(
+            f"task {i} (loss {values[i].item():g}, squared gradient norm {squares[i].item():g})" for i in bad
+        )
         raise FloatingPointError(f"loss or gradient not finite: {names}")

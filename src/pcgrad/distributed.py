@@ -18,8 +18,9 @@ def world(group: Group) -> Any | None:
     if group is None:
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             raise RuntimeError(
-                f"a process group of {dist.get_world_size()} ranks is initialised: pass "
-                "group=torch.distributed.group.WORLD to average the task gradients before surgery, or group=False for local surgery on purpose"
+                f"a process group of {dist.get_world_size()} ranks is initialised: pass a group "
+                "(torch.distributed.group.WORLD) to average the task gradients before surgery, or group=False for "
+                "local surgery on purpose"
             )
         return None
     return None if group is False or dist.get_world_size(group) == 1 else group

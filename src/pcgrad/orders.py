@@ -73,7 +73,9 @@ def make_orders(
 ) -> Tensor:
     """The orders that an argument ``orders`` of :func:`pcgrad.backward` asks for."""
     if isinstance(orders, Tensor):
-        check_orders(orders.cpu(), tasks)
+        check_orders(orders, tasks)
+        if orders.shape[:-2] not in (torch.Size(), torch.Size(batch)):
+            raise ValueError(f"orders must be [T, T-1], or [parameters, T, T-1] per tensor, got {list(orders.shape)}")
         return orders
     if orders == "fixed":
         return fixed_orders(tasks)

@@ -64,16 +64,15 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
     batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])
     full = gramian.expand(*batch, tasks, tasks)
     visited = orders.to(gramian.device, non_blocking=True).expand(*batch, tasks, tasks - 1)
-    squares = full.diagonal(dim1=-2, dim2=-1)
+    squares = full.diagonal(dim1=-2, dim2=-1).gather(-1, visited.flatten(-2)).view(visited.shape)
+    squares = squares.masked_fill(squares <= 0, torch.inf)  # nothing is projected onto a zero gradient's plane
     coefficients = torch.eye(tasks, dtype=torch.float64, device=gramian.device).repeat(*batch, 1, 1)
     for k in range(tasks - 1):
-        j = visited[..., k]  # [..., T]: whom each task meets at position k
-        g_j = full.gather(-2, j.unsqueeze(-1).expand_as(full))  # row i: the products of g_j with all gradients
-        square = squares.gather(-1, j)
-        product = (coefficients * g_j).sum(-1)  # g_i^PC . g_j
-        quotient = product / square
-        step = quotient.masked_fill((product >= 0) | (square <= 0), 0.0)  # both false for nan, which so survives
-        coefficients.scatter_add_(-1, j.unsqueeze(-1), -step.unsqueeze(-1))
+        j = visited[..., k : k + 1]  # [..., T, 1]: whom each task meets at position k
+        g_j = full.gather(-2, j.expand(full.shape))  # row i: the products of g_j with all gradients
+        product = (coefficients * g_j).sum(-1, keepdim=True)  # g_i^PC . g_j
+        step = product.clamp(max=0) / squares[..., k : k + 1]  # clamp and quotient keep nan
+        coefficients.scatter_add_(-1, j, step.neg_())
     return coefficients
 
 
