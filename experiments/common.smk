@@ -56,3 +56,12 @@ def runs(*experiments):
         for method in config["experiments"][experiment]["methods"]
         for seeds in seed_ranges(config["experiments"][experiment]["seeds"])
     ]
+
+
+# Faults that a job names end its log in a line "error: ..."; repeat them where the eye falls.
+onerror:
+    for path in [log] if isinstance(log, str) else log:
+        with open(path, encoding="utf-8") as file:
+            print(
+                *dict.fromkeys(line for line in file if line.startswith("error: ")), sep="", end="", file=sys.stderr
+            )
