@@ -39,6 +39,18 @@ def number(value: float, decimals: int, *, sign: bool = False) -> str:
     return f"{rounded:{'+' if sign else ''}.{decimals}f}".replace("-", "−")
 
 
+def significant(mean: float, low: float, high: float, digits: int = 3) -> str:
+    """Like `cell`, with so many significant digits instead of decimals: for numbers of unknown size."""
+    if not math.isfinite(mean):
+        return DASH
+    size = max(abs(value) for value in (mean, low, high) if math.isfinite(value))
+    if size >= 1e5 or 0 < size < 1e-3:
+        bounds = DASH if math.isnan(low) else f"{low:.2e}, {high:.2e}"
+        return f"{mean:.2e} [{bounds}]".replace("-", "−")
+    decimals = max(0, digits - 1 - math.floor(math.log10(size))) if size else 2
+    return cell(mean, low, high, decimals)
+
+
 def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
     """The printed table: one row per method, one column of text per quantity, the paper's number beside it."""
     rows = []
@@ -47,9 +59,8 @@ def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
         row = {"method": " − ".join(label(part) for part in str(method).split(" - "))}
         for quantity in quantities:
             line = by_quantity.get((quantity.task, quantity.metric), {})
-            row[quantity.title] = cell(
-                *(line.get(key, NAN) for key in ("mean", "ci_low", "ci_high")), quantity.decimals
-            )
+            mean, low, high = (line.get(key, NAN) for key in ("mean", "ci_low", "ci_high"))
+            row[quantity.title] = cell(mean, low, high, quantity.decimals)
             if quantity.reported:
                 row[f"paper, {quantity.task} (ours − paper)"] = _paper(line, quantity.decimals)
         p = lines["p_holm"].dropna()

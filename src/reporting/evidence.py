@@ -1,0 +1,156 @@
+"""Reads the evidence for a claim out of the result files: one function for each kind of test named in claims.yaml."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+from reporting.runs import Runs, final, seed_values
+from reporting.statistics import NAN, interval
+from reporting.verdicts import FALSE, HOLDS, NOT_REPLICATED, REPAIRED, REPLICATED, Evidence
+
+SIGN = {"higher": 1.0, "lower": -1.0}
+Test = Mapping[str, Any]
+Seeds = dict[int, float]
+
+
+@dataclass(frozen=True)
+class Material:
+    """All result files of one scale that claims are judged by."""
+
+    runs: Runs
+    landscape: Mapping[str, Any] = field(default_factory=dict)  # summary.json
+    proofs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # statement -> its JSON
+
+
+def gather(claim: Mapping[str, Any], material: Material) -> Evidence:
+    """The evidence for one claim; ValueError if its test is of no known kind."""
+    test = claim["test"]
+    if test["kind"] == "later":
+        return Evidence(missing=test["reason"])
+    if test["kind"] == "endpoint":
+        return endpoint(test, material.landscape)
+    if test["kind"] == "proof":
+        return proof(test, material.proofs)
+    if test["kind"] not in PER_SEED:
+        raise ValueError(f"claim {claim['id']}: unknown kind of test {test['kind']!r}; there are {', '.join(KINDS)}")
+    return sampled(claim, material.runs.of(test["experiment"]))
+
+
+def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
+    """Evidence from runs with seeds: effect per seed = ± (value − reference), positive on the claimed side."""
+    test = claim["test"]
+    if not runs.infos:
+        return Evidence(missing=f"no runs of {test['experiment']}")
+    data = runs.infos[0]["data"]
+    values, ours = PER_SEED[test["kind"]](runs.frame, test)
+    if not values:
+        return Evidence(missing=f"no runs of {' and '.join(methods_of(test))} with {' or '.join(test['metrics'])}")
+    sign, reference = SIGN[claim["direction"]], float(test.get("reference", 0.0))
+    effect = interval([sign * (value - reference) for value in values.values()])
+    level = interval(list(ours.values())) if ours else None
+    if test["data"] not in (data.get("name"), *data):  # {"name": "mnist", …} or {"metaworld": its version, …}
+        return Evidence(effect, level, missing=f"stand-in data: {data.get('name')} instead of {test['data']}")
+    return Evidence(effect, level)
+
+
+def methods_of(test: Test) -> list[str]:
+    """The methods that a test compares or looks at."""
+    return list(test.get("methods") or [test["method"]])
+
+
+def _series(frame: pd.DataFrame, method: str, test: Test) -> pd.DataFrame:
+    """One value per seed and step: the mean over the test's tasks and metrics."""
+    rows = frame[
+        (frame["method"] == method) & frame["metric"].isin(test["metrics"]) & frame["task"].isin(test["tasks"])
+    ]
+    if set(rows["task"]) != set(test["tasks"]) or set(rows["metric"]) != set(test["metrics"]):
+        return rows.iloc[:0]
+    mean = rows.groupby(["experiment", "method", "seed", "step"], as_index=False).agg({"value": _mean})
+    return mean.assign(task="", metric="")
+
+
+def _mean(values: "pd.Series[float]") -> float:
+    return float(values.mean(skipna=False))
+
+
+def _level(frame: pd.DataFrame, method: str, test: Test) -> Seeds:
+    rows = _series(frame, method, test)
+    if "until" in test:
+        rows = _until(rows, frame[frame["method"] == method], test["until"])
+    if test.get("last") is None:  # over the whole run: undefined steps (no conflict at all) are left out
+        return {int(str(seed)): float(part["value"].mean()) for seed, part in rows.groupby("seed")}
+    return seed_values(final(rows, last=test["last"]))
+
+
+def _until(rows: pd.DataFrame, frame: pd.DataFrame, until: Test) -> pd.DataFrame:
+    """The steps before `metric` of `task` first reaches `at_least`, seed by seed."""
+    reached = frame[(frame["metric"] == until["metric"]) & (frame["task"] == until["task"])]
+    first = reached[reached["value"] >= until["at_least"]].groupby("seed")["step"].min()
+    end = rows["seed"].map(first).fillna(float("inf"))
+    return rows[rows["step"] < end]
+
+
+def paired(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
+    """Differences of two methods by seed; the first method's own values stand beside the paper's number."""
+    first, second = (_level(frame, method, test) for method in test["methods"])
+    return {seed: first[seed] - second[seed] for seed in sorted(set(first) & set(second))}, first
+
+
+def level(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
+    """One method's value, to be held against a reference."""
+    values = _level(frame, test["method"], test)
+    return values, values
+
+
+def trend(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
+    """Spearman's rank correlation of the metric with the step, seed by seed; nan for a constant."""
+    rows = _series(frame, test["method"], test).dropna(subset=["value"])
+    found = {}
+    for seed, part in rows.groupby("seed"):
+        enough = part["value"].nunique() > 1
+        found[int(str(seed))] = float(stats.spearmanr(part["step"], part["value"]).statistic) if enough else NAN
+    return found, {}
+
+
+PER_SEED: dict[str, Callable[[pd.DataFrame, Test], tuple[Seeds, Seeds]]] = {
+    "paired": paired,
+    "level": level,
+    "trend": trend,
+}
+KINDS = (*PER_SEED, "endpoint", "proof", "later")
+
+
+def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
+    """The landscape: no chance, so no seeds; the value at `path` is held against `equals`, `above` or `below`."""
+    if not summary:
+        return Evidence(missing="no run of the landscape")
+    if summary["settings"]["updates"] < test["updates"]:
+        return Evidence(missing=f"{summary['settings']['updates']} of {test['updates']} updates")
+    value: Any = summary
+    for key in test["path"]:
+        value = value[key]
+    if value is None:
+        return Evidence(decided=NOT_REPLICATED, note=f"{test['path'][-1]} is undefined")
+    ok = {"equals": lambda x: value == x, "above": lambda x: value > x, "below": lambda x: value < x}
+    held = all(ok[key](test[key]) for key in ok if key in test)
+    shown = value if isinstance(value, str) else f"{test['path'][-1]} {value:.3g}"
+    return Evidence(decided=REPLICATED if held else NOT_REPLICATED, note=str(shown))
+
+
+def proof(test: Test, proofs: Mapping[str, Mapping[str, Any]]) -> Evidence:
+    """A numerical check of a statement; ValueError if its own verdict contradicts its counts."""
+    found = proofs.get(test["statement"])
+    if found is None:
+        return Evidence(missing=f"no check of {test['statement']}")
+    families = found["families"]
+    accepted, violations = (sum(family[key] for family in families) for key in ("accepted", "violations"))
+    if accepted < test["instances"]:
+        return Evidence(missing=f"{accepted} of {test['instances']} instances")
+    if found["verdict"] not in (HOLDS, FALSE, REPAIRED) or (found["verdict"] == HOLDS and violations):
+        raise ValueError(f"proof {test['statement']}: verdict {found['verdict']!r} with {violations} violations")
+    margin = min(family["smallest_margin"] for family in families)
+    note = f"{accepted} instances, {violations} violations, smallest margin {margin:.2g}"
+    return Evidence(decided=found["verdict"], note=note)
