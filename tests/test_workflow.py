@@ -1,0 +1,281 @@
+"""Snakemake itself, on a copy of the tree: what a run makes, what an edit re-runs, how a broken run goes on."""
+
+import contextlib
+import csv
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+NOT_COPIED = (".git", ".venv", ".snakemake", "data", "results", "__pycache__", "*.egg-info", ".*_cache")
+TINY = ("--configfile", "tests/tiny.yaml")
+METHODS = {"multimnist": 6, "triad": 2}
+TRIAD = "results/tiny/runs/triad/sac_pcgrad/seeds0-0/metrics.csv"
+DIGITS = "results/tiny/runs/multimnist/pcgrad/seeds0-0/metrics.csv"
+
+
+def environment(**more):
+    """The tests' own interpreter first on the path, and nothing that the Snakefile should set by itself."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PCGRAD_DATA")}
+    return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **more}
+
+
+def snakemake(tree, *arguments, **more):
+    """Run Snakemake in `tree` and return (exit status, all it printed)."""
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    done = subprocess.run(
+        command, cwd=tree, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return done.returncode, done.stdout
+
+
+def planned(tree, *arguments):
+    """Number of jobs per rule that a dry run would start."""
+    status, output = snakemake(tree, "--dry-run", *arguments)
+    assert status == 0, output[-3000:]
+    jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)}
+    assert jobs or "Nothing to be done" in output, output[-3000:]
+    return {rule: count for rule, count in jobs.items() if rule not in ("total", "all")}
+
+
+@contextlib.contextmanager
+def edited(path, edit):
+    """The file with another content for a while."""
+    before = path.read_text(encoding="utf-8")
+    after = edit(before)
+    assert after != before
+    path.write_text(after, encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def copy_tree(folder):
+    return Path(shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(*NOT_COPIED)))
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A copy of the tree in which nothing has run."""
+    return copy_tree(tmp_path_factory.mktemp("fresh"))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A copy of the tree after the whole tiny scale on two cores."""
+    tree = copy_tree(tmp_path_factory.mktemp("done"))
+    status, output = snakemake(tree, "--cores", "2", *TINY)
+    assert status == 0, output[-6000:]
+    return tree
+
+
+def measured(path):
+    """The rows of a run without those that hold a time."""
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if "seconds" not in row["metric"]]
+    assert rows
+    return rows
+
+
+def test_lint_finds_nothing(fresh):
+    status, output = snakemake(fresh, "--lint")
+    assert status == 0, output
+
+
+@pytest.mark.parametrize("scale", ["quick", "laptop", "paper"])
+def test_dry_run_of_a_scale_trains_what_its_config_lists(fresh, scale):
+    path = f"config/{scale}.yaml"
+    config = yaml.safe_load((ROOT / path).read_text())
+    seeds = Counter({name: len(config["experiments"][name]["seeds"]) for name in METHODS})
+    methods = {name: len(config["experiments"][name]["methods"]) for name in METHODS}
+    jobs = planned(fresh, "--configfile", path)
+    if config["seeds_per_job"] == 1:
+        assert jobs["train"] == sum(seeds[name] * methods[name] for name in METHODS)
+    else:
+        assert jobs["train"] == sum(methods.values())
+    assert {"landscape", "figure_1", "figure_2", "figure_4", "table_4", "proof", "notebook", "claims"} <= jobs.keys()
+
+
+@pytest.mark.parametrize("profile", ["default", "laptop", "paper"])
+def test_a_profile_loads_and_names_its_scale(fresh, profile):
+    status, output = snakemake(fresh, "--dry-run", "--workflow-profile", f"profiles/{profile}")
+    assert status == 0, output[-3000:]
+    assert f"results/{'quick' if profile == 'default' else profile}/claims.csv" in output
+
+
+@pytest.mark.parametrize("profile", sorted(path.name for path in (ROOT / "profiles").iterdir()))
+def test_every_profile_entry_is_an_option_and_has_a_comment(profile):
+    from snakemake.cli import get_argument_parser
+
+    options = {text for action in get_argument_parser()._actions for text in action.option_strings}
+    lines = (ROOT / "profiles" / profile / "profile.yaml").read_text().splitlines()
+    entries = [number for number, line in enumerate(lines) if re.match(r"[a-z-]+:", line)]
+    assert entries
+    for number in entries:
+        assert "--" + lines[number].partition(":")[0] in options, lines[number]
+        assert lines[number - 1].startswith("# "), f"{profile}: {lines[number]} has no comment"
+
+
+def test_an_unknown_key_dies_with_its_name(fresh, tmp_path):
+    path = tmp_path / "typo.yaml"
+    path.write_text((ROOT / "config/quick.yaml").read_text().replace("  collections:", "  colections:"))
+    status, output = snakemake(fresh, "--dry-run", "--configfile", str(path))
+    assert status != 0
+    assert "error: config, experiments.triad" in output
+    assert "'colections' was unexpected" in output
+    assert "Traceback" not in output
+
+
+def test_a_method_that_does_not_exist_dies_with_its_name(fresh, tmp_path):
+    path = tmp_path / "method.yaml"
+    path.write_text((ROOT / "config/quick.yaml").read_text().replace("[sac, sac_pcgrad]", "[sac, sac_pcgard]"))
+    status, output = snakemake(fresh, "--dry-run", "--configfile", str(path))
+    assert status != 0
+    assert "'sac_pcgard' is not one of" in output
+
+
+def test_the_whole_tiny_scale(done):
+    results = done / "results/tiny"
+    files = {
+        *(f"figures/figure_{number}.{kind}" for number in (1, 2, 4) for kind in ("png", "pdf")),
+        *(f"tables/table_4.{kind}" for kind in ("csv", "md", "tex")),
+        *(f"proofs/{statement}.json" for statement in ("identities", "theorem1", "theorem2")),
+        *(f"notebooks/theorem{number}.html" for number in (1, 2)),
+        "claims.csv",
+    }
+    assert not [name for name in files if not (results / name).is_file() or not (results / name).stat().st_size]
+    for experiment, methods in METHODS.items():
+        runs = list((results / "runs" / experiment).glob("*/seeds0-0/metrics.csv"))
+        assert len(runs) == methods
+        assert all(path.with_name("run.json").is_file() for path in runs)
+    assert not list((results / "checkpoints").rglob("*.pt"))
+    assert len(list((results / "benchmarks").rglob("*.tsv"))) <= 40
+
+
+def test_a_second_run_does_nothing(done):
+    assert planned(done, *TINY) == {}
+
+
+def test_the_report_carries_figures_tables_and_notebooks(done):
+    status, output = snakemake(done, *TINY, "--report", "results/tiny/report.html")
+    assert status == 0, output[-3000:]
+    page = (done / "results/tiny/report.html").read_text(encoding="utf-8")
+    for name in ("figure_1.png", "figure_2.png", "figure_4.png", "table_4.html", "theorem1.html", "claims"):
+        assert name in page, name
+    assert planned(done, *TINY) == {}
+
+
+def test_an_edit_of_the_core_retrains_everything(done):
+    with edited(done / "src/pcgrad/surgery.py", lambda text: text + "\nCHANGED = True\n"):
+        jobs = planned(done, *TINY)
+    assert jobs["train"] == sum(METHODS.values())
+    assert jobs["landscape"] == 1
+    assert jobs["proof"] == 3
+    assert {"figure_1", "figure_4", "table_4", "claims", "notebook"} <= jobs.keys()
+
+
+def test_a_comment_in_the_core_changes_nothing(done):
+    with edited(done / "src/pcgrad/surgery.py", lambda text: text + "\n# A remark.\n"):
+        assert planned(done, *TINY) == {}
+
+
+def test_an_edit_of_a_plot_redraws_only_that_figure(done):
+    with edited(done / "experiments/triad/figure_4.py", lambda text: text + "\nCHANGED = True\n"):
+        assert planned(done, *TINY) == {"figure_4": 1}
+
+
+def test_an_edit_of_one_experiment_leaves_the_other_alone(done):
+    with edited(done / "experiments/triad/task.py", lambda text: text + "\nCHANGED = True\n"):
+        jobs = planned(done, *TINY)
+    assert jobs["train"] == METHODS["triad"]
+    assert {"figure_4", "claims"} <= jobs.keys()
+    assert not {"table_4", "landscape", "figure_1", "proof"} & jobs.keys()
+
+
+def test_an_edit_of_one_setting_retrains_its_experiment(done):
+    with edited(done / "tests/tiny.yaml", lambda text: text.replace("    dropout: 0.5", "    dropout: 0.4")):
+        jobs = planned(done, *TINY)
+    assert jobs["train"] == METHODS["multimnist"]
+    assert {"table_4", "claims"} <= jobs.keys()
+    assert not {"figure_4", "landscape", "proof"} & jobs.keys()
+
+
+def test_a_further_seed_trains_that_seed_only(done):
+    with edited(done / "tests/tiny.yaml", lambda text: text.replace("seeds: [0]", "seeds: [0, 3]", 1)):
+        assert planned(done, *TINY)["train"] == METHODS["multimnist"]
+
+
+def test_one_core_gives_the_numbers_of_two(done, fresh):
+    status, output = snakemake(fresh, "--cores", "1", *TINY, "--", TRIAD, DIGITS)
+    assert status == 0, output[-3000:]
+    for name in (TRIAD, DIGITS):
+        assert measured(fresh / name) == measured(done / name)
+
+
+@pytest.mark.parametrize("name", [TRIAD, DIGITS])
+def test_a_killed_run_ends_with_the_numbers_of_an_unbroken_one(done, fresh, tmp_path, name):
+    """kill -9 once a checkpoint lies on disk; Snakemake then finishes the job from it."""
+    experiment, method = Path(name).parts[3:5]
+    out, checkpoint = Path(name).parent, fresh / f"results/tiny/checkpoints/{experiment}/{method}/seed0.pt"
+    shutil.rmtree(fresh / out, ignore_errors=True)
+    command = [sys.executable, "-m", "experiments.run", experiment, method, "--seeds", "0-0", "--config"]
+    command += ["tests/tiny.yaml", "--out", str(out), "--checkpoint-seconds", "0"]
+    paths = f"{fresh / 'src'}{os.pathsep}{fresh}"
+    run = subprocess.Popen(command, cwd=fresh, env=environment(PYTHONPATH=paths), start_new_session=True)
+    until = time.monotonic() + 90
+    while not checkpoint.is_file() and run.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+    assert run.poll() is None, "the run ended before it could be killed"
+    os.kill(run.pid, signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    assert checkpoint.is_file()
+    assert not (fresh / name).exists()
+    status, output = snakemake(fresh, "--cores", "1", *TINY, "--", name)
+    assert status == 0, output[-3000:]
+    assert measured(fresh / name) == measured(done / name)
+    assert not checkpoint.exists()
+
+
+def real_format(folder):
+    """A folder in MNIST's layout whose first file is cut off in the middle."""
+    import gzip
+
+    raw = folder / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    header = bytes([0, 0, 8, 3]) + b"".join(size.to_bytes(4, "big") for size in (60_000, 28, 28))
+    (raw / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(header + bytes(1000)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "said"),
+    [
+        ("pcgrad", "none", "is no folder; correct it"),
+        ("pcgrad", "cut", "train-images-idx3-ubyte.gz is truncated"),
+        ("pcgard", "cut", "unknown method 'pcgard'"),
+    ],
+)
+def test_a_fault_is_one_line_and_leaves_nothing(fresh, tmp_path, method, data, said):
+    folder = real_format(tmp_path / "cut") if data == "cut" else tmp_path / "none"
+    target = f"results/tiny/runs/multimnist/{method}/seeds7-7/metrics.csv"
+    override = 'experiments={"multimnist": {"data": "mnist"}}'
+    status, output = snakemake(
+        fresh, "--cores", "1", *TINY, "--config", override, "--", target, PCGRAD_DATA=str(folder)
+    )
+    assert status != 0
+    lines = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert lines
+    assert said in lines[-1]
+    assert "Traceback" not in output
+    left = fresh / Path(target).parent
+    assert not left.exists() or not list(left.iterdir())
