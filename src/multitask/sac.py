@@ -15,10 +15,12 @@ Choices that neither the paper nor its base code fixes, or where this loop leave
  4. In one update: critics, actor (against the new critics), temperatures, targets.
  5. `updates_per_collection` updates follow each collection (the base code makes one per environment step).
  6. The paper's 10 warm-up paths are uniform random actions, before collection 1, without updates.
- 7. Actions in training episodes are sampled; the return recorded is that of these episodes, of raw rewards.
+ 7. `return` and `success` are those of the training episodes, with sampled actions and raw rewards;
+    `evaluation_return` and `evaluation_success` those of tanh(μ) after the collection's updates.
  8. A time limit is no termination: the target bootstraps from the final observation. Meta-World never terminates.
  9. log σ is clipped to [−20, 2].
-10. Each collection starts and ends between episodes, so `samples_per_collection` is a multiple of `horizon`.
+10. Meta-World 3's simulator and observations (39 numbers: two frames and the goal, not normalized), not those of 2019.
+11. Each collection starts and ends between episodes, so `samples_per_collection` is a multiple of `horizon`.
 """
 
 import math
@@ -261,9 +263,9 @@ def collect(
     environments: Sequence[Environment],
     policy: Callable[[Tensor], Tensor],
     episodes: int,
-    replay: Replay,
+    replay: Replay | None,
 ) -> dict[str, Tensor]:
-    """Play whole episodes in all tasks, in lockstep, and store every transition.
+    """Play whole episodes in all tasks, in lockstep, and store every transition (if there is a buffer).
 
     `policy`: observations `[T, O]` -> actions `[T, A]`. Returns per task `[T, episodes]`: `return` (undiscounted, raw),
     `success` (at any step) and `success_last` (at the last step).
@@ -288,8 +290,9 @@ def collect(
             running = not ended.any()
         if not ended.all():
             raise RuntimeError("the tasks' episodes ended at different steps; lockstep needs one horizon for all")
-        columns = (np.stack(part, axis=1).astype(np.float64) for part in zip(*rows, strict=True))
-        replay.add(Batch(*(torch.from_numpy(column) for column in columns)))
+        if replay is not None:
+            columns = (np.stack(part, axis=1).astype(np.float64) for part in zip(*rows, strict=True))
+            replay.add(Batch(*(torch.from_numpy(column) for column in columns)))
         for metric, values in (("return", total), ("success", ever), ("success_last", last)):
             found[metric].append(values.tolist())
     return {metric: torch.tensor(values, dtype=torch.float64).T for metric, values in found.items()}
@@ -355,11 +358,16 @@ def train(
     def explore(_: Tensor) -> Tensor:
         return 2 * torch.rand(tasks, action, generator=streams["action"], dtype=dtype) - 1
 
-    def act(observations: Tensor) -> Tensor:
-        noise = torch.randn(tasks, 1, action, generator=streams["action"], dtype=dtype).to(device)
-        inputs = with_task(observations.to(device, dtype).unsqueeze(1))
+    def act(observations: Tensor, noise: Tensor) -> Tensor:
+        inputs = with_task(observations.to(device, dtype).unsqueeze(1)).view(1, tasks, -1)
         with torch.inference_mode():
-            return sample_actions(learner.actor, inputs.view(1, tasks, -1), noise.view(1, tasks, -1))[0][0]
+            return sample_actions(learner.actor, inputs, noise.to(device))[0][0]
+
+    def sampled(observations: Tensor) -> Tensor:
+        return act(observations, torch.randn(1, tasks, action, generator=streams["action"], dtype=dtype))
+
+    def deterministic(observations: Tensor) -> Tensor:
+        return act(observations, torch.zeros(1, tasks, action, dtype=dtype))
 
     def state() -> dict[str, Any]:
         return {
@@ -387,7 +395,7 @@ def train(
     last = settings["collections"]
     progress = tqdm(range(first, last + 1), label, last, initial=first - 1, unit="collection", disable=None)
     for collection in progress:
-        episodes = collect(environments, act, samples // horizon, replay)
+        episodes = collect(environments, sampled, samples // horizon, replay)
         record_episodes(records, collection, names, episodes)
         progress.set_postfix({"success": f"{episodes['success'].mean():.2f}"})
 
@@ -404,6 +412,9 @@ def train(
             batch = batch._replace(reward=settings["reward_scale"] * batch.reward)
             logs.append(learner.update(batch, noise[update], orders[update], measure))
         record_updates(records, collection, names, logs, learner.log_alpha.exp())
+        if settings["evaluation_episodes"]:
+            played = collect(environments, deterministic, settings["evaluation_episodes"], None)
+            record_episodes(records, collection, names, {f"evaluation_{k}": v for k, v in played.items()})
         records.add(collection, "all", "environment_steps", tasks * (warm_up + collection * samples))
         records.add(collection, "all", "updates", collection * updates)
         session.tick(state)
