@@ -20,7 +20,7 @@ def algorithm_1(gradients: Tensor, orders: Tensor) -> Tensor:
 
 
 def catalogue() -> dict[str, Tensor]:
-    """Gradients [T, P], float64, of norm 1e-3 to 1e3: random ones in low and high dimension, and every degenerate kind."""
+    """Gradients [T, P], float64, norms 1e-3 to 1e3: random ones in low and high dimension, every degenerate kind."""
     random = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
