@@ -25,6 +25,7 @@ pathvars:
 
 
 GLOBALS = ("scale", "data_root", "torch_threads", "device")
+REPORTED = sorted(glob_wildcards("experiments/reported/{name}.csv").name)  # the paper's numbers
 NOT_SETTINGS = ("methods", "seeds")  # which jobs there are, not what one of them does
 
 

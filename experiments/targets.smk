@@ -16,6 +16,7 @@ rule claims:
     """The ledger: a verdict for every claim of the paper that this scale can test."""
     input:
         ledger="experiments/claims.yaml",
+        paper=expand("experiments/reported/{name}.csv", name=REPORTED),
         runs=runs("multimnist", "triad"),
         landscape="<results>/landscape/summary.json",
         proofs=expand("<results>/proofs/{statement}.json", statement=STATEMENTS),

@@ -63,7 +63,7 @@ def write(paths: Sequence[str], *, csv: str, md: str, tex: str, html: str) -> No
 
 
 if __name__ == "__main__":
-    from snakemake.script import snakemake
+    snakemake = globals()["snakemake"]  # put there by Snakemake
 
     out = snakemake.output
     write(list(snakemake.input.runs), csv=out.csv, md=out.md, tex=out.tex, html=out.html)
