@@ -56,15 +56,18 @@ def conflict_statistics(gramians: Tensor, weights: Tensor) -> dict[str, float]:
     cos = cosine(gramians)[:, above]
     defined = ~cos.isnan()
     negative = defined & (gramians[:, above] < 0)
-    a = condition_a(gramians)[:, above][negative]
-    xi = curvature_bounding_measure(gramians)[:, above][negative]
-    check_implication(gramians, xi_le_1=curvature_bounding_measure(gramians) <= 1, condition_a=condition_a(gramians))
+    xi = curvature_bounding_measure(gramians)
+    a = settle_ties(gramians, xi_le_1=xi <= 1, a=condition_a(gramians))[:, above][negative]
+    xi = xi[:, above][negative]
     found: dict[str, float] = {
         "pairs": cos.numel(),
         "undefined": int((~defined).sum()),
         "conflicts": int(negative.sum()),
-        "length_ratio": length_ratio(gramians, weights.double().cpu()),
     }
+    plain = gramians.sum((-1, -2))
+    update = torch.einsum("ut,uts,us->u", weights.double().cpu(), gramians, weights.double().cpu())
+    if (plain > 0).any():
+        found["length_ratio"] = (update.clamp_min(0) / plain)[plain > 0].sqrt().mean().item()
     if defined.any():
         found["cosine_positive_share"] = (cos[defined] > 0).double().mean().item()
         found["cosine"] = cos[defined].mean().item()
@@ -76,26 +79,21 @@ def conflict_statistics(gramians: Tensor, weights: Tensor) -> dict[str, float]:
     return found
 
 
-def check_implication(gramians: Tensor, *, xi_le_1: Tensor, condition_a: Tensor) -> None:
-    """For conflicting gradients ξ ≤ 1 implies condition (a) of Theorem 2; RuntimeError where it does not.
+def settle_ties(gramians: Tensor, *, xi_le_1: Tensor, a: Tensor) -> Tensor:
+    """Condition (a) of Theorem 2 `[..., T, T]`, which ξ ≤ 1 implies for conflicting gradients.
 
-    With s = G₁₁ + G₂₂, p = G₁₁ G₂₂ and c = G₁₂ < 0: ξ ≤ 1 ⇔ c s ≤ −2p − 2 (p − c²) and (a) ⇔ c s ≤ −2p. So the
-    implication fails only where rounding made c² exceed p, or within rounding of equality; both are let through.
+    With s = G₁₁ + G₂₂, p = G₁₁ G₂₂ and c = G₁₂ < 0: ξ ≤ 1 ⇔ c s ≤ −2p − 2 (p − c²) and (a) ⇔ c s ≤ −2p. So ξ ≤ 1
+    without (a) is possible only by rounding, within rounding of equality or where c² exceeds p. Such a tie counts as
+    (a); anything else means that the measures contradict each other: RuntimeError.
     """
     square = gramians.diagonal(dim1=-2, dim2=-1)
     p, s = square.unsqueeze(-1) * square.unsqueeze(-2), square.unsqueeze(-1) + square.unsqueeze(-2)
     rounding = 2 * (gramians**2 - p).clamp_min(0) + 1e-12 * p
-    broken = (gramians < 0) & xi_le_1 & ~condition_a & (gramians * s + 2 * p > rounding)
+    alone = (gramians < 0) & xi_le_1 & ~a
+    broken = alone & (gramians * s + 2 * p > rounding)
     if broken.any():
         raise RuntimeError(
             f"{int(broken.sum())} conflicting pairs have ξ ≤ 1 but not cos ≤ −Φ, which is impossible: "
             "the measures in pcgrad contradict each other"
         )
-
-
-def length_ratio(gramians: Tensor, weights: Tensor) -> float:
-    """Mean over updates of ‖Σ w_i g_i‖ / ‖Σ g_i‖; nan if no update has a non-zero sum."""
-    plain = gramians.sum((-1, -2))
-    update = (weights.unsqueeze(-2) @ gramians @ weights.unsqueeze(-1)).squeeze(-1).squeeze(-1)
-    positive = plain > 0
-    return (update[positive].clamp_min(0) / plain[positive]).sqrt().mean().item()
+    return a | alone
