@@ -5,7 +5,8 @@ CORES ?= all
 PYTHON ?= python3
 
 STAMP := .venv/installed
-IN_ENV := PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONPATH="$(CURDIR)/src:$(CURDIR)"
+IN_ENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+MODULE := $(IN_ENV) PYTHONPATH=src:. python -m
 SNAKEMAKE := $(IN_ENV) snakemake --configfile config/$(SCALE).yaml
 
 .PHONY: reproduce report test publish verify bench clean install
@@ -16,7 +17,7 @@ reproduce: $(STAMP)  ## every figure, table, notebook and verdict, then the repo
 
 report: $(STAMP)  ## one page with everything that the scale's last run made, and the run times
 	$(SNAKEMAKE) --report results/$(SCALE)/report.html
-	$(IN_ENV) python -m reporting.runtimes results/$(SCALE)
+	$(MODULE) reporting.runtimes results/$(SCALE)
 	@echo "results/$(SCALE)/report.html holds everything; results/$(SCALE)/runtimes.md says how long it took"
 
 test: $(STAMP)  ## style, types, workflow and tests
@@ -28,17 +29,17 @@ test: $(STAMP)  ## style, types, workflow and tests
 	$(IN_ENV) pytest
 
 publish: $(STAMP)  ## copy the scale's results into results/published/, with a manifest
-	$(IN_ENV) python -m reporting.publish $(SCALE)
+	$(MODULE) reporting.publish $(SCALE)
 
 # The copy leaves out what a rule wrote, so that everything is made anew.
 verify: $(STAMP)  ## rerun quick elsewhere and compare it with what is published
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
 	tar -cf - --exclude=./.git --exclude=./.venv --exclude=./.snakemake --exclude=./data --exclude=./results . | tar -xf - -C "$$copy" && \
-	(cd "$$copy" && $(subst $(CURDIR)/src:$(CURDIR),$$copy/src:$$copy,$(IN_ENV)) snakemake --cores $(CORES)) && \
-	$(IN_ENV) python -m reporting.verify "$$copy/results/quick" results/published/quick
+	(cd "$$copy" && $(IN_ENV) snakemake --cores $(CORES)) && \
+	$(MODULE) reporting.verify "$$copy/results/quick" results/published/quick
 
 bench: $(STAMP)  ## time of one step beside other implementations
-	$(IN_ENV) python -m benchmarks.run --out results/benchmarks
+	$(MODULE) benchmarks.run --out results/benchmarks
 
 clean:  ## remove what the scale's rules wrote, checkpoints too; published results stay
 	rm -rf results/$(SCALE) .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -48,5 +49,5 @@ install: $(STAMP)  ## only make .venv
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"error: Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}; name another one: make PYTHON=python3.12")'
 	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
-	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[reproduce,test]'
+	.venv/bin/python -m pip install -c constraints.txt -e '.[reproduce,test]'
 	@touch $(STAMP)
