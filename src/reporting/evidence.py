@@ -146,11 +146,12 @@ def proof(test: Test, proofs: Mapping[str, Mapping[str, Any]]) -> Evidence:
     if found is None:
         return Evidence(missing=f"no check of {test['statement']}")
     families = found["families"]
-    accepted, violations = (sum(family[key] for family in families) for key in ("accepted", "violations"))
+    rows = list(families.values()) if isinstance(families, Mapping) else list(families)
+    accepted, violations = (sum(row[key] for row in rows) for key in ("accepted", "violations"))
     if accepted < test["instances"]:
         return Evidence(missing=f"{accepted} of {test['instances']} instances")
     if found["verdict"] not in (HOLDS, FALSE, REPAIRED) or (found["verdict"] == HOLDS and violations):
         raise ValueError(f"proof {test['statement']}: verdict {found['verdict']!r} with {violations} violations")
-    margin = min(family["smallest_margin"] for family in families)
+    margin = min((row["smallest_margin"] for row in rows if row["smallest_margin"] is not None), default=NAN)
     note = f"{accepted} instances, {violations} violations, smallest margin {margin:.2g}"
     return Evidence(decided=found["verdict"], note=note)

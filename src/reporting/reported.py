@@ -23,15 +23,16 @@ def read(name: str, folder: Path = FOLDER) -> pd.DataFrame:
     lines = pd.read_csv(path, dtype=str, keep_default_na=False)
     if list(lines.columns) != COLUMNS:
         raise ValueError(f"{path} has the columns {', '.join(lines.columns)}; expected {', '.join(COLUMNS)}")
-    parts = [_follow(line, folder) if line["same_as"] else line.to_frame().T for _, line in lines.iterrows()]
-    frame = pd.concat(parts, ignore_index=True).astype({"value": float})
+    others = {other: read(other, folder) for other in set(lines["same_as"]) - {""}}
+    parts = [_follow(line, others[line["same_as"]]) for _, line in lines[lines["same_as"] != ""].iterrows()]
+    own = lines[lines["same_as"] == ""].astype({"value": float})
+    frame = pd.concat([own, *parts], ignore_index=True)
     if frame.duplicated(KEYS).any():
         raise ValueError(f"{path} gives a number twice: {frame[frame.duplicated(KEYS)][KEYS].values.tolist()[0]}")
     return frame
 
 
-def _follow(line: "pd.Series[str]", folder: Path) -> pd.DataFrame:
-    other = read(line["same_as"], folder)
+def _follow(line: "pd.Series[str]", other: pd.DataFrame) -> pd.DataFrame:
     found = other[(other["row"] == line["row"]) & (other["weighting"] == line["weighting"])]
     if line["column"] != "*":
         found = found[found["column"] == line["column"]]

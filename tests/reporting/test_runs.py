@@ -17,13 +17,17 @@ def test_long_form_of_two_jobs(write_job):
     ]
     runs = read_runs(paths)
     assert list(runs.frame.columns) == COLUMNS
-    assert runs.frame[["method", "seed", "value"]].values.tolist() == [
+    measured = runs.select(metric="test_accuracy")
+    assert measured[["method", "seed", "value"]].values.tolist() == [
         ["pcgrad", 0, 92.0],
         ["sum", 0, 90.0],
         ["sum", 1, 91.0],
     ]
     assert [info["method"] for info in runs.infos] == ["pcgrad", "sum"]
-    assert seed_values(runs.select(method="sum")) == {0: 90.0, 1: 91.0}
+    assert seed_values(runs.select(method="sum", metric="test_accuracy")) == {0: 90.0, 1: 91.0}
+    assert seed_values(runs.select(method="sum", metric="run_seconds")) == {0: 10.0, 1: 11.0}  # from run.json
+    with pytest.raises(ValueError, match="several values"):
+        seed_values(runs.select(method="sum"))
 
 
 @pytest.mark.parametrize(

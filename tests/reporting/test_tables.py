@@ -1,0 +1,167 @@
+"""Cells against hand computations; the four forms of a table hold the same numbers."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.multimnist import table_4 as script
+from reporting import render
+from reporting.runs import read_runs
+from reporting.tables import Quantity, deviations, difference_lines, method_lines, per_seed
+
+LEFT = {"sum": [95.0, 95.5, 96.0], "pcgrad": [96.0, 96.3, 96.6], "mgda": [94.0, 94.2, 94.7]}
+
+
+def job(write_job, method, values, **info):
+    rows = {
+        seed: [
+            *((1, task, "test_accuracy", 1.0) for task in ("left", "right")),
+            (2, "left", "test_accuracy", value),
+            (2, "right", "test_accuracy", value - 1),
+            (1, "all", "length_ratio", 1.0),
+            (2, "all", "length_ratio", 1.2),
+        ]
+        for seed, value in enumerate(values)
+    }
+    return write_job("multimnist", method, rows, **info)
+
+
+@pytest.fixture
+def runs(write_job):
+    return read_runs([job(write_job, method, values) for method, values in LEFT.items()])
+
+
+def cell(table, method, task, metric="test_accuracy"):
+    found = table[(table.method == method) & (table.task == task) & (table.metric == metric)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_cells_by_hand(runs):
+    table = script.table_4(runs)
+    row = cell(table, "pcgrad", "left")
+    half = 4.302652729911275 * 0.3 / np.sqrt(3)
+    assert row["mean"] == pytest.approx(96.3)
+    assert (row.ci_low, row.ci_high) == pytest.approx((96.3 - half, 96.3 + half))
+    assert (row.seeds, row.paper) == (3, 96.58)
+    assert row.difference == pytest.approx(96.3 - 96.58)
+    assert cell(table, "mgda", "right").paper == 94.95
+    assert np.isnan(cell(table, "sum", "left").paper)
+    assert cell(table, "sum", "all", "run_seconds")["mean"] == pytest.approx(11.0)  # 10, 11, 12 of run.json
+    assert cell(table, "sum", "all", "length_ratio")["mean"] == pytest.approx(1.1)  # over all epochs
+
+
+def test_differences_are_paired_by_seed(runs):
+    table = script.table_4(runs)
+    row = cell(table, "pcgrad - sum", "left")
+    half = 4.302652729911275 * np.std([1.0, 0.8, 0.6], ddof=1) / np.sqrt(3)
+    assert row["mean"] == pytest.approx(0.8)
+    assert row.ci_high == pytest.approx(0.8 + half)
+    assert np.isnan(row.paper)
+    versus_mgda = cell(table, "pcgrad - mgda", "left")
+    assert versus_mgda.paper == pytest.approx(96.58 - 96.45)
+    assert versus_mgda["mean"] == pytest.approx(2.0)
+
+
+def test_p_values_are_corrected_over_the_table(runs):
+    quantities = (Quantity("left", "test_accuracy", "left", compare=True),)
+    alone = difference_lines(runs.frame, [("pcgrad", "sum")], quantities, {})
+    both = difference_lines(runs.frame, [("pcgrad", "sum"), ("pcgrad", "mgda")], quantities, {})
+    smaller = both["p_holm"].idxmin()
+    raw = [alone["p_holm"][0], difference_lines(runs.frame, [("pcgrad", "mgda")], quantities, {})["p_holm"][0]]
+    assert both["p_holm"][smaller] == pytest.approx(2 * raw[smaller])
+
+
+def test_last_step_counts_not_the_best(runs):
+    assert per_seed(runs.frame, "sum", script.QUANTITIES[0]) == {0: 95.0, 1: 95.5, 2: 96.0}
+
+
+def test_one_seed_has_a_dash_and_no_correction(write_job):
+    runs = read_runs([job(write_job, "sum", [95.0]), job(write_job, "pcgrad", [96.0])])
+    table = script.table_4(runs)
+    row = cell(table, "pcgrad - sum", "left")
+    assert row["mean"] == 1.0
+    assert np.isnan([row.ci_low, row.ci_high, row.p_holm]).all()
+    assert render.wide(table, script.QUANTITIES).set_index("method").loc["PCGrad", "left, %"] == "96.00 [—]"
+
+
+def test_missing_methods_and_quantities_leave_no_line(runs):
+    table = script.table_4(runs)
+    assert "single_task" not in set(table.method)
+    assert "pcgrad - uncertainty" not in set(table.method)
+    assert method_lines(runs.frame, ["nobody"], script.QUANTITIES, {}).empty
+    shown = render.wide(table, script.QUANTITIES)
+    assert (shown["conflicts"] == "—").all()  # nothing recorded it
+
+
+def test_four_forms_hold_the_same_numbers(write_job, tmp_path):
+    paths = [str(job(write_job, method, values)) for method, values in LEFT.items()]
+    out = {kind: str(tmp_path / "tables" / f"table_4.{kind}") for kind in ("csv", "md", "tex", "html")}
+    script.write(paths, **out)
+    text = {kind: Path(path).read_text(encoding="utf-8") for kind, path in out.items()}
+    table = pd.read_csv(io.StringIO(text["csv"]))
+    assert cell(table, "pcgrad", "left")["mean"] == pytest.approx(96.3)
+    for kind in ("md", "html"):
+        assert "96.30 [95.55, 97.05]" in text[kind]
+        assert "96.58 (−0.28)" in text[kind]
+        assert "PCGrad − Sum of losses" in text[kind]
+    assert "96.30 [95.55, 97.05] & 96.58 ($-$0.28)" in text["tex"]
+    for kind in ("md", "tex", "html"):
+        for part in ("scale: laptop", "torch 2.11.0", "0123456789ab", "epochs 2 instead of"):
+            assert part in text[kind].replace(r"\_", "_")
+
+
+def test_latex_compiles_in_principle(runs):
+    table = script.table_4(runs)
+    shown = render.wide(table, script.QUANTITIES)
+    text = render.latex(shown, script.notes(runs), rules=(3,))
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == len(shown)
+    assert {line.replace(r"\&", "").count("&") for line in rows} == {shown.shape[1] - 1}
+    assert text.count("{") == text.count("}")
+    assert all(sign not in text.replace(rf"\{sign}", "") for sign in "%#_")
+    assert body.index("MGDA") < body.index(r"\midrule", 5) < body.index("PCGrad $-$")
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("a_b & 5%", r"a\_b \& 5\%"),
+        ("{$#~^\\", r"\{\$\#\textasciitilde{}\textasciicircum{}\textbackslash{}"),
+        ("−1 ≤ ξ", r"$-$1 $\leq$ $\xi$"),
+        ("plain", "plain"),
+    ],
+)
+def test_latex_escapes(text, escaped):
+    assert render.escape(text) == escaped
+
+
+def test_markdown_escapes_bars():
+    assert r"a\|b" in render.markdown(pd.DataFrame({"x": ["a|b"]}), ["note"])
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "sign", "text"),
+    [(-0.001, 2, False, "0.00"), (-1.236, 2, False, "−1.24"), (0.5, 1, True, "+0.5"), (float("nan"), 2, False, "—")],
+)
+def test_numbers(value, decimals, sign, text):
+    assert render.number(value, decimals, sign=sign) == text
+
+
+def test_cells_of_unknown_size():
+    nan = float("nan")
+    assert render.significant(nan, nan, nan) == "—"
+    assert render.significant(123.456, nan, nan) == "123 [—]"
+    assert render.significant(0.01234, 0.01, 0.02) == "0.0123 [0.0100, 0.0200]"
+    assert render.significant(1.5e-8, 1e-8, 2e-8) == "1.50e−08 [1.00e−08, 2.00e−08]"
+    assert render.significant(0.0, 0.0, 0.0) == "0.00 [0.00, 0.00]"
+
+
+def test_deviations_name_what_differs_from_paper_scale():
+    ours = {"epochs": 20, "device": "cuda", "batch": 256, "extra": 1}
+    paper = {"epochs": 100, "device": "cpu", "batch": 256}
+    assert deviations(ours, paper) == ["epochs 20 instead of 100 at paper scale"]
