@@ -35,12 +35,12 @@ def curvature_bounding_measure(gramian: Tensor) -> Tensor:
 
     In conflict xi = ||g^PC||^2 / ||g||^2 of the pair. nan for a zero gradient, inf where g_i = -g_j.
     """
-    rows, columns = _norms(gramian)
-    cos = cosine(gramian)
-    ratio = rows / columns + columns / rows  # ||g_i +- g_j||^2 over ||g_i|| ||g_j||, less +-2 cos
-    together = (ratio + 2 * cos).clamp(min=0)
-    xi = (1 - cos) * (1 + cos) * (ratio - 2 * cos) / together
-    return xi.masked_fill(together == 0, torch.inf)
+    cos, gramian = cosine(gramian), gramian.detach().double()
+    squares = gramian.diagonal(dim1=-2, dim2=-1)
+    both = squares.unsqueeze(-1) + squares.unsqueeze(-2)
+    apart, together = both - 2 * gramian, (both + 2 * gramian).clamp(min=0)  # rounding may leave less than 0
+    xi = (1 - cos) * (1 + cos) * apart / together
+    return xi.masked_fill((together == 0) & (both > 0) & ~cos.isnan(), torch.inf)
 
 
 def condition_a(gramian: Tensor) -> Tensor:
@@ -48,4 +48,9 @@ def condition_a(gramian: Tensor) -> Tensor:
 
     In conflict it says g . g^PC <= ||g||^2 for the pair.
     """
-    return cosine(gramian) <= -magnitude_similarity(gramian)
+    gramian = gramian.detach().double()
+    squares = gramian.diagonal(dim1=-2, dim2=-1)
+    rows, columns = squares.unsqueeze(-1), squares.unsqueeze(-2)
+    largest = torch.maximum(rows, columns)  # multiplied out, and exact where g_i = -g_j: cos = -1 = -Phi
+    a, b = rows / largest, columns / largest
+    return (gramian / largest * (a + b) <= -2 * a * b) & (rows > 0) & (columns > 0)
