@@ -1,0 +1,152 @@
+"""Draws random problems: the families' own shapes first, then the geometry of the two gradients at the start.
+
+Every draw comes from `stream(seed, purpose, family, chunk)`, so that any instance can be made again from the numbers that a
+report names. `edges` reaches cos -> -1, cos -> 0, Phi = 1 and Phi -> 0.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from proofs.problems import Problems
+
+Array = NDArray[np.float64]
+CHUNK = 2000  # instances in one batch: about 30 MB
+
+
+def stream(seed: int, purpose: str, family: str, chunk: int) -> np.random.Generator:
+    """The generator of one chunk of one family."""
+    return np.random.default_rng([seed, zlib.crc32(f"{purpose}/{family}".encode()), chunk])
+
+
+def chunks(total: int) -> list[int]:
+    """Sizes of the batches that make up `total` instances."""
+    return [min(CHUNK, total - begin) for begin in range(0, total, CHUNK)]
+
+
+def power(rng: np.random.Generator, low: float, high: float, *shape: int) -> Array:
+    """10^U(low, high)."""
+    return 10 ** rng.uniform(low, high, shape)
+
+
+def draw(
+    family: str, count: int, rng: np.random.Generator, dimensions: tuple[int, int] = (1, 20), conditioning: float = 1.0
+) -> Problems:
+    """`count` problems of a family with dimensions uniform in the closed range; tasks not yet related to each other.
+
+    `conditioning` scales the decades over which eigenvalues and features spread: 1 as described below, 0 not at all.
+    """
+    low, high = dimensions
+    dimension = rng.integers(low, high + 1, count)
+    columns = (np.arange(high) < dimension[:, None]).astype(float)
+    a, b, w, s = _FAMILIES[family](Shape(count, high, dimension, columns, conditioning), rng)
+    a = a * columns[:, None, None, :]
+    w = np.broadcast_to(w, b.shape)
+    s = np.broadcast_to(s, (count, 2))
+    tensors = (torch.from_numpy(np.array(x, dtype=float)) for x in (a, b, w, s))
+    return Problems(family, *tensors, torch.from_numpy(dimension))
+
+
+class Shape(NamedTuple):
+    """What a family has to fill: N problems of width D, and which columns belong to each."""
+
+    count: int
+    width: int
+    dimension: NDArray[np.int64]
+    columns: Array  # [N, D], 0 or 1
+    conditioning: float
+
+
+Drawn = tuple[Array, Array, Array | float, Array | float]  # A, b, w, s
+
+
+def _features(shape: Shape, rows: int, rng: np.random.Generator) -> Array:
+    """Rows of normal features; in every second problem the columns' scales span two decades (ill-conditioned)."""
+    spread = power(rng, -2 * shape.conditioning, 0, shape.count, shape.width)
+    scales = np.where(rng.random((shape.count, 1)) < 0.5, 1.0, spread)
+    return rng.normal(size=(shape.count, 2, rows, shape.width)) * scales[:, None, None, :]
+
+
+def _least_squares(shape: Shape, rng: np.random.Generator) -> Drawn:
+    """Between 1 and 2 d equations per task: under- and overdetermined."""
+    rows = 1 + (rng.random((shape.count, 2)) * 2 * shape.dimension[:, None]).astype(int)
+    present = np.arange(2 * shape.width) < rows[..., None]
+    return _features(shape, 2 * shape.width, rng), rng.normal(size=present.shape), present / rows[..., None], 1.0
+
+
+def _quadratic(shape: Shape, rng: np.random.Generator) -> Drawn:
+    """A = diag(sqrt(lambda)) Q' with lambda from 1 down to 1 / kappa, kappa up to 1e8; every fourth problem has kappa = 1."""
+    count, width, columns = shape.count, shape.width, shape.columns
+    flat = rng.random((count, 1, 1)) < 0.25
+    decades = 8 * shape.conditioning * rng.random((count, 2, 1)) * rng.random((count, 2, width))
+    inner = rng.normal(size=(count, 2, width, width)) * columns[:, None, :, None] * columns[:, None, None, :]
+    rotation = np.linalg.qr(inner + np.eye(width) * (1 - columns)[:, None, :, None])[0]
+    a = np.where(flat, 1.0, 10 ** (-decades / 2))[..., None] * np.swapaxes(rotation, -1, -2)
+    target = rng.normal(size=(count, 2, width, 1)) * columns[:, None, :, None]
+    return a, (a @ target)[..., 0], 1.0, 1.0
+
+
+def _logistic(shape: Shape, rng: np.random.Generator) -> Drawn:
+    """Logistic regression on 2 D examples, labels drawn from each task's own true weights, started at random weights."""
+    x = _features(shape, 2 * shape.width, rng)
+    truth, begin = rng.normal(size=(2, shape.count, 2, shape.width, 1)) / np.sqrt(shape.width)
+    labels = np.where(rng.random(x.shape[:3]) < 1 / (1 + np.exp(-(x @ truth)[..., 0])), 1.0, -1.0)
+    return -labels[..., None] * x, -labels * (x @ begin)[..., 0], 1 / (2 * shape.width), 1.0
+
+
+def _softplus(shape: Shape, rng: np.random.Generator) -> Drawn:
+    """Smoothed hinges of sharpness 1 to 10: w softplus(beta z) / beta."""
+    beta = power(rng, 0, 1, shape.count, 2, 24)
+    a = _features(shape, 24, rng)
+    return a * beta[..., None], rng.normal(size=beta.shape) * beta, rng.random(beta.shape) / beta, 1.0
+
+
+def _huber(shape: Shape, rng: np.random.Generator) -> Drawn:
+    """Robust regression with heavy-tailed residuals, from all inside to most outside the quadratic zone."""
+    residuals = rng.standard_t(3, size=(shape.count, 2, 2 * shape.width)) * power(rng, -1, 1, shape.count, 1, 1)
+    return _features(shape, 2 * shape.width, rng), residuals, 1 / (2 * shape.width), 1.0
+
+
+def _log_sum_exp(shape: Shape, rng: np.random.Generator) -> Drawn:
+    """The smooth maximum of d + 2 planes whose slopes sum to 0, at temperatures 0.1 to 3: T log sum exp(z / T)."""
+    rows, heat = shape.width + 2, power(rng, -1, 0.5, shape.count, 2)
+    present = (np.arange(rows) < shape.dimension[:, None] + 2)[:, None, :, None]
+    a = _features(shape, rows, rng) * present
+    a = a - a.sum(-2, keepdims=True) / present.sum(-2, keepdims=True)
+    b = rng.normal(size=(shape.count, 2, rows))
+    a, b = np.where(present, a, a[..., :1, :]), np.where(present[..., 0], b, -1e3)  # an absent plane never counts
+    return a / heat[..., None, None], b / heat[..., None], 1.0, heat
+
+
+_FAMILIES: dict[str, Callable[[Shape, np.random.Generator], Drawn]] = {
+    "least_squares": _least_squares,
+    "quadratic": _quadratic,
+    "logistic": _logistic,
+    "softplus": _softplus,
+    "huber": _huber,
+    "log_sum_exp": _log_sum_exp,
+}
+
+
+def edges(count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """cos phi in (-1, 0) and ||g_1|| / ||g_2|| in [1e-3, 1e3], with a share of each near its edges."""
+    kind = rng.random(count)
+    near_opposite, near_orthogonal = power(rng, -10, -1, count) - 1, -power(rng, -8, -1, count)
+    cos = np.where(kind < 0.25, near_opposite, np.where(kind < 0.5, near_orthogonal, -rng.random(count)))
+    kind = rng.random(count)
+    ratio = np.where(kind < 0.2, 1.0, np.where(kind < 0.4, power(rng, -3, 3, count), power(rng, -1, 1, count)))
+    return torch.from_numpy(cos), torch.from_numpy(ratio)
+
+
+def sideways(problems: Problems, rng: np.random.Generator) -> Tensor:
+    """A random direction inside each problem's dimensions, [N, D]."""
+    width = problems.A.shape[-1]
+    inside = torch.arange(width) < problems.dimension.unsqueeze(-1)
+    return torch.from_numpy(rng.normal(size=(len(problems), width))) * inside

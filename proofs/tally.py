@@ -1,0 +1,83 @@
+"""Counts the trials of a check: how many, how many skipped, how many violate the statement, and the smallest margin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BINS = np.linspace(-6, 3, 37)  # log10 of the margin over its unit
+
+
+class Broken(RuntimeError):
+    """The machinery of a check is at fault (not the statement): its numbers must not be published."""
+
+
+class Tally:
+    """The trials of one statement on one family.
+
+    An instance *violates* the statement where its margin (bound - measured) lies below minus the rounding error of the
+    two losses; it is *undecided* where the margin is within the rounding error of 0. Margins are reported in units of
+    the quantity that the statement speaks about (for Theorem 1 the guaranteed decrease), so that 0 means "attained".
+    """
+
+    def __init__(self, purpose: str, family: str, seed: int) -> None:
+        self.purpose, self.family, self.seed = purpose, family, seed
+        self.trials = self.accepted = self.violations = self.undecided = self.chunk = 0
+        self.smallest, self.instance = float("inf"), {}  # type: float, dict[str, Any]
+        self.histogram = np.zeros(len(BINS) + 1, dtype=int)
+        self.negative = 0
+
+    def add(self, accepted: Tensor, margin: Tensor, unit: Tensor, noise: Tensor, details: dict[str, Tensor]) -> None:
+        """One chunk: all [N]. `details` describe the instance with the smallest margin."""
+        violated, decided = accepted & (margin < -noise), accepted & (margin.abs() > noise)
+        relative = torch.where(decided, margin / unit, torch.inf)
+        self.trials += len(accepted)
+        self.accepted += int(accepted.sum())
+        self.violations += int(violated.sum())
+        self.undecided += int((accepted & ~decided).sum())
+        if decided.any() and float(relative.min()) < self.smallest:
+            index = int(relative.argmin())
+            self.smallest = float(relative[index])
+            self.instance = {"chunk": self.chunk, "index": index}
+            self.instance |= {name: float(value[index]) for name, value in details.items()}
+        positive = relative[decided & (relative > 0)].log10().numpy()
+        self.histogram += np.bincount(np.searchsorted(BINS, positive), minlength=len(BINS) + 1)
+        self.negative += int((decided & (relative <= 0)).sum())
+        self.chunk += 1
+
+    @property
+    def skipped(self) -> int:
+        return self.trials - self.accepted
+
+    def report(self) -> dict[str, Any]:
+        """The counts as JSON."""
+        if self.accepted == 0:
+            raise Broken(f"{self.purpose}: no {self.family} instance satisfies the hypotheses")
+        return {
+            "trials": self.trials,
+            "accepted": self.accepted,
+            "skipped": self.skipped,
+            "undecided": self.undecided,
+            "violations": self.violations,
+            "smallest_margin": self.smallest if np.isfinite(self.smallest) else None,
+            "instance": {"seed": self.seed, "stream": f"{self.purpose}/{self.family}", **self.instance},
+            "margins": {"log10_bins": BINS.tolist(), "counts": self.histogram.tolist(), "negative": self.negative},
+        }
+
+
+def total(families: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Sums and the smallest margin over the families."""
+    counts = {key: sum(row[key] for row in families.values())
+              for key in ("trials", "accepted", "skipped", "undecided", "violations")}  # fmt: skip
+    margins = [row["smallest_margin"] for row in families.values() if row["smallest_margin"] is not None]
+    return {**counts, "smallest_margin": min(margins, default=None)}
+
+
+def verdict(violations: int, *, repaired: bool = False) -> str:
+    """What the trials say: one violation refutes; none leaves the statement standing."""
+    if violations:
+        return "false as stated"
+    return "holds after repair" if repaired else "holds"

@@ -1,0 +1,127 @@
+"""Theorem 1 (Yu et al. 2020, Section 2.5, Appendix A.1): PCGrad on two convex tasks.
+
+Problem class: L = L_1 + L_2 with L_1, L_2 convex and differentiable, grad L Lipschitz with constant L > 0.
+Method:        theta+ = theta - t g^PC, g^PC by Algorithm 1.
+Hypothesis:    t <= 1 / L.
+Guarantee:     PCGrad converges to a point with cos phi_12 = -1, or to the optimal value. The step that carries it:
+                   in conflict      L(theta+) <= L(theta) - t (1 - cos^2 phi_12) ||g||^2 / 2,
+                   without conflict L(theta+) <= L(theta) - t ||g||^2 / 2.
+
+The step needs no convexity. It is attained: where the Hessian is L times the identity and t = 1 / L, both sides agree.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from proofs.lipschitz import compare
+from proofs.problems import FAMILIES, Problems, aim, look, rounding
+from proofs.sampling import chunks, draw, edges, sideways, stream
+from proofs.tally import Tally, verdict
+
+STEPS = (0.5, 1.0, 1.1, 1.5, 2.0, 2.5, 3.0)  # t L, for what happens when t <= 1 / L is dropped
+
+
+def hypotheses(problems: Problems, theta: Tensor, step: Tensor) -> Tensor:
+    """Whether an instance is in the theorem's class, bool [N]: t <= 1 / L, both gradients nonzero.
+
+    Convexity and the Lipschitz constant hold by construction of the families.
+    """
+    return (step * problems.lipschitz() <= 1 + 1e-15) & (step > 0) & look(problems, theta).cos.isfinite()
+
+
+def descent(problems: Problems, theta: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """(measured, bound): L(theta+) and the right-hand side above, each [N]."""
+    point = look(problems, theta)
+    kept = torch.where(point.conflict, (1 - point.cos) * (1 + point.cos), 1.0)
+    bound = problems.loss(theta) - step * kept * (point.g**2).sum(-1) / 2
+    return problems.loss(theta - step.unsqueeze(-1) * point.g_pc), bound
+
+
+def instances(family: str, count: int, rng: np.random.Generator, *, conflict: bool = True) -> tuple[Problems, Tensor]:
+    """Problems in conflict (or not) at the start by construction, and steps t: 1 / L in every second, below in the others."""
+    problems = draw(family, count, rng)
+    cos, ratio = edges(count, rng)
+    problems = aim(problems, cos if conflict else -cos, ratio, sideways(problems, rng))
+    share = np.where(np.arange(count) % 2 == 0, 1.0, 1 - rng.random(count))
+    return problems, torch.from_numpy(share) / problems.lipschitz()
+
+
+def one_step(family: str, total: int, seed: int, *, conflict: bool = True) -> Tally:
+    """Test the descent step on fresh instances of one family. An instance on the other side of conflict is not counted."""
+    purpose = "theorem1" if conflict else "theorem1/no conflict"
+    tally = Tally(purpose, family, seed)
+    for chunk, count in enumerate(chunks(total)):
+        problems, step = instances(family, count, stream(seed, purpose, family, chunk), conflict=conflict)
+        theta = problems.start()
+        point = look(problems, theta)
+        accepted = hypotheses(problems, theta, step) & (point.conflict == conflict)
+        measured, bound = descent(problems, theta, step)
+        after = theta - step.unsqueeze(-1) * point.g_pc
+        details = {"dimension": problems.dimension, "cos": point.cos, "t_times_L": step * problems.lipschitz()}
+        unit = problems.loss(theta) - bound  # the guaranteed decrease
+        tally.add(accepted, bound - measured, unit, rounding(problems, theta, (after,), step), details)
+    return tally
+
+
+def without_step_bound(total: int, seed: int) -> list[dict[str, float]]:
+    """Drop t <= 1 / L: how often the descent step fails and the loss rises, on quadratics with equal eigenvalues.
+
+    There L(theta+) - L(theta) = (1 - cos^2) t (L t ||g_1 - g_2||^2 / 2 - ||g_1||^2 - ||g_2||^2): the bound fails for every
+    t > 1 / L, and the loss rises from t = 2 / (L (1 + Phi |cos|)) on, which is below 2 / L.
+    """
+    problems, step = instances("quadratic", total, stream(seed, "theorem1/steps", "quadratic", 0))
+    eigenvalues = torch.linalg.eigvalsh(problems.hessian(problems.start()))
+    largest, inside = eigenvalues[:, -1:], torch.arange(eigenvalues.shape[-1]) >= eigenvalues.shape[-1] - problems.dimension[:, None]
+    flat = ((eigenvalues - largest).abs() * inside <= 1e-9 * largest).all(-1) & (problems.dimension > 1)
+    problems = problems[flat]
+    theta, constant, point = problems.start(), problems.lipschitz(), look(problems, problems.start())
+    rows = []
+    for factor in STEPS:
+        step = factor / constant
+        measured, bound = descent(problems, theta, step)
+        noise = rounding(problems, theta, (theta - step.unsqueeze(-1) * point.g_pc,), step)
+        fails, rises = measured - bound > noise, measured - problems.loss(theta) > noise
+        rows.append({"t_times_L": factor, "instances": len(problems),
+                     "bound_fails": fails.double().mean().item(), "loss_rises": rises.double().mean().item()})  # fmt: skip
+    return rows
+
+
+def rising_step() -> dict[str, str]:
+    """Drop t <= 1 / L once, in exact rationals: L_i = ||theta - c_i||^2 / 2 in the plane, L = 2, t = 2 / L.
+
+    c_1 = (-1, 1), c_2 = (2, 1), theta = 0: g_1 = (1, -1), g_2 = (-2, -1), g_1 . g_2 = -1.
+    """
+    c = ((Fraction(-1), Fraction(1)), (Fraction(2), Fraction(1)))
+
+    def loss(x: Fraction, y: Fraction) -> Fraction:
+        return sum((((x - a) ** 2 + (y - b) ** 2) / 2 for a, b in c), Fraction(0))
+
+    (a1, b1), (a2, b2) = ((-a, -b) for a, b in c)  # gradients at 0
+    product, s1, s2 = a1 * a2 + b1 * b2, a1**2 + b1**2, a2**2 + b2**2
+    weights = (1 - product / s1, 1 - product / s2)
+    g_pc = (weights[0] * a1 + weights[1] * a2, weights[0] * b1 + weights[1] * b2)
+    kept = (1 - product**2 / (s1 * s2)) * ((a1 + a2) ** 2 + (b1 + b2) ** 2)
+    zero = Fraction(0)
+    rows = {"loss at start": loss(zero, zero)}
+    for step in (Fraction(1, 2), Fraction(1)):
+        rows[f"loss after t = {step}"] = loss(-step * g_pc[0], -step * g_pc[1])
+        rows[f"bound at t = {step}"] = loss(zero, zero) - step * kept / 2
+    return {name: str(value) for name, value in rows.items()}
+
+
+def saddle() -> dict[str, float]:
+    """Drop convexity once: L_1 = L_2 = (x^2 - y^2) / 2 from (1, 0), t = 1 / L = 1/2.
+
+    One step ends at the saddle (0, 0) and stays: neither cos phi = -1 nor the optimal value (-infinity). The descent step
+    itself holds, so that convexity is idle there and needed for the limit alone.
+    """
+    x, y, step = 1.0, 0.0, 0.5
+    for _ in range(10):
+        x, y = x - step * 2 * x, y + step * 2 * y
+    return {"x": x, "y": y, "loss": x**2 - y**2, "loss_at_0_1": -1.0}
