@@ -24,7 +24,6 @@ def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
         digest.update((folder / "envs" / f"sawyer_{task.replace('-', '_')}.py").read_bytes())
     digest.update((folder / "sawyer_xyz_env.py").read_bytes())
     return {
-        "name": "metaworld",
         "metaworld": metadata.version("metaworld"),
         "mujoco": metadata.version("mujoco"),
         "tasks": list(settings["tasks"]),

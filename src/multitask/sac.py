@@ -438,8 +438,7 @@ def record_updates(
     )
     alpha = alpha.double().cpu()
     squares = gramians.diagonal(dim1=-2, dim2=-1)
-    sums = losses.sum((0, 1)) + squares.sum((0, 1)) + alpha  # [T]: not finite if any term is not
-    require_finite(dict(zip(names, sums.tolist(), strict=True)), f"collection {collection}")
+    check_finite(losses + squares, names, collection)
     for task, name in enumerate(names):
         records.add(collection, name, "alpha", alpha[task].item())
         for index, component in enumerate(COMPONENTS):
@@ -455,3 +454,16 @@ def record_updates(
         records.add(collection, "all", f"curvature_remainder_{component}", curvatures[0, index].item())
         records.add(collection, "all", f"curvature_definition3_{component}", curvatures[1, index].item())
         records.add(collection, "all", f"squared_step_{component}", squared_steps[index].item())
+
+
+def check_finite(values: Tensor, names: Sequence[str], collection: int) -> None:
+    """UserError that names the tasks whose loss or gradient broke first; values `[U, 3, T]` are nan or inf there.
+
+    The networks are shared, so that one update later every task is broken; within an update the critics come first.
+    """
+    bad = ~values.isfinite()
+    if bad.any():
+        update = int(bad.any(-1).any(-1).nonzero()[0])
+        critics, actor = values[update, 1:].sum(0), values[update, 0]
+        first = critics if not critics.isfinite().all() else actor
+        require_finite(dict(zip(names, first.tolist(), strict=True)), f"collection {collection}, update {update + 1}")
