@@ -11,8 +11,12 @@ SNAKEMAKE := $(IN_ENV) snakemake --configfile config/$(SCALE).yaml
 
 .PHONY: reproduce report test publish verify bench clean install
 
+# A run killed with -9 leaves Snakemake's lock behind: it is dropped when the process that held it is gone.
 reproduce: $(STAMP)  ## every figure, table, notebook and verdict, then the report
-	$(SNAKEMAKE) --cores $(CORES)
+	@mkdir -p .snakemake
+	@if test -f .snakemake/pid && ! kill -0 "$$(cat .snakemake/pid)" 2>/dev/null; then rm -rf .snakemake/locks; fi
+	@echo $$$$ > .snakemake/pid; $(SNAKEMAKE) --cores $(CORES); \
+	status=$$?; test $$status -eq 137 || rm -f .snakemake/pid; exit $$status
 	@$(MAKE) --no-print-directory report
 
 report: $(STAMP)  ## one page with everything that the scale's last run made, and the run times
