@@ -1,16 +1,13 @@
 """Table 4: accuracy on the left and the right digit of MultiMNIST, the paper's numbers beside ours."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from reporting import render, reported
 from reporting.runs import Runs, footer, read_runs
-from reporting.tables import Quantity, deviations, difference_lines, method_lines
+from reporting.tables import Quantity, deviations, difference_lines, method_lines, paper_settings
 
-ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("single_task", "sum", "uncertainty", "mgda", "pcgrad", "direction_only")
 PAIRS = tuple(("pcgrad", other) for other in ("sum", "mgda", "uncertainty", "single_task", "direction_only"))
 PAIRS += (("direction_only", "sum"),)  # the direction alone, at the plain sum's length
@@ -44,9 +41,8 @@ def table_4(runs: Runs) -> pd.DataFrame:
 
 def notes(runs: Runs) -> list[str]:
     """The table's footer."""
-    paper_scale = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text(encoding="utf-8"))
     settings = runs.infos[0]["settings"] if runs.infos else {}
-    return [*NOTES, *footer(runs.infos, deviations=deviations(settings, paper_scale["experiments"]["multimnist"]))]
+    return [*NOTES, *footer(runs.infos, deviations=deviations(settings, paper_settings("multimnist")))]
 
 
 def write(paths: Sequence[str], *, csv: str, md: str, tex: str, html: str) -> None:

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from reporting.runs import PLACE, final, seed_values
 from reporting.statistics import NAN, Interval, holm, interval, paired
 
+PAPER_SCALE = Path(__file__).resolve().parents[2] / "config" / "paper.yaml"
 COLUMNS = [
     *("method", "task", "metric", "mean", "ci_low", "ci_high", "seeds", "paper", "difference"),
     *("estimator", "p_holm"),
@@ -93,6 +96,12 @@ def _line(method: str, quantity: Quantity, found: Interval, paper: float) -> dic
         "estimator": found.estimator,
         "p_holm": NAN,
     }
+
+
+def paper_settings(experiment: str) -> dict[str, Any]:
+    """An experiment's settings at paper scale, from `config/paper.yaml`."""
+    config = yaml.safe_load(PAPER_SCALE.read_text(encoding="utf-8"))
+    return dict(config["experiments"][experiment])
 
 
 def deviations(settings: Mapping[str, Any], paper_scale: Mapping[str, Any]) -> list[str]:

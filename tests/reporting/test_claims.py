@@ -1,0 +1,269 @@
+"""The ledger covers the paper; evidence is read as its test says; verdicts follow from result files."""
+
+import copy
+import json
+
+import pandas as pd
+import pytest
+import yaml
+
+from reporting.claims import ledger, paper_number, read_ledger, write
+from reporting.evidence import Material, gather
+from reporting.reported import FOLDER
+from reporting.runs import read_runs
+from reporting.statistics import holm, interval
+
+PATH = FOLDER.parent / "claims.yaml"
+EMPTY = Material(read_runs([]))
+LANDSCAPE = {
+    "settings": {"updates": 500_000},
+    "reached_joint_optimum": {"adam": 1, "adam_pcgrad": 5, "starts": 7},
+    "runs": {
+        variant: [
+            {
+                "verdict": word,
+                "last_tenth": {"conflict_share": share, "median_norm_ratio": 40.0, "median_curvature_remainder": None},
+            }
+        ]
+        for variant, word, share in (("adam", "task 1's valley", 0.4), ("adam_pcgrad", "joint optimum", 0.9))
+    },
+}
+METRICS = {"multimnist": "test_accuracy", "triad": "return"}
+
+
+def claim(name):
+    return copy.deepcopy(next(one for one in read_ledger(PATH) if one["id"] == name))
+
+
+def proof(verdict, violations, accepted=1000, families=dict):
+    row = {"accepted": accepted, "violations": violations, "smallest_margin": 0.5}
+    rows = {"a": row, "b": {**row, "violations": 0, "smallest_margin": None}}
+    return {"verdict": verdict, "families": rows if families is dict else list(rows.values())}
+
+
+def test_ledger_covers_the_whole_paper():
+    sources = {one["source"] for one in read_ledger(PATH)}
+    needed = {f"Figure {n}" for n in range(1, 11)} | {f"Table {n}" for n in range(1, 9)}
+    needed |= {f"Theorem {n}" for n in range(1, 5)} | {"Corollary 1", "Proposition 1"}
+    assert needed <= sources
+
+
+def test_every_claim_is_complete_and_its_paper_number_exists():
+    for one in read_ledger(PATH):
+        assert set(one["scales"]) <= {"quick", "laptop", "paper"}
+        assert one["scales"]
+        sampled = one["test"]["kind"] in ("paired", "level", "trend")
+        assert (one["seeds"] >= 5) or not sampled
+        assert "quick" not in one["scales"] or not sampled  # quick data are stand-ins
+        assert one["smallest_effect"] >= 0
+        if one["test"]["kind"] == "later":
+            assert one["test"]["reason"]
+            assert one["test"]["words"]
+        if "reported" in one:
+            assert paper_number(one) > 0
+
+
+def test_paper_number_comes_from_the_tables_in_our_unit():
+    assert paper_number(claim("table-4-left")) == 96.58
+    assert paper_number(claim("figure-3-mt50-70")) == pytest.approx(0.7)
+
+
+def test_without_results_nothing_is_tested():
+    table = ledger(read_ledger(PATH), EMPTY, "laptop")
+    assert set(table["verdict"]) == {"not tested at this scale"}
+    assert table["reason"].str.len().min() > 0
+
+
+def two_methods(write_job, experiment, methods, gaps, **info):
+    """First method = second + gap, seed by seed."""
+    task = {"multimnist": "left", "triad": "button-press-topdown-v3"}[experiment]
+    for index, method in enumerate(methods):
+        rows = {
+            seed: [(1, task, METRICS[experiment], -99.0), (2, task, METRICS[experiment], 90 + seed + gap * (1 - index))]
+            for seed, gap in enumerate(gaps)
+        }
+        yield write_job(experiment, method, rows, **info)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "info", "scale", "word"),
+    [
+        ([0.5, 0.6, 0.4, 0.5, 0.5], {}, "laptop", "replicated"),
+        ([-0.5, -0.6, -0.4, -0.5, -0.5], {}, "laptop", "not replicated"),
+        ([0.5, -0.6, 0.4, -0.5, 0.5], {}, "laptop", "inconclusive"),
+        ([0.05, 0.06, 0.04, 0.05, 0.05], {}, "laptop", "inconclusive"),  # below the smallest effect
+        ([0.5, 0.6, 0.4], {}, "laptop", "inconclusive"),
+        ([0.5, 0.6], {}, "laptop", "not tested at this scale"),
+        ([0.5, 0.6, 0.4, 0.5, 0.5], {"data": {"name": "digits"}}, "laptop", "not tested at this scale"),
+        ([0.5, 0.6, 0.4, 0.5, 0.5], {"scale": "quick"}, "quick", "not tested at this scale"),
+    ],
+)
+def test_table_4_verdicts_from_files(write_job, gaps, info, scale, word):
+    runs = read_runs(two_methods(write_job, "multimnist", ("pcgrad", "mgda"), gaps, **info))
+    table = ledger([claim("table-4-left")], Material(runs), scale)
+    line = table.iloc[0]
+    assert line["verdict"] == word
+    assert line["effect"] == pytest.approx(interval(gaps).center)
+    assert line["ours"] == pytest.approx(interval([90 + s + g for s, g in enumerate(gaps)]).center)
+    assert line["seeds"] == len(gaps)
+
+
+def test_lower_is_better_turns_the_sign(write_job):
+    one = claim("table-4-left")
+    one["direction"] = "lower"
+    runs = read_runs(two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5]))
+    assert ledger([one], Material(runs), "laptop")["verdict"][0] == "not replicated"
+
+
+def test_a_reference_shifts_the_effect(write_job):
+    one = claim("table-4-left")
+    one["test"]["reference"] = 0.3
+    runs = read_runs(two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5]))
+    assert gather(one, Material(runs)).effect.center == pytest.approx(0.2)
+
+
+def test_holm_runs_over_one_source(write_job):
+    left, right, other = claim("table-4-left"), claim("table-4-left"), claim("table-4-left")
+    right["id"], other["id"], other["source"] = "b", "c", "Table 9"
+    runs = read_runs(two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.9, 0.5]))
+    table = ledger([left, right, other], Material(runs), "laptop")
+    assert table["p_holm"].tolist() == pytest.approx([*holm(table["p"][:2].tolist()), table["p"][2]])
+    assert table["p_holm"][0] == pytest.approx(2 * table["p"][0])
+
+
+def test_metaworld_is_recognized_by_its_fingerprint(write_job):
+    gaps, data = [200.0, 210.0, 190.0, 205.0, 195.0], {"metaworld": "3.1.1", "mujoco": "3"}
+    one = claim("figure-4-return")
+    one["test"]["last"] = 1
+    runs = read_runs(two_methods(write_job, "triad", ("sac_pcgrad", "sac"), gaps, data=data))
+    assert ledger([one], Material(runs), "laptop")["verdict"][0] == "replicated"
+
+
+def shares(write_job, until):
+    """Condition (a): 0.9 before collection 3, 0.1 from then on; q2 has no conflict in collection 1."""
+    rows = [(step, "button-press-topdown-v3", "success", float(step >= until)) for step in range(5)]
+    for step in range(1, 5):
+        for network in ("actor", "q1", "q2"):
+            if (step, network) != (1, "q2"):
+                rows.append((step, "all", f"condition_a_share_{network}", 0.9 if step < 3 else 0.1))
+    return read_runs([write_job("triad", "sac_pcgrad", {0: rows, 1: rows}, data={"metaworld": "3"})])
+
+
+@pytest.mark.parametrize(("until", "share"), [(3, 0.9), (4, (0.9 + 0.9 + 0.1) / 3), (99, 0.5)])
+def test_shares_count_until_task_2_is_learned(write_job, until, share):
+    found = gather(claim("figure-4-condition-a"), Material(shares(write_job, until)))
+    assert found.ours.center == pytest.approx(share)
+    assert found.effect.center == pytest.approx(share - 0.5)
+
+
+def test_trend_is_a_rank_correlation(write_job):
+    def rows(values):
+        return [(step, "all", "curvature_remainder_actor", value) for step, value in enumerate(values)]
+
+    seeds = {0: rows([1, 2, 4, 8]), 1: rows([8, 4, 2, 1]), 2: rows([1, 3, 2, 4])}
+    runs = read_runs([write_job("triad", "sac", seeds, data={"metaworld": "3"})])
+    found = gather(claim("figure-4-growth-actor"), Material(runs)).effect
+    assert found.center == pytest.approx((1 - 1 + 0.8) / 3)
+    constant = {seed: rows([1, 1, 1]) for seed in range(3)}
+    runs = read_runs([write_job("triad", "sac", constant, data={"metaworld": "3"})])
+    assert ledger([claim("figure-4-growth-actor")], Material(runs), "laptop")["verdict"][0] == "inconclusive"
+
+
+def test_a_missing_metric_is_said(write_job):
+    runs = read_runs([write_job("triad", "sac", {0: [(1, "all", "alpha", 1.0)]}, data={"metaworld": "3"})])
+    found = gather(claim("figure-4-curvature-actor"), Material(runs))
+    assert found.missing == "no runs of sac with curvature_remainder_actor"
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "reason"),
+    [
+        ("figure-1-adam", "replicated", "task 1's valley"),
+        ("figure-1-pcgrad", "replicated", "joint optimum"),
+        ("figure-1-conflict", "not replicated", "conflict_share 0.4"),
+        ("figure-1-magnitudes", "replicated", "median_norm_ratio 40"),
+        ("figure-1-curvature", "not replicated", "undefined"),
+    ],
+)
+def test_landscape_verdicts_come_from_end_points(name, word, reason):
+    line = ledger([claim(name)], Material(EMPTY.runs, LANDSCAPE), "quick").iloc[0]
+    assert line["verdict"] == word
+    assert reason in line["reason"]
+
+
+def test_a_short_landscape_is_no_test():
+    short = {**LANDSCAPE, "settings": {"updates": 2_000}}
+    line = ledger([claim("figure-1-adam")], Material(EMPTY.runs, short), "quick").iloc[0]
+    assert (line["verdict"], line["reason"]) == ("not tested at this scale", "2000 of 500000 updates")
+    elsewhere = copy.deepcopy(LANDSCAPE)
+    elsewhere["runs"]["adam"][0]["verdict"] = "joint optimum"
+    line = ledger([claim("figure-1-adam")], Material(EMPTY.runs, elsewhere), "quick").iloc[0]
+    assert (line["verdict"], line["reason"]) == ("not replicated", "joint optimum")
+
+
+@pytest.mark.parametrize("families", [dict, list])
+@pytest.mark.parametrize(
+    ("found", "violations", "word"),
+    [
+        ("holds", 0, "holds"),
+        ("false as stated", 7, "false as stated"),
+        ("holds after repair", 7, "holds after repair"),
+    ],
+)
+def test_theory_verdicts(found, violations, word, families):
+    material = Material(EMPTY.runs, proofs={"theorem1": proof(found, violations, families=families)})
+    line = ledger([claim("theorem-1")], material, "quick").iloc[0]
+    assert line["verdict"] == word
+    assert line["reason"] == f"2000 instances, {violations} violations, smallest margin 0.5"
+
+
+def test_a_proof_that_contradicts_itself_is_an_error():
+    with pytest.raises(ValueError, match=r"theorem1: verdict 'holds' with 1 violations"):
+        gather(claim("theorem-1"), Material(EMPTY.runs, proofs={"theorem1": proof("holds", 1)}))
+    with pytest.raises(ValueError, match="perhaps"):
+        gather(claim("theorem-1"), Material(EMPTY.runs, proofs={"theorem1": proof("perhaps", 0)}))
+
+
+def test_few_instances_are_no_test():
+    material = Material(EMPTY.runs, proofs={"theorem1": proof("holds", 0, accepted=10)})
+    assert ledger([claim("theorem-1")], material, "quick")["verdict"][0] == "not tested at this scale"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"test": None}, "table-4-left lacks test"),
+        ({"tset": 1}, "table-4-left has tset"),
+        ({"direction": "up"}, "unknown direction"),
+        ({"test": {"kind": "guess"}}, "unknown direction or kind"),
+    ],
+)
+def test_a_faulty_ledger_is_named(tmp_path, change, named):
+    one = {**claim("table-4-left"), **change}
+    path = tmp_path / "claims.yaml"
+    path.write_text(yaml.safe_dump({"claims": [{key: value for key, value in one.items() if value is not None}]}))
+    with pytest.raises(ValueError, match=named):
+        read_ledger(path)
+    path.write_text(yaml.safe_dump({"claims": [claim("table-4-left")] * 2}))
+    with pytest.raises(ValueError, match="occurs twice"):
+        read_ledger(path)
+    path.write_text("nothing")
+    with pytest.raises(ValueError, match="no list of claims"):
+        read_ledger(path)
+
+
+def test_the_written_ledger_holds_every_claim(write_job, tmp_path):
+    paths = list(two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5]))
+    (tmp_path / "summary.json").write_text(json.dumps(LANDSCAPE))
+    (tmp_path / "theorem1.json").write_text(json.dumps(proof("holds", 0)))
+    out = {"csv": tmp_path / "claims.csv", "md": tmp_path / "claims.md"}
+    proofs = [str(tmp_path / "theorem1.json")]
+    write(str(PATH), [str(p) for p in paths], str(tmp_path / "summary.json"), proofs, "laptop", **out)
+    table, text = pd.read_csv(out["csv"]), out["md"].read_text()
+    assert table["id"].tolist() == [one["id"] for one in read_ledger(PATH)]
+    assert all(one["claim"] in text for one in read_ledger(PATH))
+    tested, untested = text.split("## Not tested at this scale")
+    assert "**replicated** " in tested
+    assert "adam_pcgrad 5, starts 7" in tested
+    assert "no runs of nyuv2" in untested
+    assert "replicated: 4 · not replicated: 2 ·" in tested  # Figure 1: 3 and 2; Table 4, left: 1

@@ -1,0 +1,31 @@
+"""Reports read result files: they import neither torch nor anything that trains."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = [*(ROOT / "src" / "reporting").glob("*.py"), *(ROOT / "experiments").glob("*/table_*.py")]
+FILES += [*(ROOT / "experiments").glob("*/figure_*.py"), ROOT / "experiments" / "claims.py"]
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or ".").split(".")[0] if not node.level else "."
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_reports_import_nothing_that_trains(path):
+    found = set(imported(path))
+    assert not found & {"torch", "torchjd", "pcgrad", "multitask", "experiments", "proofs", "metaworld", "gymnasium"}
+    assert not found & {".", "__future__"}  # Snakemake runs scripts as copies
+
+
+def test_the_check_sees_its_files():
+    names = {path.name for path in FILES}
+    assert {"tables.py", "statistics.py", "table_4.py", "claims.py"} <= names
+    assert "torch" in set(imported(ROOT / "src" / "multitask" / "checkpoint.py"))
