@@ -1,0 +1,117 @@
+"""Two gloo processes on half batches with different seeds do what one process does on the joined batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import pcgrad
+
+T = 4
+
+
+def model_and_data() -> tuple[nn.Module, nn.ModuleList, Tensor, Tensor]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        trunk = nn.Sequential(nn.Linear(5, 3), nn.Tanh()).double()
+        heads = nn.ModuleList(nn.Linear(3, 1) for _ in range(T)).double()
+        return trunk, heads, torch.randn(8, 5, dtype=torch.float64), torch.randn(T, 8, 1, dtype=torch.float64)
+
+
+def step(rows: slice, seed: int, *, drop: bool = False, **arguments: object) -> dict[str, Tensor]:
+    """One backward pass on some rows of the data; ``drop`` leaves the last task out of the trunk on this rank."""
+    trunk, heads, x, y = model_and_data()
+    features = trunk(x[rows])
+    losses = [((head(features) - y[i, rows]) ** 2).mean() for i, head in enumerate(heads)]
+    if drop:
+        losses[-1] = ((heads[-1](features.detach()) - y[-1, rows]) ** 2).mean()
+    generator = torch.Generator().manual_seed(seed)
+    result = pcgrad.backward(losses, trunk.parameters(), generator=generator, **arguments)  # type: ignore[arg-type]
+    grads = {f"{k}": p.grad for k, p in enumerate([*trunk.parameters(), *heads.parameters()]) if p.grad is not None}
+    return {"orders": result.orders, "gramian": result.gramian, **grads}
+
+
+def worker(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    half, world = slice(4 * rank, 4 * rank + 4), dist.group.WORLD
+    results = {
+        "averaged": step(half, rank, group=world),
+        "batched": step(half, rank, group=world, strategy="batched"),
+        "per tensor": step(half, rank, group=world, granularity="per_tensor"),
+        "dropped": step(half, rank, group=world, drop=rank == 1),
+        "local": step(half, rank, group=False),
+    }
+    blocks = [torch.full((2, 3), float(rank))]
+    results["gramian"] = {"found": pcgrad.gramian(blocks, group=world), "block": blocks[0]}
+    messages = []
+    attempts = [
+        lambda: step(half, 0),
+        lambda: pcgrad.gramian(blocks),
+        lambda: step(half, 0, group=world, own_parameters=[] if rank else None),
+    ]
+    for attempt in attempts:
+        try:
+            attempt()
+            messages.append("")
+        except RuntimeError as error:
+            messages.append(str(error))
+    torch.save({"results": results, "messages": messages}, f"{folder}/rank{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    folder: Path = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(worker, (str(folder),), nprocs=2)
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+
+
+def close(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.allclose(a[key], b[key], rtol=1e-10, atol=1e-14) for key in a)
+
+
+@pytest.mark.parametrize("case", ["averaged", "batched", "per tensor"])
+def test_ranks_equal_one_process_on_the_joined_batch(ranks: list[dict], case: str) -> None:
+    arguments = {"granularity": "per_tensor"} if case == "per tensor" else {}
+    expected = step(slice(0, 8), 0, **arguments)  # with rank 0's seed
+    assert len(expected) == 2 + 2 + 2 * T
+    for rank in ranks:
+        assert close(rank["results"][case], expected)
+
+
+def test_local_surgery_is_something_else(ranks: list[dict]) -> None:
+    for k, rank in enumerate(ranks):
+        local = rank["results"]["local"]
+        assert close(local, step(slice(4 * k, 4 * k + 4), k))
+        assert not close(local, rank["results"]["averaged"])
+    averaged = {key: (ranks[0]["results"]["local"][key] + ranks[1]["results"]["local"][key]) / 2 for key in "01"}
+    assert not any(torch.allclose(averaged[key], ranks[0]["results"]["averaged"][key], rtol=1e-3) for key in "01")
+
+
+def test_a_task_that_one_rank_does_not_reach_counts_as_zero_there(ranks: list[dict]) -> None:
+    a, b = (rank["results"]["dropped"] for rank in ranks)
+    assert close(a, b)
+    assert not torch.allclose(a["gramian"], ranks[0]["results"]["averaged"]["gramian"], rtol=1e-3)
+
+
+def test_gramian_averages_in_place(ranks: list[dict]) -> None:
+    for rank in ranks:
+        assert torch.equal(rank["results"]["gramian"]["block"], torch.full((2, 3), 0.5))
+        assert torch.equal(rank["results"]["gramian"]["found"], torch.full((2, 2), 0.75, dtype=torch.float64))
+
+
+def test_guessing_is_refused(ranks: list[dict]) -> None:
+    for rank in ranks:
+        no_group, no_group_either, different = rank["messages"]
+        assert "a process group of 2 ranks is initialised" in no_group
+        assert no_group == no_group_either
+        assert "ranks differ in (tasks, shared parameters, own parameters, elements)" in different
+
+
+def test_one_process_needs_no_group() -> None:
+    assert close(step(slice(0, 8), 1), step(slice(0, 8), 1, group=False))

@@ -1,0 +1,145 @@
+"""Would the oracle notice? Each mistake of public implementations, and each edit of the kernel, must be caught."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import pcgrad
+
+from .oracle import CATALOGUE, algorithm_1, total_norm
+
+Update = Callable[[Tensor, Tensor], Tensor]
+
+
+def check(update: Update) -> None:
+    """The oracle check: the update of Algorithm 1 over the whole catalogue and two far scales, three orders each."""
+    for name, matrix in CATALOGUE.items():
+        for scale in (1e-9, 1.0, 1e9):
+            gradients = matrix * scale
+            for seed in range(3):
+                orders = pcgrad.random_orders(len(gradients), torch.Generator().manual_seed(seed))
+                error = (update(gradients, orders) - algorithm_1(gradients, orders).sum(0)).norm()
+                assert error <= 1e-12 * total_norm(gradients), name
+
+
+def update_of(surgery: Callable[..., pcgrad.Surgery]) -> Update:
+    return lambda gradients, orders: surgery(gradients @ gradients.T, orders).weights @ gradients
+
+
+def test_the_library_passes() -> None:
+    check(update_of(pcgrad.surgery))
+
+
+def literal(
+    gradients: Tensor,
+    orders: Tensor,
+    *,
+    against_modified: bool = False,
+    only_later: bool = False,
+    test_self: bool = False,
+    conflict_test: bool = True,
+    epsilon: float = 0.0,
+    threshold: float = 0.0,
+) -> Tensor:
+    """Algorithm 1 on vectors with one mistake at a time."""
+    modified = gradients.clone()
+    for i in range(len(gradients)):
+        others = orders[i].tolist()
+        for j in [*others, i] if test_self else others:
+            if only_later and j < i:
+                continue
+            g_j = modified[j] if against_modified else gradients[j]
+            square = torch.dot(g_j, g_j) + epsilon
+            product = torch.dot(modified[i], g_j)
+            if (product < threshold or not conflict_test) and square > 0:
+                modified[i] = modified[i] - product / square * g_j
+    return modified
+
+
+MISTAKES: dict[str, Update] = {
+    "mean for sum": lambda g, o: literal(g, o).mean(0),
+    "a task tested against itself": lambda g, o: literal(g, o, test_self=True).sum(0),
+    "against gradients already modified": lambda g, o: literal(g, o, against_modified=True).sum(0),
+    "against later tasks only": lambda g, o: literal(g, o, only_later=True).sum(0),
+    "no conflict test": lambda g, o: literal(g, o, conflict_test=False).sum(0),
+    "projected where they agree": lambda g, o: literal(g, o, threshold=torch.inf).sum(0),
+    "epsilon in the square": lambda g, o: literal(g, o, epsilon=1e-8).sum(0),
+    "epsilon in the conflict test": lambda g, o: literal(g, o, threshold=-1e-8).sum(0),
+    "shuffle dropped": lambda g, o: literal(g, pcgrad.fixed_orders(len(g))).sum(0),
+    "order reversed": lambda g, o: literal(g, o.flip(-1)).sum(0),
+    "one order for all tasks": lambda g, o: literal(g, shared_order(o)).sum(0),
+    "a task dropped": lambda g, o: literal(g, o)[:-1].sum(0),
+    "a visit dropped": lambda g, o: literal(g, o[:, :-1]).sum(0),
+    "plain sum": lambda g, o: g.sum(0),
+}
+
+
+def shared_order(orders: Tensor) -> Tensor:
+    """The first task's order, imposed on all."""
+    sequence = [*orders[0].tolist(), 0]
+    return torch.tensor([[j for j in sequence if j != i] for i in range(len(orders))]).reshape(orders.shape)
+
+
+@pytest.mark.parametrize("mistake", [name for name in MISTAKES if name != "a task tested against itself"])
+def test_mistakes_of_public_implementations_are_caught(mistake: str) -> None:
+    with pytest.raises(AssertionError):
+        check(MISTAKES[mistake])
+
+
+def test_a_self_test_is_caught_where_it_matters() -> None:
+    """A task tested against itself in its place in the order: from three tasks on, in low dimension, after others have
+    bent its gradient by more than a right angle. The kernel refuses such orders; vectors show that it must."""
+    g = CATALOGUE["crowded 20x5"]
+    orders = torch.stack([torch.randperm(20, generator=torch.Generator().manual_seed(i)) for i in range(20)])
+    with_self = literal(g, orders).sum(0)
+    without = torch.stack([row[row != i] for i, row in enumerate(orders)])
+    assert (with_self - algorithm_1(g, without).sum(0)).norm() > 1e-3 * total_norm(g)
+    with pytest.raises(ValueError, match=r"must have shape \[..., 20, 19\]"):
+        pcgrad.surgery(g @ g.T, orders)
+    with pytest.raises(ValueError, match="without i itself"):
+        pcgrad.surgery(g @ g.T, orders[:, :-1])
+
+
+EDITS = {
+    "no conflict test": (".clamp(max=0)", ""),
+    "only agreeing tasks": (".clamp(max=0)", ".clamp(min=0)"),
+    "mean for sum": ("coefficients.sum(-2) if", "coefficients.mean(-2) if"),
+    "rows for columns": ("coefficients.sum(-2) if", "coefficients.sum(-1) if"),
+    "zero gradient unguarded": ("squares = squares.masked_fill(squares <= 0, torch.inf)", "pass"),
+    "absolute guard": ("squares <= 0", "squares <= 1e-12"),
+    "absolute epsilon": ("/ squares[..., k : k + 1]", "/ (squares[..., k : k + 1] + 1e-12)"),
+    "own square": (".gather(-1, visited.flatten(-2))", ".repeat_interleave(tasks - 1, -1)"),
+    "projection doubled": ("step.neg_()", "step.neg_() * 2"),
+    "sign lost": ("step.neg_()", "step"),
+    "last visit dropped": ("for k in range(tasks - 1)", "for k in range(tasks - 2)"),
+    "first visit dropped": ("for k in range(tasks - 1)", "for k in range(1, tasks - 1)"),
+    "first task's order for all": ("j = visited[..., k : k + 1]", "j = visited[..., :1, k : k + 1].expand_as(squares)"),
+    "visits reversed": ("(tasks - 1):", "(tasks - 1)[::-1]:"),
+    "original gradient tested": ("(coefficients * g_j)", "(torch.eye(tasks, dtype=torch.float64) * g_j)"),
+    "start from zero": ("torch.eye(tasks,", "0 * torch.eye(tasks,"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_edits_of_the_kernel_are_caught(edit: str) -> None:
+    """The source of surgery.py with one edit, imported under another name, must fail the oracle check."""
+    path = Path(sys.modules["pcgrad.surgery"].__file__ or "")
+    source, (old, new) = path.read_text(), EDITS[edit]
+    assert source.count(old) == 1, f"edit {edit!r} no longer matches {path.name}: update this table"
+    spec = spec_from_loader("pcgrad_mutant", loader=None)
+    assert spec is not None
+    mutant = module_from_spec(spec)
+    sys.modules["pcgrad_mutant"] = mutant  # dataclasses look their module up
+    try:
+        exec(compile(source.replace(old, new), str(path), "exec"), mutant.__dict__)
+        with pytest.raises((AssertionError, RuntimeError)):
+            check(update_of(mutant.surgery))
+    finally:
+        del sys.modules["pcgrad_mutant"]
