@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from multitask.averages import Averages
 from multitask.checkpoint import Session, State
-from multitask.errors import require_finite
+from multitask.errors import UserError, require_finite
 from multitask.methods import METHODS, loss_weighting, update_weights
 from multitask.records import Records
 from multitask.seeding import generator
@@ -43,6 +43,8 @@ class Problem:
 
 def choose_device(name: str) -> torch.device:
     """The device of a config: "cpu", "cuda", or "auto" for a GPU when there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda, but torch finds no GPU; set device to cpu or auto in the config")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -74,7 +76,7 @@ class Fit:
         self.problem, self.seed, self.settings = problem, seed, settings
         self.method = METHODS[method]
         self.device = problem.train[0].device
-        self.weighting = loss_weighting(self.method.losses, len(problem.tasks)).to(self.device)
+        self.weighting = loss_weighting(self.method.losses, len(problem.tasks)).to(next(problem.model.parameters()))
         shared = {id(parameter) for parameter in problem.shared}
         everything = [*problem.model.parameters(), *self.weighting.parameters()]
         self.own = [parameter for parameter in everything if id(parameter) not in shared]
