@@ -34,7 +34,12 @@ class Reach:
         self.masks: dict[Any, int] = {}
         for i, root in enumerate(roots):
             self.masks[root] = self.masks.get(root, 0) | 1 << i
+        self._of: dict[int, int] = {}
         for node in _topological(list(dict.fromkeys(roots))):
+            if type(node).__name__ == "CheckpointFunctionBackward":
+                raise RuntimeError(
+                    "a reentrant checkpoint hides its parameters from the graph; use checkpoint(use_reentrant=False)"
+                )
             mask = self.masks[node]
             for child, _ in node.next_functions:
                 if child is not None:
@@ -42,7 +47,11 @@ class Reach:
 
     def of(self, tensor: Tensor) -> int:
         """Bit i is set where loss i reaches the tensor; 0 for a frozen one."""
-        return self.masks.get(get_gradient_edge(tensor).node, 0) if tensor.requires_grad else 0
+        if not tensor.requires_grad:
+            return 0
+        if id(tensor) not in self._of:
+            self._of[id(tensor)] = self.masks.get(get_gradient_edge(tensor).node, 0)
+        return self._of[id(tensor)]
 
     def leaves(self) -> list[Tensor]:
         """The leaves that the losses reach, in an order that depends only on the graph."""

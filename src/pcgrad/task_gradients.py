@@ -88,7 +88,9 @@ def task_gradients(
             task's backward pass through all heads, and one loss that is not a number would poison all tasks.)
         parameters: tensors, ``(name, tensor)`` pairs or a dict of them.
         strategy: ``"loop"`` one backward pass per task; ``"batched"`` one vectorised backward pass, which runs every
-            head for every task and mixes up tasks where a loss is not finite; ``"auto"`` the loop.
+            head for every task, mixes up tasks where a loss is not finite and fails under inductor; ``"auto"`` the loop
+            (measured on one CPU core: 0.6 to 0.95 times the batched pass on LeNet and on MLPs with batches of 64 and
+            more; batched wins where calling kernels costs most, 3.4 times on 20 layers of 32 units with 20 tasks).
         retain_graph: keep the graph for another backward pass.
 
     Returns:

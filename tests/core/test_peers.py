@@ -1,7 +1,8 @@
 """Against other implementations, where their algorithm is ours.
 
-torchjd draws, for every task, a permutation of all tasks with the global generator and skips the task itself: Algorithm 1
-with other random numbers, so its permutations are replayed. conflictfree visits by rising index: our fixed orders.
+torchjd draws, for every task, a permutation of all tasks with the global generator and skips the task itself:
+Algorithm 1 with other random numbers, so its permutations are replayed. conflictfree visits by rising index: our fixed
+orders.
 """
 
 from __future__ import annotations

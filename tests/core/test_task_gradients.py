@@ -7,6 +7,7 @@ import warnings
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import pcgrad
 
@@ -137,6 +138,34 @@ def test_a_representation_may_stand_for_the_parameters() -> None:
     features = torch.ones(3, requires_grad=True) * 2
     (stack,) = pcgrad.task_gradients([features.sum(), (features**2).sum()], [features])
     assert stack.tolist() == [[1.0] * 3, [4.0] * 3]
+
+
+def test_checkpoints() -> None:
+    """The recomputing kind works; the reentrant kind hides its parameters and is refused, not passed over."""
+    model = Heads().double()
+    layer, inputs = model.trunk[0], model.data.double().requires_grad_()
+    expected = pcgrad.task_gradients([layer(inputs).sum(), layer(inputs).square().sum()], layer.parameters())
+    for reentrant in (False, True):
+        out = checkpoint(layer, inputs, use_reentrant=reentrant)
+        assert isinstance(out, Tensor)
+        losses = [out.sum(), out.square().sum()]
+        if reentrant:
+            with pytest.raises(RuntimeError, match="use_reentrant=False"):
+                pcgrad.task_gradients(losses, layer.parameters())
+        else:
+            found = pcgrad.task_gradients(losses, layer.parameters())
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_compiled_module_is_differentiated_task_by_task() -> None:
+    model, twin = Heads(), Heads()
+    trunk = nn.Sequential(model.trunk[0], model.trunk[1])
+    compiled = torch.compile(trunk, backend="aot_eager")
+    features = compiled(model.data)
+    found = pcgrad.task_gradients([features.sum(), features.square().sum()], trunk.parameters())
+    features = twin.trunk[1](twin.trunk[0](twin.data))
+    expected = pcgrad.task_gradients([features.sum(), features.square().sum()], twin.trunk[0].parameters())
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(found, expected, strict=True))
 
 
 def test_losses_that_are_leaves_or_of_one_element() -> None:
