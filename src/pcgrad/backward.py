@@ -70,7 +70,7 @@ def backward(
     agree([len(losses), len(shared), len(own), sum(p.numel() for p in shared + own)], device, ranks)
     reached = reached_anywhere([reach.of(p) for p in shared + own], device, ranks)
     if not any(reached[: len(shared)]):
-        raise ValueError("no loss reaches a shared parameter; were the losses computed with these parameters?")
+        raise ValueError("no loss reaches a shared parameter; compute the losses with the parameters that are listed")
     per_tensor = granularity == "per_tensor"
     drawn = make_orders(orders, len(losses), generator, (len(shared),) if per_tensor else ())
     warn_single(table, reach, len(losses))

@@ -57,7 +57,7 @@ def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
         if loss.numel() != 1:
             raise ValueError(f"the loss of task {i} must be a scalar, got shape {list(loss.shape)}; reduce it first")
         if not loss.requires_grad:
-            raise ValueError(f"the loss of task {i} has no graph (detached, or made under no_grad)")
+            raise ValueError(f"the loss of task {i} has no graph; leave the task out, or compute it with gradients")
         if loss.device != losses[0].device:
             raise ValueError(f"the loss of task {i} is on {loss.device}, that of task 0 on {losses[0].device}")
     return losses
@@ -126,11 +126,10 @@ def _loop(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """One backward pass per task, with the task's own leaves; leaves of several tasks need one joint pass besides."""
     stacks = [torch.empty((len(losses), *p.shape), dtype=p.dtype, device=p.device) for p in shared]
-    plain = [torch.empty(0)] * len(own)
     shared_masks, own_masks = [reach.of(p) for p in shared], [reach.of(p) for p in own]
-    joint = [k for k, mask in enumerate(own_masks) if mask.bit_count() != 1]
-    for k, total in zip(joint, _joint(losses, [own[k] for k in joint]), strict=True):
-        plain[k] = total
+    several = [mask.bit_count() > 1 for mask in own_masks]
+    joint = iter(_joint(losses, [p for p, many in zip(own, several, strict=True) if many], reach))
+    plain = [next(joint) if many else torch.zeros_like(p) for p, many in zip(own, several, strict=True)]
     for i, loss in enumerate(losses):
         mine = [k for k, mask in enumerate(shared_masks) if mask >> i & 1]
         alone = [k for k, mask in enumerate(own_masks) if mask == 1 << i]
@@ -147,7 +146,7 @@ def _loop(
             else:
                 stack[i].copy_(_dense(gradient))
         for k, head in zip(alone, found[len(mine) :], strict=True):
-            plain[k] = torch.zeros_like(own[k]) if head is None else _dense(head)
+            plain[k] = plain[k] if head is None else _dense(head)
     return stacks, plain
 
 
@@ -155,7 +154,7 @@ def _batched(
     losses: list[Tensor], shared: list[Tensor], own: list[Tensor], reach: Reach, retain_graph: bool
 ) -> tuple[list[Tensor], list[Tensor]]:
     """One vectorised backward pass over the T unit vectors, and one joint pass for the own parameters."""
-    plain = _joint(losses, own)
+    plain = _joint(losses, own, reach)
     tasks = len(losses)
     stacks = [torch.zeros((tasks, *p.shape), dtype=p.dtype, device=p.device) for p in shared]
     reached = [k for k, p in enumerate(shared) if reach.of(p)]
@@ -173,13 +172,12 @@ def _batched(
     return stacks, plain
 
 
-def _joint(losses: list[Tensor], own: list[Tensor]) -> list[Tensor]:
-    """The plain gradient of the sum of the losses: one ordinary backward pass."""
-    inputs = [p for p in own if p.requires_grad]
-    if not inputs:
-        return [torch.zeros_like(p) for p in own]
-    found = iter(torch.autograd.grad(losses, inputs, retain_graph=True, allow_unused=True))
-    gradients = [next(found) if p.requires_grad else None for p in own]
+def _joint(losses: list[Tensor], own: list[Tensor], reach: Reach) -> list[Tensor]:
+    """The plain gradient of the sum of the losses: one ordinary backward pass, where there is anything to reach."""
+    reached = [bool(reach.of(p)) for p in own]
+    inputs = [p for p, is_reached in zip(own, reached, strict=True) if is_reached]
+    found = iter(torch.autograd.grad(losses, inputs, retain_graph=True, allow_unused=True) if inputs else ())
+    gradients = [next(found) if is_reached else None for is_reached in reached]
     return [torch.zeros_like(p) if g is None else _dense(g) for p, g in zip(own, gradients, strict=True)]
 
 

@@ -211,6 +211,23 @@ def test_own_parameters_may_be_listed() -> None:
     assert all(p.grad is not None for p in model.trunk.parameters())
 
 
+def test_every_head_is_passed_once() -> None:
+    """Heads ride along with their task's own backward pass; a listed parameter that nothing reaches costs no pass."""
+    model, unused = Model(), nn.Parameter(torch.ones(3, dtype=torch.float64))
+    passes = [0] * T
+
+    def count(i: int) -> None:
+        passes[i] += 1
+
+    for i, head in enumerate(model.heads):
+        head.register_full_backward_hook(lambda *_, i=i: count(i))
+    pcgrad.backward(model.losses(), model.trunk.parameters(), own_parameters=[*model.heads.parameters(), unused])
+    assert passes == [1] * T
+    assert unused.grad is None
+    pcgrad.backward(model.losses(), model.trunk.parameters())  # the joint pass for `scale` stops above the heads
+    assert passes == [2] * T
+
+
 def test_frozen_and_unreached_parameters_keep_their_grad() -> None:
     model = Model()
     model.trunk[0].weight.requires_grad_(False)
