@@ -101,9 +101,9 @@ def run(problems: Problems, updates: int) -> dict[str, Any]:
     counts = {name: torch.zeros(size, dtype=torch.int64) for name in ("updates", "conflicts", "violations")}
     alive, theta = torch.arange(size), problems.start()
     first, step = problems.loss(theta), 1 / problems.lipschitz()
-    left = problems
+    left, value = problems, first
     for _ in range(updates):
-        point, value = look(left, theta), left.loss(theta)
+        point = look(left, theta)
         change = step[alive].unsqueeze(-1) * point.g_pc
         after = theta - change
         done = {
@@ -117,13 +117,17 @@ def run(problems: Problems, updates: int) -> dict[str, Any]:
             running &= ~reached
         kept = torch.where(point.conflict, (1 - point.cos) * (1 + point.cos), 1.0)
         bound = value - step[alive] * kept * (point.g**2).sum(-1) / 2
-        low = left.loss(after) - bound > rounding(left, theta, (after,), step[alive])
+        reached_value = left.loss(after)
+        low = reached_value > bound
+        if low.any():
+            low &= reached_value - bound > rounding(left, theta, (after,), step[alive])
         counts["updates"][alive] += running
         counts["conflicts"][alive] += running & point.conflict
         counts["violations"][alive] += running & low
         if not running.all():
-            left, alive, after = left[running], alive[running], after[running]
-        theta = after
+            left, alive = left[running], alive[running]
+            after, reached_value = after[running], reached_value[running]
+        theta, value = after, reached_value
         if len(alive) == 0:
             break
     return {"end": end, **counts, "theta": theta, "left": alive}

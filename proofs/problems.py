@@ -208,15 +208,20 @@ def aim(problems: Problems, cos: Tensor, ratio: Tensor, sideways: Tensor) -> Pro
     return replace(problems, A=torch.stack([a_1, a_2], 1), s=scale)
 
 
-def approach(problems: Problems, rounds: int) -> Problems:
-    """Train each task alone for some rounds of gradient descent and let it start there: small, balanced gradients."""
-    zero = torch.zeros_like(problems.s[:, 0])
-    single = [replace(problems, s=torch.stack([problems.s[:, 0], zero], -1)),
-              replace(problems, s=torch.stack([zero, problems.s[:, 1]], -1))]  # fmt: skip
-    offsets = []
-    for task, alone in enumerate(single):
-        theta, step = alone.start(), 1 / alone.lipschitz().unsqueeze(-1)
-        for _ in range(rounds):
-            theta = theta - step * alone.gradients(theta)[:, task]
-        offsets.append(problems.z(theta)[:, task])
-    return replace(problems, b=torch.stack(offsets, 1))
+def near_minimizers(problems: Problems, direction: Tensor, distance: Tensor, rounds: int = 15) -> Problems:
+    """Start task i near its own minimizer, at the distance max |A_i u_i| = `distance` [N] along u_i = M_i `direction` [N, D].
+
+    M_i is an upper bound of task i's Hessian, A' diag(w) A times the largest curvature of F; steps M_i^-1 g_i never raise
+    L_i. Where a task has no minimizer, the start is merely far down. There g_i is about M_i u_i: small, and along
+    directions of large curvature.
+    """
+    largest = {"logistic": 0.25, "softplus": 0.25, "log_sum_exp": 0.5}.get(problems.family, 1.0)
+    rows = (problems.s.unsqueeze(-1) * problems.w).unsqueeze(-1) * problems.A
+    bounds = largest * (rows.mT @ problems.A)  # [N, 2, D, D]
+    lift = 1e-3 * bounds.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None] * torch.eye(bounds.shape[-1], dtype=bounds.dtype)
+    inverse, b = torch.linalg.inv(bounds + lift), problems.b
+    for _ in range(rounds):
+        g = (problems.slopes(b).unsqueeze(-2) @ problems.A).mT
+        b = b - (problems.A @ (inverse @ g)).squeeze(-1)
+    change = (problems.A @ ((bounds + lift) @ direction[:, None, :, None])).squeeze(-1)
+    return replace(problems, b=b + change * (distance[:, None] / change.abs().amax(-1)).unsqueeze(-1))

@@ -102,9 +102,9 @@ def _logistic(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _softplus(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """Smoothed hinges of sharpness 1 to 10: w softplus(beta z) / beta."""
-    beta = power(rng, 0, 1, shape.count, 2, 24)
-    a = _features(shape, 24, rng)
+    """Smoothed hinges of sharpness 1 to 10 on 3 D random half-spaces: w softplus(beta z) / beta."""
+    beta = power(rng, 0, 1, shape.count, 2, 3 * shape.width)
+    a = _features(shape, 3 * shape.width, rng)
     return a * beta[..., None], rng.normal(size=beta.shape) * beta, rng.random(beta.shape) / beta, 1.0
 
 
