@@ -2,6 +2,7 @@
 import json
 import os
 import sys
+from functools import cache
 
 # Shell and script jobs import the checkout itself: nothing but the environment has to be installed.
 _roots = [f"{workflow.basedir}/src", str(workflow.basedir)]
@@ -27,6 +28,12 @@ pathvars:
 GLOBALS = ("scale", "data_root", "torch_threads", "device")
 REPORTED = sorted(glob_wildcards("experiments/reported/{name}.csv").name)  # the paper's numbers
 NOT_SETTINGS = ("methods", "seeds")  # which jobs there are, not what one of them does
+
+
+@cache
+def code(*sources):
+    """Hash of the sources that can change a result; in `params:`, because Snakemake does not see imports."""
+    return code_hash(sources)
 
 
 def settings(experiment):

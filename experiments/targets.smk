@@ -36,6 +36,6 @@ rule claims:
         runtime=10,
     params:
         scale=config["scale"],
-        code=code_hash(["src/reporting"]),
+        code=code("src/reporting"),
     script:
         "claims.py"

@@ -19,7 +19,7 @@ rule train:
         runtime="3d",
     params:
         settings=lambda wildcards: settings(wildcards.experiment),
-        code=lambda wildcards: code_hash(training_sources(wildcards.experiment)),
+        code=lambda wildcards: code(*training_sources(wildcards.experiment)),
         folder=subpath(output.metrics, parent=True),
     shell:
         "python -m experiments.run {wildcards.experiment} {wildcards.method} --seeds {wildcards.first}-{wildcards.last}"

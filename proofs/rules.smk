@@ -20,7 +20,7 @@ rule proof:
         runtime=60,
     params:
         settings=json.dumps({"scale": config["scale"], "theory": config["theory"]}, sort_keys=True),
-        code=code_hash(["src/pcgrad", "proofs"]),
+        code=code("src/pcgrad", "proofs"),
     shell:
         "python -m proofs.check {wildcards.statement} --config {params.settings:q} --out {output:q} > {log:q} 2>&1"
 

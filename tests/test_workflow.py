@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def planned(tree, *arguments):
 @contextlib.contextmanager
 def edited(path, edit):
     """The file with another content for a while."""
-    before = path.read_text(encoding="utf-8")
+    before, times = path.read_text(encoding="utf-8"), path.stat()
     after = edit(before)
     assert after != before
     path.write_text(after, encoding="utf-8")
@@ -58,6 +57,7 @@ def edited(path, edit):
         yield
     finally:
         path.write_text(before, encoding="utf-8")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # Snakemake looks at a script's time
 
 
 def copy_tree(folder):
@@ -94,23 +94,13 @@ def test_lint_finds_nothing(fresh):
 
 @pytest.mark.parametrize("scale", ["quick", "laptop", "paper"])
 def test_dry_run_of_a_scale_trains_what_its_config_lists(fresh, scale):
-    path = f"config/{scale}.yaml"
-    config = yaml.safe_load((ROOT / path).read_text())
-    seeds = Counter({name: len(config["experiments"][name]["seeds"]) for name in METHODS})
-    methods = {name: len(config["experiments"][name]["methods"]) for name in METHODS}
-    jobs = planned(fresh, "--configfile", path)
-    if config["seeds_per_job"] == 1:
-        assert jobs["train"] == sum(seeds[name] * methods[name] for name in METHODS)
-    else:
-        assert jobs["train"] == sum(methods.values())
+    """Quick needs no word; the profiles of the others name their config."""
+    config = yaml.safe_load((ROOT / f"config/{scale}.yaml").read_text())
+    jobs = planned(fresh, *(() if scale == "quick" else ("--workflow-profile", f"profiles/{scale}")))
+    blocks = [config["experiments"][name] for name in METHODS]
+    per_job = config["seeds_per_job"]
+    assert jobs["train"] == sum(len(block["methods"]) * -(-len(block["seeds"]) // per_job) for block in blocks)
     assert {"landscape", "figure_1", "figure_2", "figure_4", "table_4", "proof", "notebook", "claims"} <= jobs.keys()
-
-
-@pytest.mark.parametrize("profile", ["default", "laptop", "paper"])
-def test_a_profile_loads_and_names_its_scale(fresh, profile):
-    status, output = snakemake(fresh, "--dry-run", "--workflow-profile", f"profiles/{profile}")
-    assert status == 0, output[-3000:]
-    assert f"results/{'quick' if profile == 'default' else profile}/claims.csv" in output
 
 
 @pytest.mark.parametrize("profile", sorted(path.name for path in (ROOT / "profiles").iterdir()))

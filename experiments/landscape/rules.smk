@@ -18,7 +18,7 @@ rule landscape:
         runtime=60,
     params:
         settings=settings("landscape"),
-        code=code_hash(training_sources("landscape")),
+        code=code(*training_sources("landscape")),
         folder=subpath(output.summary, parent=True),
     shell:
         "python -m experiments.landscape.task --config {params.settings:q} --out {params.folder:q} > {log:q} 2>&1"
@@ -51,7 +51,7 @@ rule figure_1:
         runtime=10,
     params:
         scale=config["scale"],
-        code=code_hash(["src/reporting"]),
+        code=code("src/reporting"),
     script:
         "figure_1.py"
 
@@ -80,6 +80,6 @@ rule figure_2:
         mem_mb=1000,
         runtime=10,
     params:
-        code=code_hash(["src/reporting"]),
+        code=code("src/reporting"),
     script:
         "figure_2.py"

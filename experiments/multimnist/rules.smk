@@ -27,6 +27,6 @@ rule table_4:
         runtime=10,
     params:
         scale=config["scale"],
-        code=code_hash(["src/reporting"]),
+        code=code("src/reporting"),
     script:
         "table_4.py"

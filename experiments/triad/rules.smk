@@ -23,6 +23,6 @@ rule figure_4:
         runtime=10,
     params:
         scale=config["scale"],
-        code=code_hash(["src/reporting"]),
+        code=code("src/reporting"),
     script:
         "figure_4.py"
