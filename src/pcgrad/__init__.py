@@ -1,9 +1,18 @@
 """Gradient surgery for multi-task learning (PCGrad; Yu, Kumar, Gupta, Levine, Hausman, Finn, NeurIPS 2020).
 
->>> losses = [loss_a, loss_b]                                             # they share a graph
->>> optimizer.zero_grad()
->>> pcgrad.backward(losses, trunk.parameters(), generator=generator)      # heads get their plain gradients
->>> optimizer.step()
+In the place of ``sum(losses).backward()``, for losses that share a graph::
+
+    losses = [loss_a, loss_b]
+    optimizer.zero_grad()
+    pcgrad.backward(losses, trunk.parameters(), generator=generator)  # heads get their plain gradients
+    optimizer.step()
+
+The four steps by hand, here for one batch per task::
+
+    losses, gradients, own = pcgrad.task_gradients_batched(loss, shared, own_parameters, batches)
+    gramian = pcgrad.gramian(gradients)
+    surgery = pcgrad.surgery(gramian, pcgrad.random_orders(tasks, generator))
+    pcgrad.apply_weights(shared, gradients, surgery.weights)
 """
 
 from pcgrad.ablations import direction_only, magnitude_only

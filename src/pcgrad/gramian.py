@@ -84,6 +84,8 @@ def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None)
 def apply_weights(parameters: Iterable[Tensor] | Mapping[str, Tensor], gradients: Blocks, weights: Tensor) -> None:
     """Add the update to ``.grad``: ``parameter.grad += sum_j weights_j g_j``, parameter by parameter.
 
+    Sums run in float32 (float64 for float64 gradients), and the result takes the parameter's dtype.
+
     Args:
         parameters: leaves ``[*shape]`` in the order of the gradients.
         gradients: stacks ``[T, *shape]``.
@@ -101,6 +103,8 @@ def apply_weights(parameters: Iterable[Tensor] | Mapping[str, Tensor], gradients
             raise ValueError(
                 f"gradient {k} is for shape {list(block.shape[1:])}, parameter {k} is {list(parameter.shape)}"
             )
+        if parameter.device != block.device:
+            raise ValueError(f"gradient {k} is on {block.device}, parameter {k} on {parameter.device}; use one device")
     with full_precision(blocks[0].device):
         for parameter, block, w in zip(parameters, blocks, weights.expand(len(blocks), tasks), strict=True):
             rows = _rows(block)

@@ -126,6 +126,8 @@ def test_bad_input_is_named() -> None:
         pcgrad.apply_weights([torch.ones(3), torch.ones(3)], [one], weights)
     with pytest.raises(ValueError, match=r"weights must be \[2\] or \[1, 2\], got \[3\]"):
         pcgrad.apply_weights([torch.ones(3)], [one], torch.ones(3))
+    with pytest.raises(ValueError, match="gradient 0 is on cpu, parameter 0 on meta"):
+        pcgrad.apply_weights([torch.ones(3, device="meta")], [one], weights)
     untouched = torch.ones(3)
     with pytest.raises(ValueError, match=r"gradient 1 is for shape \[3\], parameter 1 is \[4\]"):
         pcgrad.apply_weights([untouched, torch.ones(4)], [one, one], weights)
