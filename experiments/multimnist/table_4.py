@@ -22,7 +22,7 @@ QUANTITIES = (
 NOTES = (
     "in brackets: 95% interval over seeds (Student t below 10 seeds); one seed has none",
     "a − b: differences paired by seed; p: left, right, Holm-corrected over all differences of this table",
-    "conflicts: share of logged updates with a negative inner product; length ratio: mean ‖g^PC‖/‖g‖",
+    "conflicts: share of updates in which the task gradients conflict; length ratio: mean of ‖update‖/‖g₁ + g₂‖",
     "the paper's Sener & Koltun row is close to the uniform weights of their own paper (see reported/later.csv)",
 )
 

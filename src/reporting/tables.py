@@ -12,6 +12,8 @@ from reporting.runs import PLACE, final, seed_values
 from reporting.statistics import NAN, Interval, holm, interval, paired
 
 PAPER_SCALE = Path(__file__).resolve().parents[2] / "config" / "paper.yaml"
+# Settings that change what is recorded, not what is computed.
+RECORDING = ("log_every", "curvature_every", "stored_points")
 COLUMNS = [
     *("method", "task", "metric", "mean", "ci_low", "ci_high", "seeds", "paper", "difference"),
     *("estimator", "p_holm"),
@@ -108,6 +110,6 @@ def deviations(settings: Mapping[str, Any], paper_scale: Mapping[str, Any]) -> l
     """Every setting of a run that differs from the paper scale's config, in words."""
     return [
         f"{key} {settings[key]} instead of {paper_scale[key]} at paper scale"
-        for key in sorted(set(settings) & set(paper_scale) - set(PLACE))
+        for key in sorted(set(settings) & set(paper_scale) - {*PLACE, *RECORDING})
         if settings[key] != paper_scale[key]
     ]

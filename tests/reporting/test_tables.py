@@ -162,6 +162,6 @@ def test_cells_of_unknown_size():
 
 
 def test_deviations_name_what_differs_from_paper_scale():
-    ours = {"epochs": 20, "device": "cuda", "batch": 256, "extra": 1}
-    paper = {"epochs": 100, "device": "cpu", "batch": 256}
+    ours = {"epochs": 20, "device": "cuda", "batch": 256, "log_every": 1, "extra": 1}
+    paper = {"epochs": 100, "device": "cpu", "batch": 256, "log_every": 9}
     assert deviations(ours, paper) == ["epochs 20 instead of 100 at paper scale"]
