@@ -21,7 +21,7 @@ ALLOWED = {
     "src/multitask": {"pcgrad"},
     "src/reporting": set(),
     "experiments": {"pcgrad", "multitask", "reporting"},
-    "proofs": {"pcgrad", "multitask"},
+    "proofs": {"pcgrad"},
 }
 
 
