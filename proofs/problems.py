@@ -30,6 +30,7 @@ import pcgrad
 FAMILIES = ("least_squares", "quadratic", "logistic", "softplus", "huber", "log_sum_exp")
 CONSTANT_HESSIAN = ("least_squares", "quadratic")
 EPSILON = torch.finfo(torch.float64).eps
+NODES = 128  # of the quadrature: steps may be long against the width of a softplus
 ORDERS = pcgrad.fixed_orders(2)  # two tasks: each meets the other, there is nothing to draw
 
 
@@ -131,7 +132,7 @@ class Problems:
         shape = z.shape
         ends = (t.flatten(1) for t in (z, self.z(theta_next), along))
         return pcgrad.multitask_curvature(
-            lambda y, v: self.bend(y.view(shape), v.view(shape)).flatten(1), *ends, weighting=weighting
+            lambda y, v: self.bend(y.view(shape), v.view(shape)).flatten(1), *ends, weighting=weighting, nodes=NODES
         )
 
     def _jumps(self, z: Tensor, change: Tensor, along: Tensor, weighting: str) -> Tensor:

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from proofs.convergence import trajectories
 from proofs.lipschitz import compare
 from proofs.problems import FAMILIES, Problems, aim, look, rounding
 from proofs.sampling import chunks, draw, edges, sideways, stream
-from proofs.tally import Tally, verdict
+from proofs.tally import Broken, Tally, total, verdict
 
 STEPS = (0.5, 1.0, 1.1, 1.5, 2.0, 2.5, 3.0)  # t L, for what happens when t <= 1 / L is dropped
 
@@ -52,11 +53,11 @@ def instances(family: str, count: int, rng: np.random.Generator, *, conflict: bo
     return problems, torch.from_numpy(share) / problems.lipschitz()
 
 
-def one_step(family: str, total: int, seed: int, *, conflict: bool = True) -> Tally:
+def one_step(family: str, trials: int, seed: int, *, conflict: bool = True) -> Tally:
     """Test the descent step on fresh instances of one family. An instance on the other side of conflict is not counted."""
     purpose = "theorem1" if conflict else "theorem1/no conflict"
     tally = Tally(purpose, family, seed)
-    for chunk, count in enumerate(chunks(total)):
+    for chunk, count in enumerate(chunks(trials)):
         problems, step = instances(family, count, stream(seed, purpose, family, chunk), conflict=conflict)
         theta = problems.start()
         point = look(problems, theta)
@@ -69,15 +70,16 @@ def one_step(family: str, total: int, seed: int, *, conflict: bool = True) -> Ta
     return tally
 
 
-def without_step_bound(total: int, seed: int) -> list[dict[str, float]]:
+def without_step_bound(trials: int, seed: int) -> list[dict[str, float]]:
     """Drop t <= 1 / L: how often the descent step fails and the loss rises, on quadratics with equal eigenvalues.
 
     There L(theta+) - L(theta) = (1 - cos^2) t (L t ||g_1 - g_2||^2 / 2 - ||g_1||^2 - ||g_2||^2): the bound fails for every
     t > 1 / L, and the loss rises from t = 2 / (L (1 + Phi |cos|)) on, which is below 2 / L.
     """
-    problems, step = instances("quadratic", total, stream(seed, "theorem1/steps", "quadratic", 0))
+    problems, step = instances("quadratic", trials, stream(seed, "theorem1/steps", "quadratic", 0))
     eigenvalues = torch.linalg.eigvalsh(problems.hessian(problems.start()))
-    largest, inside = eigenvalues[:, -1:], torch.arange(eigenvalues.shape[-1]) >= eigenvalues.shape[-1] - problems.dimension[:, None]
+    width, largest = eigenvalues.shape[-1], eigenvalues[:, -1:]
+    inside = torch.arange(width) >= width - problems.dimension[:, None]  # the others belong to columns that fill up
     flat = ((eigenvalues - largest).abs() * inside <= 1e-9 * largest).all(-1) & (problems.dimension > 1)
     problems = problems[flat]
     theta, constant, point = problems.start(), problems.lipschitz(), look(problems, problems.start())
@@ -125,3 +127,29 @@ def saddle() -> dict[str, float]:
     for _ in range(10):
         x, y = x - step * 2 * x, y + step * 2 * y
     return {"x": x, "y": y, "loss": x**2 - y**2, "loss_at_0_1": -1.0}
+
+
+def check(settings: dict[str, Any]) -> dict[str, Any]:
+    """Everything about Theorem 1: the step on fresh instances, trajectories to their ends, L by scipy, dropped hypotheses."""
+    count, seed = settings["instances"], settings["seed"]
+    descents = {family: one_step(family, count, seed).report() for family in FAMILIES}
+    plain = {family: one_step(family, max(1, count // 4), seed, conflict=False).report() for family in FAMILIES}
+    paths = {family: trajectories(family, settings["trajectories"], settings["updates"], seed) for family in FAMILIES}
+    constants = {}
+    for family in FAMILIES:
+        problems, _ = instances(family, settings["lipschitz_instances"], stream(seed, "lipschitz", family, 0))
+        constants[family] = compare(problems, seed)
+        if paths[family]["conflict_share"] < 0.3:
+            raise Broken(f"theorem1: only {paths[family]['conflict_share']:.0%} of {family}'s updates are in conflict")
+    ends = ("trajectories", "optimum", "opposite", "stalled", "unfinished", "violations")
+    sums = {name: sum(row[name] for row in paths.values()) for name in ends}
+    step = verdict(total(descents)["violations"] + total(plain)["violations"])
+    return {
+        "verdicts": {"theorem1_descent": step, "theorem1": verdict(sums["violations"]) if step == "holds" else step},
+        "descent": {**total(descents), "families": descents},
+        "descent_without_conflict": {**total(plain), "families": plain},
+        "convergence": {**sums, "updates_allowed": settings["updates"], "families": paths},
+        "lipschitz": constants,
+        "without_step_bound": {"example": rising_step(), "sampled": without_step_bound(count, seed)},
+        "without_convexity": saddle(),
+    }
