@@ -5,5 +5,6 @@ from reporting.claims import write
 if __name__ == "__main__":
     snakemake = globals()["snakemake"]  # put there by Snakemake
 
-    given, made = snakemake.input, snakemake.output
-    write(given.ledger, given.runs, given.landscape, given.proofs, snakemake.params.scale, csv=made.csv, md=made.md)
+    given, made, scale = snakemake.input, snakemake.output, snakemake.params.scale
+    files = {"csv": made.csv, "md": made.md, "html": made.get("html")}
+    write(given.ledger, given.runs, given.landscape, given.proofs, scale, **files)

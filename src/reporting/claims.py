@@ -116,19 +116,37 @@ def count(table: pd.DataFrame) -> str:
 
 
 def write(
-    ledger_path: str, runs: Sequence[str], landscape: str, proofs: Sequence[str], scale: str, *, csv: str, md: str
+    ledger_path: str,
+    runs: Sequence[str],
+    landscape: str,
+    proofs: Sequence[str],
+    scale: str,
+    *,
+    csv: str,
+    md: str,
+    html: str | None = None,
 ) -> None:
-    """Judge every claim and write the ledger as CSV and Markdown."""
+    """Judge every claim and write the ledger as CSV, Markdown and, for the report, HTML."""
     found = read_runs(runs)
-    material = Material(
-        found, json.loads(Path(landscape).read_text()), {Path(p).stem: json.loads(Path(p).read_text()) for p in proofs}
-    )
+    statements = {Path(path).stem: json.loads(Path(path).read_text(encoding="utf-8")) for path in proofs}
+    material = Material(found, json.loads(Path(landscape).read_text(encoding="utf-8")), statements)
     table = ledger(read_ledger(ledger_path), material, scale)
+    below = notes(material, scale)
     render.write_csv(table, csv)
+    render.write_text(text(table, scale, below), md)
+    if html is not None:
+        title = f"Claims of the paper at scale {scale}"
+        render.write_text(
+            render.page(title, shown(table).replace(r"\*\*", "", regex=True), [count(table), *below]), html
+        )
+
+
+def notes(material: Material, scale: str) -> list[str]:
+    """The footer."""
     below = ["effect: positive on the claimed side; rules and tests: experiments/claims.yaml", f"scale: {scale}"]
     if "reached_joint_optimum" in material.landscape:
         reached = material.landscape["reached_joint_optimum"]
         below.append("Figure 1, starts from which the joint optimum is reached: " + describe_data(reached))
-    for experiment in sorted({info["experiment"] for info in found.infos}):
-        below += [f"{experiment}: {line}" for line in footer(found.of(experiment).infos)]
-    render.write_text(text(table, scale, below), md)
+    for experiment in sorted({info["experiment"] for info in material.runs.infos}):
+        below += [f"{experiment}: {line}" for line in footer(material.runs.of(experiment).infos)[1:]]
+    return below

@@ -141,17 +141,19 @@ def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
 
 
 def proof(test: Test, proofs: Mapping[str, Mapping[str, Any]]) -> Evidence:
-    """A numerical check of a statement; ValueError if its own verdict contradicts its counts."""
+    """A check of the theory: `verdict` names one of the file's verdicts, `section` and `count` what it rests on.
+
+    ValueError if a verdict contradicts the violations that its section counts.
+    """
     found = proofs.get(test["statement"])
     if found is None:
         return Evidence(missing=f"no check of {test['statement']}")
-    families = found["families"]
-    rows = list(families.values()) if isinstance(families, Mapping) else list(families)
-    accepted, violations = (sum(row[key] for row in rows) for key in ("accepted", "violations"))
-    if accepted < test["instances"]:
-        return Evidence(missing=f"{accepted} of {test['instances']} instances")
-    if found["verdict"] not in (HOLDS, FALSE, REPAIRED) or (found["verdict"] == HOLDS and violations):
-        raise ValueError(f"proof {test['statement']}: verdict {found['verdict']!r} with {violations} violations")
-    margin = min((row["smallest_margin"] for row in rows if row["smallest_margin"] is not None), default=NAN)
-    note = f"{accepted} instances, {violations} violations, smallest margin {margin:.2g}"
-    return Evidence(decided=found["verdict"], note=note)
+    word, section = found["verdicts"][test["verdict"]], found[test["section"]]
+    tried, violations = section[test["count"]], section.get("violations", 0)
+    if tried < test["instances"]:
+        return Evidence(missing=f"{tried} of {test['instances']} {test['count']}")
+    if word not in (HOLDS, FALSE, REPAIRED) or (word != FALSE and violations):
+        raise ValueError(f"proof {test['statement']}: verdict {word!r} with {violations} violations")
+    note = f"{tried} {test['count']}, {violations} violations"
+    margin = section.get("smallest_margin")
+    return Evidence(decided=word, note=note if margin is None else f"{note}, smallest margin {margin:.2g}")

@@ -35,10 +35,9 @@ def claim(name):
     return copy.deepcopy(next(one for one in read_ledger(PATH) if one["id"] == name))
 
 
-def proof(verdict, violations, accepted=1000, families=dict):
-    row = {"accepted": accepted, "violations": violations, "smallest_margin": 0.5}
-    rows = {"a": row, "b": {**row, "violations": 0, "smallest_margin": None}}
-    return {"verdict": verdict, "families": rows if families is dict else list(rows.values())}
+def proof(verdict, violations, accepted=2000):
+    counts = {"accepted": accepted, "violations": violations, "smallest_margin": 0.5}
+    return {"verdicts": {"theorem1_descent": verdict}, "descent": counts}
 
 
 def test_ledger_covers_the_whole_paper():
@@ -201,32 +200,32 @@ def test_a_short_landscape_is_no_test():
     assert (line["verdict"], line["reason"]) == ("not replicated", "joint optimum")
 
 
-@pytest.mark.parametrize("families", [dict, list])
 @pytest.mark.parametrize(
     ("found", "violations", "word"),
     [
         ("holds", 0, "holds"),
         ("false as stated", 7, "false as stated"),
-        ("holds after repair", 7, "holds after repair"),
+        ("false as stated", 0, "false as stated"),  # an exact counterexample that no sample met
+        ("holds after repair", 0, "holds after repair"),
     ],
 )
-def test_theory_verdicts(found, violations, word, families):
-    material = Material(EMPTY.runs, proofs={"theorem1": proof(found, violations, families=families)})
-    line = ledger([claim("theorem-1")], material, "quick").iloc[0]
+def test_theory_verdicts(found, violations, word):
+    material = Material(EMPTY.runs, proofs={"theorem1": proof(found, violations)})
+    line = ledger([claim("theorem-1-descent")], material, "quick").iloc[0]
     assert line["verdict"] == word
-    assert line["reason"] == f"2000 instances, {violations} violations, smallest margin 0.5"
+    assert line["reason"] == f"2000 accepted, {violations} violations, smallest margin 0.5"
 
 
-def test_a_proof_that_contradicts_itself_is_an_error():
-    with pytest.raises(ValueError, match=r"theorem1: verdict 'holds' with 1 violations"):
-        gather(claim("theorem-1"), Material(EMPTY.runs, proofs={"theorem1": proof("holds", 1)}))
-    with pytest.raises(ValueError, match="perhaps"):
-        gather(claim("theorem-1"), Material(EMPTY.runs, proofs={"theorem1": proof("perhaps", 0)}))
+@pytest.mark.parametrize(("word", "violations"), [("holds", 1), ("holds after repair", 1), ("perhaps", 0)])
+def test_a_proof_that_contradicts_itself_is_an_error(word, violations):
+    with pytest.raises(ValueError, match=f"theorem1: verdict '{word}' with {violations} violations"):
+        gather(claim("theorem-1-descent"), Material(EMPTY.runs, proofs={"theorem1": proof(word, violations)}))
 
 
 def test_few_instances_are_no_test():
     material = Material(EMPTY.runs, proofs={"theorem1": proof("holds", 0, accepted=10)})
-    assert ledger([claim("theorem-1")], material, "quick")["verdict"][0] == "not tested at this scale"
+    line = ledger([claim("theorem-1-descent")], material, "quick").iloc[0]
+    assert (line["verdict"], line["reason"]) == ("not tested at this scale", "10 of 1000 accepted")
 
 
 @pytest.mark.parametrize(
@@ -255,8 +254,9 @@ def test_a_faulty_ledger_is_named(tmp_path, change, named):
 def test_the_written_ledger_holds_every_claim(write_job, tmp_path):
     paths = list(two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5]))
     (tmp_path / "summary.json").write_text(json.dumps(LANDSCAPE))
-    (tmp_path / "theorem1.json").write_text(json.dumps(proof("holds", 0)))
-    out = {"csv": tmp_path / "claims.csv", "md": tmp_path / "claims.md"}
+    convergence = {"verdicts": {"theorem1": "holds", "theorem1_descent": "holds"}, "convergence": {"trajectories": 100}}
+    (tmp_path / "theorem1.json").write_text(json.dumps({**proof("holds", 0), **convergence}))
+    out = {kind: tmp_path / f"claims.{kind}" for kind in ("csv", "md", "html")}
     proofs = [str(tmp_path / "theorem1.json")]
     write(str(PATH), [str(p) for p in paths], str(tmp_path / "summary.json"), proofs, "laptop", **out)
     table, text = pd.read_csv(out["csv"]), out["md"].read_text()
@@ -266,4 +266,7 @@ def test_the_written_ledger_holds_every_claim(write_job, tmp_path):
     assert "**replicated** " in tested
     assert "adam_pcgrad 5, starts 7" in tested
     assert "no runs of nyuv2" in untested
+    page = out["html"].read_text()
+    assert page.count("<tr") == len(table) + 1
+    assert "**" not in page
     assert "replicated: 4 · not replicated: 2 ·" in tested  # Figure 1: 3 and 2; Table 4, left: 1

@@ -1,6 +1,7 @@
 """Cells against hand computations; the four forms of a table hold the same numbers."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,8 @@ def test_latex_compiles_in_principle(runs):
     assert len(rows) == len(shown)
     assert {line.replace(r"\&", "").count("&") for line in rows} == {shown.shape[1] - 1}
     assert text.count("{") == text.count("}")
-    assert all(sign not in text.replace(rf"\{sign}", "") for sign in "%#_")
+    plain = re.sub(r"\$[^$]*\$", "", text)  # without mathematics
+    assert all(sign not in plain.replace(rf"\{sign}", "") for sign in "%#_")
     assert body.index("MGDA") < body.index(r"\midrule", 5) < body.index("PCGrad $-$")
 
 
