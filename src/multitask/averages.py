@@ -1,5 +1,6 @@
 """An epoch's averages, accumulated on the device without waiting for it: losses and the geometry of task gradients."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,18 +27,21 @@ class Averages:
 
     def reset(self) -> None:
         """Begin an epoch."""
-        zeros = {"losses": len(self.tasks), "squares": len(self.tasks), "sums": len(GEOMETRY), "counts": len(GEOMETRY)}
+        zeros = {"losses": len(self.tasks), "sums": len(GEOMETRY), "counts": len(GEOMETRY)}
         self.parts = {name: torch.zeros(n, dtype=torch.float64, device=self.device) for name, n in zeros.items()}
+        self.parts["faulty"] = torch.zeros(len(self.tasks), dtype=torch.bool, device=self.device)
         self.examples = 0
 
     def add_losses(self, losses: Sequence[Tensor], examples: int) -> None:
         """Mean losses over `examples` examples."""
-        self.parts["losses"] += torch.stack([loss.detach() for loss in losses]).double() * examples
+        values = torch.stack([loss.detach() for loss in losses]).double()
+        self._watch(values)
+        self.parts["losses"] += values * examples
         self.examples += examples
 
     def add_gradients(self, gramian: Tensor, weights: Tensor) -> None:
         """Task gradients by their Gramian [T, T] and the weights [T] of the update."""
-        self.parts["squares"] += gramian.diagonal()
+        self._watch(gramian.diagonal())
         pairs = torch.triu_indices(len(self.tasks), len(self.tasks), offset=1, device=self.device)
         ratio = ((weights @ gramian @ weights) / gramian.sum()).sqrt()
         measured = [
@@ -49,9 +53,16 @@ class Averages:
         self.parts["sums"] += torch.stack([values.nansum() for values in measured])
         self.parts["counts"] += torch.stack([values.isnan().logical_not().sum() for values in measured])
 
-    def totals(self) -> dict[str, float]:
-        """Per task a number that is finite if and only if all its losses and gradients were; one synchronization."""
-        return dict(zip(self.tasks, (self.parts["losses"] + self.parts["squares"]).tolist(), strict=True))
+    def _watch(self, values: Tensor) -> None:
+        """Mark the tasks that are the first to be not finite: once they are, the next update spoils all others."""
+        now = values.isfinite().logical_not()
+        self.parts["faulty"] |= now & self.parts["faulty"].any().logical_not()
+
+    def faults(self) -> dict[str, float]:
+        """Per task nan if it was the first whose loss or gradient was not finite, else 0; one synchronization."""
+        return {
+            task: math.nan if bad else 0.0 for task, bad in zip(self.tasks, self.parts["faulty"].tolist(), strict=True)
+        }
 
     def record(self, records: Records, epoch: int) -> None:
         """Write the epoch's averages; what was never measured has no row."""

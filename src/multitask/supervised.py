@@ -112,12 +112,13 @@ class Fit:
 
     def check(self) -> None:
         """Stop with the task's name if a loss or gradient since the epoch's start was not finite."""
-        require_finite(self.averages.totals(), f"epoch {self.epoch}, step {self.step}")
+        require_finite(self.averages.faults(), f"epoch {self.epoch}, step {self.step}")
 
     def update(self, batch: Data, orders: Tensor) -> None:
         """One step: losses, task gradients, Gramian, weights, optimizer."""
         self.optimizer.zero_grad()
         raw = self.problem.losses(batch, self.dropout)
+        self.averages.add_losses(raw, len(batch[0]))
         losses = self.weighting(raw)
         if self.method.gradients == "sum":
             torch.stack(losses).sum().backward()
@@ -128,7 +129,6 @@ class Fit:
             apply_weights(self.problem.shared, gradients, weights)
             torch.stack(losses).sum().backward(inputs=self.own)
             self.averages.add_gradients(products, weights)
-        self.averages.add_losses(raw, len(batch[0]))
         self.optimizer.step()
 
     def train_epoch(self, session: Session) -> None:
@@ -156,7 +156,7 @@ class Fit:
         self.problem.model.eval()
         for split, data in self.problem.evaluations.items():
             values = self.problem.evaluate(data)
-            require_finite({task: value for (task, _), value in values.items()}, f"epoch {epoch}, {split} data")
+            require_finite({f"{task} ({metric})": v for (task, metric), v in values.items()}, f"epoch {epoch}, {split}")
             for (task, metric), value in values.items():
                 self.records.add(epoch, task, f"{split}_{metric}", value)
 

@@ -1,0 +1,237 @@
+"""The supervised loop: what the methods share, what each one does, schedule, records, faults, resume."""
+
+import copy
+
+import pytest
+import torch
+from supervised_helpers import SETTINGS, TASKS, StopAfter, toy, unbroken
+
+from multitask import supervised
+from multitask.checkpoint import Stopped
+from multitask.errors import UserError
+from multitask.methods import METHODS
+from multitask.supervised import Fit, choose_device, epoch_batches, epoch_orders, fit, make_optimizer
+
+OPPOSITE = [[1.0, -2.0, 0.5, 1.0], [-1.0, 2.0, -0.5, -1.0]]
+EQUAL = [[1.0, -2.0, 0.5, 1.0], [1.0, -2.0, 0.5, 1.0]]
+
+
+def one_update(method, problem, **changes):
+    """The gradients after one update of `problem`, which stays where it is (rate 0), with the plain ones beside."""
+    run = Fit(problem, method, 0, {**SETTINGS, "learning_rate": 0.0, **changes})
+    start = run.dropout.get_state()
+    run.update(problem.train, epoch_orders("random", 2, 1, 0, 1)[0])
+    found = [p.grad.clone() for p in problem.model.parameters()]
+    again = torch.Generator()
+    again.set_state(start)
+    plain = [
+        torch.autograd.grad(loss, list(problem.model.parameters()), retain_graph=True, allow_unused=True)
+        for loss in problem.losses(problem.train, again)
+    ]
+    return found, plain, run
+
+
+def flat(gradients, count):
+    return torch.cat([g.flatten() for g in gradients[:count]])
+
+
+def test_pcgrad_projects_the_trunk_and_leaves_the_heads_alone():
+    problem = toy(targets=OPPOSITE)
+    found, (left, right), _ = one_update("pcgrad", problem)
+    g1, g2 = flat(left, 2), flat(right, 2)
+    assert g1 @ g2 < 0, "the toy must conflict for this test to mean something"
+    literal = g1 - (g1 @ g2) / (g2 @ g2) * g2 + g2 - (g1 @ g2) / (g1 @ g1) * g1
+    torch.testing.assert_close(flat(found, 2), literal, rtol=1e-10, atol=1e-12)
+    for k, plain in ((2, left), (3, left), (4, right), (5, right)):
+        torch.testing.assert_close(found[k], plain[k], rtol=1e-12, atol=1e-14)
+
+
+def test_mean_reduction_halves_the_trunk_only():
+    by_sum, _, _ = one_update("pcgrad", toy(targets=OPPOSITE))
+    by_mean, _, _ = one_update("pcgrad", toy(targets=OPPOSITE), reduction="mean")
+    torch.testing.assert_close(flat(by_mean, 2), flat(by_sum, 2) / 2)
+    torch.testing.assert_close(flat(by_mean[2:], 4), flat(by_sum[2:], 4))
+
+
+def test_mgda_takes_the_shortest_convex_combination():
+    found, (left, right), _ = one_update("mgda", toy(targets=OPPOSITE))
+    g1, g2 = flat(left, 2), flat(right, 2)
+    share = ((g2 - g1) @ g2 / (g1 - g2).square().sum()).clamp(0, 1)
+    torch.testing.assert_close(flat(found, 2), share * g1 + (1 - share) * g2, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(found[2], left[2])  # heads: Sener and Koltun's Algorithm 2 leaves them unweighted
+
+
+def test_direction_only_has_the_sums_length_and_pcgrads_direction():
+    found, (left, right), run = one_update("direction_only", toy(targets=OPPOSITE))
+    projected, _, _ = one_update("pcgrad", toy(targets=OPPOSITE))
+    plain, update, pc = flat(left, 2) + flat(right, 2), flat(found, 2), flat(projected, 2)
+    torch.testing.assert_close(update.norm(), plain.norm())
+    torch.testing.assert_close(update / update.norm(), pc / pc.norm())
+    assert not torch.allclose(update, pc)
+    run.averages.record(run.records, 1)
+    assert run.records.last("all", "length_ratio") == pytest.approx(1, abs=1e-12)
+
+
+def test_uncertainty_trains_its_log_variances():
+    problem = toy()
+    found, (left, right), run = one_update("uncertainty", problem)
+    weight = 1 / (2 * torch.tensor(-0.5, dtype=torch.float64).exp())
+    torch.testing.assert_close(flat(found, 2), weight * (flat(left, 2) + flat(right, 2)))
+    unweighted = run.averages.parts["losses"] / len(problem.train[0])
+    torch.testing.assert_close(run.weighting.log_variances.grad, 0.5 - weight * unweighted)
+
+
+def trained(method, problem, tmp_path, **changes):
+    fit(problem, method, 0, {**SETTINGS, **changes}, unbroken(tmp_path / "c.pt"))
+    return torch.cat([p.detach().flatten() for p in problem.model.parameters()])
+
+
+def test_without_conflict_pcgrad_and_direction_only_are_the_sum(tmp_path):
+    plain = trained("sum", toy(targets=EQUAL, noise=0.0), tmp_path)
+    for method in ("pcgrad", "direction_only"):
+        torch.testing.assert_close(trained(method, toy(targets=EQUAL, noise=0.0), tmp_path), plain, rtol=0, atol=1e-12)
+    opposed = trained("sum", toy(targets=OPPOSITE), tmp_path)
+    assert (trained("pcgrad", toy(targets=OPPOSITE), tmp_path) - opposed).abs().max() > 1e-3
+
+
+def test_every_method_sees_the_same_batches_and_dropout(tmp_path):
+    seen = {}
+    for method in METHODS:
+        problem, log = toy(), []
+
+        def losses(batch, draw, inner=problem.losses, log=log):
+            log.append((batch[0].clone(), draw.get_state()))
+            return inner(batch, draw)
+
+        object.__setattr__(problem, "losses", losses)
+        trained(method, problem, tmp_path)
+        seen[method] = log
+    first = seen["sum"]
+    assert len(first) == 3 * 4
+    assert not torch.equal(first[0][0], first[4][0]), "each epoch has its own order"
+    for log in seen.values():
+        assert len(log) == len(first)
+        assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(log, first, strict=True))
+
+
+def test_batches_cover_every_example_once():
+    batches = epoch_batches(50, 16, seed=0, epoch=1)
+    assert [len(batch) for batch in batches] == [16, 16, 16, 2]
+    assert torch.equal(torch.cat(batches).sort().values, torch.arange(50))
+    assert not torch.equal(torch.cat(batches), torch.cat(epoch_batches(50, 16, seed=1, epoch=1)))
+
+
+def test_orders():
+    draws = epoch_orders("random", 4, 200, seed=0, epoch=1)
+    assert draws.shape == (200, 4, 3)
+    assert len({tuple(order.flatten().tolist()) for order in draws}) > 150
+    assert torch.equal(draws, epoch_orders("random", 4, 200, seed=0, epoch=1))
+    assert not torch.equal(draws, epoch_orders("random", 4, 200, seed=0, epoch=2))
+    fixed = epoch_orders("fixed", 3, 5, seed=0, epoch=1)
+    assert fixed.tolist() == [[[1, 2], [0, 2], [0, 1]]] * 5
+    one = epoch_orders("shared", 4, 50, seed=0, epoch=1)
+    assert all([j for j in order[0].tolist() if j != 1] == [j for j in order[1].tolist() if j != 0] for order in one)
+
+
+def test_the_rate_decays_before_epochs_2_4_and_so_on(tmp_path, monkeypatch):
+    rates = []
+    update = Fit.update
+
+    def spy(self, batch, orders):
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        update(self, batch, orders)
+
+    monkeypatch.setattr(Fit, "update", spy)
+    trained("sum", toy(), tmp_path, epochs=5)
+    assert rates[::4] == pytest.approx([0.05, 0.025, 0.025, 0.0125, 0.0125])
+
+
+def test_optimizers():
+    weight = torch.nn.Parameter(torch.ones(1))
+    sgd = make_optimizer([weight], SETTINGS)
+    assert isinstance(sgd, torch.optim.SGD)
+    assert sgd.defaults["momentum"] == 0.9
+    assert isinstance(make_optimizer([weight], {**SETTINGS, "optimizer": "adam"}), torch.optim.Adam)
+
+
+def test_train_loss_is_the_mean_over_examples_and_step_0_is_untrained(tmp_path):
+    problem = toy(noise=0.0)
+    with torch.no_grad():
+        expected = [loss.item() for loss in problem.losses(problem.train, None)]
+        before = problem.evaluate(problem.evaluations["test"])
+    records = fit(problem, "pcgrad", 0, {**SETTINGS, "learning_rate": 0.0}, unbroken(tmp_path / "c.pt"))
+    assert [records.last(task, "train_loss") for task in TASKS] == pytest.approx(expected)
+    assert (0, "left", "test_loss", before["left", "loss"]) in records.rows
+    assert sorted({row[0] for row in records.rows}) == [0, 1, 2, 3]
+
+
+def test_learns_the_toy(tmp_path):
+    for method in METHODS:
+        records = fit(
+            toy(noise=0.0),
+            method,
+            0,
+            {**SETTINGS, "epochs": 40, "learning_rate": 0.005, "decay": 1.0},
+            unbroken(tmp_path / "c.pt"),
+        )
+        first = [row[3] for row in records.rows if row[2] == "test_loss"][:2]
+        assert records.last("left", "test_loss") + records.last("right", "test_loss") < 0.1 * sum(first), method
+
+
+def broken(problem, when, make):
+    """The problem with the loss of the right task replaced by `make(loss)` from call number `when` on."""
+    calls = []
+
+    def losses(batch, draw, inner=problem.losses):
+        left, right = inner(batch, draw)
+        calls.append(1)
+        return [left, make(right) if len(calls) >= when else right]
+
+    changed = copy.copy(problem)
+    object.__setattr__(changed, "losses", losses)
+    return changed
+
+
+@pytest.mark.parametrize("method", ["sum", "pcgrad", "mgda"])
+def test_a_loss_that_is_not_finite_stops_the_run_by_the_tasks_name(tmp_path, method):
+    path = tmp_path / "c.pt"
+    problem = broken(toy(), 6, lambda loss: loss * torch.nan)
+    with pytest.raises(UserError, match=r"right at epoch 2, step 3") as error:
+        fit(problem, method, 0, SETTINGS, unbroken(path))
+    assert "left" not in str(error.value)
+    with pytest.raises(UserError, match="right"):  # a checkpoint due at that very step is refused
+        fit(broken(toy(), 6, lambda loss: loss * torch.nan), method, 0, SETTINGS, StopAfter(path, 6))
+    assert not path.exists()
+
+
+def test_a_gradient_that_is_not_finite_is_named_too(tmp_path):
+    problem = broken(toy(), 2, lambda loss: (loss - loss.detach()).sqrt())  # value 0, slope inf
+    with pytest.raises(UserError, match=r"right at epoch 1, step 3"):
+        fit(problem, "pcgrad", 0, SETTINGS, unbroken(tmp_path / "c.pt"))
+
+
+def test_a_metric_that_is_not_finite_stops_the_run(tmp_path):
+    problem = toy()
+    metrics = {("left", "loss"): 1.0, ("right", "loss"): float("nan"), ("right", "accuracy"): 1.0}
+    object.__setattr__(problem, "evaluate", lambda data: metrics)
+    with pytest.raises(UserError, match=r"of right \(loss\) at epoch 0, test"):
+        fit(problem, "sum", 0, SETTINGS, unbroken(tmp_path / "c.pt"))
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+@pytest.mark.parametrize("ticks", [1, 6, 8])  # within an epoch, and at an epoch's last step
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path, method, ticks):
+    whole = toy(dtype=torch.float32)
+    rows = fit(whole, method, 0, SETTINGS, unbroken(tmp_path / "none.pt")).rows
+    with pytest.raises(Stopped):
+        fit(toy(dtype=torch.float32), method, 0, SETTINGS, StopAfter(tmp_path / "c.pt", ticks))
+    again = toy(dtype=torch.float32)
+    assert fit(again, method, 0, SETTINGS, unbroken(tmp_path / "c.pt")).rows == rows
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
+
+
+def test_a_gpu_that_is_not_there_is_one_line(monkeypatch):
+    monkeypatch.setattr(supervised.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="no GPU; set device to cpu"):
+        choose_device("cuda")
+    assert choose_device("auto") == torch.device("cpu")
