@@ -22,7 +22,8 @@ rule claims:
         proofs=expand("<results>/proofs/{statement}.json", statement=STATEMENTS),
     output:
         csv="<results>/claims.csv",
-        md=report("<results>/claims.md", caption="captions/claims.rst", category="Claims"),
+        md="<results>/claims.md",
+        html=report("<results>/claims.html", caption="captions/claims.rst", category="Claims"),
     log:
         "<logs>/claims.log",
     benchmark:

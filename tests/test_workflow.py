@@ -160,7 +160,7 @@ def test_the_report_carries_figures_tables_and_notebooks(done):
     status, output = snakemake(done, *TINY, "--report", "results/tiny/report.html")
     assert status == 0, output[-3000:]
     page = (done / "results/tiny/report.html").read_text(encoding="utf-8")
-    for name in ("figure_1.png", "figure_2.png", "figure_4.png", "table_4.html", "theorem1.html", "claims"):
+    for name in ("figure_1.png", "figure_2.png", "figure_4.png", "table_4.html", "theorem1.html", "claims.html"):
         assert name in page, name
     assert planned(done, *TINY) == {}
 
