@@ -1,0 +1,122 @@
+"""Figure 4: curvature, conflict and return of two tasks learned by SAC, with and without PCGrad."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
+
+from reporting.figures import band, color, intervals, label, save, stamp, style
+from reporting.runs import Runs, read_runs
+
+SMOOTH = 5  # running mean over collections; the curves of single collections are in metrics.csv
+NETWORKS = ("actor", "q1", "q2")
+SHARES: dict[str, tuple[Any, str]] = {  # metric: line style, words
+    "cosine_positive_share": ("-", "cos φ > 0"),
+    "condition_a_share": ("--", "(a) cos φ ≤ −Φ, if cos φ < 0"),
+    "xi_le_1_share": (":", "ξ ≤ 1, if cos φ < 0"),
+}
+LINEAR = 1e-2  # curvatures below this are drawn linearly, above it logarithmically, of either sign
+
+
+def over_networks(runs: Runs, method: str, metric: str, networks: tuple[str, ...]) -> pd.DataFrame:
+    """Columns seed, step, value: the metric's mean over networks (those in which it is defined)."""
+    names = [f"{metric}_{network}" for network in networks]
+    rows = runs.select(method=method, task="all")
+    rows = rows[rows["metric"].isin(names)]
+    return rows.groupby(["seed", "step"])["value"].mean().reset_index()
+
+
+def curvature_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
+    """Section 5.3's estimate as lines, Definition 3's unweighted form as circles."""
+    top = LINEAR
+    for networks, line in ((("q1", "q2"), "-"), (("actor",), "--")):
+        for method in methods:
+            frame = over_networks(runs, method, "curvature_remainder", networks)
+            other = over_networks(runs, method, "curvature_definition3", networks)
+            top = max(top, frame["value"].max())
+            for one in (frame, other):
+                smooth = one.groupby("seed")["value"].transform(running_mean)
+                # Means and intervals over seeds are those of the scale drawn: the values span orders of magnitude.
+                one["value"] = np.arcsinh(smooth / LINEAR)
+            band(ax, frame, method, linestyle=line)
+            dots = intervals(other).iloc[SMOOTH - 1 :: max(1, len(frame["step"].unique()) // 8)]
+            ax.plot(dots["step"], dots["center"], "o", color=color(method), markersize=4, fillstyle="none")
+    powers = [power for power in range(-2, 12, 2) if 10.0**power <= 10 * top]
+    ax.set_yticks([0.0, *(np.arcsinh(10.0**power / LINEAR) for power in powers)])
+    ax.set_yticklabels(["0", *(f"$10^{{{power}}}$" for power in powers)])
+    ax.set_title("(a) curvature along the update")
+    handles = [
+        Line2D([], [], color="black", linestyle="-", label="critics"),
+        Line2D([], [], color="black", linestyle="--", label="actor"),
+        Line2D([], [], color="black", marker="o", linestyle="", fillstyle="none", markersize=4, label="Definition 3"),
+    ]
+    ax.legend(handles=handles, loc="lower right")
+
+
+def running_mean(values: "pd.Series[float]") -> "pd.Series[float]":
+    """Over the last SMOOTH collections."""
+    return values.rolling(SMOOTH, min_periods=1).mean()
+
+
+def shares_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
+    """The paper's three percentages, means over actor and critics."""
+    for metric, (line, _) in SHARES.items():
+        for method in methods:
+            frame = over_networks(runs, method, metric, NETWORKS)
+            frame["value"] *= 100
+            band(ax, frame, method, smooth=SMOOTH, linestyle=line)
+    ax.set_ylim(0, 103)
+    ax.set_title("(b) % of updates")
+    handles = [Line2D([], [], color="black", linestyle=line, label=words) for line, words in SHARES.values()]
+    ax.legend(handles=handles, loc="lower right")
+
+
+def figure_4(runs: Runs) -> Figure:
+    """Three panels as in the paper; the third has one axis per task, as the returns differ by orders of magnitude."""
+    style()
+    settings = runs.infos[0]["settings"]
+    tasks = settings["tasks"]
+    methods = sorted({info["method"] for info in runs.infos})
+    fig = plt.figure(figsize=(8.2, 3.3))
+    grid = fig.add_gridspec(len(tasks), 3)
+    left, middle = fig.add_subplot(grid[:, 0]), fig.add_subplot(grid[:, 1])
+    curvature_panel(left, runs, methods)
+    shares_panel(middle, runs, methods)
+    right = [fig.add_subplot(grid[row, 2]) for row in range(len(tasks))]
+    for number, (ax, task) in enumerate(zip(right, tasks, strict=True), start=1):
+        for method in methods:
+            frame = runs.select(method=method, task=task, metric="return")
+            band(ax, frame, method, smooth=SMOOTH)
+        ax.set_title(f"{'(c) return: ' if number == 1 else ''}task {number}, {task.removesuffix('-v3')}")
+        ax.yaxis.set_major_formatter(EngFormatter(sep=""))
+    for ax in right[:-1]:
+        ax.tick_params(labelbottom=False)
+    for ax in (left, middle, right[-1]):
+        ax.set_xlabel(f"collections of {settings['samples_per_collection']} samples per task")
+    for ax in (left, middle, *right):
+        ax.set_xlim(0, settings["collections"])
+    handles = [Line2D([], [], color=color(method), label=label(method)) for method in methods]
+    fig.legend(handles=handles, loc="outside upper center", ncols=len(methods))
+    seeds = {seed for info in runs.infos for seed in info["seeds"]}
+    stamp(
+        fig,
+        runs.infos[0]["scale"],
+        f"{settings['updates_per_collection']} updates per collection, {len(seeds)} seed(s)",
+    )
+    return fig
+
+
+def write(paths: list[str], *, png: str, pdf: str) -> None:
+    """Read the runs' metrics.csv and write the figure."""
+    save(figure_4(read_runs(paths)), png=png, pdf=pdf)
+
+
+if __name__ == "__main__":
+    snakemake = globals()["snakemake"]  # put there by Snakemake
+
+    write(list(snakemake.input.runs), png=snakemake.output.png, pdf=snakemake.output.pdf)
