@@ -4,14 +4,14 @@
 
 STATEMENT is one of identities, theorem1, theorem2. The config is a file or JSON text with `scale` and `theory`.
 
-**Exit code.** A violated statement is a finding: it is written with its verdict (`false as stated`) and the exit code is 0, so
-that the ledger and the notebooks show it. Exit 1, and no file, is for broken machinery, whose numbers must not be published:
-an identity that does not simplify to zero, a Lipschitz constant that scipy contradicts, a quadrature that misses the curvature,
-a family without accepted instances or with too few conflicts. Exit 2 is for wrong usage.
+**Exit code.** A violated statement is a finding: it is written with its verdict (`false as stated`) and the exit code
+is 0, so that the ledger and the notebooks show it. Exit 1, and no file, is for broken machinery, whose numbers must not
+be published: an identity that does not simplify to zero, a Lipschitz constant that scipy contradicts, a quadrature that
+misses the curvature, a family without accepted instances or with too few conflicts. Exit 2 is for wrong usage.
 
-**Verdicts** derive from the counts: `holds` and `holds after repair` mean that no trial and no counterexample violates the
-statement, `false as stated` that at least one does. A trial violates it beyond rounding only: 128 epsilon times the sum of
-absolute values that enter the compared losses (`problems.rounding`).
+**Verdicts** derive from the counts: `holds` and `holds after repair` mean that no trial and no counterexample violates
+the statement, `false as stated` that at least one does. A trial violates it beyond rounding only: 128 epsilon times the
+sum of absolute values that enter the compared losses (`problems.rounding`).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from proofs.identities import NotAnIdentity
-from proofs.tally import Broken
+from proofs.identities import IdentityError
+from proofs.tally import BrokenError
 
 STATEMENTS = ("identities", "theorem1", "theorem2")
 KEYS = ("seed", "instances", "trajectories", "updates", "lipschitz_instances")
@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
         scale, theory = load(options.config)
         report = check(options.statement, scale, theory)
         write(report, options.out)
-    except (Broken, NotAnIdentity) as error:
+    except (BrokenError, IdentityError) as error:
         print(f"error: {options.statement}: {error}; the check is at fault, nothing was written", file=sys.stderr)
         return 1
     except UsageError as error:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from proofs.problems import CONSTANT_HESSIAN, EPSILON, Problems, aim, look, rounding
 from proofs.sampling import chunks, draw, sideways, stream
-from proofs.tally import Broken
+from proofs.tally import BrokenError
 
 GAP, OPPOSITE = 1e-8, 1e-8
 
@@ -81,7 +81,7 @@ def trajectories(family: str, total: int, updates: int, seed: int) -> dict[str, 
         lengths.append(result["updates"])
     steps = torch.cat(lengths)
     if started == 0:
-        raise Broken(f"theorem1: no {family} trajectory starts in conflict")
+        raise BrokenError(f"theorem1: no {family} trajectory starts in conflict")
     return {
         "trajectories": started,
         "skipped": total - started,

@@ -6,9 +6,9 @@
 - delta = 0, T = 2 (in effect one dimension): cos = -1, PCGrad does not move, and the plain step reaches a lower loss.
 - delta = 1/20, T = 17/8 (the plane): -1 < cos < 0, both move, and the plain step still reaches the lower loss.
 
-Where the printed proof breaks: it writes L(theta^MT) = L - t ||g||^2 + t^2 H / 2 with H of Definition 3, here t^2 H / 2 =
-T^3 / 4; the true second-order term is T^3 / 6, because the curvature lies at the far end of the step, where the weight
-1 - a is small. With H in the (1-a)-weighted form (c) fails, as it must.
+Where the printed proof breaks: it writes L(theta^MT) = L - t ||g||^2 + t^2 H / 2 with H of Definition 3, here
+t^2 H / 2 = T^3 / 4; the true second-order term is T^3 / 6, because the curvature lies at the far end of the step, where
+the weight 1 - a is small. With H in the (1-a)-weighted form (c) fails, as it must.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import mpmath as mp
 
 from proofs.problems import Problems
-from proofs.tally import Broken
+from proofs.tally import BrokenError
 
 EXAMPLES = {"one_dimension": (Fraction(0), Fraction(2)), "plane": (Fraction(1, 20), Fraction(17, 8))}
 Vector = tuple[Fraction, Fraction]
@@ -46,21 +46,29 @@ def exact(name: str) -> dict[str, Any]:
     s1, s2, p = _dot(g1, g1), _dot(g2, g2), _dot(g1, g2)
     g, pc = _sum(g1, g2, Fraction(1), Fraction(1)), _sum(g1, g2, 1 - p / s1, 1 - p / s2)
     square, xi, constant = _dot(g, g), _dot(pc, pc) / _dot(g, g), t
-    curvature = {"uniform": g[0] ** 2 * t / 2, "remainder": g[0] ** 2 * t / 3}  # int_0^1 a t w(a) da, w = 1 and 2 (1 - a)
-    forms = {form: _conditions(value / square, xi, constant, t, s1, s2, p) for form, value in curvature.items()}
-    after = {"plain": sum(task_losses(-t * g[0], -t * g[1], delta, t)), "pcgrad": sum(task_losses(-t * pc[0], -t * pc[1], delta, t))}
+    # int_0^1 a t w(a) da with w = 1 and w = 2 (1 - a)
+    curvature = {"uniform": g[0] ** 2 * t / 2 / square, "remainder": g[0] ** 2 * t / 3 / square}
+    forms = {form: _conditions(ell, xi, constant, t, (s1, s2, p)) for form, ell in curvature.items()}
+    plain, surgery = (sum(task_losses(-t * x, -t * y, delta, t)) for x, y in (g, pc))
     return {
-        "delta": str(delta), "t": str(t), "L": str(constant), "xi": str(xi), "cos_squared": str(p**2 / (s1 * s2)),
-        "l": {form: str(value / square) for form, value in curvature.items()},
+        "delta": str(delta),
+        "t": str(t),
+        "L": str(constant),
+        "xi": str(xi),
+        "cos_squared": str(p**2 / (s1 * s2)),
+        "l": {form: str(ell) for form, ell in curvature.items()},
         "hypotheses": forms,
-        "loss_after_plain_step": str(after["plain"]), "loss_after_pcgrad": str(after["pcgrad"]),
-        "guarantee_fails": after["pcgrad"] > after["plain"],
-        "refutes": {form: all(forms[form].values()) and after["pcgrad"] > after["plain"] for form in forms},
-    }  # fmt: skip
+        "loss_after_plain_step": str(plain),
+        "loss_after_pcgrad": str(surgery),
+        "guarantee_fails": surgery > plain,
+        "refutes": {form: all(forms[form].values()) and surgery > plain for form in forms},
+    }
 
 
-def _conditions(ell: Fraction, xi: Fraction, constant: Fraction, t: Fraction, s1: Fraction, s2: Fraction, p: Fraction) -> dict[str, bool]:
-    excess = ell - xi * constant
+def _conditions(
+    ell: Fraction, xi: Fraction, constant: Fraction, t: Fraction, gram: tuple[Fraction, ...]
+) -> dict[str, bool]:
+    (s1, s2, p), excess = gram, ell - xi * constant
     return {
         "conflict": p < 0,
         "l_at_most_L": ell <= constant,
@@ -86,31 +94,38 @@ def by_mpmath(name: str, digits: int = 50) -> dict[str, str]:
         def loss(x: Any, y: Any) -> Any:
             return sum(task_losses(x, y, delta, t))
 
-        gradients = [
-            mp.matrix([mp.diff(lambda x, y, i=i: task_losses(x, y, delta, t)[i], (0, 0), order) for order in ((1, 0), (0, 1))])
-            for i in range(2)
-        ]
+        def gradient(i: int) -> Any:
+            return mp.matrix(
+                [mp.diff(lambda x, y: task_losses(x, y, delta, t)[i], (0, 0), order) for order in ((1, 0), (0, 1))]
+            )
+
+        gradients = [gradient(0), gradient(1)]
         (s1, p), (_, s2) = ([mp.fdot(u, v) for v in gradients] for u in gradients)
         g, pc = gradients[0] + gradients[1], (1 - p / s1) * gradients[0] + (1 - p / s2) * gradients[1]
         square = mp.fdot(g, g)
-        curvature = mp.quad(lambda a: mp.diff(lambda b: loss(-b * t * g[0], -b * t * g[1]), a, 2) / t**2, [0, 1]) / square
+
+        def along(a: Any) -> Any:
+            return loss(-a * t * g[0], -a * t * g[1])
+
+        curvature = mp.quad(lambda a: mp.diff(along, a, 2), [0, 1]) / (t**2 * square)
         xi, constant = mp.fdot(pc, pc) / square, t
         return {
-            "l": mp.nstr(curvature, 20), "xi": mp.nstr(xi, 20),
+            "l": mp.nstr(curvature, 20),
+            "xi": mp.nstr(xi, 20),
             "a": mp.nstr(p / mp.sqrt(s1 * s2) + 2 * mp.sqrt(s1 * s2) / (s1 + s2), 20),  # not positive: holds
             "b": mp.nstr(curvature - xi * constant, 20),  # not negative: holds
             "c": mp.nstr(t - 2 / (curvature - xi * constant), 20),  # not negative: holds
             "excess_loss_of_pcgrad": mp.nstr(loss(-t * pc[0], -t * pc[1]) - loss(-t * g[0], -t * g[1]), 20),
-        }  # fmt: skip
+        }
 
 
 def sampled(problems: Problems, index: int, step: float, digits: int = 50) -> dict[str, Any]:
-    """A sampled logistic or softplus instance again, from its float64 data in mpmath: hypotheses as printed, and margin.
+    """A sampled logistic or softplus instance again, from its float64 data in mpmath: printed hypotheses, and margin.
 
-    Definition 3's integral is exact here: int_0^1 g' grad^2 L(theta - a t g) g da = g . (grad L(theta) - grad L(theta^MT)) / t.
+    Definition 3's integral has a closed form: H = g . (grad L(theta) - grad L(theta^MT)) / t.
     """
     if problems.family not in ("logistic", "softplus"):
-        raise Broken(f"no mpmath form of {problems.family}")
+        raise BrokenError(f"no mpmath form of {problems.family}")
     with mp.workdps(digits):
         tensors = (problems.A[index], problems.b[index], problems.s[index, :, None] * problems.w[index])
         tasks = [tuple(mp.matrix(x.tolist()) for x in task) for task in zip(*tensors, strict=True)]
@@ -121,7 +136,8 @@ def sampled(problems: Problems, index: int, step: float, digits: int = 50) -> di
             return a.T * mp.matrix([w / (1 + mp.exp(-z)) for w, z in zip(weights, a * theta + b, strict=True)])
 
         def loss(theta: Any) -> Any:
-            return sum(w * mp.log1p(mp.exp(z)) for a, b, weights in tasks for w, z in zip(weights, a * theta + b, strict=True))
+            values = (zip(weights, a * theta + b, strict=True) for a, b, weights in tasks)
+            return sum(w * mp.log1p(mp.exp(z)) for task in values for w, z in task)
 
         g1, g2 = (gradient(task, mp.zeros(problems.A.shape[-1], 1)) for task in tasks)
         s1, s2, p = mp.fdot(g1, g1), mp.fdot(g2, g2), mp.fdot(g1, g2)
@@ -130,20 +146,30 @@ def sampled(problems: Problems, index: int, step: float, digits: int = 50) -> di
         ell, xi = mp.fdot(g, g - after) / (t * square), mp.fdot(pc, pc) / square
         excess, margin = ell - xi * constant, (loss(-t * g) - loss(-t * pc)) / (t * square)
         holds = bool(p < 0 and -p * (s1 + s2) >= 2 * s1 * s2 and excess > 0 and t * excess >= 2)
-        return {"family": problems.family, "dimension": int(problems.dimension[index]), "t": step, "hypotheses_hold": holds,
-                "cos": mp.nstr(p / mp.sqrt(s1 * s2), 20), "l_over_L": mp.nstr(ell / constant, 20),
-                "margin": mp.nstr(margin, 20), "refutes": holds and bool(margin < 0)}  # fmt: skip
+        return {
+            "family": problems.family,
+            "dimension": int(problems.dimension[index]),
+            "t": step,
+            "hypotheses_hold": holds,
+            "cos": mp.nstr(p / mp.sqrt(s1 * s2), 20),
+            "l_over_L": mp.nstr(ell / constant, 20),
+            "margin": mp.nstr(margin, 20),
+            "refutes": holds and bool(margin < 0),
+        }
 
 
 def check() -> dict[str, Any]:
-    """Both examples by both routes; Broken where the routes disagree."""
+    """Both examples by both routes; BrokenError where the routes disagree."""
     report = {}
     for name in EXAMPLES:
         rational, digits = exact(name), by_mpmath(name)
         excess = Fraction(rational["loss_after_pcgrad"]) - Fraction(rational["loss_after_plain_step"])
-        pairs = [(digits["excess_loss_of_pcgrad"], excess), (digits["l"], Fraction(rational["l"]["uniform"])),
-                 (digits["xi"], Fraction(rational["xi"]))]  # fmt: skip
+        pairs = [
+            (digits["excess_loss_of_pcgrad"], excess),
+            (digits["l"], Fraction(rational["l"]["uniform"])),
+            (digits["xi"], Fraction(rational["xi"])),
+        ]
         if any(abs(mp.mpf(a) - mp.mpf(b.numerator) / b.denominator) > mp.mpf("1e-12") for a, b in pairs):
-            raise Broken(f"counterexample {name}: mpmath {digits} and rationals {rational} disagree")
+            raise BrokenError(f"counterexample {name}: mpmath {digits} and rationals {rational} disagree")
         report[name] = {"exact": rational, "mpmath": digits}
     return report

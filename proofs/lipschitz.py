@@ -1,6 +1,6 @@
 """An independent opinion on L: numpy and scipy alone, one problem at a time, without `problems.py`'s formulas.
 
-1. `scipy.linalg.eigvalsh` (log-sum-exp: `scipy.spatial.distance.pdist`) recomputes the bound row by row; they must agree.
+1. `scipy.linalg.eigvalsh` (log-sum-exp: `scipy.spatial.distance.pdist`) recomputes the bound; they must agree.
 2. `scipy.optimize` (Nelder-Mead from the start and from a random point) maximizes lambda_max of the Hessian over theta;
    what it finds is a lower bound of the true Lipschitz constant and must not exceed L.
 """
@@ -18,7 +18,7 @@ from scipy.special import expit, softmax
 
 from proofs.problems import CONSTANT_HESSIAN, Problems
 from proofs.sampling import stream
-from proofs.tally import Broken
+from proofs.tally import BrokenError
 
 Array = NDArray[np.float64]
 AGREE = 1e-9  # relative
@@ -26,7 +26,7 @@ Task = tuple[Array, Array, Array, float]  # A, b, w, s without absent rows and c
 
 
 def compare(problems: Problems, seed: int, starts: int = 1) -> dict[str, Any]:
-    """Compare L for every problem given; Broken if scipy contradicts it."""
+    """Compare L for every problem given; BrokenError if scipy contradicts it."""
     bounds = problems.lipschitz().numpy()
     rng = stream(seed, "lipschitz", problems.family, 0)
     again, found = np.empty(len(bounds)), np.empty(len(bounds))
@@ -36,8 +36,9 @@ def compare(problems: Problems, seed: int, starts: int = 1) -> dict[str, Any]:
         found[k] = _maximum(problems.family, tasks, rng, starts)
     difference, share = np.abs(again / bounds - 1).max(), found / bounds
     if difference > AGREE or share.max() > 1 + AGREE:
-        raise Broken(
-            f"Lipschitz constants of {problems.family}: scipy differs by {difference:.1e}, exceeds by {share.max() - 1:.1e}"
+        raise BrokenError(
+            f"Lipschitz constants of {problems.family}: scipy differs by {difference:.1e}"
+            f" and exceeds them by {share.max() - 1:.1e}"
         )
     return {
         "instances": len(bounds),

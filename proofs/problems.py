@@ -3,15 +3,16 @@
 Task i has the loss L_i(theta) = s_i F(A_i theta + b_i), i = 1, 2, with shared theta, and every problem starts at
 theta = 0 (a translation, absorbed into b). The outer functions F(z):
 
-| family        | F(z)                     | curvature of F  | Lipschitz constant of grad L used as L                     |
-|---------------|--------------------------|-----------------|------------------------------------------------------------|
-| least_squares | sum w_k z_k^2 / 2        | w_k             | lambda_max(sum_i s_i A_i' diag(w) A_i): exact              |
-| quadratic     | the same, A'A prescribed | w_k             | the same: exact                                            |
-| logistic      | sum w_k log(1 + e^z_k)   | in (0, w_k / 4] | lambda_max(sum_i s_i A_i' diag(w) A_i) / 4                 |
-| softplus      | the same                 | in (0, w_k / 4] | the same                                                   |
-| huber         | sum w_k huber(z_k)       | w_k or 0        | as for least squares                                       |
-| log_sum_exp   | log sum e^z_k            | Var_p, p=softmax| sum_i s_i max_kl ||a_k - a_l||^2 / 4 (a variance is at most |
-|               |                          |                 | a quarter of the squared range)                            |
+| family        | F(z)                     | curvature of F   | Lipschitz constant of grad L used as L        |
+|---------------|--------------------------|------------------|-----------------------------------------------|
+| least_squares | sum w_k z_k^2 / 2        | w_k              | lambda_max(sum_i s_i A_i' diag(w) A_i): exact |
+| quadratic     | the same, A'A prescribed | w_k              | the same: exact                               |
+| logistic      | sum w_k log(1 + e^z_k)   | in (0, w_k / 4]  | lambda_max(sum_i s_i A_i' diag(w) A_i) / 4    |
+| softplus      | the same                 | in (0, w_k / 4]  | the same                                      |
+| huber         | sum w_k huber(z_k)       | w_k or 0         | as for least squares                          |
+| log_sum_exp   | log sum e^z_k            | Var_p, p=softmax | sum_i s_i max_kl ||a_k - a_l||^2 / 4          |
+
+(log_sum_exp: a variance is at most a quarter of the squared range.)
 
 All are convex; L is an upper bound of the true constant by construction, which scipy confirms (`lipschitz.py`).
 """
@@ -107,15 +108,15 @@ class Problems:
             mean = (p.unsqueeze(-2) @ self.A).squeeze(-2)
             weights, less = self.s.unsqueeze(-1) * p, torch.einsum("ni,nid,nie->nde", self.s, mean, mean)
         else:
-            weights, less = self.bend(z, torch.ones_like(z)), 0
+            weights, less = self.bend(z, torch.ones_like(z)), torch.zeros(())
         rows = (weights.unsqueeze(-1) * self.A).flatten(1, 2)
         return rows.mT @ self.A.flatten(1, 2) - less
 
     def lipschitz(self) -> Tensor:
         """L of the table above, [N]."""
         if self.family == "log_sum_exp":
-            return (self.s * torch.cdist(self.A, self.A, compute_mode="donot_use_mm_for_euclid_dist").amax((-1, -2)) ** 2
-                    ).sum(-1) / 4  # fmt: skip
+            distances = torch.cdist(self.A, self.A, compute_mode="donot_use_mm_for_euclid_dist")
+            return (self.s * distances.amax((-1, -2)) ** 2).sum(-1) / 4
         rows = ((self.s.unsqueeze(-1) * self.w).unsqueeze(-1) * self.A).flatten(1, 2)
         largest = torch.linalg.eigvalsh(rows.mT @ self.A.flatten(1, 2))[:, -1]
         return largest / 4 if self.family in ("logistic", "softplus") else largest
@@ -138,7 +139,8 @@ class Problems:
     def _jumps(self, z: Tensor, change: Tensor, along: Tensor, weighting: str) -> Tensor:
         """sum_k w_k (A d)_k^2 times the weight of {a in [0, 1]: |z_k + a change_k| <= 1}."""
         ends = torch.stack([(-1 - z) / change, (1 - z) / change])
-        ends = torch.where(change == 0, torch.where(z.abs() <= 1, ends.new_tensor([0.0, 1.0])[:, None, None, None], 0), ends)
+        still = torch.stack([torch.zeros_like(z), (z.abs() <= 1).to(z.dtype)])  # all of the segment, or nothing
+        ends = torch.where(change == 0, still, ends)
         low, high = ends.amin(0).clamp(0, 1), ends.amax(0).clamp(0, 1)
         share = high - low if weighting == "uniform" else high * (2 - high) - low * (2 - low)
         return (self.s.unsqueeze(-1) * self.w * share * along**2).sum((-1, -2))
@@ -146,7 +148,9 @@ class Problems:
     def _psi(self, z: Tensor) -> Tensor:
         if self.family in CONSTANT_HESSIAN:
             return z**2 / 2
-        return torch.where(z.abs() <= 1, z**2 / 2, z.abs() - 0.5) if self.family == "huber" else softplus(z, threshold=50)
+        if self.family == "huber":
+            return torch.where(z.abs() <= 1, z**2 / 2, z.abs() - 0.5)
+        return softplus(z, threshold=50)
 
 
 class Point(NamedTuple):
@@ -210,16 +214,17 @@ def aim(problems: Problems, cos: Tensor, ratio: Tensor, sideways: Tensor) -> Pro
 
 
 def near_minimizers(problems: Problems, direction: Tensor, distance: Tensor, rounds: int = 15) -> Problems:
-    """Start task i near its own minimizer, at the distance max |A_i u_i| = `distance` [N] along u_i = M_i `direction` [N, D].
+    """Start task i near its own minimizer, at the distance max |A_i u_i| = `distance` along u_i = M_i `direction`.
 
-    M_i is an upper bound of task i's Hessian, A' diag(w) A times the largest curvature of F; steps M_i^-1 g_i never raise
-    L_i. Where a task has no minimizer, the start is merely far down. There g_i is about M_i u_i: small, and along
-    directions of large curvature.
+    `direction` [N, D], `distance` [N]. M_i is an upper bound of task i's Hessian, A' diag(w) A times the largest
+    curvature of F; steps M_i^-1 g_i never raise L_i. Where a task has no minimizer, the start is merely far down.
+    There g_i is about M_i u_i: small, and along directions of large curvature.
     """
     largest = {"logistic": 0.25, "softplus": 0.25, "log_sum_exp": 0.5}.get(problems.family, 1.0)
     rows = (problems.s.unsqueeze(-1) * problems.w).unsqueeze(-1) * problems.A
     bounds = largest * (rows.mT @ problems.A)  # [N, 2, D, D]
-    lift = 1e-3 * bounds.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None] * torch.eye(bounds.shape[-1], dtype=bounds.dtype)
+    largest_entry = bounds.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None]
+    lift = 1e-3 * largest_entry * torch.eye(bounds.shape[-1], dtype=bounds.dtype)
     inverse, b = torch.linalg.inv(bounds + lift), problems.b
     for _ in range(rounds):
         g = (problems.slopes(b).unsqueeze(-2) @ problems.A).mT

@@ -1,14 +1,14 @@
 """Draws random problems: the families' own shapes first, then the geometry of the two gradients at the start.
 
-Every draw comes from `stream(seed, purpose, family, chunk)`, so that any instance can be made again from the numbers that a
-report names. `edges` reaches cos -> -1, cos -> 0, Phi = 1 and Phi -> 0.
+Every draw comes from `stream(seed, purpose, family, chunk)`, so that any instance can be made again from the numbers
+that a report names. `edges` reaches cos -> -1, cos -> 0, Phi = 1 and Phi -> 0.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -50,11 +50,12 @@ def draw(
     a = a * columns[:, None, None, :]
     w = np.broadcast_to(w, b.shape)
     s = np.broadcast_to(s, (count, 2))
-    tensors = (torch.from_numpy(np.array(x, dtype=float)) for x in (a, b, w, s))
-    return Problems(family, *tensors, torch.from_numpy(dimension))
+    tensors = (torch.from_numpy(np.array(x, dtype=float)) for x in (a, b, w, s, dimension))
+    return Problems(family, *tensors)
 
 
-class Shape(NamedTuple):
+@dataclass(frozen=True)
+class Shape:
     """What a family has to fill: N problems of width D, and which columns belong to each."""
 
     count: int
@@ -82,7 +83,7 @@ def _least_squares(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _quadratic(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """A = diag(sqrt(lambda)) Q' with lambda from 1 down to 1 / kappa, kappa up to 1e8; every fourth problem has kappa = 1."""
+    """A = diag(sqrt(lambda)) Q', lambda from 1 to 1 / kappa with kappa up to 1e8, and 1 in every fourth problem."""
     count, width, columns = shape.count, shape.width, shape.columns
     flat = rng.random((count, 1, 1)) < 0.25
     decades = 8 * shape.conditioning * rng.random((count, 2, 1)) * rng.random((count, 2, width))
@@ -94,7 +95,7 @@ def _quadratic(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _logistic(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """Logistic regression on 2 D examples, labels drawn from each task's own true weights, started at random weights."""
+    """Logistic regression on 2 D examples, labels from each task's own true weights, started at random weights."""
     x = _features(shape, 2 * shape.width, rng)
     truth, begin = rng.normal(size=(2, shape.count, 2, shape.width, 1)) / np.sqrt(shape.width)
     labels = np.where(rng.random(x.shape[:3]) < 1 / (1 + np.exp(-(x @ truth)[..., 0])), 1.0, -1.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 BINS = np.linspace(-6, 3, 37)  # log10 of the margin over its unit
 
 
-class Broken(RuntimeError):
+class BrokenError(RuntimeError):
     """The machinery of a check is at fault (not the statement): its numbers must not be published."""
 
 
@@ -55,7 +55,7 @@ class Tally:
     def report(self) -> dict[str, Any]:
         """The counts as JSON."""
         if self.accepted == 0:
-            raise Broken(f"{self.purpose}: no {self.family} instance satisfies the hypotheses")
+            raise BrokenError(f"{self.purpose}: no {self.family} instance satisfies the hypotheses")
         return {
             "trials": self.trials,
             "accepted": self.accepted,

@@ -23,7 +23,7 @@ from proofs.convergence import trajectories
 from proofs.lipschitz import compare
 from proofs.problems import FAMILIES, Problems, aim, look, rounding
 from proofs.sampling import chunks, draw, edges, sideways, stream
-from proofs.tally import Broken, Tally, total, verdict
+from proofs.tally import BrokenError, Tally, total, verdict
 
 STEPS = (0.5, 1.0, 1.1, 1.5, 2.0, 2.5, 3.0)  # t L, for what happens when t <= 1 / L is dropped
 
@@ -45,7 +45,7 @@ def descent(problems: Problems, theta: Tensor, step: Tensor) -> tuple[Tensor, Te
 
 
 def instances(family: str, count: int, rng: np.random.Generator, *, conflict: bool = True) -> tuple[Problems, Tensor]:
-    """Problems in conflict (or not) at the start by construction, and steps t: 1 / L in every second, below in the others."""
+    """Problems in conflict (or not) at the start by construction; t is 1 / L in every second, below in the others."""
     problems = draw(family, count, rng)
     cos, ratio = edges(count, rng)
     problems = aim(problems, cos if conflict else -cos, ratio, sideways(problems, rng))
@@ -54,7 +54,7 @@ def instances(family: str, count: int, rng: np.random.Generator, *, conflict: bo
 
 
 def one_step(family: str, trials: int, seed: int, *, conflict: bool = True) -> Tally:
-    """Test the descent step on fresh instances of one family. An instance on the other side of conflict is not counted."""
+    """Test the descent step on fresh instances of one family; one on the other side of conflict is not counted."""
     purpose = "theorem1" if conflict else "theorem1/no conflict"
     tally = Tally(purpose, family, seed)
     for chunk, count in enumerate(chunks(trials)):
@@ -73,8 +73,8 @@ def one_step(family: str, trials: int, seed: int, *, conflict: bool = True) -> T
 def without_step_bound(trials: int, seed: int) -> list[dict[str, float]]:
     """Drop t <= 1 / L: how often the descent step fails and the loss rises, on quadratics with equal eigenvalues.
 
-    There L(theta+) - L(theta) = (1 - cos^2) t (L t ||g_1 - g_2||^2 / 2 - ||g_1||^2 - ||g_2||^2): the bound fails for every
-    t > 1 / L, and the loss rises from t = 2 / (L (1 + Phi |cos|)) on, which is below 2 / L.
+    There L(theta+) - L(theta) = (1 - cos^2) t (L t ||g_1 - g_2||^2 / 2 - ||g_1||^2 - ||g_2||^2): the bound fails for
+    every t > 1 / L, and the loss rises from t = 2 / (L (1 + Phi |cos|)) on, which is below 2 / L.
     """
     problems, step = instances("quadratic", trials, stream(seed, "theorem1/steps", "quadratic", 0))
     eigenvalues = torch.linalg.eigvalsh(problems.hessian(problems.start()))
@@ -89,8 +89,8 @@ def without_step_bound(trials: int, seed: int) -> list[dict[str, float]]:
         measured, bound = descent(problems, theta, step)
         noise = rounding(problems, theta, (theta - step.unsqueeze(-1) * point.g_pc,), step)
         fails, rises = measured - bound > noise, measured - problems.loss(theta) > noise
-        rows.append({"t_times_L": factor, "instances": len(problems),
-                     "bound_fails": fails.double().mean().item(), "loss_rises": rises.double().mean().item()})  # fmt: skip
+        shares = {"bound_fails": fails.double().mean().item(), "loss_rises": rises.double().mean().item()}
+        rows.append({"t_times_L": factor, "instances": len(problems), **shares})
     return rows
 
 
@@ -120,8 +120,8 @@ def rising_step() -> dict[str, str]:
 def saddle() -> dict[str, float]:
     """Drop convexity once: L_1 = L_2 = (x^2 - y^2) / 2 from (1, 0), t = 1 / L = 1/2.
 
-    One step ends at the saddle (0, 0) and stays: neither cos phi = -1 nor the optimal value (-infinity). The descent step
-    itself holds, so that convexity is idle there and needed for the limit alone.
+    One step ends at the saddle (0, 0) and stays: neither cos phi = -1 nor the optimal value (-infinity). The descent
+    step itself holds, so that convexity is idle there and needed for the limit alone.
     """
     x, y, step = 1.0, 0.0, 0.5
     for _ in range(10):
@@ -130,7 +130,7 @@ def saddle() -> dict[str, float]:
 
 
 def check(settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything about Theorem 1: the step on fresh instances, trajectories to their ends, L by scipy, dropped hypotheses."""
+    """Theorem 1: the step on fresh instances, trajectories to their ends, L by scipy, dropped hypotheses."""
     count, seed = settings["instances"], settings["seed"]
     descents = {family: one_step(family, count, seed).report() for family in FAMILIES}
     plain = {family: one_step(family, max(1, count // 4), seed, conflict=False).report() for family in FAMILIES}
@@ -140,7 +140,9 @@ def check(settings: dict[str, Any]) -> dict[str, Any]:
         problems, _ = instances(family, settings["lipschitz_instances"], stream(seed, "lipschitz", family, 0))
         constants[family] = compare(problems, seed)
         if paths[family]["conflict_share"] < 0.3:
-            raise Broken(f"theorem1: only {paths[family]['conflict_share']:.0%} of {family}'s updates are in conflict")
+            raise BrokenError(
+                f"theorem1: only {paths[family]['conflict_share']:.0%} of {family}'s updates are in conflict"
+            )
     ends = ("trajectories", "optimum", "opposite", "stalled", "unfinished", "violations")
     sums = {name: sum(row[name] for row in paths.values()) for name in ends}
     step = verdict(total(descents)["violations"] + total(plain)["violations"])

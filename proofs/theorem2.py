@@ -8,8 +8,8 @@ Guarantee:     L(theta^PC) <= L(theta^MT).
 H has two readings, named by the weight in the integral:
 - `uniform`, Definition 3 as printed: int_0^1 g' grad^2 L(theta - a t g) g da. **False as stated**: the proof needs the
   remainder of Taylor's formula, which carries 2 (1 - a) (`counterexample.py`).
-- `remainder`, the repair: 2 int_0^1 (1 - a) g' grad^2 L(theta - a t g) g da. The two agree where the Hessian is constant
-  on the segment, so for quadratics the printed theorem is right.
+- `remainder`, the repair: 2 int_0^1 (1 - a) g' grad^2 L(theta - a t g) g da. The two agree where the Hessian is
+  constant on the segment, so for quadratics the printed theorem is right.
 
 (a) is idle: (b) implies it (`identities.b_implies_a`), and the bound does not use it (`identities.theorem2_bound`).
 """
@@ -26,7 +26,7 @@ import pcgrad
 from proofs import counterexample
 from proofs.problems import CONSTANT_HESSIAN, FAMILIES, Point, Problems, aim, look, near_minimizers, rounding
 from proofs.sampling import chunks, draw, power, sideways, stream
-from proofs.tally import Broken, Tally, total, verdict
+from proofs.tally import BrokenError, Tally, total, verdict
 
 WEIGHTINGS = ("uniform", "remainder")
 GRID = np.geomspace(1, 64, 31)  # steps tried, in units of 2 / L, below which (c) cannot hold
@@ -97,7 +97,7 @@ def instances(family: str, count: int, rng: np.random.Generator, weighting: str)
 
 
 def opposing(ratio: Tensor, xi: Tensor) -> Tensor:
-    """The cosine in [-1, -Phi] at which xi(g_1, g_2) has the given value below 1, by bisection: xi rises from 0 to over 1."""
+    """The cosine in [-1, -Phi] at which xi(g_1, g_2) has the given value, by bisection: xi rises from 0 to over 1."""
     both = ratio + 1 / ratio
     low, high = torch.full_like(ratio, -1.0), -2 / both
     for _ in range(60):
@@ -140,9 +140,11 @@ def one_step(family: str, trials: int, seed: int, weighting: str) -> Tally:
         measured, bound = losses(problems, theta, step)
         ends = (theta - step.unsqueeze(-1) * point.g, theta - step.unsqueeze(-1) * point.g_pc)
         xi = pcgrad.curvature_bounding_measure(point.gramian)[:, 0, 1]
-        details = {"dimension": problems.dimension, "cos": point.cos, "xi": xi,
-                   "l_over_L": conditions.curvature / problems.lipschitz(), "t_times_L": step * problems.lipschitz()}  # fmt: skip
-        tally.add(conditions.all, bound - measured, step * (point.g**2).sum(-1), rounding(problems, theta, ends, step), details)
+        constant = problems.lipschitz()
+        details = {"dimension": problems.dimension, "cos": point.cos, "xi": xi}
+        details |= {"l_over_L": conditions.curvature / constant, "t_times_L": step * constant}
+        noise = rounding(problems, theta, ends, step)
+        tally.add(conditions.all, bound - measured, step * (point.g**2).sum(-1), noise, details)
     return tally
 
 
@@ -161,18 +163,22 @@ def without_c(trials: int, seed: int) -> list[dict[str, float]]:
         measured, bound = losses(problems, theta, step)
         ends = tuple(theta - step.unsqueeze(-1) * d for d in (point.g, point.g_pc))
         fails = measured - bound > rounding(problems, theta, ends, step)
-        rows.append({"part_of_step": part, "instances": len(problems), "guarantee_fails": fails.double().mean().item(),
-                     "bound_asks_for_more": (needed > part * (1 + 1e-9)).double().mean().item()})  # fmt: skip
+        shares = {
+            "guarantee_fails": fails.double().mean().item(),
+            "bound_asks_for_more": (needed > part * (1 + 1e-9)).double().mean().item(),
+        }
+        rows.append({"part_of_step": part, "instances": len(problems), **shares})
     return rows
 
 
 def without_b(trials: int, seed: int) -> list[dict[str, float]]:
-    """Drop (b), keep (a): quadratics with -1 < cos <= -Phi and xi L > l; (c) then asks for nothing that a step can meet.
+    """Drop (b), keep (a): quadratics with -1 < cos <= -Phi and xi L > l, where (c) has no meaning.
 
     Counted at t = 2 / L, 8 / L and 32 / L: once xi L > l, PCGrad's step is the one that the bound lets overshoot.
     """
     rng = stream(seed, "theorem2/without b", "quadratic", 0)
-    problems = near_minimizers(draw("quadratic", trials, rng), torch.ones(trials, 20, dtype=torch.float64), torch.ones(trials))
+    problems = draw("quadratic", trials, rng)
+    problems = near_minimizers(problems, sideways(problems, rng), torch.ones(trials, dtype=torch.float64))
     ratio, above = torch.from_numpy(10 ** rng.uniform(0.1, 2, trials)), torch.from_numpy(1 + rng.random(trials))
     problems = aim(problems, opposing(ratio, above), ratio, sideways(problems, rng))
     theta, constant = problems.start(), problems.lipschitz()
@@ -184,7 +190,8 @@ def without_b(trials: int, seed: int) -> list[dict[str, float]]:
         ends = tuple(theta - step.unsqueeze(-1) * d for d in (point.g, point.g_pc))
         fails = measured - bound > rounding(problems, theta, ends, step)
         which = conditions.a & ~conditions.b & point.conflict
-        rows.append({"t_times_L": factor, "instances": int(which.sum()), "guarantee_fails": fails[which].double().mean().item()})
+        share = fails[which].double().mean().item()
+        rows.append({"t_times_L": factor, "instances": int(which.sum()), "guarantee_fails": share})
     return rows
 
 
@@ -224,14 +231,14 @@ def worst_sampled(reports: dict[str, dict[str, Any]], count: int, seed: int) -> 
 
 
 def quadrature(family: str, count: int, seed: int) -> float:
-    """Largest difference of the two ways to H / ||g||^2, over L; Broken above 1e-8."""
+    """Largest difference of the two ways to H / ||g||^2, over L; BrokenError above 1e-8."""
     worst = 0.0
     for form in WEIGHTINGS:
         problems, step = instances(family, count, stream(seed, "theorem2/quadrature", family, 0), form)
         found, point = step.isfinite(), look(problems, problems.start())
         by_losses = curvature_by_losses(problems, point, step, form)
-        difference = (hypotheses(problems, problems.start(), step, form).curvature - by_losses).abs() / problems.lipschitz()
-        worst = max(worst, float(difference[found].max()))
+        difference = (hypotheses(problems, problems.start(), step, form).curvature - by_losses).abs()
+        worst = max(worst, float((difference / problems.lipschitz())[found].max()))
     if worst > 1e-8:
-        raise Broken(f"theorem2: quadrature misses the curvature of {family} by {worst:.1e} L")
+        raise BrokenError(f"theorem2: quadrature misses the curvature of {family} by {worst:.1e} L")
     return worst
