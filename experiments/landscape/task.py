@@ -6,7 +6,7 @@
     L2(θ) = 25 log max(|u2|, 5e-6),  u2 = θ1/2 − tanh θ2 + 2,      L = L1 + L2
 
 Task i's valley is the curve u_i = 0. As u1 + u2 = θ1 + 2 and u2 − u1 = 2 (1 − tanh θ2), the valleys meet only in the
-limit θ1 = −2, θ2 → ∞. The floor makes that a set: L has its least value 45 log 5e-6 where |u1| and |u2| are both at most
+limit θ1 = −2, θ2 → ∞. The floor makes that a set: L has its least value 45 log 5e-6 where |u1| and |u2| are at most
 5e-6, which means |θ1 + 2| ≤ 1e-5 and θ2 ≥ artanh(1 − 5e-6) = 6.449.
 
 That floor is 1e-5 wide, and Adam at rate 1e-3 oscillates about a valley in u by 1e-2: no trajectory can stay on it, and
@@ -123,7 +123,7 @@ def measure(theta: Tensor, before: Tensor) -> dict[str, Tensor]:
     With d = θ − before and g = ∇L(before) the curvature along the update is
         remainder:     2 [L(θ) − L(before) − gᵀd] = 2 ∫₀¹ (1−a) dᵀ∇²L(before + a d) d da   (Section 5.3's estimator)
         definition 3:  [∇L(θ) − ∇L(before)]ᵀ d    =   ∫₀¹       dᵀ∇²L(before + a d) d da,
-    both per unit of ‖d‖². Written as differences they include the jump of the gradient across a valley's floor: there lies
+    both per unit of ‖d‖². Written as differences they include the jump of the gradient across a valley: there lies
     the large positive curvature, on few updates; between the floors log|u| is concave in u.
     """
     loss, slope = losses(theta), gradients(theta)

@@ -1,0 +1,150 @@
+"""Figure 1: the landscape of Appendix D and the paths of Adam and Adam + PCGrad on it."""
+
+import json
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyArrowPatch
+from matplotlib.patheffects import withStroke
+
+from reporting.figures import color, label, save, stamp, style
+
+Arrays = dict[str, np.ndarray]
+
+LEVELS = np.arange(-110, 71, 15)
+# Black to yellow, as in the paper; the losses are pale, so that neither end drowns in them.
+TIME = LinearSegmentedColormap.from_list("time", ["#000000", "#7A1C10", "#D55E00", "#FFE100"])
+LOSS = LinearSegmentedColormap.from_list("loss", ["#44698F", "#9DB8D0", "#DCE6EE", "#F7F9FB"])
+START: dict[str, Any] = {"marker": "o", "s": 28, "facecolor": "white", "edgecolor": "black", "zorder": 6}
+END: dict[str, Any] = {"marker": "*", "s": 70, "edgecolor": "black", "linewidth": 0.6, "zorder": 6}
+
+
+def contours(ax: Axes, surface: Arrays, loss: np.ndarray) -> QuadContourSet:
+    """Filled contours of one loss [θ2, θ1]."""
+    drawn = ax.contourf(surface["theta1"], surface["theta2"], loss, LEVELS, cmap=LOSS, extend="both")
+    ax.set_xlim(surface["theta1"][0], surface["theta1"][-1])
+    ax.set_ylim(surface["theta2"][0], surface["theta2"][-1])
+    ax.set_aspect("equal")
+    ax.grid(False)
+    return drawn
+
+
+def path(ax: Axes, points: np.ndarray, update: np.ndarray) -> LineCollection:
+    """A trajectory [K, 2], black at its first and yellow at its last update."""
+    segments = np.stack((points[:-1], points[1:]), axis=1)
+    ax.plot(*points.T, color="black", linewidth=4.4, solid_capstyle="round", zorder=3, rasterized=True)
+    line = LineCollection(list(segments), cmap=TIME, linewidths=3, capstyle="round", rasterized=True, zorder=4)
+    line.set_array(update[1:])
+    line.set_clim(0, update[-1])
+    ax.add_collection(line)
+    return line
+
+
+def arrows(ax: Axes, run: dict[str, Any]) -> None:
+    """The descent directions −∇L1, −∇L2 at the end point, a log of the norm long; the legend gives norms."""
+    end = np.array(run["end"])
+    for task, width in ((2, 3.5), (1, 1.8)):  # near the joint optimum both may point the same way
+        gradient, norm = np.array(run[f"g{task}"]), run[f"g{task}_norm"]
+        if norm == 0:  # on a floor: no direction to draw
+            continue
+        tip = end - gradient / norm * 0.7 * (1 + np.log10(1 + norm))
+        arrow = FancyArrowPatch(end, tip, arrowstyle="-|>", mutation_scale=11, shrinkA=0, shrinkB=0, zorder=7)
+        arrow.set(
+            color=color(f"task_{task}"),
+            linewidth=width,
+            path_effects=[withStroke(linewidth=width + 1.5, foreground="white")],
+        )
+        ax.add_patch(arrow)
+
+
+def trajectory(
+    ax: Axes, surface: Arrays, points: np.ndarray, update: np.ndarray, run: dict[str, Any]
+) -> LineCollection:
+    """One of the panels (d), (e): the path on L, both task gradients at its end, and where it ended."""
+    contours(ax, surface, surface["losses"].sum(0))
+    line = path(ax, points, update)
+    arrows(ax, run)
+    ax.scatter(*run["start"], **START)
+    ax.scatter(*run["end"], facecolor=TIME(1.0), **END)
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=color(f"task_{task}"),
+            linewidth=2.2,
+            label=f"−∇L{'₁₂'[task - 1]} at the end, length {run[f'g{task}_norm']:,.0f}",
+        )
+        for task in (1, 2)
+    ]
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=7)
+    return line
+
+
+def all_starts(ax: Axes, surface: Arrays, theta: np.ndarray, variants: list[str], starts: np.ndarray) -> None:
+    """Panel (f), not in the paper: the paths from every start, by method."""
+    contours(ax, surface, surface["losses"].sum(0))
+    for v, variant in reversed(list(enumerate(variants))):
+        for s in range(len(starts)):
+            ax.plot(*theta[:, v, s].T, color=color(variant), linewidth=1, zorder=3 + (v == 0), rasterized=True)
+            ax.scatter(*theta[-1, v, s], facecolor=color(variant), **{**END, "s": 70})
+    ax.scatter(*starts.T, **{**START, "s": 14, "zorder": 5})
+
+
+def count(summary: dict[str, Any], variant: str) -> str:
+    """How many starts ended at the joint optimum, for the legend."""
+    reached = summary["reached_joint_optimum"]
+    return f"{label(variant)}: {reached[variant]} of {reached['starts']} at the joint optimum"
+
+
+def landscape(surface: Arrays, trajectories: Arrays, summary: dict[str, Any]) -> Figure:
+    """Panels (a) to (e) as in the paper; (f) is ours: where the paths from all starts end."""
+    style()
+    fig, axes = plt.subplots(2, 3, figsize=(8.6, 5.6), sharex=True, sharey=True)
+    variants, update, theta = trajectories["variants"].tolist(), trajectories["update"], trajectories["theta"]
+    both = surface["losses"].sum(0)
+    for ax, loss, title in zip(axes[0], (both, *surface["losses"]), ("L = L₁ + L₂", "L₁", "L₂"), strict=True):
+        drawn = contours(ax, surface, loss)
+        ax.set_title(title)
+    fig.colorbar(drawn, ax=axes[0], label="loss", ticks=LEVELS[1::3], aspect=25, pad=0.01)
+    for ax, variant in zip(axes[1], variants, strict=False):
+        points = theta[:, variants.index(variant), 0]
+        line = trajectory(ax, surface, points, update, summary["runs"][variant][0])
+        ax.set_title(f"{label(variant)}: {summary['runs'][variant][0]['verdict']}")
+    bar = fig.colorbar(line, ax=axes[1], label="update", aspect=25, pad=0.01, ticks=np.linspace(0, update[-1], 6))
+    bar.ax.set_yticklabels([f"{round(tick):,}" for tick in np.linspace(0, update[-1], 6)])
+    all_starts(axes[1, 2], surface, theta, variants, trajectories["starts"])
+    axes[1, 2].set_title(f"{len(trajectories['starts'])} starts (not in the paper)")
+
+    for ax, letter in zip(axes.flat, "abcdef", strict=True):
+        ax.set_title(f"({letter}) {ax.get_title()}", loc="left")
+        ax.set_title("")
+    for ax in axes[1]:
+        ax.set_xlabel("θ₁")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("θ₂")
+    counts = [
+        Line2D([], [], color=color(variant), linewidth=1.5, label=count(summary, variant)) for variant in variants
+    ]
+    axes[1, 2].legend(handles=counts, loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=7)
+    stamp(fig, summary["scale"], f"{update[-1]:,} updates, start {tuple(trajectories['starts'][0].tolist())}")
+    return fig
+
+
+def write(surface: str, trajectories: str, summary: str, *, png: str, pdf: str) -> None:
+    """Read the three files of the landscape and write the figure."""
+    with np.load(surface) as grid, np.load(trajectories) as paths, open(summary, encoding="utf-8") as file:
+        save(landscape(dict(grid), dict(paths), json.load(file)), png=png, pdf=pdf)
+
+
+if __name__ == "__main__":
+    snakemake = globals()["snakemake"]  # put there by Snakemake
+
+    files, out = snakemake.input, snakemake.output
+    write(files.surface, files.trajectories, files.summary, png=out.png, pdf=out.pdf)

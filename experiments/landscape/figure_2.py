@@ -1,0 +1,79 @@
+"""Figure 2: what the projection does to two gradients, drawn from vectors that the core computed."""
+
+import json
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch
+
+from reporting.figures import color, save, stamp, style
+
+GREY = "#7F7F7F"
+PLANE = {"color": GREY, "linewidth": 1, "linestyle": (0, (5, 3)), "zorder": 1}
+
+
+def arrow(ax: Axes, tip: list[float], text: str, shade: str, *, faded: bool = False) -> None:
+    """An arrow from the origin with its name beyond the tip; faded for what the projection replaced."""
+    end = np.array(tip)
+    patch = FancyArrowPatch((0, 0), tuple(end), arrowstyle="-|>", mutation_scale=14, shrinkA=0, shrinkB=0, zorder=3)
+    patch.set(color=shade, linewidth=2.2, alpha=0.35 if faded else 1)
+    ax.add_patch(patch)
+    ax.text(
+        *(end * (1 + 0.13 / np.linalg.norm(end))),
+        text,
+        color=shade,
+        ha="center",
+        va="center",
+        alpha=0.5 if faded else 1,
+    )
+
+
+def projection(ax: Axes, before: list[float], after: list[float], other: list[float], names: tuple[str, str]) -> None:
+    """Panels (b), (c): one gradient, the normal plane of the other, and the projection onto it."""
+    i, j = names
+    normal = np.array([-other[1], other[0]]) / np.linalg.norm(other)
+    ax.plot(*np.outer(normal, (-1.15, 1.15)), **PLANE)
+    ax.plot(*np.array([before, after]).T, color="black", linewidth=1, linestyle=":", zorder=2)
+    arrow(ax, other, f"$g_{j}$", color(f"task_{'ij'.index(j) + 1}"))
+    arrow(ax, before, f"$g_{i}$", color(f"task_{'ij'.index(i) + 1}"), faded=True)
+    arrow(ax, after, f"$g_{i}^{{PC}}$", color(f"task_{'ij'.index(i) + 1}"))
+
+
+def schematic(vectors: dict[str, Any]) -> Figure:
+    """Four panels: (a) a conflict, (b) and (c) its two projections, (d) a pair without conflict."""
+    style()
+    fig, axes = plt.subplots(1, 4, figsize=(8.2, 2.5), sharex=True, sharey=True)
+    pair, free = vectors["conflicting"], vectors["not_conflicting"]
+    for ax, case in ((axes[0], pair), (axes[3], free)):
+        arrow(ax, case["g_i"], "$g_i$", color("task_1"))
+        arrow(ax, case["g_j"], "$g_j$", color("task_2"))
+    projection(axes[1], pair["g_i"], pair["g_i_pc"], pair["g_j"], ("i", "j"))
+    projection(axes[2], pair["g_j"], pair["g_j_pc"], pair["g_i"], ("j", "i"))
+    unchanged = free["g_i"] == free["g_i_pc"] and free["g_j"] == free["g_j_pc"]
+    titles = (
+        f"(a) conflict: cos φ = {pair['cosine']:.2f}",
+        "(b) $g_i$ onto the normal plane of $g_j$",
+        "(c) $g_j$ onto the normal plane of $g_i$",
+        f"(d) cos φ = {free['cosine']:.2f}: " + ("unchanged" if unchanged else "changed"),
+    )
+    for ax, title in zip(axes, titles, strict=True):
+        ax.set_title(title, fontsize=8)
+        ax.set(aspect="equal", xlim=(-0.85, 1.2), ylim=(-0.25, 1.15))
+        ax.axis("off")
+    stamp(fig, vectors["scale"], "vectors computed by pcgrad.project_conflicting")
+    return fig
+
+
+def write(vectors: str, *, png: str, pdf: str) -> None:
+    """Read the vectors and write the figure."""
+    with open(vectors, encoding="utf-8") as file:
+        save(schematic(json.load(file)), png=png, pdf=pdf)
+
+
+if __name__ == "__main__":
+    snakemake = globals()["snakemake"]  # put there by Snakemake
+
+    write(snakemake.input.vectors, png=snakemake.output.png, pdf=snakemake.output.pdf)
