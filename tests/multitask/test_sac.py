@@ -17,7 +17,7 @@ from multitask.sac import (
     td_target,
     with_task,
 )
-from pcgrad import project_conflicting
+from pcgrad import project_conflicting, surgery
 
 T, B, OBS, A = 2, 6, 3, 2
 SIZES = (T, OBS, A)
@@ -181,21 +181,40 @@ def flat(stacks: list[torch.Tensor], n: int) -> torch.Tensor:
 @pytest.mark.parametrize("critic_surgery", ["separate", "joint"])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_update_direction_is_algorithm_1_per_network(critic_surgery, reduction):
-    agent = learner(True, critic_surgery=critic_surgery, reduction=reduction)
-    stacks = [double(2, T, *shape, seed=k) for k, shape in enumerate([(4, 3), (3,)])]
-    for stack in stacks:
-        stack[:, 1] = -stack[:, 0] + 0.5 * stack[:, 1]  # a conflict in both critics
-    orders = draw_orders("random", T, 1, torch.Generator().manual_seed(0))[0, 1:]
-    gramians, weights = agent.weigh(stacks, orders)
-    assert (gramians[:, 0, 1] < 0).all()
+    """Three tasks, so that every network's own order counts."""
+    settings = {**SETTINGS, "critic_surgery": critic_surgery, "reduction": reduction}
+    agent = Learner(settings, (3, OBS, A), True, 0, torch.device("cpu"), torch.float64)
+    stacks = [double(2, 3, *shape, seed=k) for k, shape in enumerate([(2, 2), (1,)])]
     gradients = [flat(stacks, n) for n in range(2)]
-    if critic_surgery == "joint":
-        expected = project_conflicting(torch.cat(gradients, 1), orders[0]).sum(0).chunk(2)
-    else:
-        expected = [project_conflicting(g, orders[n]).sum(0) for n, g in enumerate(gradients)]
-    for n in range(2):
-        ours = weights[n] @ gradients[n] * (T if reduction == "mean" else 1)
-        torch.testing.assert_close(ours, expected[n], rtol=1e-9, atol=1e-12)
+    mattered = 0
+    for orders in draw_orders("random", 3, 20, torch.Generator().manual_seed(0))[:, 1:]:
+        gramians, weights = agent.weigh(stacks, orders)
+        assert (gramians < 0).any()
+        if critic_surgery == "joint":
+            expected = project_conflicting(torch.cat(gradients, 1), orders[0]).sum(0).chunk(2)
+        else:
+            expected = [project_conflicting(g, orders[n]).sum(0) for n, g in enumerate(gradients)]
+            exchanged = project_conflicting(gradients[1], orders[0]).sum(0)
+            mattered += not torch.allclose(exchanged, expected[1])
+        for n in range(2):
+            ours = weights[n] @ gradients[n] * (3 if reduction == "mean" else 1)
+            torch.testing.assert_close(ours, expected[n], rtol=1e-9, atol=1e-12)
+    assert mattered > 0 or critic_surgery == "joint"
+
+
+def test_update_gives_every_network_its_own_orders():
+    """With three tasks the order decides: the weights that an update used are those of its own Gramians and orders."""
+    settings = {**SETTINGS, "width": 4, "learning_rate": 0.05}
+    agent = Learner(settings, (3, OBS, A), True, 0, torch.device("cpu"), torch.float64)
+    draw = torch.Generator().manual_seed(0)
+    exchanged = 0
+    for step, orders in enumerate(draw_orders("random", 3, 40, draw)):
+        parts = [double(3, B, *w, seed=10 * step + k) for k, w in enumerate(((OBS,), (A,), (), (OBS,)))]
+        one = Batch(*parts, torch.zeros(3, B, dtype=torch.float64))
+        log = agent.update(one, double(2, 3, B, A, seed=10 * step + 9), orders, False)
+        assert torch.equal(log["weights"], surgery(log["gramians"], orders).weights)
+        exchanged += not torch.equal(log["weights"], surgery(log["gramians"], orders.roll(1, 0)).weights)
+    assert exchanged > 0
 
 
 def test_the_methods_differ_in_the_weights_alone():
