@@ -119,6 +119,8 @@ def test_a_reference_shifts_the_effect(write_job):
     one["test"]["reference"] = 0.3
     runs = read_runs(two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5]))
     assert gather(one, Material(runs)).effect.center == pytest.approx(0.2)
+    one["direction"] = "lower"
+    assert gather(one, Material(runs)).effect.center == pytest.approx(-0.2)
 
 
 def test_holm_runs_over_one_source(write_job):
