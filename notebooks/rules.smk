@@ -22,7 +22,7 @@ rule notebook:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code("src/pcgrad", "src/reporting", "proofs"),
+        code=code("src/pcgrad", "proofs"),
         results=subpath(output[0], ancestor=2),
         folder=subpath(output[0], parent=True),
     shell:

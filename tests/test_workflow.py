@@ -184,6 +184,11 @@ def test_an_edit_of_a_plot_redraws_only_that_figure(done):
         assert planned(done, *TINY) == {"figure_4": 1}
 
 
+def test_an_edit_of_a_notebooks_picture_checks_no_theorem_again(done):
+    with edited(done / "proofs/pictures.py", lambda text: text + "\nCHANGED = True\n"):
+        assert planned(done, *TINY) == {"notebook": 2}
+
+
 def test_an_edit_of_one_experiment_leaves_the_other_alone(done):
     with edited(done / "experiments/triad/task.py", lambda text: text + "\nCHANGED = True\n"):
         jobs = planned(done, *TINY)
