@@ -1,0 +1,126 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from proofs import check, lipschitz, pictures
+from proofs.tally import BrokenError, Tally, total, verdict
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = {"seed": 0, "instances": 30, "trajectories": 3, "updates": 20, "lipschitz_instances": 2}
+CONFIG = json.dumps({"scale": "tiny", "theory": SETTINGS})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with every statement."""
+    path = tmp_path_factory.mktemp("results")
+    for statement in check.STATEMENTS:
+        assert check.main([statement, "--config", CONFIG, "--out", str(path / "proofs" / f"{statement}.json")]) == 0
+    return path
+
+
+def test_reports_have_counts_verdicts_and_provenance(folder: Path) -> None:
+    expected = {
+        "identities": {"identities": "holds", "b_implies_a": "holds"},
+        "theorem1": {"theorem1_descent": "holds", "theorem1": "holds"},
+        "theorem2": {
+            "theorem2": "false as stated",
+            "theorem2_quadratic": "holds",
+            "theorem2_repaired": "holds after repair",
+        },
+    }
+    for statement, verdicts in expected.items():
+        report = json.loads((folder / "proofs" / f"{statement}.json").read_text())
+        assert report["verdicts"] == verdicts
+        assert report["settings"] == SETTINGS
+        assert report["seconds"] > 0
+        assert {"torch", "scipy", "sympy", "mpmath"} <= report["versions"].keys()
+    assert list((folder / "proofs").glob(".*")) == []
+
+
+def test_the_notebooks_pictures_and_tables_are_made_of_the_reports(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PCGRAD_RESULTS", str(folder))
+    one, two, algebra = (pictures.results(name) for name in ("theorem1", "theorem2", "identities"))
+    assert "| 30 |" in pictures.descent_table(one)
+    assert "-2/3" in pictures.counterexample_table(two)
+    assert "false as stated" in pictures.verdicts(two, algebra)
+    assert r"\xi" in pictures.identities_table(algebra, ["b_implies_a"])
+    for figure in (
+        *(pictures.margins({"a": two["printed"]}, "x"), pictures.ends_and_steps(one), pictures.dropped(two)),
+        pictures.counterexample_picture(),
+    ):
+        assert len(figure.axes) in (1, 2)
+        pictures.plt.close(figure)
+
+
+def test_missing_results_name_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PCGRAD_RESULTS", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="snakemake theory"):
+        pictures.results("theorem1")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("nowhere.yaml", "no config file nowhere.yaml"),
+        ("{", "not readable"),
+        ('{"scale": "x"}', "scale and theory"),
+        (json.dumps({"scale": "x", "theory": {**SETTINGS, "instances": 0}}), "theory.instances must be"),
+        (json.dumps({"scale": "x", "theory": {"seed": 1}}), "theory.instances must be"),
+    ],
+)
+def test_bad_configs_die_in_one_line(
+    config: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "x.json"
+    assert check.main(["identities", "--config", config, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_broken_machinery_exits_1_and_publishes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lipschitz, "_bound", lambda *_: 1.0)
+    out = tmp_path / "theorem1.json"
+    assert check.main(["theorem1", "--config", CONFIG, "--out", str(out)]) == 1
+    assert "scipy differs" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_tally_counts_and_a_verdict_follows() -> None:
+    tally = Tally("x", "y", 0)
+    margin = torch.tensor([1.0, -1.0, 1e-9, 0.5, -5.0], dtype=torch.float64)
+    accepted = torch.tensor([True, True, True, True, False])
+    noise, unit = torch.full_like(margin, 1e-6), torch.full_like(margin, 2.0)
+    tally.add(accepted, margin, unit, noise, {"index_again": torch.arange(5)})
+    report = tally.report()
+    counts = {key: report[key] for key in ("trials", "accepted", "skipped", "undecided", "violations")}
+    assert counts == {"trials": 5, "accepted": 4, "skipped": 1, "undecided": 1, "violations": 1}
+    assert report["smallest_margin"] == -0.5
+    assert report["instance"]["index"] == report["instance"]["index_again"] == 1
+    assert sum(report["margins"]["counts"]) + report["margins"]["negative"] == 3
+    assert total({"a": report, "b": report})["violations"] == 2
+    assert [verdict(0), verdict(1), verdict(0, repaired=True), verdict(2, repaired=True)] == [
+        *("holds", "false as stated", "holds after repair", "false as stated")
+    ]
+    with pytest.raises(BrokenError, match="no y instance"):
+        Tally("x", "y", 0).report()
+
+
+@pytest.mark.parametrize("name", ["theorem1", "theorem2"])
+def test_notebooks_are_short_empty_and_import_only(name: str) -> None:
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert 0 < len(code) < len(cells) <= 10
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+    text = "\n".join("".join(cell["source"]) for cell in code)
+    assert "def " not in text
+    imports = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
+    assert imports == ["from IPython.display import Markdown, display", "from proofs import pictures"]

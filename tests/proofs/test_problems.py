@@ -1,0 +1,100 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from conftest import make
+
+import pcgrad
+from proofs import lipschitz, sampling, theorem1, theorem2
+from proofs.problems import FAMILIES, Problems, aim, look
+from proofs.tally import BrokenError
+
+
+def _somewhere(problems: Problems) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.randn(problems.start().shape, generator=generator, dtype=torch.float64)
+    return theta * (torch.arange(theta.shape[-1]) < problems.dimension.unsqueeze(-1))
+
+
+def test_gradients_and_hessians_are_those_of_the_losses(problems: Problems) -> None:
+    theta = _somewhere(problems).requires_grad_()
+    losses = problems.losses(theta)
+    for task in range(2):
+        (expected,) = torch.autograd.grad(losses[:, task].sum(), theta, retain_graph=True)
+        assert torch.allclose(problems.gradients(theta)[:, task], expected, rtol=1e-10, atol=1e-12)
+    point = theta.detach()
+    column = torch.zeros_like(point)
+    column[:, 0] = 1e-6
+    difference = (problems.gradients(point + column) - problems.gradients(point - column)).sum(1) / 2e-6
+    size = problems.lipschitz().unsqueeze(-1)
+    assert ((problems.hessian(point)[..., 0] - difference).abs() / size).max() < 1e-5
+
+
+def test_losses_are_convex_and_the_gradient_is_lipschitz(problems: Problems) -> None:
+    one, other = _somewhere(problems), 3 * _somewhere(problems).flip(0) * (_somewhere(problems) != 0)
+    middle, ends = problems.losses((one + other) / 2), (problems.losses(one) + problems.losses(other)) / 2
+    assert (middle <= ends + 1e-12 * ends.abs()).all()
+    change = (problems.gradients(one) - problems.gradients(other)).sum(1).norm(dim=-1)
+    assert (change <= problems.lipschitz() * (one - other).norm(dim=-1) * (1 + 1e-12)).all()
+
+
+def test_scipy_agrees_on_l_and_notices_a_wrong_one(problems: Problems) -> None:
+    report = lipschitz.compare(problems, 0)
+    assert report["largest_found_over_L"] > 0.3
+
+    class TooSmall(Problems):
+        def lipschitz(self) -> torch.Tensor:
+            return 0.999 * super().lipschitz()
+
+    fields = {field.name: getattr(problems, field.name) for field in dataclasses.fields(problems)}
+    with pytest.raises(BrokenError, match=problems.family):
+        lipschitz.compare(TooSmall(**fields), 0)
+
+
+def test_aim_reaches_the_asked_geometry(problems: Problems) -> None:
+    count = len(problems)
+    cos, ratio = (
+        torch.linspace(-0.99, 0.9, count, dtype=torch.float64),
+        torch.logspace(-2, 2, count, dtype=torch.float64),
+    )
+    turned = aim(problems, cos, ratio, sampling.sideways(problems, np.random.default_rng(0)))
+    point, line = look(turned, turned.start()), problems.dimension == 1
+    assert torch.allclose(point.cos[~line], cos[~line], atol=1e-9)
+    assert torch.allclose(point.cos[line], cos.sign()[line])
+    norms = point.gradients.norm(dim=-1)
+    assert torch.allclose(norms[:, 0] / norms[:, 1], ratio, rtol=1e-9)
+
+
+@pytest.mark.parametrize("weighting", theorem2.WEIGHTINGS)
+def test_the_quadrature_finds_the_curvature_that_the_losses_show(problems: Problems, weighting: str) -> None:
+    point, step = look(problems, problems.start()), 3 / problems.lipschitz()
+    after = problems.start() - step.unsqueeze(-1) * point.g
+    square = (point.g**2).sum(-1)
+    found = problems.curvature(problems.start(), after, point.g, weighting) / square
+    expected = theorem2.curvature_by_losses(problems, point, step, weighting)
+    clear = square > 1e-6 * point.gradients.square().sum((-1, -2))  # else the differences of losses drown in rounding
+    assert ((found - expected).abs() / problems.lipschitz())[clear].max() < 1e-6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_samplers_reach_conflict_edges_and_dimensions_and_repeat(family: str) -> None:
+    first, again = make(family, 300), make(family, 300)
+    assert torch.equal(first.A, again.A)
+    assert torch.equal(first.b, again.b)
+    point = look(first, first.start())
+    assert point.conflict.all()
+    similarity = pcgrad.magnitude_similarity(point.gramian)[:, 0, 1]
+    assert point.cos.min() < -1 + 1e-6
+    assert point.cos.max() > -1e-4
+    assert similarity.min() < 0.05
+    assert similarity.max() > 1 - 1e-9
+    assert set(first.dimension.tolist()) == set(range(1, 21))
+
+
+def test_step_lengths_cover_one_over_l() -> None:
+    problems, step = theorem1.instances("logistic", 100, sampling.stream(0, "t", "logistic", 0))
+    share = step * problems.lipschitz()
+    assert torch.allclose(share[::2], torch.ones(50, dtype=torch.float64))
+    assert share.max() <= 1 + 1e-15
+    assert share.min() < 0.1
