@@ -101,7 +101,9 @@ def test_final_is_the_mean_of_the_last_steps_and_keeps_nan(write_job):
     frame = read_runs([write_job("triad", "sac", {0: rows})]).frame
     assert final(frame[frame.metric == "return"])["value"].tolist() == [9.0]
     assert final(frame[frame.metric == "return"], last=2)["value"].tolist() == [7.0]
-    assert np.isnan(final(frame[frame.metric == "cosine"])["value"]).all()
+    cosine = frame[frame.metric == "cosine"]
+    assert final(cosine)["value"].tolist() == [1.0]
+    assert np.isnan(final(cosine, last=2)["value"]).all()
 
 
 def test_no_runs_is_an_empty_frame():
