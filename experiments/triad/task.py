@@ -1,11 +1,13 @@
 """Figure 4's runs: multi-task SAC on two Meta-World tasks, plain and with PCGrad (Section 5.3)."""
 
 import hashlib
+import inspect
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import metaworld
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
 from multitask.checkpoint import Session
 from multitask.envs import MetaWorld, check_names
@@ -19,10 +21,8 @@ def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
     """Meta-World is the data: its version, the simulator's, and a hash of the tasks' source files."""
     check_names(settings["tasks"], settings["reward_function_version"], settings["goals"])
     digest = hashlib.sha256()
-    folder = Path(metaworld.__file__).parent
-    for task in settings["tasks"]:
-        digest.update((folder / "envs" / f"sawyer_{task.replace('-', '_')}.py").read_bytes())
-    digest.update((folder / "sawyer_xyz_env.py").read_bytes())
+    for source in (*(ALL_V3_ENVIRONMENTS[task] for task in settings["tasks"]), SawyerXYZEnv):
+        digest.update(Path(inspect.getfile(source)).read_bytes())
     return {
         "metaworld": metadata.version("metaworld"),
         "mujoco": metadata.version("mujoco"),

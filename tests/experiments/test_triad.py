@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from experiments import run
 from experiments.triad import task
@@ -91,6 +92,7 @@ def test_fingerprint_changes_with_the_tasks():
     settings = run.settings_of(tiny(), "triad")
     other = {**settings, "tasks": ["reach-v3", "drawer-close-v3"]}
     assert task.fingerprint(settings)["sha256"] != task.fingerprint(other)["sha256"]
+    assert len({task.fingerprint({**settings, "tasks": [name]})["sha256"] for name in ALL_V3_ENVIRONMENTS}) == 50
     with pytest.raises(UserError, match="near matches"):
         task.fingerprint({**settings, "tasks": ["reach-v3", "drawer-shut-v3"]})
 
