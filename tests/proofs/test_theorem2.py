@@ -26,7 +26,7 @@ def test_printed_fails_exactly_where_the_hessian_varies(family: str) -> None:
 
 
 @pytest.mark.parametrize("mutant", ["mean", "dropped"])
-def test_mutants_of_the_core_violate_the_repaired_theorem(monkeypatch: pytest.MonkeyPatch, mutant: str) -> None:
+def test_mutants_of_the_core_are_seen_by_the_repaired_theorem(monkeypatch: pytest.MonkeyPatch, mutant: str) -> None:
     healthy = theorem2.instances("quadratic", 400, stream(0, "theorem2/remainder", "quadratic", 0), "remainder")
     monkeypatch.setattr(theorem2, "instances", lambda *arguments: healthy)
     monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS[mutant])
