@@ -21,9 +21,9 @@ Arrays = dict[str, np.ndarray]
 LEVELS = np.arange(-110, 71, 15)
 # Black to yellow, as in the paper; the losses are pale, so that neither end drowns in them.
 TIME = LinearSegmentedColormap.from_list("time", ["#000000", "#7A1C10", "#D55E00", "#FFE100"])
-LOSS = LinearSegmentedColormap.from_list("loss", ["#44698F", "#9DB8D0", "#DCE6EE", "#F7F9FB"])
+LOSS = LinearSegmentedColormap.from_list("loss", ["#2F557D", "#86A9C7", "#D3E0EA", "#F7F9FB"])
 START: dict[str, Any] = {"marker": "o", "s": 28, "facecolor": "white", "edgecolor": "black", "zorder": 6}
-END: dict[str, Any] = {"marker": "*", "s": 70, "edgecolor": "black", "linewidth": 0.6, "zorder": 6}
+END: dict[str, Any] = {"marker": "*", "s": 70, "edgecolor": "black", "linewidth": 0.6, "zorder": 8}
 
 
 def contours(ax: Axes, surface: Arrays, loss: np.ndarray) -> QuadContourSet:
@@ -48,19 +48,18 @@ def path(ax: Axes, points: np.ndarray, update: np.ndarray) -> LineCollection:
 
 
 def arrows(ax: Axes, run: dict[str, Any]) -> None:
-    """The descent directions −∇L1, −∇L2 at the end point, a log of the norm long; the legend gives norms."""
-    end = np.array(run["end"])
-    for task, width in ((2, 3.5), (1, 1.8)):  # near the joint optimum both may point the same way
-        gradient, norm = np.array(run[f"g{task}"]), run[f"g{task}_norm"]
+    """The descent directions −∇L1, −∇L2 at the end point, a log of the norm long; the legend gives the norms."""
+    same_way = (run["cosine"] or 0) > 0.95  # two such arrows would hide each other: they are drawn side by side
+    for task, side in ((1, 1), (2, -1)):
+        norm = run[f"g{task}_norm"]
         if norm == 0:  # on a floor: no direction to draw
             continue
-        tip = end - gradient / norm * 0.7 * (1 + np.log10(1 + norm))
-        arrow = FancyArrowPatch(end, tip, arrowstyle="-|>", mutation_scale=11, shrinkA=0, shrinkB=0, zorder=7)
-        arrow.set(
-            color=color(f"task_{task}"),
-            linewidth=width,
-            path_effects=[withStroke(linewidth=width + 1.5, foreground="white")],
-        )
+        x, y = -np.array(run[f"g{task}"]) / norm
+        tail = np.array(run["end"]) + same_way * side * 0.3 * np.array([-y, x])
+        tip = tail + 0.7 * (1 + np.log10(1 + norm)) * np.array([x, y])
+        arrow = FancyArrowPatch((tail[0], tail[1]), (tip[0], tip[1]), arrowstyle="-|>", shrinkA=0, shrinkB=0, zorder=7)
+        arrow.set(color=color(f"task_{task}"), linewidth=2, mutation_scale=9, clip_on=False)
+        arrow.set_path_effects([withStroke(linewidth=3.2, foreground="white")])
         ax.add_patch(arrow)
 
 

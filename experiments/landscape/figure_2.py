@@ -8,44 +8,48 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
+from matplotlib.patheffects import withStroke
 
 from reporting.figures import color, save, stamp, style
 
 GREY = "#7F7F7F"
-PLANE = {"color": GREY, "linewidth": 1, "linestyle": (0, (5, 3)), "zorder": 1}
+PLANE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": (0, (5, 3)), "zorder": 1}
 
 
-def arrow(ax: Axes, tip: list[float], text: str, shade: str, *, faded: bool = False) -> None:
-    """An arrow from the origin with its name beyond the tip; faded for what the projection replaced."""
+def arrow(
+    ax: Axes, tip: list[float], text: str, shade: str, *, faded: bool = False, aside: np.ndarray | None = None
+) -> None:
+    """An arrow from the origin, its name beyond the tip or `aside` of it; faded for what the projection replaced."""
     end = np.array(tip)
-    patch = FancyArrowPatch((0, 0), tuple(end), arrowstyle="-|>", mutation_scale=14, shrinkA=0, shrinkB=0, zorder=3)
+    away = end if aside is None else aside
+    patch = FancyArrowPatch(
+        (0, 0), (tip[0], tip[1]), arrowstyle="-|>", mutation_scale=14, shrinkA=0, shrinkB=0, zorder=3
+    )
     patch.set(color=shade, linewidth=2.2, alpha=0.35 if faded else 1)
     ax.add_patch(patch)
-    ax.text(
-        *(end * (1 + 0.13 / np.linalg.norm(end))),
-        text,
-        color=shade,
-        ha="center",
-        va="center",
-        alpha=0.5 if faded else 1,
-    )
+    x, y = end + 0.17 * away / np.linalg.norm(away)
+    label = ax.text(x, y, text, color=shade, size=11, ha="center", va="center", alpha=0.6 if faded else 1, zorder=4)
+    label.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 
 def projection(ax: Axes, before: list[float], after: list[float], other: list[float], names: tuple[str, str]) -> None:
     """Panels (b), (c): one gradient, the normal plane of the other, and the projection onto it."""
     i, j = names
     normal = np.array([-other[1], other[0]]) / np.linalg.norm(other)
-    ax.plot(*np.outer(normal, (-1.15, 1.15)), **PLANE)
-    ax.plot(*np.array([before, after]).T, color="black", linewidth=1, linestyle=":", zorder=2)
+    line = np.outer((-0.2, 1.15), normal * np.sign(normal @ after))
+    ax.plot(line[:, 0], line[:, 1], **PLANE)
+    ax.plot((before[0], after[0]), (before[1], after[1]), color="black", linewidth=1, linestyle=":", zorder=2)
     arrow(ax, other, f"$g_{j}$", color(f"task_{'ij'.index(j) + 1}"))
     arrow(ax, before, f"$g_{i}$", color(f"task_{'ij'.index(i) + 1}"), faded=True)
-    arrow(ax, after, f"$g_{i}^{{PC}}$", color(f"task_{'ij'.index(i) + 1}"))
+    arrow(
+        ax, after, f"$g_{i}^{{\\mathrm{{PC}}}}$", color(f"task_{'ij'.index(i) + 1}"), aside=np.subtract(after, before)
+    )
 
 
 def schematic(vectors: dict[str, Any]) -> Figure:
     """Four panels: (a) a conflict, (b) and (c) its two projections, (d) a pair without conflict."""
     style()
-    fig, axes = plt.subplots(1, 4, figsize=(8.2, 2.5), sharex=True, sharey=True)
+    fig, axes = plt.subplots(1, 4, figsize=(8.2, 1.95), sharex=True, sharey=True)
     pair, free = vectors["conflicting"], vectors["not_conflicting"]
     for ax, case in ((axes[0], pair), (axes[3], free)):
         arrow(ax, case["g_i"], "$g_i$", color("task_1"))
@@ -54,14 +58,14 @@ def schematic(vectors: dict[str, Any]) -> Figure:
     projection(axes[2], pair["g_j"], pair["g_j_pc"], pair["g_i"], ("j", "i"))
     unchanged = free["g_i"] == free["g_i_pc"] and free["g_j"] == free["g_j_pc"]
     titles = (
-        f"(a) conflict: cos φ = {pair['cosine']:.2f}",
+        f"(a) cos φ = {pair['cosine']:.2f}: conflict",
         "(b) $g_i$ onto the normal plane of $g_j$",
         "(c) $g_j$ onto the normal plane of $g_i$",
         f"(d) cos φ = {free['cosine']:.2f}: " + ("unchanged" if unchanged else "changed"),
     )
     for ax, title in zip(axes, titles, strict=True):
         ax.set_title(title, fontsize=8)
-        ax.set(aspect="equal", xlim=(-0.85, 1.2), ylim=(-0.25, 1.15))
+        ax.set(aspect="equal", xlim=(-0.8, 1.2), ylim=(-0.2, 1.1))
         ax.axis("off")
     stamp(fig, vectors["scale"], "vectors computed by pcgrad.project_conflicting")
     return fig

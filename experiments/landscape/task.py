@@ -57,7 +57,12 @@ VERDICTS = {
     (False, True): "task 2's valley",
     (False, False): "elsewhere",
 }
-CURVATURES = ("curvature_remainder", "curvature_definition3")
+CURVATURES = (  # along the update that was made, and along the plain gradient step
+    "curvature_remainder",
+    "curvature_definition3",
+    "plain_step_curvature_remainder",
+    "plain_step_curvature_definition3",
+)
 SURFACE = {"theta1": (-6.5, 4.5), "theta2": (-5.0, 7.5)}  # the part of the plane that Figure 1 shows
 SURFACE_POINTS = 281
 REQUIRED = ("learning_rate", "updates", "betas", "epsilon", "starts", "stored_points")
@@ -117,19 +122,30 @@ def optimize(
     return {"update": torch.tensor(kept), "theta": torch.stack(points), "before": torch.stack(before)}
 
 
-def measure(theta: Tensor, before: Tensor) -> dict[str, Tensor]:
-    """Losses, arguments and the triad's measures at the points θ [..., 2]; curvature along the update before → θ.
+def curvature(theta: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """Curvature of L along the segment d = after − θ in two forms, [...] each, per unit of ‖d‖².
 
-    With d = θ − before and g = ∇L(before) the curvature along the update is
-        remainder:     2 [L(θ) − L(before) − gᵀd] = 2 ∫₀¹ (1−a) dᵀ∇²L(before + a d) d da   (Section 5.3's estimator)
-        definition 3:  [∇L(θ) − ∇L(before)]ᵀ d    =   ∫₀¹       dᵀ∇²L(before + a d) d da,
-    both per unit of ‖d‖². Written as differences they include the jump of the gradient across a valley: there lies
-    the large positive curvature, on few updates; between the floors log|u| is concave in u.
+        remainder:     2 [L(after) − L(θ) − ∇L(θ)ᵀd] = 2 ∫₀¹ (1−a) dᵀ∇²L(θ + a d) d da   (Section 5.3's estimator)
+        definition 3:  [∇L(after) − ∇L(θ)]ᵀ d        =   ∫₀¹       dᵀ∇²L(θ + a d) d da
+
+    Written as differences they include the jump of the gradient across a valley: there lies the large positive
+    curvature; between the floors log|u| is concave in u.
+    """
+    step, slope = after - theta, gradients(theta).sum(-2)
+    length = step.square().sum(-1)
+    remainder = curvature_estimate(losses(theta).sum(-1), losses(after).sum(-1), (slope * step).sum(-1))
+    return remainder / length, ((gradients(after).sum(-2) - slope) * step).sum(-1) / length
+
+
+def measure(theta: Tensor, before: Tensor, learning_rate: float) -> dict[str, Tensor]:
+    """Losses, arguments and the triad's measures at the points θ [..., 2].
+
+    Two curvatures, because Adam's steps are short beside its oscillation and seldom cross a valley's floor: along the
+    update before → θ that was made, and along the plain gradient step θ − t g at the same rate (Theorem 2's θ^MT).
     """
     loss, slope = losses(theta), gradients(theta)
     gramian = slope @ slope.mT
-    step, old = theta - before, gradients(before).sum(-2)
-    length = step.square().sum(-1)
+    forms = (*curvature(before, theta), *curvature(theta, theta - learning_rate * slope.sum(-2)))
     return {
         "losses": loss,
         "arguments": arguments(theta),
@@ -137,8 +153,7 @@ def measure(theta: Tensor, before: Tensor) -> dict[str, Tensor]:
         "norms": gramian.diagonal(dim1=-2, dim2=-1).sqrt(),
         "cosine": cosine(gramian)[..., 0, 1],
         "magnitude_similarity": magnitude_similarity(gramian)[..., 0, 1],
-        "curvature_remainder": curvature_estimate(losses(before).sum(-1), loss.sum(-1), (old * step).sum(-1)) / length,
-        "curvature_definition3": ((slope.sum(-2) - old) * step).sum(-1) / length,
+        **dict(zip(CURVATURES, forms, strict=True)),
     }
 
 
@@ -153,11 +168,11 @@ def distance_to_optimum(theta: Tensor) -> float:
     return math.hypot(theta[0].item() - JOINT_THETA[0], max(0.0, JOINT_THETA[1] - theta[1].item()))
 
 
-def summarize_run(update: Tensor, theta: Tensor, before: Tensor) -> dict[str, Any]:
+def summarize_run(update: Tensor, theta: Tensor, before: Tensor, learning_rate: float) -> dict[str, Any]:
     """The end point of one trajectory (`theta`, `before` [K, 2]) and what held over its last tenth."""
-    end = {name: value[-1] for name, value in measure(theta, before).items()}
+    end = {name: value[-1] for name, value in measure(theta, before, learning_rate).items()}
     tail = update > 0.9 * update[-1]
-    late = measure(theta[tail], before[tail])
+    late = measure(theta[tail], before[tail], learning_rate)
     outside = (arguments(theta).abs() > TOLERANCE).any(-1).nonzero()
     settled = int(outside[-1]) + 1 if len(outside) else 0
     return {
@@ -192,11 +207,11 @@ def _number(value: Tensor) -> float | None:
     return value.item() if math.isfinite(value.item()) else None
 
 
-def summarize(trajectories: dict[str, Tensor]) -> dict[str, Any]:
+def summarize(trajectories: dict[str, Tensor], learning_rate: float) -> dict[str, Any]:
     """All runs per variant, in the order of the starts, and the paper's claim on the first start."""
     update, theta, before = trajectories["update"], trajectories["theta"], trajectories["before"]
     runs = {
-        variant: [summarize_run(update, theta[:, v, s], before[:, v, s]) for s in range(theta.shape[2])]
+        variant: [summarize_run(update, theta[:, v, s], before[:, v, s], learning_rate) for s in range(theta.shape[2])]
         for v, variant in enumerate(VARIANTS)
     }
     found = {variant: runs[variant][0]["verdict"] for variant in VARIANTS}
@@ -273,7 +288,7 @@ def run(settings: dict[str, Any], out: Path) -> None:
         "commit": commit(),
         "versions": versions(),
         "machine": machine(),
-        **summarize(trajectories),
+        **summarize(trajectories, settings["learning_rate"]),
     }
     vectors = {"scale": settings["scale"], **schematic()}
     save_arrays(out / "surface.npz", **surface())

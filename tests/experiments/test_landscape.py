@@ -9,8 +9,10 @@ import torch
 
 from experiments.landscape import figure_1, figure_2, task
 from experiments.run import EXIT_FAULT
+from multitask.provenance import ROOT
 
 OPTIONS = {"learning_rate": 0.001, "betas": [0.9, 0.999], "epsilon": 1e-8}
+GOLDEN = ROOT / "tests/golden/landscape.json"
 STARTS = torch.tensor([[0.5, -3.0], [-5.0, 0.0], [3.0, 3.0]], dtype=torch.float64)
 
 
@@ -111,7 +113,7 @@ def test_curvature_forms_are_the_two_integrals():
     """Between the floors the differences equal the integrals of dᵀ∇²L d / ‖d‖² with weights 2 (1 − a) and 1."""
     before = torch.tensor([0.5, -1.0], dtype=torch.float64)
     theta = before + torch.tensor([0.01, -0.02], dtype=torch.float64)
-    measured = task.measure(theta, before)
+    measured = task.measure(theta, before, 0.001)
     step = theta - before
     nodes, weights = np.polynomial.legendre.leggauss(20)
     uniform = remainder = 0.0
@@ -123,6 +125,56 @@ def test_curvature_forms_are_the_two_integrals():
     assert measured["curvature_definition3"].item() == pytest.approx(uniform, rel=1e-6)
     assert measured["curvature_remainder"].item() == pytest.approx(remainder, rel=1e-6)
     assert abs(uniform - remainder) > 1e-4 * abs(uniform)
+
+
+def test_curvature_of_the_plain_step_is_theorem_2s():
+    """½ t² H ‖g‖² = L(θ^MT) − L(θ) + t ‖g‖²; beside a valley the step overshoots: H > 0 where log|u| is concave."""
+    theta = torch.tensor([-2 * math.tanh(-1.5) + 0.01, -1.5], dtype=torch.float64)
+    point = theta.clone().requires_grad_()
+    (g,) = torch.autograd.grad(sum(by_hand(point)), point)
+    rise = (sum(by_hand(theta - 0.001 * g)) - sum(by_hand(theta))).item() + 0.001 * g.square().sum().item()
+    measured = task.measure(theta, theta - 1e-6, 0.001)
+    along = measured["plain_step_curvature_remainder"].item()
+    assert 0.5 * 0.001**2 * g.square().sum().item() * along == pytest.approx(rise, rel=1e-9)
+    assert along > 0 > measured["curvature_remainder"].item()
+
+
+def test_summary_of_a_trajectory_made_by_hand():
+    """100 updates: 80 in task 1's valley, then 20 at the joint optimum, of which the last tenth looks at 10."""
+    valley = [-2 * math.tanh(-1.5) + 0.01, -1.5]
+    theta = torch.tensor([[0.5, -3.0]] + 80 * [valley] + 20 * [[-2.0 + 0.02, 7.0]], dtype=torch.float64)
+    run = task.summarize_run(torch.arange(101), theta, theta - 1e-4, 0.001)
+    assert run["verdict"] == "joint optimum"
+    assert run["at_joint_optimum_since_update"] == 81
+    late = run["last_tenth"]
+    assert late["points"] == 10
+    assert late["conflict_share"] == 0
+    assert late["moved"] == [0, 0]
+    assert late["median_norm_ratio"] == pytest.approx(20 / 25, rel=1e-3)
+    stuck = task.summarize_run(torch.arange(81), theta[:81], theta[:81] - 1e-4, 0.001)
+    assert stuck["verdict"] == "task 1's valley"
+    assert stuck["at_joint_optimum_since_update"] is None
+    assert stuck["last_tenth"]["median_norm_ratio"] > 100  # the magnitude gap
+    assert stuck["last_tenth"]["conflict_share"] in (0, 1)
+    other_side = theta[:81].clone()
+    other_side[1:, 0] -= 0.02
+    shares = {task.summarize_run(torch.arange(81), x, x - 1e-4, 0.001)["last_tenth"]["conflict_share"]
+              for x in (theta[:81], other_side)}  # fmt: skip
+    assert shares == {0, 1}  # the tasks conflict on one side of the valley and agree on the other
+
+
+def trace():
+    """Every tenth of 50 updates of both variants from three starts."""
+    return task.optimize(STARTS, updates=50, stored_points=6, **OPTIONS)["theta"].tolist()
+
+
+def test_golden_trace():
+    """A number that changed means that published figures are superseded: say so in the CHANGELOG, then regenerate.
+
+    `PYTHONPATH=src:. python tests/experiments/test_landscape.py`
+    """
+    golden = torch.tensor(json.loads(GOLDEN.read_text(encoding="utf-8")), dtype=torch.float64)
+    torch.testing.assert_close(torch.tensor(trace(), dtype=torch.float64), golden, rtol=1e-9, atol=1e-12)
 
 
 def test_summary_tells_the_end_of_every_run(written):
@@ -192,3 +244,7 @@ def test_faults_are_one_line_and_leave_nothing(tmp_path, capsys, changes, said):
     assert said in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(trace()) + "\n", encoding="utf-8")
