@@ -32,8 +32,9 @@ test: $(STAMP)  ## style, types, workflow and tests
 	$(IN_ENV) snakemake --lint
 	$(IN_ENV) pytest
 
-publish: $(STAMP)  ## copy the scale's results into results/published/, with a manifest
-	$(MODULE) reporting.publish $(SCALE)
+publish: $(STAMP)  ## copy the scale's results into results/published/, with a manifest, and its tables into the README
+	$(MODULE) reporting.publish $(SCALE) $(PARTIAL)
+	$(MODULE) reporting.readme
 
 # The copy leaves out what a rule wrote, so that everything is made anew.
 verify: $(STAMP)  ## rerun quick elsewhere and compare it with what is published
