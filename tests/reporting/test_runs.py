@@ -97,6 +97,7 @@ def test_final_is_the_mean_of_the_last_steps_and_keeps_nan(write_job):
         (1, "all", "return", 1.0),
         (2, "all", "return", 5.0),
         (1, "all", "cosine", "nan"),
+        (2, "all", "cosine", 1.0),
     ]
     frame = read_runs([write_job("triad", "sac", {0: rows})]).frame
     assert final(frame[frame.metric == "return"])["value"].tolist() == [9.0]
