@@ -165,6 +165,21 @@ def test_train_loss_is_the_mean_over_examples_and_step_0_is_untrained(tmp_path):
     assert sorted({row[0] for row in records.rows}) == [0, 1, 2, 3]
 
 
+def test_each_epoch_has_its_own_averages(tmp_path):
+    problem, seen = toy(), []
+
+    def losses(batch, draw, inner=problem.losses):
+        found = inner(batch, draw)
+        seen.append((len(batch[0]), found[0].item()))
+        return found
+
+    object.__setattr__(problem, "losses", losses)
+    records = fit(problem, "pcgrad", 0, SETTINGS, unbroken(tmp_path / "c.pt"))
+    steps = seen[-4:]  # the last epoch's
+    expected = sum(count * loss for count, loss in steps) / 50
+    assert records.last("left", "train_loss") == pytest.approx(expected, rel=1e-12)
+
+
 def test_learns_the_toy(tmp_path):
     for method in METHODS:
         records = fit(
