@@ -180,6 +180,22 @@ def test_each_epoch_has_its_own_averages(tmp_path):
     assert records.last("left", "train_loss") == pytest.approx(expected, rel=1e-12)
 
 
+def test_the_network_trains_in_training_mode_and_is_measured_in_evaluation_mode(tmp_path):
+    problem, modes = toy(), {"losses": set(), "evaluate": set()}
+    for name in modes:
+        inner = getattr(problem, name)
+
+        def spy(*arguments, inner=inner, seen=modes[name]):
+            seen.add((problem.model.training, torch.is_grad_enabled()))
+            return inner(*arguments)
+
+        object.__setattr__(problem, name, spy)
+    problem.model.eval()
+    fit(problem, "sum", 0, SETTINGS, unbroken(tmp_path / "c.pt"))
+    # The toy's `evaluate` goes through its own inner losses, not through the spy.
+    assert modes == {"losses": {(True, True)}, "evaluate": {(False, False)}}
+
+
 def test_learns_the_toy(tmp_path):
     for method in METHODS:
         records = fit(
