@@ -95,6 +95,8 @@ def test_before_is_one_update_earlier_whatever_is_kept():
         ((-2 * math.tanh(-1.5), -1.5), "task 1's valley"),
         ((2 * math.tanh(-1.5) - 4, -1.5), "task 2's valley"),
         ((0.5, -3.0), "elsewhere"),
+        ((-1.92, 7.0), "joint optimum"),  # u1 = u2 = 0.04
+        ((-1.88, 7.0), "elsewhere"),  # u1 = u2 = 0.06
     ],
 )
 def test_verdicts(theta, expected):
