@@ -75,8 +75,7 @@ class MetaWorld:
         env = self.env
         env.curr_path_length = 0
         observation, _ = MujocoEnv.reset(env)
-        env._prev_obs = observation[:18].copy()
-        observation[18:36] = env._prev_obs
+        observation[18:36] = observation[:18]  # the frame before the first is the first
         return observation
 
     def step(self, action: np.ndarray) -> Step:

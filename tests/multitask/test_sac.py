@@ -111,6 +111,32 @@ def test_target_actions_are_sampled_at_the_next_state():
     torch.testing.assert_close(target, torch.tensor([1 + np.tanh(0.9), 2 + np.tanh(0.1)], dtype=torch.float64))
 
 
+# --- networks --------------------------------------------------------------------------------------------------------
+
+
+def test_network_is_torchs_own_layers_with_a_linear_output():
+    parameters = init_mlp([5, 7, 6, 3], 2, torch.Generator().manual_seed(0), torch.float64)
+    inputs = double(2, B, 5)
+    outputs = mlp(parameters, inputs)
+    assert (outputs < 0).any()
+    for n in range(2):
+        layers: list[torch.nn.Module] = []
+        for weight, bias in zip(parameters[::2], parameters[1::2], strict=True):
+            linear = torch.nn.Linear(*weight.shape[1:], dtype=torch.float64)
+            linear.load_state_dict({"weight": weight[n].T, "bias": bias[n]})
+            layers += [linear, torch.nn.ReLU()]
+        torch.testing.assert_close(outputs[n], torch.nn.Sequential(*layers[:-1])(inputs[n]))
+
+
+def test_initialization_is_glorots_and_the_members_differ():
+    weight, bias = init_mlp([40, 60], 2, torch.Generator().manual_seed(0), torch.float64)
+    limit = (6 / 100) ** 0.5
+    assert 0.99 * limit < weight.abs().max() < limit
+    assert weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.05)
+    assert (bias == 0).all()
+    assert not torch.equal(weight[0], weight[1])
+
+
 # --- densities and losses --------------------------------------------------------------------------------------------
 
 
