@@ -78,7 +78,7 @@ def step_case(generator: torch.Generator) -> Candidates:
     trunk = nn.Sequential(
         *(nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(10, 20, 5), nn.MaxPool2d(2), nn.ReLU()),
         *(nn.Flatten(), nn.Linear(320, 50), nn.ReLU()),
-    ).to(memory_format=torch.channels_last)
+    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     heads = [nn.Sequential(nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 10)) for _ in range(2)]
     images = torch.randn(256, 1, 28, 28, generator=generator).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(10, (2, 256), generator=generator)
