@@ -70,10 +70,26 @@ def shares_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
             frame = over_networks(runs, method, metric, NETWORKS)
             frame["value"] *= 100
             band(ax, frame, method, smooth=SMOOTH, linestyle=line)
+    for shade in ax.collections:
+        shade.set_alpha(0.08)  # six of them lie on one another
     ax.set_ylim(0, 103)
     ax.set_title("(b) % of updates")
     handles = [Line2D([], [], color="black", linestyle=line, label=words) for line, words in SHARES.values()]
     ax.legend(handles=handles, loc="lower right")
+
+
+def return_panel(ax: Axes, runs: Runs, methods: list[str], task: str) -> None:
+    """Mean and interval, and every seed as a thin line: the axis holds all seeds, the interval may leave it."""
+    low, high = np.inf, -np.inf
+    for method in methods:
+        frame = runs.select(method=method, task=task, metric="return")
+        band(ax, frame, method, smooth=SMOOTH)
+        for _, one in frame.groupby("seed"):
+            smooth = running_mean(one["value"])
+            ax.plot(one["step"], smooth, color=color(method), linewidth=0.5)
+            low, high = min(low, smooth.min()), max(high, smooth.max())
+    margin = 0.08 * (high - low) or 1.0
+    ax.set_ylim(low - margin, high + margin)
 
 
 def figure_4(runs: Runs) -> Figure:
@@ -89,9 +105,7 @@ def figure_4(runs: Runs) -> Figure:
     shares_panel(middle, runs, methods)
     right = [fig.add_subplot(grid[row, 2]) for row in range(len(tasks))]
     for number, (ax, task) in enumerate(zip(right, tasks, strict=True), start=1):
-        for method in methods:
-            frame = runs.select(method=method, task=task, metric="return")
-            band(ax, frame, method, smooth=SMOOTH)
+        return_panel(ax, runs, methods, task)
         ax.set_title(f"{'(c) return: ' if number == 1 else ''}task {number}, {task.removesuffix('-v3')}")
         ax.yaxis.set_major_formatter(EngFormatter(sep=""))
     for ax in right[:-1]:

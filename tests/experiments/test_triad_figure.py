@@ -34,7 +34,9 @@ def runs(seeds=(0, 1, 2)) -> Runs:
 
 
 def lines(ax, style):
-    return {line.get_color(): line for line in ax.get_lines() if line.get_linestyle() == style}
+    """The thick line of each method."""
+    found = [line for line in ax.get_lines() if line.get_linestyle() == style and line.get_linewidth() > 1]
+    return {line.get_color(): line for line in found}
 
 
 def test_panels_hold_the_numbers_of_the_runs():
@@ -55,6 +57,17 @@ def test_panels_hold_the_numbers_of_the_runs():
     assert lines(reach, "-")[vermilion].get_ydata() == pytest.approx(1002.0)
     assert lines(button, "-")[blue].get_ydata() == pytest.approx(1.0)
     assert "button-press-topdown" in button.get_title()
+
+
+def test_every_seed_is_a_thin_line_inside_the_axis():
+    material = runs()
+    one = (material.frame["metric"] == "return") & (material.frame["seed"] == 1)
+    material.frame.loc[one, "value"] += 7.0
+    reach = figure_4.figure_4(material).axes[2]
+    thin = [line for line in reach.get_lines() if line.get_linewidth() < 1]
+    assert sorted(line.get_ydata()[0] for line in thin) == pytest.approx([1001, 1001, 1002, 1002, 1008, 1009])
+    assert reach.get_ylim()[0] < 1001
+    assert reach.get_ylim()[1] > 1009
 
 
 def test_one_seed_draws_no_interval():
