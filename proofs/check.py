@@ -2,7 +2,7 @@
 
     python -m proofs.check theorem1 --config config/quick.yaml --out results/quick/proofs/theorem1.json
 
-STATEMENT is one of identities, theorem1, theorem2. The config is a file or JSON text with `scale` and `theory`.
+STATEMENT is one of STATEMENTS below. The config is a file or JSON text with `scale` and `theory`.
 
 **Exit code.** A violated statement is a finding: it is written with its verdict (`false as stated`) and the exit code
 is 0, so that the ledger and the notebooks show it. Exit 1, and no file, is for broken machinery, whose numbers must not
@@ -29,8 +29,8 @@ from typing import Any
 from proofs.identities import IdentityError
 from proofs.tally import BrokenError
 
-STATEMENTS = ("identities", "theorem1", "theorem2")
-KEYS = ("seed", "instances", "trajectories", "updates", "lipschitz_instances")
+STATEMENTS = ("identities", "theorem1", "proposition1", "corollary1", "theorem2", "theorem3", "theorem4")
+KEYS = ("seed", "instances", "trajectories", "updates", "lipschitz_instances", "search_rounds")
 PACKAGES = ("torch", "numpy", "scipy", "sympy", "mpmath")
 
 

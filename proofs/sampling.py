@@ -19,6 +19,7 @@ from proofs.problems import Problems
 
 Array = NDArray[np.float64]
 CHUNK = 2000  # instances in one batch: about 30 MB
+LARGE = {100: 20, 300: 20, 1000: 20}  # dimension -> instances with prescribed spectra, whatever the scale
 
 
 def stream(seed: int, purpose: str, family: str, chunk: int) -> np.random.Generator:
@@ -26,9 +27,10 @@ def stream(seed: int, purpose: str, family: str, chunk: int) -> np.random.Genera
     return np.random.default_rng([seed, zlib.crc32(f"{purpose}/{family}".encode()), chunk])
 
 
-def chunks(total: int) -> list[int]:
-    """Sizes of the batches that make up `total` instances."""
-    return [min(CHUNK, total - begin) for begin in range(0, total, CHUNK)]
+def chunks(total: int, dimension: int = 20) -> list[int]:
+    """Sizes of the batches that make up `total` instances; small ones in high dimensions, where each takes D^2."""
+    size = CHUNK if dimension <= 20 else max(1, 4_000_000 // dimension**2)
+    return [min(size, total - begin) for begin in range(0, total, size)]
 
 
 def power(rng: np.random.Generator, low: float, high: float, *shape: int) -> Array:
@@ -37,28 +39,36 @@ def power(rng: np.random.Generator, low: float, high: float, *shape: int) -> Arr
 
 
 def draw(
-    family: str, count: int, rng: np.random.Generator, dimensions: tuple[int, int] = (1, 20), conditioning: float = 1.0
+    family: str,
+    count: int,
+    rng: np.random.Generator,
+    dimensions: tuple[int, int] = (1, 20),
+    conditioning: float = 1.0,
+    tasks: int = 2,
 ) -> Problems:
     """`count` problems of a family with dimensions uniform in the closed range; tasks not yet related to each other.
 
     `conditioning` scales the decades over which eigenvalues and features spread: 1 as described below, 0 not at all.
+    A single dimension of `LARGE` gives every family A with prescribed singular values (`_spectrum`).
     """
     low, high = dimensions
     dimension = rng.integers(low, high + 1, count)
     columns = (np.arange(high) < dimension[:, None]).astype(float)
-    a, b, w, s = _FAMILIES[family](Shape(count, high, dimension, columns, conditioning), rng)
+    shape = Shape(count, tasks, high, dimension, columns, conditioning)
+    a, b, w, s = (_spectrum if low in LARGE else _FAMILIES[family])(shape, rng)
     a = a * columns[:, None, None, :]
     w = np.broadcast_to(w, b.shape)
-    s = np.broadcast_to(s, (count, 2))
+    s = np.broadcast_to(s, (count, tasks))
     tensors = (torch.from_numpy(np.array(x, dtype=float)) for x in (a, b, w, s, dimension))
     return Problems(family, *tensors)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a family has to fill: N problems of width D, and which columns belong to each."""
+    """What a family has to fill: N problems of T tasks and width D, and which columns belong to each."""
 
     count: int
+    tasks: int
     width: int
     dimension: NDArray[np.int64]
     columns: Array  # [N, D], 0 or 1
@@ -72,58 +82,89 @@ def _features(shape: Shape, rows: int, rng: np.random.Generator) -> Array:
     """Rows of normal features; in every second problem the columns' scales span two decades (ill-conditioned)."""
     spread = power(rng, -2 * shape.conditioning, 0, shape.count, shape.width)
     scales = np.where(rng.random((shape.count, 1)) < 0.5, 1.0, spread)
-    return rng.normal(size=(shape.count, 2, rows, shape.width)) * scales[:, None, None, :]
+    return rng.normal(size=(shape.count, shape.tasks, rows, shape.width)) * scales[:, None, None, :]
 
 
 def _least_squares(shape: Shape, rng: np.random.Generator) -> Drawn:
     """Between 1 and 2 d equations per task: under- and overdetermined."""
-    rows = 1 + (rng.random((shape.count, 2)) * 2 * shape.dimension[:, None]).astype(int)
+    rows = 1 + (rng.random((shape.count, shape.tasks)) * 2 * shape.dimension[:, None]).astype(int)
     present = np.arange(2 * shape.width) < rows[..., None]
     return _features(shape, 2 * shape.width, rng), rng.normal(size=present.shape), present / rows[..., None], 1.0
 
 
 def _quadratic(shape: Shape, rng: np.random.Generator) -> Drawn:
     """A = diag(sqrt(lambda)) Q', lambda from 1 to 1 / kappa with kappa up to 1e8, and 1 in every fourth problem."""
-    count, width, columns = shape.count, shape.width, shape.columns
+    count, tasks, width, columns = shape.count, shape.tasks, shape.width, shape.columns
     flat = rng.random((count, 1, 1)) < 0.25
-    decades = 8 * shape.conditioning * rng.random((count, 2, 1)) * rng.random((count, 2, width))
-    inner = rng.normal(size=(count, 2, width, width)) * columns[:, None, :, None] * columns[:, None, None, :]
+    decades = 8 * shape.conditioning * rng.random((count, tasks, 1)) * rng.random((count, tasks, width))
+    inner = rng.normal(size=(count, tasks, width, width)) * columns[:, None, :, None] * columns[:, None, None, :]
     rotation = np.linalg.qr(inner + np.eye(width) * (1 - columns)[:, None, :, None])[0]
     a = np.where(flat, 1.0, 10 ** (-decades / 2))[..., None] * np.swapaxes(rotation, -1, -2)
-    target = rng.normal(size=(count, 2, width, 1)) * columns[:, None, :, None]
+    target = rng.normal(size=(count, tasks, width, 1)) * columns[:, None, :, None]
     return a, (a @ target)[..., 0], 1.0, 1.0
 
 
 def _logistic(shape: Shape, rng: np.random.Generator) -> Drawn:
     """Logistic regression on 2 D examples, labels from each task's own true weights, started at random weights."""
     x = _features(shape, 2 * shape.width, rng)
-    truth, begin = rng.normal(size=(2, shape.count, 2, shape.width, 1)) / np.sqrt(shape.width)
+    truth, begin = rng.normal(size=(2, shape.count, shape.tasks, shape.width, 1)) / np.sqrt(shape.width)
     labels = np.where(rng.random(x.shape[:3]) < 1 / (1 + np.exp(-(x @ truth)[..., 0])), 1.0, -1.0)
     return -labels[..., None] * x, -labels * (x @ begin)[..., 0], 1 / (2 * shape.width), 1.0
 
 
 def _softplus(shape: Shape, rng: np.random.Generator) -> Drawn:
     """Smoothed hinges of sharpness 1 to 10 on 3 D random half-spaces: w softplus(beta z) / beta."""
-    beta = power(rng, 0, 1, shape.count, 2, 3 * shape.width)
+    beta = power(rng, 0, 1, shape.count, shape.tasks, 3 * shape.width)
     a = _features(shape, 3 * shape.width, rng)
     return a * beta[..., None], rng.normal(size=beta.shape) * beta, rng.random(beta.shape) / beta, 1.0
 
 
 def _huber(shape: Shape, rng: np.random.Generator) -> Drawn:
     """Robust regression with heavy-tailed residuals, from all inside to most outside the quadratic zone."""
-    residuals = rng.standard_t(3, size=(shape.count, 2, 2 * shape.width)) * power(rng, -1, 1, shape.count, 1, 1)
+    residuals = rng.standard_t(3, size=(shape.count, shape.tasks, 2 * shape.width)) * power(
+        rng, -1, 1, shape.count, 1, 1
+    )
     return _features(shape, 2 * shape.width, rng), residuals, 1 / (2 * shape.width), 1.0
 
 
 def _log_sum_exp(shape: Shape, rng: np.random.Generator) -> Drawn:
     """The smooth maximum of d + 2 planes whose slopes sum to 0, at temperatures 0.1 to 3: T log sum exp(z / T)."""
-    rows, heat = shape.width + 2, power(rng, -1, 0.5, shape.count, 2)
+    rows, heat = shape.width + 2, power(rng, -1, 0.5, shape.count, shape.tasks)
     present = (np.arange(rows) < shape.dimension[:, None] + 2)[:, None, :, None]
     a = _features(shape, rows, rng) * present
     a = a - a.sum(-2, keepdims=True) / present.sum(-2, keepdims=True)
-    b = rng.normal(size=(shape.count, 2, rows))
+    b = rng.normal(size=(shape.count, shape.tasks, rows))
     a, b = np.where(present, a, a[..., :1, :]), np.where(present[..., 0], b, -1e3)  # an absent plane never counts
     return a / heat[..., None, None], b / heat[..., None], 1.0, heat
+
+
+def _ridges(shape: Shape, rng: np.random.Generator) -> Drawn:
+    """3 D random ridges F(a . theta + b), from far below to far above one wavelength: non-convex, F bounded below."""
+    rows = 3 * shape.width
+    steep = power(rng, -1, 1, shape.count, shape.tasks, rows)
+    offsets = rng.normal(size=steep.shape) * power(rng, -1, 0.5, shape.count, 1, 1)
+    return _features(shape, rows, rng) * steep[..., None], offsets, rng.random(steep.shape) / rows, 1.0
+
+
+def _indefinite(shape: Shape, rng: np.random.Generator) -> Drawn:
+    """The quadratics with random signs of their eigenvalues: saddles, unbounded below."""
+    a, b, _, s = _quadratic(shape, rng)
+    return a, b, rng.choice([-1.0, 1.0], b.shape), s
+
+
+def _spectrum(shape: Shape, rng: np.random.Generator) -> Drawn:
+    """A = diag(sqrt(lambda)) Q' for high dimensions: lambda from 1 to 1 / kappa with kappa up to 1e6, equal in every
+    fourth problem; Q is a product of three reflections, so that it is dense and costs D^2."""
+    count, tasks, width = shape.count, shape.tasks, shape.width
+    flat = rng.random((count, 1, 1)) < 0.25
+    decades = 6 * shape.conditioning * rng.random((count, tasks, 1)) * rng.random((count, tasks, width))
+    a = np.zeros((count, tasks, width, width))
+    a[..., np.arange(width), np.arange(width)] = np.where(flat, 1.0, 10 ** (-decades / 2))
+    for _ in range(3):
+        normal = rng.normal(size=(count, tasks, width, 1))
+        normal /= np.linalg.norm(normal, axis=-2, keepdims=True)
+        a -= 2 * (a @ normal) * np.swapaxes(normal, -1, -2)
+    return a, (a @ rng.normal(size=(count, tasks, width, 1)))[..., 0], 1.0, 1.0
 
 
 _FAMILIES: dict[str, Callable[[Shape, np.random.Generator], Drawn]] = {
@@ -133,6 +174,8 @@ _FAMILIES: dict[str, Callable[[Shape, np.random.Generator], Drawn]] = {
     "softplus": _softplus,
     "huber": _huber,
     "log_sum_exp": _log_sum_exp,
+    **dict.fromkeys(("cauchy", "welsch", "wave", "sigmoid"), _ridges),
+    "indefinite": _indefinite,
 }
 
 

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from proofs.sampling import chunks, stream
 
 BINS = np.linspace(-6, 3, 37)  # log10 of the margin over its unit
 
 
 class BrokenError(RuntimeError):
     """The machinery of a check is at fault (not the statement): its numbers must not be published."""
+
+
+class Trial(NamedTuple):
+    """A batch of instances put to one statement, each [N]."""
+
+    accepted: Tensor  # bool: the hypotheses hold
+    slack: Tensor  # by how much they hold, negative by how much they do not; a search follows it
+    margin: Tensor  # bound - measured
+    unit: Tensor  # of the margin, positive
+    noise: Tensor  # rounding error of the margin
+    details: dict[str, Tensor] = {}  # describe the instance with the smallest margin  # noqa: RUF012
+
+    @property
+    def violated(self) -> Tensor:
+        """Beyond rounding, bool [N]."""
+        return self.accepted & (self.margin < -self.noise)
 
 
 class Tally:
@@ -30,19 +49,19 @@ class Tally:
         self.histogram = np.zeros(len(BINS) + 1, dtype=int)
         self.negative = 0
 
-    def add(self, accepted: Tensor, margin: Tensor, unit: Tensor, noise: Tensor, details: dict[str, Tensor]) -> None:
-        """One chunk: all [N]. `details` describe the instance with the smallest margin."""
-        violated, decided = accepted & (margin < -noise), accepted & (margin.abs() > noise)
-        relative = torch.where(decided, margin / unit, torch.inf)
+    def add(self, trial: Trial) -> None:
+        """One chunk."""
+        accepted, decided = trial.accepted, trial.accepted & (trial.margin.abs() > trial.noise)
+        relative = torch.where(decided, trial.margin / trial.unit, torch.inf)
         self.trials += len(accepted)
         self.accepted += int(accepted.sum())
-        self.violations += int(violated.sum())
+        self.violations += int(trial.violated.sum())
         self.undecided += int((accepted & ~decided).sum())
         if decided.any() and float(relative.min()) < self.smallest:
             index = int(relative.argmin())
             self.smallest = float(relative[index])
             self.instance = {"chunk": self.chunk, "index": index}
-            self.instance |= {name: float(value[index]) for name, value in details.items()}
+            self.instance |= {name: float(value[index]) for name, value in trial.details.items()}
         positive = relative[decided & (relative > 0)].log10().numpy()
         self.histogram += np.bincount(np.searchsorted(BINS, positive), minlength=len(BINS) + 1)
         self.negative += int((decided & (relative <= 0)).sum())
@@ -66,6 +85,21 @@ class Tally:
             "instance": {"seed": self.seed, "stream": f"{self.purpose}/{self.family}", **self.instance},
             "margins": {"log10_bins": BINS.tolist(), "counts": self.histogram.tolist(), "negative": self.negative},
         }
+
+
+def sample(
+    purpose: str,
+    family: str,
+    total: int,
+    seed: int,
+    put: Callable[[int, np.random.Generator], Trial],
+    dimension: int = 20,
+) -> Tally:
+    """Put `total` fresh instances to a statement, chunk by chunk; `put(count, rng)` draws a chunk and tries it."""
+    tally = Tally(purpose, family, seed)
+    for chunk, count in enumerate(chunks(total, dimension)):
+        tally.add(put(count, stream(seed, purpose, family, chunk)))
+    return tally
 
 
 def total(families: dict[str, dict[str, Any]]) -> dict[str, Any]:

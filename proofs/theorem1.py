@@ -21,9 +21,9 @@ from torch import Tensor
 
 from proofs.convergence import trajectories
 from proofs.lipschitz import compare
-from proofs.problems import FAMILIES, Problems, aim, look, rounding
-from proofs.sampling import chunks, draw, edges, sideways, stream
-from proofs.tally import BrokenError, Tally, total, verdict
+from proofs.problems import CONVEX, Problems, aim, look, rounding
+from proofs.sampling import draw, edges, sideways, stream
+from proofs.tally import BrokenError, Tally, Trial, sample, total, verdict
 
 STEPS = (0.5, 1.0, 1.1, 1.5, 2.0, 2.5, 3.0)  # t L, for what happens when t <= 1 / L is dropped
 
@@ -44,30 +44,47 @@ def descent(problems: Problems, theta: Tensor, step: Tensor) -> tuple[Tensor, Te
     return problems.loss(theta - step.unsqueeze(-1) * point.g_pc), bound
 
 
-def instances(family: str, count: int, rng: np.random.Generator, *, conflict: bool = True) -> tuple[Problems, Tensor]:
+def instances(
+    family: str,
+    count: int,
+    rng: np.random.Generator,
+    *,
+    conflict: bool = True,
+    dimensions: tuple[int, int] = (1, 20),
+) -> tuple[Problems, Tensor]:
     """Problems in conflict (or not) at the start by construction; t is 1 / L in every second, below in the others."""
-    problems = draw(family, count, rng)
+    problems = draw(family, count, rng, dimensions)
     cos, ratio = edges(count, rng)
     problems = aim(problems, cos if conflict else -cos, ratio, sideways(problems, rng))
     share = np.where(np.arange(count) % 2 == 0, 1.0, 1 - rng.random(count))
     return problems, torch.from_numpy(share) / problems.lipschitz()
 
 
-def one_step(family: str, trials: int, seed: int, *, conflict: bool = True) -> Tally:
-    """Test the descent step on fresh instances of one family; one on the other side of conflict is not counted."""
-    purpose = "theorem1" if conflict else "theorem1/no conflict"
-    tally = Tally(purpose, family, seed)
-    for chunk, count in enumerate(chunks(trials)):
-        problems, step = instances(family, count, stream(seed, purpose, family, chunk), conflict=conflict)
-        theta = problems.start()
-        point = look(problems, theta)
-        accepted = hypotheses(problems, theta, step) & (point.conflict == conflict)
-        measured, bound = descent(problems, theta, step)
-        after = theta - step.unsqueeze(-1) * point.g_pc
-        details = {"dimension": problems.dimension, "cos": point.cos, "t_times_L": step * problems.lipschitz()}
-        unit = problems.loss(theta) - bound  # the guaranteed decrease
-        tally.add(accepted, bound - measured, unit, rounding(problems, theta, (after,), step), details)
-    return tally
+def trial(problems: Problems, step: Tensor, *, conflict: bool = True) -> Trial:
+    """Put instances to the descent step; one on the other side of conflict is not accepted."""
+    theta = problems.start()
+    point = look(problems, theta)
+    measured, bound = descent(problems, theta, step)
+    after = theta - step.unsqueeze(-1) * point.g_pc
+    return Trial(
+        accepted=hypotheses(problems, theta, step) & (point.conflict == conflict),
+        slack=-point.cos if conflict else point.cos,
+        margin=bound - measured,
+        unit=problems.loss(theta) - bound,  # the guaranteed decrease
+        noise=rounding(problems, theta, (after,), step),
+        details={"dimension": problems.dimension, "cos": point.cos, "t_times_L": step * problems.lipschitz()},
+    )
+
+
+def one_step(
+    family: str, trials: int, seed: int, *, conflict: bool = True, dimensions: tuple[int, int] = (1, 20)
+) -> Tally:
+    """Test the descent step on fresh instances of one family."""
+
+    def put(count: int, rng: np.random.Generator) -> Trial:
+        return trial(*instances(family, count, rng, conflict=conflict, dimensions=dimensions), conflict=conflict)
+
+    return sample("theorem1" if conflict else "theorem1/no conflict", family, trials, seed, put, dimensions[1])
 
 
 def without_step_bound(trials: int, seed: int) -> list[dict[str, float]]:
@@ -132,11 +149,11 @@ def saddle() -> dict[str, float]:
 def check(settings: dict[str, Any]) -> dict[str, Any]:
     """Theorem 1: the step on fresh instances, trajectories to their ends, L by scipy, dropped hypotheses."""
     count, seed = settings["instances"], settings["seed"]
-    descents = {family: one_step(family, count, seed).report() for family in FAMILIES}
-    plain = {family: one_step(family, max(1, count // 4), seed, conflict=False).report() for family in FAMILIES}
-    paths = {family: trajectories(family, settings["trajectories"], settings["updates"], seed) for family in FAMILIES}
+    descents = {family: one_step(family, count, seed).report() for family in CONVEX}
+    plain = {family: one_step(family, max(1, count // 4), seed, conflict=False).report() for family in CONVEX}
+    paths = {family: trajectories(family, settings["trajectories"], settings["updates"], seed) for family in CONVEX}
     constants = {}
-    for family in FAMILIES:
+    for family in CONVEX:
         problems, _ = instances(family, settings["lipschitz_instances"], stream(seed, "lipschitz", family, 0))
         constants[family] = compare(problems, seed)
         if paths[family]["conflict_share"] < 0.3:

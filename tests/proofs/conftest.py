@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import pcgrad
-from proofs.problems import FAMILIES, Problems
+from proofs.problems import CONVEX, Problems
 from proofs.sampling import stream
 from proofs.theorem1 import instances
 
@@ -19,7 +19,7 @@ def make(family: str, count: int = 12) -> Problems:
     return instances(family, count, stream(1, "tests", family, 0))[0]
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=CONVEX)
 def problems(request: pytest.FixtureRequest) -> Problems:
     return make(request.param)
 

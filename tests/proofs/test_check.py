@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from proofs import check, lipschitz, pictures
-from proofs.tally import BrokenError, Tally, total, verdict
+from proofs.tally import BrokenError, Tally, Trial, total, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {"seed": 0, "instances": 30, "trajectories": 3, "updates": 20, "lipschitz_instances": 2}
+SETTINGS = {"seed": 0, "instances": 30, "trajectories": 3, "updates": 20, "lipschitz_instances": 2, "search_rounds": 2}
 CONFIG = json.dumps({"scale": "tiny", "theory": SETTINGS})
 
 
@@ -99,7 +99,7 @@ def test_tally_counts_and_a_verdict_follows() -> None:
     margin = torch.tensor([1.0, -1.0, 1e-9, 0.5, -5.0], dtype=torch.float64)
     accepted = torch.tensor([True, True, True, True, False])
     noise, unit = torch.full_like(margin, 1e-6), torch.full_like(margin, 2.0)
-    tally.add(accepted, margin, unit, noise, {"index_again": torch.arange(5)})
+    tally.add(Trial(accepted, margin, margin, unit, noise, {"index_again": torch.arange(5)}))
     report = tally.report()
     counts = {key: report[key] for key in ("trials", "accepted", "skipped", "undecided", "violations")}
     assert counts == {"trials": 5, "accepted": 4, "skipped": 1, "undecided": 1, "violations": 1}

@@ -7,7 +7,7 @@ from conftest import make
 
 import pcgrad
 from proofs import lipschitz, sampling, theorem1, theorem2
-from proofs.problems import FAMILIES, Problems, aim, look
+from proofs.problems import CONVEX, Problems, aim, look
 from proofs.tally import BrokenError
 
 
@@ -77,7 +77,7 @@ def test_the_quadrature_finds_the_curvature_that_the_losses_show(problems: Probl
     assert ((found - expected).abs() / problems.lipschitz())[clear].max() < 1e-6
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CONVEX)
 def test_samplers_reach_conflict_edges_and_dimensions_and_repeat(family: str) -> None:
     first, again = make(family, 300), make(family, 300)
     assert torch.equal(first.A, again.A)

@@ -4,11 +4,11 @@ from conftest import MUTANTS, make
 
 import pcgrad
 from proofs import convergence, theorem1
-from proofs.problems import FAMILIES, look, rounding
+from proofs.problems import CONVEX, look, rounding
 
 
 def test_the_descent_step_holds_and_its_margin_is_reported() -> None:
-    for family in FAMILIES:
+    for family in CONVEX:
         report = theorem1.one_step(family, 200, 0).report()
         assert report["accepted"] == report["trials"] == 200
         assert report["violations"] == 0
@@ -23,7 +23,7 @@ def test_without_the_half_the_bound_is_caught(monkeypatch: pytest.MonkeyPatch) -
         return measured, 2 * bound - problems.loss(theta)
 
     monkeypatch.setattr(theorem1, "descent", twice)
-    assert all(theorem1.one_step(family, 200, 0).report()["violations"] > 0 for family in FAMILIES)
+    assert all(theorem1.one_step(family, 200, 0).report()["violations"] > 0 for family in CONVEX)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_past_one_over_l_the_bound_fails_and_the_loss_rises_before_two_over_l() 
 
 def test_rounding_bounds_the_error_of_the_losses() -> None:
     """Against the same losses with rows in another order, where only rounding differs."""
-    for family in FAMILIES:
+    for family in CONVEX:
         problems = make(family, 50)
         turned = type(problems)(
             family, problems.A.flip(2), problems.b.flip(2), problems.w.flip(2), problems.s, problems.dimension

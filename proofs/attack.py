@@ -1,0 +1,147 @@
+"""Searches for violations with scipy's optimizers, over the parameters of small instances.
+
+An instance is a vector x in [-1, 1]^p: A_i, b_i and log10 s_i of every task, and a number u in [0, 1] of which the
+statement makes its step. Three optimizers minimize the margin over the instances that satisfy the hypotheses; an
+instance that does not costs 1 plus what it misses:
+
+- differential evolution, whole populations as one batch of `Problems`;
+- basin hopping with Nelder-Mead from the best of a random sample;
+- SLSQP from both results, with the hypotheses' slack as its constraint.
+
+A statement that holds leaves them at its edge (margin 0 up to rounding); a false one does not survive them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from proofs.problems import Problems
+from proofs.sampling import stream
+from proofs.tally import Trial
+
+Array = NDArray[np.float64]
+Put = Callable[[Problems, Tensor], Trial]  # instances and u, [N]
+CLIP = 10.0  # of margin / unit: an optimizer needs finite numbers
+DIFFERENCE = 1e-7
+
+
+@dataclass
+class Search:
+    """The instances of one shape, and what the optimizers have seen of them."""
+
+    statement: str
+    put: Put
+    family: str
+    tasks: int = 2
+    rows: int = 2
+    dimension: int = 2
+    evaluations: int = 0
+    best: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """p."""
+        return self.tasks * (self.rows * self.dimension + self.rows + 1) + 1
+
+    def decode(self, x: Array) -> tuple[Problems, Tensor]:
+        """[N, p] -> N problems and u [N]."""
+        count, shape = len(x), (self.tasks, self.rows, self.dimension)
+        values = torch.from_numpy(np.clip(x, -1, 1))
+        a, b, s, u = values.split([int(np.prod(shape)), self.tasks * self.rows, self.tasks, 1], dim=-1)
+        ones = torch.ones(count, self.tasks, self.rows, dtype=values.dtype)
+        problems = Problems(
+            self.family,
+            3 * a.reshape(count, *shape),
+            3 * b.reshape(count, *shape[:2]),
+            ones,
+            10**s,
+            torch.full((count,), float(self.dimension), dtype=values.dtype),
+        )
+        return problems, (u[:, 0] + 1) / 2
+
+    def score(self, x: Array) -> tuple[Array, Array, Array]:
+        """(cost, margin / unit, slack) of [N, p]; remembers the smallest accepted margin."""
+        trial = self.put(*self.decode(x))
+        finite = trial.margin.isfinite() & trial.unit.isfinite() & (trial.unit > 0) & trial.slack.isfinite()
+        relative = torch.where(finite, trial.margin / trial.unit, torch.inf).clamp(-CLIP, CLIP)
+        slack = trial.slack.nan_to_num(-CLIP).clamp(-CLIP, CLIP)
+        counted = trial.accepted & finite
+        cost = torch.where(counted, relative.clamp(max=1), 1 + (-slack).clamp(min=0))
+        self.evaluations += len(x)
+        self._remember(x, trial, counted, relative)
+        return cost.numpy(), relative.numpy(), slack.numpy()
+
+    def _remember(self, x: Array, trial: Trial, counted: Tensor, relative: Tensor) -> None:
+        beyond = torch.where(counted & (trial.margin.abs() > trial.noise), relative, torch.inf)
+        index = int(beyond.argmin())
+        if float(beyond[index]) < self.best.get("smallest_margin", np.inf):
+            self.best = {
+                "smallest_margin": float(beyond[index]),
+                "violates": bool(trial.violated[index]),
+                **{name: float(value[index]) for name, value in trial.details.items()},
+                "x": [float(value) for value in x[index]],
+            }
+
+
+def attack(search: Search, seed: int, rounds: int) -> dict[str, Any]:
+    """The smallest margin that each optimizer finds; `rounds` are generations, and hops in proportion."""
+    found: dict[str, Any] = {}
+    starts: list[Array] = []
+    for number, (name, run) in enumerate(
+        {"differential_evolution": _evolution, "basin_hopping": _hopping, "slsqp": _slsqp}.items()
+    ):
+        search.best, search.evaluations = {}, 0
+        starts.append(run(search, stream(seed, search.statement, f"attack/{search.family}", number), rounds, starts))
+        found[name] = {"evaluations": search.evaluations, "violates": False, "smallest_margin": None, **search.best}
+    return found
+
+
+def violations(found: dict[str, dict[str, Any]]) -> int:
+    """How many of the optimizers found a violation."""
+    return sum(row["violates"] for row in found.values())
+
+
+def _evolution(search: Search, rng: np.random.Generator, rounds: int, starts: list[Array]) -> Array:
+    result = scipy.optimize.differential_evolution(
+        lambda x: search.score(x.T)[0], [(-1, 1)] * search.size, maxiter=rounds, popsize=10, tol=0, polish=False,
+        vectorized=True, updating="deferred", rng=rng,
+    )  # fmt: skip
+    return np.asarray(result.x)
+
+
+def _hopping(search: Search, rng: np.random.Generator, rounds: int, starts: list[Array]) -> Array:
+    sample = rng.uniform(-1, 1, (500, search.size))
+    begin = sample[search.score(sample)[0].argmin()]
+    result = scipy.optimize.basinhopping(
+        lambda x: float(search.score(x[None])[0][0]), begin, niter=max(1, rounds // 10), stepsize=0.3, rng=rng,
+        minimizer_kwargs={"method": "Nelder-Mead", "options": {"maxfev": 200}},
+    )  # fmt: skip
+    return np.asarray(result.x)
+
+
+def _slsqp(search: Search, rng: np.random.Generator, rounds: int, starts: list[Array]) -> Array:
+    best, lowest = starts[0], np.inf
+    for begin in [*starts, *rng.uniform(-1, 1, (max(1, rounds // 20), search.size))]:
+        result = scipy.optimize.minimize(
+            lambda x: float(search.score(x[None])[1][0]), begin, jac=lambda x: _slope(search, x, 1), method="SLSQP",
+            bounds=[(-1, 1)] * search.size, options={"maxiter": 30},
+            constraints={"type": "ineq", "fun": lambda x: search.score(x[None])[2][0],
+                         "jac": lambda x: _slope(search, x, 2)},
+        )  # fmt: skip
+        if search.score(result.x[None])[0][0] < lowest:
+            best, lowest = result.x, search.score(result.x[None])[0][0]
+    return np.asarray(best)
+
+
+def _slope(search: Search, x: Array, which: int) -> Array:
+    """Forward differences of the relative margin (1) or the slack (2), all of them in one batch."""
+    values = search.score(np.vstack([x, x + DIFFERENCE * np.eye(search.size)]))[which]
+    return np.asarray((values[1:] - values[0]) / DIFFERENCE)
