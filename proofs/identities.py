@@ -34,7 +34,7 @@ class IdentityError(ArithmeticError):
     """A residual does not simplify to zero."""
 
 
-def _prove(latex: str, *residuals: sp.Expr) -> str:
+def prove(latex: str, *residuals: sp.Expr) -> str:
     """The formula, once every residual is shown to be zero."""
     for residual in residuals:
         if (rest := sp.cancel(sp.together(residual))) != 0:  # a normal form: rational in the symbols and sin phi
@@ -52,7 +52,7 @@ def algorithm_1() -> sp.Matrix:
 
 def coefficients() -> str:
     """PCGrad's update in the original gradients; R is the ratio of their lengths, c the cosine of their angle."""
-    return _prove(
+    return prove(
         r"g^{PC} = \left(1 - \tfrac{c}{R}\right) g_1 + (1 - R c)\, g_2,\quad R = \tfrac{\|g_1\|}{\|g_2\|}",
         *(algorithm_1() - ((1 - C / R) * G1 + (1 - R * C) * G2)),
     )
@@ -60,7 +60,7 @@ def coefficients() -> str:
 
 def length() -> str:
     """The update is as long as the difference of the gradients, times the sine of their angle."""
-    return _prove(
+    return prove(
         r"\|g^{PC}\|^2 = (1 - c^2)\,\|g_1 - g_2\|^2",
         algorithm_1().dot(algorithm_1()) - (1 - C**2) * (G1 - G2).dot(G1 - G2),
     )
@@ -68,12 +68,12 @@ def length() -> str:
 
 def bounding_measure() -> str:
     """Definition 5 is the squared ratio of the two updates' lengths."""
-    return _prove(r"\xi = \|g^{PC}\|^2 / \|g\|^2", XI - algorithm_1().dot(algorithm_1()) / G.dot(G))
+    return prove(r"\xi = \|g^{PC}\|^2 / \|g\|^2", XI - algorithm_1().dot(algorithm_1()) / G.dot(G))
 
 
 def product() -> str:
     """PCGrad's update is a descent direction unless c = -1."""
-    return _prove(
+    return prove(
         r"g \cdot g^{PC} = (1 - c^2)\left(\|g_1\|^2 + \|g_2\|^2\right)",
         G.dot(algorithm_1()) - (1 - C**2) * (R1**2 + R2**2),
     )
@@ -81,7 +81,7 @@ def product() -> str:
 
 def condition_a() -> str:
     """As c < 0, condition (a), c <= -Φ, says that g · g^PC is at most ‖g‖²."""
-    return _prove(
+    return prove(
         r"\|g\|^2 - g \cdot g^{PC} = c\left(\|g_1\|^2 + \|g_2\|^2\right)(c + \Phi)",
         G.dot(G) - G.dot(algorithm_1()) - C * (R1**2 + R2**2) * (C + PHI),
     )
@@ -89,7 +89,7 @@ def condition_a() -> str:
 
 def b_implies_a() -> str:
     """Condition (b) with ℓ <= L gives ξ <= 1, that is c <= -Φ(2 - c²) <= -Φ: condition (a) says nothing new."""
-    return _prove(
+    return prove(
         r"(\xi - 1)\|g\|^2 = -c\left(\|g_1\|^2 + \|g_2\|^2\right)\left(c + \Phi\,(2 - c^2)\right)",
         (XI - 1) * G.dot(G) + C * (R1**2 + R2**2) * (C + PHI * (2 - C**2)),
         PHI * (2 - C**2) - PHI - PHI * (1 - C**2),  # Phi (2 - c^2) exceeds Phi by Phi (1 - c^2) >= 0
@@ -101,7 +101,7 @@ def theorem1_descent() -> str:
     update = algorithm_1()
     lemma = -T * G.dot(update) + L * T**2 / 2 * update.dot(update)
     claim = -T * (1 - C**2) * G.dot(G) / 2
-    return _prove(
+    return prove(
         r"-t\,g\cdot g^{PC} + \tfrac{L t^2}{2}\|g^{PC}\|^2"
         r" = -\tfrac t2 (1 - c^2)\|g\|^2 + \tfrac t2 (Lt - 1)\|g^{PC}\|^2",
         lemma - claim - T * (L * T - 1) * update.dot(update) / 2,
@@ -111,7 +111,7 @@ def theorem1_descent() -> str:
 def largest_step() -> str:
     """With Hessian L·1 the loss stays the same at this step, which lies before 2/L, and rises beyond."""
     update, step = algorithm_1(), 2 / (L * (1 - PHI * C))
-    return _prove(
+    return prove(
         r"L(\theta - t g^{PC}) = L(\theta)\ \text{at}\ t = \frac{2}{L\,(1 + \Phi |c|)} < \frac 2L",
         -step * G.dot(update) + L * step**2 / 2 * update.dot(update),
     )
@@ -120,7 +120,7 @@ def largest_step() -> str:
 def remainder() -> str:
     """With f(a) = L(θ - a t g), Taylor's exact second-order term carries the weight 1 - a."""
     f = sp.Function("f")(A)
-    return _prove(
+    return prove(
         r"f(1) = f(0) + f'(0) + \int_0^1 (1 - a) f''(a)\,da,\quad\text{as}\ \left[(1-a) f' + f\right]' = (1-a) f''",
         sp.diff((1 - A) * sp.diff(f, A) + f, A) - (1 - A) * sp.diff(f, A, 2),
     )
@@ -130,7 +130,7 @@ def printed_error() -> str:
     """The printed equality has ½ in the place of 1 - a: too large wherever the curvature grows along the step."""
     curve = sp.diff(sp.Function("f")(A), A, 2)
     half = sp.Rational(1, 2)
-    return _prove(
+    return prove(
         r"\int_0^1 \tfrac12 f''\,da - \int_0^1 (1-a) f''\,da = \tfrac12\int_0^1 a(1-a) f^{(3)}\,da",
         sp.diff(A * (1 - A) * curve / 2, A) - (half - A) * curve - half * A * (1 - A) * sp.diff(curve, A),
     )
@@ -141,7 +141,7 @@ def theorem2_bound() -> str:
     update, square = algorithm_1(), G.dot(G)
     plain = -T * square + T**2 / 2 * ELL * square  # L(MT) - L(theta) is at least this, with l ||g||^2 <= H (remainder)
     surgery = -T * G.dot(update) + T**2 / 2 * L * update.dot(update)  # L(PC) - L(theta) is at most this
-    return _prove(
+    return prove(
         r"L(\theta^{MT}) - L(\theta^{PC}) \ge t\|g\|^2\left[\tfrac t2 (\ell - \xi L) - 1\right]"
         r" + t (1 - c^2)\left(\|g_1\|^2 + \|g_2\|^2\right)",
         plain - surgery - _bound(),
@@ -153,7 +153,7 @@ def tight_step() -> str:
     update, square = algorithm_1(), G.dot(G)
     rest = ELL * square - L * update.dot(update)
     step = 2 * (square - G.dot(update)) / rest
-    return _prove(
+    return prove(
         r"t^* = \frac{2\left(\|g\|^2 - g \cdot g^{PC}\right)}{\ell\|g\|^2 - L\|g^{PC}\|^2}",
         _bound().subs(T, step),
         2 / (ELL - XI * L) - step - 2 * G.dot(update) / rest,
@@ -163,7 +163,7 @@ def tight_step() -> str:
 def outside_theorem1() -> str:
     """Condition (c) forces t >= 2/ℓ >= 2/L: outside Theorem 1's range."""
     x = sp.Symbol("x", positive=True)  # xi L
-    return _prove(
+    return prove(
         r"\frac{2}{\ell - \xi L} = \frac 2\ell + \frac{2\,\xi L}{\ell\,(\ell - \xi L)}",
         2 / (ELL - x) - 2 / ELL - 2 * x / (ELL * (ELL - x)),
     )
