@@ -3,6 +3,7 @@ rule notebook:
     input:
         notebook="notebooks/{name}.ipynb",
         proofs=expand("<results>/proofs/{statement}.json", statement=STATEMENTS),
+        runs=lambda wildcards: runs("triad") if wildcards.name == "overview" else [],
     output:
         report(
             "<results>/notebooks/{name}.html",
@@ -33,5 +34,5 @@ rule notebook:
 rule notebooks:
     """Every notebook."""
     input:
-        expand("<results>/notebooks/{name}.html", name=["theorem1", "theorem2"]),
+        expand("<results>/notebooks/{name}.html", name=["overview", "theorem1", "theorem2"]),
     localrule: True

@@ -26,10 +26,14 @@ PLAIN, SURGERY = BLUE, VERMILION  # the sum of the losses, and PCGrad
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def folder() -> Path:
+    """The results that the notebooks show."""
+    return Path(os.environ.get("PCGRAD_RESULTS", ROOT / "results" / "quick"))
+
+
 def results(statement: str) -> dict[str, Any]:
     """The JSON of a statement; FileNotFoundError names the command that makes it."""
-    folder = Path(os.environ.get("PCGRAD_RESULTS", ROOT / "results" / "quick"))
-    path = folder / "proofs" / f"{statement}.json"
+    path = folder() / "proofs" / f"{statement}.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; run `snakemake theory`, or set PCGRAD_RESULTS to a results folder")
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -39,11 +43,14 @@ def results(statement: str) -> dict[str, Any]:
 def table(rows: dict[str, dict[str, Any]], columns: Sequence[str]) -> str:
     """Markdown: one line per key of `rows`."""
     lines = [["", *(column.replace("_", " ") for column in columns)], ["---"] + ["---:"] * len(columns)]
-    lines += [[name.replace("_", " "), *(_cell(row.get(column)) for column in columns)] for name, row in rows.items()]
+    lines += [
+        [name.replace("_", " "), *(markdown_cell(row.get(column)) for column in columns)] for name, row in rows.items()
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _cell(value: Any) -> str:
+def markdown_cell(value: Any) -> str:
+    """A value as a reader likes it: thousands in groups, three digits, a dash for none."""
     if value is None or isinstance(value, bool):
         return {None: "–", True: "yes", False: "no"}[value]
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)
@@ -86,7 +93,8 @@ def counterexample_table(report: dict[str, Any]) -> str:
     return table(lines, list(examples))
 
 
-def _axes(columns: int, height: float = 3.6) -> tuple[Figure, Sequence[Axes]]:
+def panels(columns: int, height: float = 3.6) -> tuple[Figure, Sequence[Axes]]:
+    """A row of panels."""
     figure, axes = plt.subplots(1, columns, figsize=(4.9 * columns, height), layout="constrained", squeeze=False)
     for ax in axes[0]:
         ax.spines[["top", "right"]].set_visible(False)
@@ -95,7 +103,7 @@ def _axes(columns: int, height: float = 3.6) -> tuple[Figure, Sequence[Axes]]:
 
 def two_ends() -> Figure:
     """PCGrad and plain gradient descent from the same starts on two quadratics: where each of them ends."""
-    figure, axes = _axes(2, 4.2)
+    figure, axes = panels(2, 4.2)
     pairs = ((-1.0, 0.6), (1.0, -0.5)), ((0.0, 0.0), (0.0, 0.0))
     titles = "different minimizers: ends where $\\cos\\varphi = -1$", "one minimizer: ends at the optimum"
     for ax, centers, title in zip(axes, pairs, titles, strict=True):
@@ -132,10 +140,10 @@ def _path(problems: Problems, start: tuple[float, float], method: str, updates: 
     return np.array(points)
 
 
-def margins(panels: dict[str, dict[str, Any]], unit: str) -> Figure:
+def margins(parts: dict[str, dict[str, Any]], unit: str) -> Figure:
     """Histograms of the margins of every family; bars left of the dashed line are violations."""
-    figure, axes = _axes(len(panels))
-    for ax, (title, report) in zip(axes, panels.items(), strict=True):
+    figure, axes = panels(len(parts))
+    for ax, (title, report) in zip(axes, parts.items(), strict=True):
         for k, (family, row) in enumerate(report["families"].items()):
             bins, counts = np.array(row["margins"]["log10_bins"]), np.array(row["margins"]["counts"])
             color = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY)[k]
@@ -154,7 +162,7 @@ def margins(panels: dict[str, dict[str, Any]], unit: str) -> Figure:
 
 def ends_and_steps(report: dict[str, Any]) -> Figure:
     """How the trajectories of every family end, and what happens past t = 1 / L."""
-    figure, (left, right) = _axes(2)
+    figure, (left, right) = panels(2)
     families = report["convergence"]["families"]
     names, base = [name.replace("_", " ") for name in families], np.zeros(len(families))
     for end, color in (("opposite", ORANGE), ("optimum", GREEN), ("unfinished", GRAY), ("stalled", "black")):
@@ -177,7 +185,7 @@ def ends_and_steps(report: dict[str, Any]) -> Figure:
 
 def counterexample_picture() -> Figure:
     """Both exact counterexamples: the loss along the plain step with the proof's parabola, and the level sets."""
-    figure, (left, right) = _axes(2, 4.0)
+    figure, (left, right) = panels(2, 4.0)
     _, t = (float(x) for x in EXAMPLES["one_dimension"])
     x = np.linspace(-0.6, 2.9, 200)
     left.plot(x, [sum(task_losses(v, 0.0, 0.0, t)) for v in x], color="black", lw=1.6, label="$L$")
@@ -217,7 +225,7 @@ def counterexample_picture() -> Figure:
 
 def region() -> Figure:
     """Where in (cos, Phi) condition (a) holds, and xi <= l / L, which (b) asks for."""
-    figure, (ax, right) = _axes(2, 4.2)
+    figure, (ax, right) = panels(2, 4.2)
     cos, phi = np.meshgrid(np.linspace(-1, -1e-3, 400), np.linspace(1e-3, 1, 400))
     ratio = (1 + np.sqrt(1 - phi**2)) / phi  # ||g_1|| / ||g_2|| >= 1
     entries = np.stack([ratio**2, ratio * cos, ratio * cos, np.ones_like(cos)], -1)
@@ -245,7 +253,7 @@ def region() -> Figure:
 
 def dropped(report: dict[str, Any]) -> Figure:
     """Theorem 2 without (c) and without (b): how often the guarantee fails."""
-    figure, (left, right) = _axes(2, 3.2)
+    figure, (left, right) = panels(2, 3.2)
     rows = report["without_c"]
     part = [row["part_of_step"] for row in rows]
     left.plot(part, [row["guarantee_fails"] for row in rows], "o-", color=VERMILION)

@@ -7,7 +7,7 @@ from conftest import make
 
 import pcgrad
 from proofs import lipschitz, sampling, theorem1, theorem2
-from proofs.problems import CONVEX, Problems, aim, look
+from proofs.problems import CONVEX, NONCONVEX, Problems, aim, aim_at, look
 from proofs.tally import BrokenError
 
 
@@ -29,6 +29,46 @@ def test_gradients_and_hessians_are_those_of_the_losses(problems: Problems) -> N
     difference = (problems.gradients(point + column) - problems.gradients(point - column)).sum(1) / 2e-6
     size = problems.lipschitz().unsqueeze(-1)
     assert ((problems.hessian(point)[..., 0] - difference).abs() / size).max() < 1e-5
+
+
+@pytest.mark.parametrize("family", [*CONVEX, *NONCONVEX])
+def test_any_number_of_tasks_has_the_gradients_of_its_losses(family: str) -> None:
+    problems = sampling.draw(family, 12, sampling.stream(1, "tests", family, 1), tasks=4)
+    theta = _somewhere(problems).requires_grad_()
+    losses = problems.losses(theta)
+    assert losses.shape == (12, 4)
+    for task in range(4):
+        (expected,) = torch.autograd.grad(losses[:, task].sum(), theta, retain_graph=True)
+        assert torch.allclose(problems.gradients(theta)[:, task], expected, rtol=1e-9, atol=1e-12)
+    lipschitz.compare(problems, 0)
+
+
+@pytest.mark.parametrize("family", NONCONVEX)
+def test_non_convex_families_are_not_convex_and_their_gradient_is_lipschitz(family: str) -> None:
+    problems = sampling.draw(family, 60, sampling.stream(1, "tests", family, 2))
+    theta, other = _somewhere(problems), 2 * _somewhere(problems).roll(1, 0)
+    other = other * (theta != 0)
+    smallest = torch.linalg.eigvalsh(problems.hessian(theta))[:, 0] / problems.lipschitz()
+    assert (smallest < -0.01).sum() > 10
+    change = (problems.gradients(theta) - problems.gradients(other)).sum(1).norm(dim=-1)
+    assert (change <= problems.lipschitz() * (theta - other).norm(dim=-1) * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("dimension", [100, 300])
+def test_high_dimensions_have_their_prescribed_spectrum(dimension: int) -> None:
+    problems = sampling.draw("quadratic", 6, sampling.stream(0, "tests", "large", 0), (dimension, dimension))
+    squares = torch.linalg.svdvals(problems.A) ** 2
+    assert torch.allclose(squares[..., 0], torch.ones(6, 2, dtype=torch.float64), rtol=0.25)
+    assert squares[..., -1].min() < 1e-2
+    assert (problems.A[:, 0].abs() > 0).all(-1).any(-1).all()  # rotated, not diagonal
+    assert sum(sampling.chunks(20, dimension)) == 20
+
+
+def test_aim_at_gives_every_task_its_gradient() -> None:
+    problems = sampling.draw("logistic", 20, sampling.stream(1, "tests", "aim", 0), (6, 6), tasks=5)
+    targets = torch.from_numpy(np.random.default_rng(0).normal(size=(20, 5, 6)))
+    turned = aim_at(problems, targets)
+    assert torch.allclose(turned.gradients(turned.start()), targets, rtol=1e-9, atol=1e-12)
 
 
 def test_losses_are_convex_and_the_gradient_is_lipschitz(problems: Problems) -> None:
