@@ -1,0 +1,154 @@
+"""PCGrad walks off to infinity: why Theorem 1 and Proposition 1 promise a *location* too many.
+
+    L_1 = h(x, y) + (y - 1)^2 / 2,   L_2 = h(x, y) + (y + 1)^2 / 2,   so L = 2 h + y^2 + 1,
+
+- `attained`: h = huber(r) - x, r = ||(x, y)||, huber(r) = (r^2 + 1) / 2 up to r = 1 and r beyond. h >= 0 is convex and
+  zero on the ray y = 0, x >= 1: there L attains its minimum 1. grad huber is 1-Lipschitz, so L = 4.
+- `not_attained`: h = softplus(-x), L = 2: inf L = 1 is nowhere attained.
+
+**Claim.** From `START` with t = 1 / (2 L), x -> infinity and y -> y_inf > 0: theta converges to no point, the loss tends
+to 1 + y_inf^2 > 1 = inf L, g does not tend to 0, and cos phi -> -1 only at infinity.
+
+**Proof.** Write e = -h_x > 0 and u = y + h_y, which is y (1 + 1/r) or y. Then g_1 = (-e, u - 1), g_2 = (-e, u + 1), and
+in conflict, e^2 + u^2 < 1 (`identities_descent.escape_update`, q = p^2 + 4 e^2, p = e^2 + u^2 - 1):
+    x+ = x + t e (w_1 + w_2) >= x + 2 t e,     y+ = y (1 - rho),  rho = 8 t e^2 (u / y) / q <= 2 t (u / y) <= 1/2.
+So x grows, y shrinks and stays positive; e and the bound y (1 + 1/x) of u fall with them, and conflict lasts for ever.
+As t < 1 / L, `square_summable` gives sum t (1 - L t) ||g^PC||^2 / 2 <= L_0 - 1, and ||g^PC||^2 = 16 e^2 / q:
+    sum rho <= (u / y)_0 (L_0 - 1) / (1 - L t),   hence y_inf >= y_0 4^(-sum rho) > 0,
+because 1 - rho >= 4^-rho on [0, 1/2]. Since e -> 0, and e stays away from 0 on bounded x with y >= y_inf, x -> infinity.
+
+What is left of the claim is `convergence.py`'s: every cluster point is as promised. Here there is none. Bounded level
+sets {L <= L(theta_0)} exclude this (for convex L: a bounded, nonempty set of minimizers).
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import mpmath as mp
+import torch
+from torch import Tensor
+
+import pcgrad
+from proofs.tally import BrokenError
+
+EXAMPLES = ("attained", "not_attained")
+CONSTANT = {"attained": 4, "not_attained": 2}  # L
+START = {"attained": (Fraction(12, 7), Fraction(1, 2)), "not_attained": (Fraction(2), Fraction(1, 2))}
+UPDATES = 10_000
+SHOWN = (1, 10, 100, 1000, 10_000)
+ORDERS = pcgrad.fixed_orders(2)
+
+
+def slopes(name: str, x: Any, y: Any, m: Any) -> tuple[Any, Any]:
+    """h_x and h_y at a point outside the unit disk; `m` is math or mpmath."""
+    if name == "attained":
+        r = m.sqrt(x * x + y * y)
+        return -y * y / (r * (r + x)), y / r  # x / r - 1 without its cancellation
+    return -1 / (1 + m.exp(x)), 0 * x
+
+
+def height(name: str, x: Any, y: Any, m: Any) -> Any:
+    """L - 1."""
+    h = y * y / (m.sqrt(x * x + y * y) + x) if name == "attained" else m.log(1 + m.exp(-x))
+    return 2 * h + y * y
+
+
+def premises(name: str) -> dict[str, Any]:
+    """Exact rationals: what the proof asks of the start, and the bound of sum rho that follows from it.
+
+    e_0 and L_0 - 1 are rational for `attained` (r = 25/14); for softplus they are replaced by rational upper bounds,
+    e < e^-x <= 1 / (1 + x + x^2 / 2) and softplus(-x) < e^-x.
+    """
+    (x, y), constant = START[name], CONSTANT[name]
+    t = Fraction(1, 2 * constant)
+    if name == "attained":
+        r = Fraction(25, 14)
+        e, ratio, above, root = 1 - x / r, 1 + 1 / x, 2 * (r - x) + y**2, r**2 == x**2 + y**2
+    else:
+        e, ratio, root = 1 / (1 + x + x**2 / 2), Fraction(1), True
+        above = 2 * e + y**2
+    total = ratio * above / (1 - constant * t)
+    return {
+        "start": [str(x), str(y)],
+        "L": str(constant),
+        "t": str(t),
+        "outside_the_disk": x >= 1 and root,
+        "conflict_for_ever": e**2 + (y * ratio) ** 2 < 1,
+        "rho_at_most_half": 2 * t * ratio <= Fraction(1, 2),
+        "loss_above_infimum_at_most": str(above),
+        "sum_rho_at_most": str(total),
+        "y_stays_above": float(y) * 4 ** -float(total),
+    }
+
+
+def by_core(updates: int) -> dict[str, dict[str, Any]]:
+    """Both walks in float64 by the core's update."""
+    theta = torch.tensor([[float(v) for v in START[name]] for name in EXAMPLES], dtype=torch.float64)
+    step = torch.tensor([1 / (2 * CONSTANT[name]) for name in EXAMPLES], dtype=torch.float64)
+    conflict, ordered = torch.ones(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+    for _ in range(updates):
+        gradients = _gradients(theta)
+        gramian = gradients @ gradients.mT
+        weights = pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2)
+        after = theta - step[:, None] * (weights.unsqueeze(-2) @ gradients).squeeze(-2)
+        conflict &= gramian[:, 0, 1] < 0
+        ordered &= (after[:, 0] > theta[:, 0]) & (after[:, 1] > 0) & (after[:, 1] <= theta[:, 1])
+        theta = after
+    ends = {}
+    for k, name in enumerate(EXAMPLES):
+        x, y = (float(v) for v in theta[k])
+        ends[name] = {
+            **{"x": x, "y": y, "loss_above_infimum": height(name, x, y, math)},
+            **{"always_in_conflict": bool(conflict[k]), "x_grows_and_y_shrinks": bool(ordered[k])},
+        }
+    return ends
+
+
+def _gradients(theta: Tensor) -> Tensor:
+    """g_1, g_2 of both examples, [2, 2, 2]."""
+    rows = []
+    for name, (x, y) in zip(EXAMPLES, theta.tolist(), strict=True):
+        a, b = slopes(name, x, y, math)
+        rows.append([[a, b + y - 1], [a, b + y + 1]])
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def by_mpmath(name: str, updates: int, digits: int = 50) -> dict[str, Any]:
+    """The same walk by Algorithm 1 in mpmath: where it is after 1, 10, 100, ... updates, and sum rho."""
+    rows, total = [], mp.mpf(0)
+    with mp.workdps(digits):
+        x, y = (mp.mpf(v.numerator) / v.denominator for v in START[name])
+        t = mp.mpf(1) / (2 * CONSTANT[name])
+        for k in range(1, updates + 1):
+            a, b = slopes(name, x, y, mp)
+            u1, u2 = b + y - 1, b + y + 1
+            p, s1, s2 = a * a + u1 * u2, a * a + u1 * u1, a * a + u2 * u2
+            w1, w2 = 1 - p / s1, 1 - p / s2
+            before, x, y = y, x - t * (w1 + w2) * a, y - t * (w1 * u1 + w2 * u2)
+            total += 1 - y / before
+            if k in SHOWN or k == updates:
+                values = {"x": x, "y": y, "loss_above_infimum": height(name, x, y, mp), "sum_rho": total}
+                values["one_plus_cos"] = (s1 * s2 - p * p) / (mp.sqrt(s1 * s2) * (mp.sqrt(s1 * s2) - p))
+                rows.append({"updates": k, **{key: mp.nstr(value, 20) for key, value in values.items()}})
+    return {"digits": digits, "walk": rows}
+
+
+def check(updates: int = UPDATES) -> dict[str, Any]:
+    """Both examples: exact premises, the core's walk, mpmath's; BrokenError where the routes disagree."""
+    floats, report = by_core(updates), {}
+    for name in EXAMPLES:
+        exact, digits = premises(name), by_mpmath(name, updates)
+        last = digits["walk"][-1]
+        if any(abs(float(last[key]) - floats[name][key]) > 1e-8 * abs(float(last[key])) for key in ("x", "y")):
+            raise BrokenError(f"escape {name}: float64 {floats[name]} and mpmath {last} disagree")
+        inside = float(last["sum_rho"]) <= float(Fraction(exact["sum_rho_at_most"]))
+        held = exact["outside_the_disk"] and exact["conflict_for_ever"] and exact["rho_at_most_half"]
+        seen = floats[name]["always_in_conflict"] and floats[name]["x_grows_and_y_shrinks"]
+        report[name] = {
+            **{"premises": exact, "float64": floats[name], "mpmath": digits},
+            "refutes": held and seen and inside and float(last["y"]) > exact["y_stays_above"] > 0,
+        }
+    return report
