@@ -128,8 +128,11 @@ def _huber(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _log_sum_exp(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """The smooth maximum of d + 2 planes whose slopes sum to 0, at temperatures 0.1 to 3: T log sum exp(z / T)."""
-    rows, heat = shape.width + 2, power(rng, -1, 0.5, shape.count, shape.tasks)
+    """The smooth maximum of d + 2 planes whose slopes sum to 0, T log sum exp(z / T) at temperatures 0.1 to 3.
+
+    `conditioning` < 1 leaves out the low ones, whose L (a kink's) is far above the curvature almost everywhere.
+    """
+    rows, heat = shape.width + 2, power(rng, -shape.conditioning, 0.5, shape.count, shape.tasks)
     present = (np.arange(rows) < shape.dimension[:, None] + 2)[:, None, :, None]
     a = _features(shape, rows, rng) * present
     a = a - a.sum(-2, keepdims=True) / present.sum(-2, keepdims=True)
