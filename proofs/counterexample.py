@@ -6,6 +6,9 @@
 - delta = 0, T = 2 (in effect one dimension): cos = -1, PCGrad does not move, and the plain step reaches a lower loss.
 - delta = 1/20, T = 17/8 (the plane): -1 < cos < 0, both move, and the plain step still reaches the lower loss.
 
+No example in one dimension has cos > -1: two numbers of opposite sign are opposite (`identities3.one_dimension`).
+A third example, of two logistic losses, is in `smooth_counterexample.py`.
+
 Where the printed proof breaks: it writes L(theta^MT) = L - t ||g||^2 + t^2 H / 2 with H of Definition 3, here
 t^2 H / 2 = T^3 / 4; the true second-order term is T^3 / 6, because the curvature lies at the far end of the step, where
 the weight 1 - a is small. With H in the (1-a)-weighted form (c) fails, as it must.
@@ -18,6 +21,7 @@ from typing import Any
 
 import mpmath as mp
 
+from proofs import smooth_counterexample
 from proofs.problems import Problems
 from proofs.tally import BrokenError
 
@@ -159,8 +163,8 @@ def sampled(problems: Problems, index: int, step: float, digits: int = 50) -> di
 
 
 def check() -> dict[str, Any]:
-    """Both examples by both routes; BrokenError where the routes disagree."""
-    report = {}
+    """All examples by two routes each; BrokenError where the routes disagree."""
+    report: dict[str, Any] = {}
     for name in EXAMPLES:
         rational, digits = exact(name), by_mpmath(name)
         excess = Fraction(rational["loss_after_pcgrad"]) - Fraction(rational["loss_after_plain_step"])
@@ -172,4 +176,10 @@ def check() -> dict[str, Any]:
         if any(abs(mp.mpf(a) - mp.mpf(b.numerator) / b.denominator) > mp.mpf("1e-12") for a, b in pairs):
             raise BrokenError(f"counterexample {name}: mpmath {digits} and rationals {rational} disagree")
         report[name] = {"exact": rational, "mpmath": digits}
-    return report
+    return {**report, "smooth": smooth_counterexample.smooth()}
+
+
+def refuting(examples: dict[str, Any], form: str) -> int:
+    """How many of `check`'s examples violate Theorem 2 with H in the given form."""
+    count = sum(examples[name]["exact"]["refutes"][form] for name in EXAMPLES)
+    return count + (form == "uniform" and examples["smooth"]["refutes"])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import pcgrad
 from proofs import pictures
 from proofs.pictures import BLUE, ORANGE, PURPLE, VERMILION, markdown_cell
-from proofs.theorem2 import opposing
+from proofs.two_steps import opposing
 
 Array = NDArray[np.float64]
 

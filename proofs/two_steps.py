@@ -1,0 +1,169 @@
+"""One step of PCGrad against one plain step of the same length: what Theorems 2 and 3 have in common.
+
+theta^PC = theta - t g^PC, theta^MT = theta - t g. Both theorems hypothesize H(L; theta, theta^MT) >= l ||g||^2. H has
+three forms here, named by what they make of the curvature g' grad^2 L(theta - a t g) g for a in [0, 1]:
+
+- `uniform`:   its mean, Definition 3 as printed;
+- `remainder`: its mean with the weight 2 (1 - a), the one for which Taylor's formula is exact;
+- `pointwise`: its smallest value. Not above either mean, so a claim that holds for a mean holds for it.
+
+The means come from the core's quadrature, which is itself a weighted mean over NODES Gauss-Legendre nodes; the smallest
+value is taken over those nodes and both ends, hence is not above the quadrature's mean either. Huber's curvature
+jumps: there all three are exact.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import pcgrad
+from proofs.problems import CONSTANT_HESSIAN, NODES, Point, Problems, aim, look, near_minimizers
+from proofs.sampling import draw, power, sideways
+
+WEIGHTINGS = ("uniform", "remainder")
+FORMS = (*WEIGHTINGS, "pointwise")
+GRID = np.geomspace(1, 64, 31)  # steps tried, in units of 2 / L, below which neither (c) nor t >= tau can hold
+BLOCK = 2_000_000  # numbers in one batch of curvatures
+
+
+def losses(problems: Problems, theta: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """(measured, bound): L(theta^PC) and L(theta^MT), each [N]."""
+    point = look(problems, theta)
+    return tuple(problems.loss(theta - step.unsqueeze(-1) * d) for d in (point.g_pc, point.g))  # type: ignore[return-value]
+
+
+def curvature(problems: Problems, point: Point, step: Tensor, form: str) -> Tensor:
+    """l = H / ||g||^2 from Hessians, the largest l that is allowed, at most L, [N]."""
+    square, theta = (point.g**2).sum(-1), problems.start()
+    if form == "pointwise":
+        found = smallest_curvature(problems, point, step)
+    else:
+        found = problems.curvature(theta, theta - step.unsqueeze(-1) * point.g, point.g, form) / square
+    return torch.minimum(found, problems.lipschitz())  # which only rounding can exceed
+
+
+def curvature_by_losses(problems: Problems, point: Point, step: Tensor, weighting: str) -> Tensor:
+    """H / ||g||^2 without Hessians, by the fundamental theorem of calculus: the fast way, and the quadrature's check.
+
+    uniform: g . (grad L(theta) - grad L(theta^MT)) / (t ||g||^2);
+    remainder: 2 (L(theta^MT) - L(theta) + t ||g||^2) / (t^2 ||g||^2).
+    """
+    theta, square = problems.start(), (point.g**2).sum(-1)
+    after = theta - step.unsqueeze(-1) * point.g
+    if weighting == "uniform":
+        return (point.g * (point.g - problems.gradients(after).sum(-2))).sum(-1) / (step * square)
+    return 2 * (problems.loss(after) - problems.loss(theta) + step * square) / (step**2 * square)
+
+
+def fast_curvature(problems: Problems, point: Point, step: Tensor, form: str) -> Tensor:
+    """l for searches: by the losses, where the form has such a formula."""
+    if form == "pointwise":
+        return curvature(problems, point, step, form)
+    return torch.minimum(curvature_by_losses(problems, point, step, form), problems.lipschitz())
+
+
+def smallest_curvature(problems: Problems, point: Point, step: Tensor) -> Tensor:
+    """min over a of g' grad^2 L(theta - a t g) g / ||g||^2, [N]; over every piece of Huber's piecewise constant one."""
+    z, along = problems.z(problems.start()), problems.along(point.g)
+    change = -step[:, None, None] * along
+    places = _pieces(z, change) if problems.family == "huber" else _nodes(problems.family)
+    return _curvatures(problems, z, change, along, places).amin(0) / (point.g**2).sum(-1)
+
+
+def _curvatures(problems: Problems, z: Tensor, change: Tensor, along: Tensor, places: Tensor) -> Tensor:
+    """(A g)' grad^2 F(z + a change) (A g) at every a of `places` [K, 1 or N], [K, N]."""
+    parts = [
+        (along * problems.bend(z + a[..., None, None] * change, along)).sum((-1, -2))
+        for a in places.split(max(1, BLOCK // z.numel()))
+    ]
+    return torch.cat(parts)
+
+
+@cache
+def _nodes(family: str) -> Tensor:
+    """The quadrature's nodes and both ends, [K, 1]; one of them where the Hessian is the same everywhere."""
+    if family in CONSTANT_HESSIAN:
+        return torch.zeros(1, 1, dtype=torch.float64)
+    nodes = (np.polynomial.legendre.leggauss(NODES)[0] + 1) / 2
+    return torch.from_numpy(np.concatenate([[0.0], nodes, [1.0]]))[:, None]
+
+
+def _pieces(z: Tensor, change: Tensor) -> Tensor:
+    """A point inside every piece of the segment on which no |z_k| crosses 1, [K, N]."""
+    jumps = torch.stack([(-1 - z) / change, (1 - z) / change]).nan_to_num(0.0).clamp(0, 1)
+    ends = jumps.transpose(0, 1).flatten(1).sort(-1).values
+    ends = torch.cat([torch.zeros_like(ends[:, :1]), ends, torch.ones_like(ends[:, :1])], -1)
+    return ((ends[:, 1:] + ends[:, :-1]) / 2).T
+
+
+def opposing(ratio: Tensor, xi: Tensor) -> Tensor:
+    """The cosine in [-1, -Phi] at which xi(g_1, g_2) has the given value, by bisection: xi rises from 0 to over 1."""
+    both = ratio + 1 / ratio
+    low, high = torch.full_like(ratio, -1.0), -2 / both
+    for _ in range(60):
+        cos = (low + high) / 2
+        above = (1 - cos) * (1 + cos) * (both - 2 * cos) > xi * (both + 2 * cos)
+        low, high = torch.where(above, low, cos), torch.where(above, cos, high)
+    return low
+
+
+def opposed(family: str, count: int, rng: np.random.Generator, dimensions: tuple[int, int]) -> Problems:
+    """Problems whose xi L is a drawn share of the curvature along g.
+
+    Each task starts near its own minimizer, where there is curvature; task 2 is turned against task 1.
+    """
+    problems = draw(family, count, rng, dimensions)
+    distance = torch.from_numpy(power(rng, -2, 0.5, count))
+    problems = near_minimizers(problems, sideways(problems, rng), distance)
+    side = sideways(problems, rng)
+    ratio = torch.from_numpy(10 ** (rng.choice([-1, 1], count) * rng.uniform(0.1, 2, count)))
+    turned = aim(problems, torch.full((count,), -1.0, dtype=torch.float64), ratio, side)
+    point, constant = look(turned, turned.start()), turned.lipschitz()
+    ahead = curvature_by_losses(turned, point, 2 / constant, "remainder") / constant
+    share = np.where(rng.random(count) < 0.2, power(rng, -8, -1, count), 0.6 * rng.random(count))
+    return aim(problems, opposing(ratio, torch.from_numpy(share) * ahead), ratio, side)
+
+
+def long_step(problems: Problems, form: str, needed: Tensor, rng: np.random.Generator) -> Tensor:
+    """A step with t (l - xi L) >= `needed` [N], where l depends on t; nan where the grid has none.
+
+    In every second problem the shortest one, found by bisection (by one Newton step for `pointwise`, whose l falls
+    with t); otherwise any of the grid.
+    """
+    point, constant = look(problems, problems.start()), problems.lipschitz()
+    xi = pcgrad.curvature_bounding_measure(point.gramian)[:, 0, 1]
+    grid = torch.from_numpy(GRID)[:, None] * (2 / constant) * (1 + 1e-9)
+
+    def enough(step: Tensor) -> Tensor:
+        return step * (curvature_by_losses(problems, point, step, form) - xi * constant) >= needed
+
+    if form == "pointwise":
+        fits = grid * (_profile(problems, point, grid) - xi * constant) >= needed
+    else:
+        fits = torch.stack([enough(step) for step in grid])
+    first = fits.int().argmax(0)
+    low, high = grid.gather(0, (first - 1).clamp(min=0)[None])[0], grid.gather(0, first[None])[0]
+    if form == "pointwise":
+        high = needed / (curvature(problems, point, high, form) - xi * constant)
+    else:
+        for _ in range(20):
+            middle = (low + high) / 2
+            good = enough(middle)
+            low, high = torch.where(good, low, middle), torch.where(good, middle, high)
+    chosen = (fits * torch.from_numpy(rng.random((len(grid), len(first))))).argmax(0)
+    longer = grid.gather(0, chosen[None])[0]
+    step = torch.where(torch.arange(len(first)) % 2 == 0, high * (1 + 1e-9), longer)
+    return torch.where(fits.any(0) & (step > 0), step, torch.nan)
+
+
+def _profile(problems: Problems, point: Point, grid: Tensor) -> Tensor:
+    """The smallest curvature over ||g||^2 up to each step of `grid` [K, N], seen at those steps and a few before."""
+    z, along = problems.z(problems.start()), problems.along(point.g)
+    before = torch.linspace(0, 0.75, 4, dtype=torch.float64)[:, None] * grid[0]
+    steps = torch.cat([before, grid])
+    seen = _curvatures(problems, z, -along, along, steps) / (point.g**2).sum(-1)
+    return seen.cummin(0).values[len(before) :]
