@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import pcgrad
+from tests.mutants import NAMED, OTHERS, Core, literal
 
 from .oracle import CATALOGUE, algorithm_1, total_norm
 
@@ -37,60 +38,34 @@ def test_the_library_passes() -> None:
     check(update_of(pcgrad.surgery))
 
 
-def literal(
-    gradients: Tensor,
-    orders: Tensor,
-    *,
-    against_modified: bool = False,
-    only_later: bool = False,
-    test_self: bool = False,
-    conflict_test: bool = True,
-    epsilon: float = 0.0,
-    threshold: float = 0.0,
-) -> Tensor:
-    """Algorithm 1 on vectors with one mistake at a time."""
-    modified = gradients.clone()
-    for i in range(len(gradients)):
-        others = orders[i].tolist()
-        for j in [*others, i] if test_self else others:
-            if only_later and j < i:
-                continue
-            g_j = modified[j] if against_modified else gradients[j]
-            square = torch.dot(g_j, g_j) + epsilon
-            product = torch.dot(modified[i], g_j)
-            if (product < threshold or not conflict_test) and square > 0:
-                modified[i] = modified[i] - product / square * g_j
-    return modified
+def on_vectors(core: Core) -> Update:
+    """The update of a mutant core."""
+    return lambda gradients, orders: core(gradients @ gradients.T, orders).sum(0) @ gradients
 
 
-MISTAKES: dict[str, Update] = {
-    "mean for sum": lambda g, o: literal(g, o).mean(0),
-    "a task tested against itself": lambda g, o: literal(g, o, test_self=True).sum(0),
-    "against gradients already modified": lambda g, o: literal(g, o, against_modified=True).sum(0),
-    "against later tasks only": lambda g, o: literal(g, o, only_later=True).sum(0),
-    "no conflict test": lambda g, o: literal(g, o, conflict_test=False).sum(0),
-    "projected where they agree": lambda g, o: literal(g, o, threshold=torch.inf).sum(0),
-    "epsilon in the square": lambda g, o: literal(g, o, epsilon=1e-8).sum(0),
-    "epsilon in the conflict test": lambda g, o: literal(g, o, threshold=-1e-8).sum(0),
-    "shuffle dropped": lambda g, o: literal(g, pcgrad.fixed_orders(len(g))).sum(0),
-    "order reversed": lambda g, o: literal(g, o.flip(-1)).sum(0),
-    "one order for all tasks": lambda g, o: literal(g, shared_order(o)).sum(0),
-    "a task dropped": lambda g, o: literal(g, o)[:-1].sum(0),
-    "a visit dropped": lambda g, o: literal(g, o[:, :-1]).sum(0),
-    "plain sum": lambda g, o: g.sum(0),
-}
+MISTAKES = NAMED | OTHERS
 
 
-def shared_order(orders: Tensor) -> Tensor:
-    """The first task's order, imposed on all."""
-    sequence = [*orders[0].tolist(), 0]
-    return torch.tensor([[j for j in sequence if j != i] for i in range(len(orders))]).reshape(orders.shape)
+def test_without_a_mistake_the_literal_core_passes() -> None:
+    check(on_vectors(literal))
 
 
-@pytest.mark.parametrize("mistake", [name for name in MISTAKES if name != "a task tested against itself"])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mutants_take_any_batch(mistake: str) -> None:
+    """One call on a batch gives what single calls give; orders broadcast against Gramians and the other way round."""
+    random = torch.Generator().manual_seed(0)
+    g, orders = torch.randn(4, 3, 9, generator=random, dtype=torch.float64), pcgrad.random_orders(3, random, batch=(5,))
+    batched = MISTAKES[mistake]((g @ g.mT).unsqueeze(1), orders)
+    assert batched.shape == (4, 5, 3, 3)
+    for n in range(4):
+        for k in range(5):
+            torch.testing.assert_close(batched[n, k], MISTAKES[mistake](g[n] @ g[n].T, orders[k]))
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_of_public_implementations_are_caught(mistake: str) -> None:
     with pytest.raises(AssertionError):
-        check(MISTAKES[mistake])
+        check(on_vectors(MISTAKES[mistake]))
 
 
 def test_a_self_test_is_caught_where_it_matters() -> None:
@@ -98,7 +73,7 @@ def test_a_self_test_is_caught_where_it_matters() -> None:
     bent its gradient by more than a right angle. The kernel refuses such orders; vectors show that it must."""
     g = CATALOGUE["crowded 20x5"]
     orders = torch.stack([torch.randperm(20, generator=torch.Generator().manual_seed(i)) for i in range(20)])
-    with_self = literal(g, orders).sum(0)
+    with_self = on_vectors(literal)(g, orders)
     without = torch.stack([row[row != i] for i, row in enumerate(orders)])
     assert (with_self - algorithm_1(g, without).sum(0)).norm() > 1e-3 * total_norm(g)
     with pytest.raises(ValueError, match=r"must have shape \[..., 20, 19\]"):
