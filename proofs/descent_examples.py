@@ -13,7 +13,7 @@ EXCESS = (Fraction(1, 10), Fraction(1, 1000), Fraction(1, 10**6))  # delta of t 
 
 
 def quadratic_step(c: tuple[Vector, Vector], steps: tuple[Fraction, ...]) -> dict[str, Fraction]:
-    """L_i = ||theta - c_i||^2 / 2 from theta = 0 (so L = 2): the losses and bounds of PCGrad's step; c_1, c_2 conflict."""
+    """L_i = ||theta - c_i||^2 / 2 from theta = 0 (so L = 2): losses and bounds of PCGrad's step, in conflict."""
 
     def loss(x: Fraction, y: Fraction) -> Fraction:
         return sum((((x - a) ** 2 + (y - b) ** 2) / 2 for a, b in c), ZERO)
@@ -118,3 +118,37 @@ def unbounded() -> dict[str, Any]:
     stationary, opposite = sum(gradients) == 0, gradients[0] * gradients[1] < 0  # in 1-D cos = -1 is a negative product
     rows = {"walk": [str(x) for x in points], "losses": [str(2 * x) for x in points], "cos": "1", "gradient": "2"}
     return {**rows, "claim_fails": not stationary and not opposite}
+
+
+def convex_limit(examples: dict[str, Any]) -> dict[str, Any]:
+    """Theorem 1's hypotheses left out once each, and whether the limit (or, where named, the step) then fails."""
+    sharp, rising, hollow = sharp_step(), rising_step(), saddle()
+    return {
+        "t <= 1 / L, step": {"example": rising, "sharp": sharp, "claim_fails": all(row["loss_rises"] for row in sharp)},
+        "t <= 1 / L, limit": long_step(),
+        "convex": {**hollow, "claim_fails": hollow["loss"] > hollow["loss_at_0_1"]},
+        "Lipschitz gradient": rough(),
+        "bounded level sets (not among the printed hypotheses)": {
+            "example": "escape.attained",
+            "claim_fails": examples["attained"]["refutes"],
+        },
+        "attained minimum (implied by theta*)": {
+            "example": "escape.not_attained",
+            "claim_fails": examples["not_attained"]["refutes"],
+        },
+    }
+
+
+def general_limit(examples: dict[str, Any]) -> dict[str, Any]:
+    """Proposition 1's hypotheses left out once each; its instances may be convex, too."""
+    sharp = sharp_step()
+    return {
+        "t <= 1 / L, step": {"sharp": sharp, "claim_fails": all(row["loss_rises"] for row in sharp)},
+        "t <= 1 / L": long_step(),
+        "Lipschitz gradient": rough(),
+        "bounded below (not among the printed hypotheses)": unbounded(),
+        "bounded level sets (not among the printed hypotheses)": {
+            "example": "escape.attained",
+            "claim_fails": examples["attained"]["refutes"],
+        },
+    }

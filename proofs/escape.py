@@ -6,8 +6,8 @@
   zero on the ray y = 0, x >= 1: there L attains its minimum 1. grad huber is 1-Lipschitz, so L = 4.
 - `not_attained`: h = softplus(-x), L = 2: inf L = 1 is nowhere attained.
 
-**Claim.** From `START` with t = 1 / (2 L), x -> infinity and y -> y_inf > 0: theta converges to no point, the loss tends
-to 1 + y_inf^2 > 1 = inf L, g does not tend to 0, and cos phi -> -1 only at infinity.
+**Claim.** From `START` with t = 1 / (2 L), x -> infinity and y -> y_inf > 0: theta converges to no point, the loss
+tends to 1 + y_inf^2 > 1 = inf L, g does not tend to 0, and cos phi -> -1 only at infinity.
 
 **Proof.** Write e = -h_x > 0 and u = y + h_y, which is y (1 + 1/r) or y. Then g_1 = (-e, u - 1), g_2 = (-e, u + 1), and
 in conflict, e^2 + u^2 < 1 (`identities_descent.escape_update`, q = p^2 + 4 e^2, p = e^2 + u^2 - 1):
@@ -15,7 +15,8 @@ in conflict, e^2 + u^2 < 1 (`identities_descent.escape_update`, q = p^2 + 4 e^2,
 So x grows, y shrinks and stays positive; e and the bound y (1 + 1/x) of u fall with them, and conflict lasts for ever.
 As t < 1 / L, `square_summable` gives sum t (1 - L t) ||g^PC||^2 / 2 <= L_0 - 1, and ||g^PC||^2 = 16 e^2 / q:
     sum rho <= (u / y)_0 (L_0 - 1) / (1 - L t),   hence y_inf >= y_0 4^(-sum rho) > 0,
-because 1 - rho >= 4^-rho on [0, 1/2]. Since e -> 0, and e stays away from 0 on bounded x with y >= y_inf, x -> infinity.
+because 1 - rho >= 4^-rho on [0, 1/2]. If x stayed bounded, e would stay above a positive number, as y > y_inf, and x
+would grow without bound: so x -> infinity.
 
 What is left of the claim is `convergence.py`'s: every cluster point is as promised. Here there is none. Bounded level
 sets {L <= L(theta_0)} exclude this (for convex L: a bounded, nonempty set of minimizers).

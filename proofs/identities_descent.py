@@ -87,7 +87,8 @@ def escape_slopes() -> str:
     trace = sp.diff(h, x, 2) + sp.diff(h, y, 2)
     on_circle = [expr.subs(sp.sqrt(x**2 + y**2), r) for expr in (sp.diff(h, x), sp.diff(h, y))]
     return prove(
-        r"h_x = -e,\ e = 1 - \tfrac xr;\quad h_y = \tfrac yr;\quad \det \nabla^2 h = 0,\ \mathrm{tr} \nabla^2 h = \tfrac1r",
+        r"h_x = -e,\ e = 1 - \tfrac xr,\quad h_y = \tfrac yr,\quad"
+        r" \det \nabla^2 h = 0,\ \mathrm{tr} \nabla^2 h = \tfrac1r",
         on_circle[0] + (1 - x / r),
         on_circle[1] - y / r,
         sp.simplify(determinant),

@@ -3,29 +3,44 @@
 Problem class: L = L_1 + L_2 with L_1, L_2 convex and differentiable, grad L Lipschitz with constant L > 0.
 Method:        theta+ = theta - t g^PC, g^PC by Algorithm 1.
 Hypothesis:    t <= 1 / L.
-Guarantee:     PCGrad converges to a point with cos phi_12 = -1, or to the optimal value. The step that carries it:
+Guarantee:     PCGrad converges to a location with cos phi_12 = -1, or to the optimal value. The step that carries it:
                    in conflict      L(theta+) <= L(theta) - t (1 - cos^2 phi_12) ||g||^2 / 2,
                    without conflict L(theta+) <= L(theta) - t ||g||^2 / 2.
 
-The step needs no convexity. It is attained: where the Hessian is L times the identity and t = 1 / L, both sides agree.
+**The step holds** and needs no convexity. It is attained: where the Hessian is L times the identity and t = 1 / L, both
+sides agree. 1 / L is the largest step that works for every pair (`descent_examples.sharp_step`).
+
+**The limit as printed is false**: there need not be a location. On two convex tasks whose sum attains its minimum the
+iterates walk off to infinity, where cos -> -1, and the loss stays away from the optimum (`escape.py`). The printed
+proof concludes from "the loss decreases strictly" that the iterates converge.
+
+**Repaired**: let {theta: L(theta) <= L(theta_0)} be bounded as well. Then there are cluster points, and either the loss
+tends to the optimal value, or every cluster point has g_1 = -kappa g_2 with kappa > 0 (cos phi_12 = -1), or a zero task
+gradient approached with cos -> -1 (`convergence.py`, which also says what makes it a single point). The set where
+cos = -1 are the Pareto critical points: PCGrad may stop far from the optimum (`gap_at_opposite`).
 """
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from proofs.convergence import trajectories
+from proofs import attack, escape
+from proofs.convergence import longer_steps, trajectories
+from proofs.descent_examples import convex_limit, rising_step, saddle
 from proofs.lipschitz import compare
 from proofs.problems import CONVEX, Problems, aim, look, rounding
-from proofs.sampling import draw, edges, sideways, stream
+from proofs.sampling import LARGE, draw, edges, sideways, stream
 from proofs.tally import BrokenError, Tally, Trial, sample, total, verdict
 
 STEPS = (0.5, 1.0, 1.1, 1.5, 2.0, 2.5, 3.0)  # t L, for what happens when t <= 1 / L is dropped
+IN_HIGH_DIMENSION = ("quadratic", "softplus")
+ATTACKED = ("quadratic", "softplus", "log_sum_exp")
+LONGER = ("quadratic", "logistic")
+SHORTEST = 1e-3  # t L of a search
 
 
 def hypotheses(problems: Problems, theta: Tensor, step: Tensor) -> Tensor:
@@ -77,14 +92,45 @@ def trial(problems: Problems, step: Tensor, *, conflict: bool = True) -> Trial:
 
 
 def one_step(
-    family: str, trials: int, seed: int, *, conflict: bool = True, dimensions: tuple[int, int] = (1, 20)
+    family: str,
+    trials: int,
+    seed: int,
+    *,
+    conflict: bool = True,
+    dimensions: tuple[int, int] = (1, 20),
+    statement: str = "theorem1",
 ) -> Tally:
     """Test the descent step on fresh instances of one family."""
 
     def put(count: int, rng: np.random.Generator) -> Trial:
         return trial(*instances(family, count, rng, conflict=conflict, dimensions=dimensions), conflict=conflict)
 
-    return sample("theorem1" if conflict else "theorem1/no conflict", family, trials, seed, put, dimensions[1])
+    purpose = statement if conflict else f"{statement}/no conflict"
+    return sample(purpose, family, trials, seed, put, dimensions[1])
+
+
+def large(families: tuple[str, ...], seed: int, statement: str = "theorem1") -> dict[str, Any]:
+    """The descent step at the dimensions of LARGE, with prescribed spectra; the families share the instances."""
+    reports = {}
+    for dimension, count in LARGE.items():
+        for family in families:
+            share = -(-count // len(families))
+            tally = one_step(family, share, seed, dimensions=(dimension, dimension), statement=f"{statement}/large")
+            reports[f"{family} {dimension}"] = tally.report()
+    return {**total(reports), "families": reports}
+
+
+def searched(problems: Problems, u: Tensor) -> Trial:
+    """What a search puts to the step: t = u / L. A family with indefinite Hessians gets one row of negative weight."""
+    if problems.family == "indefinite":
+        signs = torch.tensor([1.0, -1.0], dtype=u.dtype).expand_as(problems.w)
+        problems = Problems(problems.family, problems.A, problems.b, signs, problems.s, problems.dimension)
+    return trial(problems, u.clamp(min=SHORTEST) / problems.lipschitz())
+
+
+def attacks(families: tuple[str, ...], seed: int, rounds: int, statement: str = "theorem1") -> dict[str, Any]:
+    """What scipy's optimizers find against the descent step, per family."""
+    return {family: attack.attack(attack.Search(statement, searched, family), seed, rounds) for family in families}
 
 
 def without_step_bound(trials: int, seed: int) -> list[dict[str, float]]:
@@ -111,39 +157,64 @@ def without_step_bound(trials: int, seed: int) -> list[dict[str, float]]:
     return rows
 
 
-def rising_step() -> dict[str, str]:
-    """Drop t <= 1 / L once, in exact rationals: L_i = ||theta - c_i||^2 / 2 in the plane, L = 2, t = 2 / L.
-
-    c_1 = (-1, 1), c_2 = (2, 1), theta = 0: g_1 = (1, -1), g_2 = (-2, -1), g_1 . g_2 = -1.
-    """
-    c = ((Fraction(-1), Fraction(1)), (Fraction(2), Fraction(1)))
-
-    def loss(x: Fraction, y: Fraction) -> Fraction:
-        return sum((((x - a) ** 2 + (y - b) ** 2) / 2 for a, b in c), Fraction(0))
-
-    (a1, b1), (a2, b2) = ((-a, -b) for a, b in c)  # gradients at 0
-    product, s1, s2 = a1 * a2 + b1 * b2, a1**2 + b1**2, a2**2 + b2**2
-    weights = (1 - product / s1, 1 - product / s2)
-    g_pc = (weights[0] * a1 + weights[1] * a2, weights[0] * b1 + weights[1] * b2)
-    kept = (1 - product**2 / (s1 * s2)) * ((a1 + a2) ** 2 + (b1 + b2) ** 2)
-    zero = Fraction(0)
-    rows = {"loss at start": loss(zero, zero)}
-    for step in (Fraction(1, 2), Fraction(1)):
-        rows[f"loss after t = {step}"] = loss(-step * g_pc[0], -step * g_pc[1])
-        rows[f"bound at t = {step}"] = loss(zero, zero) - step * kept / 2
-    return {name: str(value) for name, value in rows.items()}
+def lipschitz(families: tuple[str, ...], count: int, seed: int) -> dict[str, Any]:
+    """scipy's opinion on the families' constants."""
+    rows = {}
+    for family in families:
+        problems, _ = instances(family, count, stream(seed, "lipschitz", family, 0))
+        rows[family] = compare(problems, seed)
+    return rows
 
 
-def saddle() -> dict[str, float]:
-    """Drop convexity once: L_1 = L_2 = (x^2 - y^2) / 2 from (1, 0), t = 1 / L = 1/2.
+def convergence(settings: dict[str, Any]) -> dict[str, Any]:
+    """Trajectories of every convex family to their ends."""
+    updates, seed = settings["updates"], settings["seed"]
+    paths = {family: trajectories(family, settings["trajectories"], updates, seed) for family in CONVEX}
+    for family, row in paths.items():
+        if row["conflict_share"] < 0.3:
+            raise BrokenError(f"theorem1: only {row['conflict_share']:.0%} of {family}'s updates are in conflict")
+    names = ("trajectories", "optimum", "opposite", "diverged", "stalled", "unfinished", "violations")
+    sums = {name: sum(row[name] for row in paths.values()) for name in names}
+    return {**sums, "updates_allowed": updates, "families": paths}
 
-    One step ends at the saddle (0, 0) and stays: neither cos phi = -1 nor the optimal value (-infinity). The descent
-    step itself holds, so that convexity is idle there and needed for the limit alone.
-    """
-    x, y, step = 1.0, 0.0, 0.5
-    for _ in range(10):
-        x, y = x - step * 2 * x, y + step * 2 * y
-    return {"x": x, "y": y, "loss": x**2 - y**2, "loss_at_0_1": -1.0}
+
+def row(
+    statement: str, word: str, rests_on: str, margin: float | None = None, counterexample: str = ""
+) -> dict[str, Any]:
+    """A row of the overview table."""
+    return {
+        **{"statement": statement, "verdict": word, "rests_on": rests_on},
+        **{"smallest_margin": margin, "counterexample": counterexample},
+    }
+
+
+def walked(report: dict[str, Any]) -> tuple[str, str]:
+    """What the refuted limit rests on, and where the escape is at its last update."""
+    last = report["counterexamples"]["attained"]["mpmath"]["walk"][-1]
+    x, above, cos = (float(last[key]) for key in ("x", "loss_above_infimum", "one_plus_cos"))
+    where = f"x = {x:.1f} and growing, L − min L = {above:.3f}, 1 + cos φ = {cos:.1e}"
+    return f"proof; a walk of {last['updates']:,} updates in 50 digits", where
+
+
+def stepped(report: dict[str, Any]) -> tuple[str, float | None]:
+    """What the descent step rests on, and its smallest margin."""
+    parts = [report[key] for key in ("descent", "descent_without_conflict", "large")]
+    margins = [part["smallest_margin"] for part in parts if part["smallest_margin"] is not None]
+    return f"proof; {sum(part['accepted'] for part in parts):,} instances", min(margins, default=None)
+
+
+def overview(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the overview table."""
+    verdicts, limit = report["verdicts"], report["convergence"]
+    ended = f"{limit['trajectories'] - limit['unfinished']:,} of {limit['trajectories']:,} trajectories ended"
+    printed = "Theorem 1, limit as printed: a location with cos φ = −1, or the optimal value"
+    repaired = "Theorem 1, limit on bounded level sets: every cluster point, or the optimal value"
+    rests, where = walked(report)
+    return [
+        row("Theorem 1, descent step", verdicts["theorem1_descent"], *stepped(report)),
+        row(printed, verdicts["theorem1"], rests, None, where),
+        row(repaired, verdicts["theorem1_repaired"], f"proof; {ended}"),
+    ]
 
 
 def check(settings: dict[str, Any]) -> dict[str, Any]:
@@ -151,24 +222,29 @@ def check(settings: dict[str, Any]) -> dict[str, Any]:
     count, seed = settings["instances"], settings["seed"]
     descents = {family: one_step(family, count, seed).report() for family in CONVEX}
     plain = {family: one_step(family, max(1, count // 4), seed, conflict=False).report() for family in CONVEX}
-    paths = {family: trajectories(family, settings["trajectories"], settings["updates"], seed) for family in CONVEX}
-    constants = {}
-    for family in CONVEX:
-        problems, _ = instances(family, settings["lipschitz_instances"], stream(seed, "lipschitz", family, 0))
-        constants[family] = compare(problems, seed)
-        if paths[family]["conflict_share"] < 0.3:
-            raise BrokenError(
-                f"theorem1: only {paths[family]['conflict_share']:.0%} of {family}'s updates are in conflict"
-            )
-    ends = ("trajectories", "optimum", "opposite", "stalled", "unfinished", "violations")
-    sums = {name: sum(row[name] for row in paths.values()) for name in ends}
-    step = verdict(total(descents)["violations"] + total(plain)["violations"])
-    return {
-        "verdicts": {"theorem1_descent": step, "theorem1": verdict(sums["violations"]) if step == "holds" else step},
+    report: dict[str, Any] = {
         "descent": {**total(descents), "families": descents},
         "descent_without_conflict": {**total(plain), "families": plain},
-        "convergence": {**sums, "updates_allowed": settings["updates"], "families": paths},
-        "lipschitz": constants,
+        "large": large(IN_HIGH_DIMENSION, seed),
+        "attack": attacks(ATTACKED, seed, settings["search_rounds"]),
+        "convergence": convergence(settings),
+        "longer_steps": {
+            family: longer_steps(family, max(2, settings["trajectories"] // 4), max(2, settings["updates"] // 8), seed)
+            for family in LONGER
+        },
+        "lipschitz": lipschitz(CONVEX, settings["lipschitz_instances"], seed),
         "without_step_bound": {"example": rising_step(), "sampled": without_step_bound(count, seed)},
         "without_convexity": saddle(),
+        "counterexamples": escape.check(),
     }
+    found = sum(attack.violations(rows) for rows in report["attack"].values())
+    misses = found + sum(report[key]["violations"] for key in ("descent", "descent_without_conflict", "large"))
+    contradicted = misses + report["convergence"]["violations"]
+    escapes = sum(example["refutes"] for example in report["counterexamples"].values())
+    report["dropped"] = convex_limit(report["counterexamples"])
+    report["verdicts"] = {
+        "theorem1_descent": verdict(misses),
+        "theorem1": verdict(contradicted + escapes),
+        "theorem1_repaired": verdict(contradicted, repaired=True),
+    }
+    return {**report, "overview": overview(report)}
