@@ -1,15 +1,31 @@
-"""Dropped hypotheses of Theorem 1 and Proposition 1, each an explicit instance in exact rationals."""
+"""Dropped hypotheses of Theorem 1 and Proposition 1, each an explicit instance in exact rationals.
+
+The core's update in float64 goes every step again; BrokenError where the two disagree.
+"""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from typing import Any
 
+import torch
+
+import pcgrad
 from proofs.tally import BrokenError
 
 Vector = tuple[Fraction, Fraction]
 ZERO = Fraction(0)
 EXCESS = (Fraction(1, 10), Fraction(1, 1000), Fraction(1, 10**6))  # delta of t = (1 + delta) / L
+
+
+def agree(exact: Vector, one: Vector, two: Vector) -> None:
+    """BrokenError unless the core makes the update `exact` of the gradients `one` and `two`."""
+    gradients = torch.tensor([[float(x) for x in g] for g in (one, two)], dtype=torch.float64)
+    weights = pcgrad.surgery_coefficients(gradients @ gradients.mT, pcgrad.fixed_orders(2)).sum(-2)
+    update = (weights @ gradients).tolist()
+    scale = max(abs(float(x)) for x in exact)
+    if any(abs(a - float(b)) > 1e-9 * scale for a, b in zip(update, exact, strict=True)):
+        raise BrokenError(f"the core's update {update} of {one} and {two} is not {exact}")
 
 
 def quadratic_step(c: tuple[Vector, Vector], steps: tuple[Fraction, ...]) -> dict[str, Fraction]:
@@ -24,6 +40,7 @@ def quadratic_step(c: tuple[Vector, Vector], steps: tuple[Fraction, ...]) -> dic
         raise BrokenError(f"the targets {c} do not conflict")
     weights = (1 - product / s1, 1 - product / s2)
     g_pc = (weights[0] * a1 + weights[1] * a2, weights[0] * b1 + weights[1] * b2)
+    agree(g_pc, (a1, b1), (a2, b2))
     kept = (1 - product**2 / (s1 * s2)) * ((a1 + a2) ** 2 + (b1 + b2) ** 2)
     rows = {"loss at start": loss(ZERO, ZERO)}
     for step in steps:
@@ -78,7 +95,9 @@ def walk(slope: Any, x: Fraction, step: Fraction, updates: int) -> list[Fraction
     """PCGrad on L_1 = L_2 in one dimension, where the gradients agree: x -> x - t (L_1' + L_2')(x)."""
     points = [x]
     for _ in range(updates):
-        points.append(points[-1] - step * 2 * slope(points[-1]))
+        g = slope(points[-1])
+        agree((2 * g, ZERO), (g, ZERO), (g, ZERO))
+        points.append(points[-1] - step * 2 * g)
     return points
 
 

@@ -14,7 +14,8 @@ Guarantee:     PCGrad reaches cos phi_12 = -1 or a stationary point, g = 0.
     step:    L(theta+) <= L(theta) - t m / 2                       (Theorem 1's, whose proof does not use convexity),
     K steps: min_{k < K} m_k <= 2 (L_0 - L_K) / (t K)              (their sum),
 so that m_k -> 0: for every eps > 0 there comes a point where ||g|| <= eps, or 1 - cos^2 phi_12 <= eps with cos < 0.
-Every cluster point is stationary, or has cos = -1, or a zero task gradient approached with cos -> -1 (`convergence.py`).
+Every cluster point is stationary, or has cos = -1, or a zero task gradient approached with cos -> -1 (see
+`convergence.py`).
 """
 
 from __future__ import annotations
