@@ -158,6 +158,17 @@ def repaired_step() -> str:
     )
 
 
+def repaired_gain() -> str:
+    """At the longest repaired step the gain is a share of ‖g‖²: with cos >= 1/2 at least ‖g‖²/(8L), so that g -> 0."""
+    inner, step = K * R1 * R2, K * R1 / (L * R2)
+    return prove(
+        r"t = \frac{g\cdot g^{PC}}{L\|g^{PC}\|^2}:\quad"
+        r" \tfrac t2\, g\cdot g^{PC} = \frac{\cos^2(g, g^{PC})\,\|g\|^2}{2L}",
+        step - inner / (L * R2**2),
+        step * inner / 2 - K**2 * R1**2 / (2 * L),
+    )
+
+
 def hidden_assumption() -> str:
     """At t = 1/L the lemma gives descent iff ‖g^PC‖ <= 2 cos ‖g‖; cos >= 1/2 suffices if also ‖g^PC‖ <= ‖g‖."""
     lemma = -T * K * R1 * R2 + L * T**2 / 2 * R2**2
@@ -210,5 +221,5 @@ def flat_gradients(s: sp.Expr) -> list[sp.Matrix]:
 
 ALL: tuple[Callable[[], str], ...] = (
     *(stretch, cyclic_update, in_coordinates, every_order, loss_change, two_tasks, largest_stretch),
-    *(smallest_cosine, opposite_to_both, repaired_step, hidden_assumption, cycle, attraction),
+    *(smallest_cosine, opposite_to_both, repaired_step, repaired_gain, hidden_assumption, cycle, attraction),
 )
