@@ -40,6 +40,7 @@ STEPS = (0.5, 1.0, 1.1, 1.5, 2.0, 2.5, 3.0)  # t L, for what happens when t <= 1
 IN_HIGH_DIMENSION = ("quadratic", "softplus")
 ATTACKED = ("quadratic", "softplus", "log_sum_exp")
 LONGER = ("quadratic", "logistic")
+WALK = 10_000  # updates of the escape
 SHORTEST = 1e-3  # t L of a search
 
 
@@ -235,7 +236,7 @@ def check(settings: dict[str, Any]) -> dict[str, Any]:
         "lipschitz": lipschitz(CONVEX, settings["lipschitz_instances"], seed),
         "without_step_bound": {"example": rising_step(), "sampled": without_step_bound(count, seed)},
         "without_convexity": saddle(),
-        "counterexamples": escape.check(),
+        "counterexamples": escape.check(WALK),
     }
     found = sum(attack.violations(rows) for rows in report["attack"].values())
     misses = found + sum(report[key]["violations"] for key in ("descent", "descent_without_conflict", "large"))
