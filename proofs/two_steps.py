@@ -14,6 +14,7 @@ jumps: there all three are exact.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -22,18 +23,12 @@ from torch import Tensor
 
 import pcgrad
 from proofs.problems import CONSTANT_HESSIAN, NODES, Point, Problems, aim, look, near_minimizers
-from proofs.sampling import draw, power, sideways
+from proofs.sampling import LARGE, draw, power, sideways
 
 WEIGHTINGS = ("uniform", "remainder")
 FORMS = (*WEIGHTINGS, "pointwise")
 GRID = np.geomspace(1, 64, 31)  # steps tried, in units of 2 / L, below which neither (c) nor t >= tau can hold
 BLOCK = 2_000_000  # numbers in one batch of curvatures
-
-
-def losses(problems: Problems, theta: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-    """(measured, bound): L(theta^PC) and L(theta^MT), each [N]."""
-    point = look(problems, theta)
-    return tuple(problems.loss(theta - step.unsqueeze(-1) * d) for d in (point.g_pc, point.g))  # type: ignore[return-value]
 
 
 def curvature(problems: Problems, point: Point, step: Tensor, form: str) -> Tensor:
@@ -111,19 +106,31 @@ def opposing(ratio: Tensor, xi: Tensor) -> Tensor:
     return low
 
 
-def opposed(family: str, count: int, rng: np.random.Generator, dimensions: tuple[int, int]) -> Problems:
+def ray(problems: Problems) -> Problems:
+    """The same losses in one dimension, along g: a plain step is the same step, at the cost of one column of A."""
+    g = look(problems, problems.start()).g
+    unit = g / g.norm(dim=-1, keepdim=True)
+    return replace(problems, A=problems.along(unit).unsqueeze(-1), dimension=torch.ones_like(problems.dimension))
+
+
+def opposed(
+    family: str, count: int, rng: np.random.Generator, dimensions: tuple[int, int] = (1, 20), reach: float = 0.5
+) -> Problems:
     """Problems whose xi L is a drawn share of the curvature along g.
 
-    Each task starts near its own minimizer, where there is curvature; task 2 is turned against task 1.
+    Each task starts near its own minimizer, at most 10^reach from it, where there is curvature; task 2 is turned
+    against task 1. In the high dimensions of LARGE, where that takes minutes, tasks start anywhere and xi is small.
     """
     problems = draw(family, count, rng, dimensions)
-    distance = torch.from_numpy(power(rng, -2, 0.5, count))
-    problems = near_minimizers(problems, sideways(problems, rng), distance)
     side = sideways(problems, rng)
     ratio = torch.from_numpy(10 ** (rng.choice([-1, 1], count) * rng.uniform(0.1, 2, count)))
+    if dimensions[0] in LARGE:
+        return aim(problems, opposing(ratio, torch.from_numpy(power(rng, -6, -1, count))), ratio, side)
+    distance = torch.from_numpy(power(rng, -2, reach, count))
+    problems = near_minimizers(problems, sideways(problems, rng), distance)
     turned = aim(problems, torch.full((count,), -1.0, dtype=torch.float64), ratio, side)
-    point, constant = look(turned, turned.start()), turned.lipschitz()
-    ahead = curvature_by_losses(turned, point, 2 / constant, "remainder") / constant
+    line, constant = ray(turned), turned.lipschitz()
+    ahead = curvature_by_losses(line, look(line, line.start()), 2 / constant, "remainder") / constant
     share = np.where(rng.random(count) < 0.2, power(rng, -8, -1, count), 0.6 * rng.random(count))
     return aim(problems, opposing(ratio, torch.from_numpy(share) * ahead), ratio, side)
 
@@ -137,18 +144,20 @@ def long_step(problems: Problems, form: str, needed: Tensor, rng: np.random.Gene
     point, constant = look(problems, problems.start()), problems.lipschitz()
     xi = pcgrad.curvature_bounding_measure(point.gramian)[:, 0, 1]
     grid = torch.from_numpy(GRID)[:, None] * (2 / constant) * (1 + 1e-9)
+    line = ray(problems)
+    along = look(line, line.start())
 
     def enough(step: Tensor) -> Tensor:
-        return step * (curvature_by_losses(problems, point, step, form) - xi * constant) >= needed
+        return step * (curvature_by_losses(line, along, step, form) - xi * constant) >= needed
 
     if form == "pointwise":
-        fits = grid * (_profile(problems, point, grid) - xi * constant) >= needed
+        fits = grid * (_profile(line, along, grid) - xi * constant) >= needed
     else:
         fits = torch.stack([enough(step) for step in grid])
     first = fits.int().argmax(0)
     low, high = grid.gather(0, (first - 1).clamp(min=0)[None])[0], grid.gather(0, first[None])[0]
     if form == "pointwise":
-        high = needed / (curvature(problems, point, high, form) - xi * constant)
+        high = needed / (smallest_curvature(line, along, high) - xi * constant)
     else:
         for _ in range(20):
             middle = (low + high) / 2
