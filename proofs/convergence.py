@@ -90,6 +90,7 @@ def trajectories(
     made = max(1, int(steps.sum()))
     report = {
         **{"trajectories": len(end), "skipped": total - len(end), "updates": int(steps.sum())},
+        **{"ended_at_start": int((steps == 0).sum())},
         **{"median_updates": float(steps.double().median()), "conflict_share": int(conflicts.sum()) / made, **ends},
         **{"steps_below_bound": int(below.sum()), "violations": int(below.sum()) + ends["stalled"]},
         **{"own_loss_rises": int(own.sum()) / made, "settling": settling(runs[0]["path"])},
@@ -98,10 +99,14 @@ def trajectories(
 
 
 def remaining_gap(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """(L - L*) / (L_0 - L*) where trajectories end as `opposite`: how far from the optimum PCGrad may stop."""
-    gaps = [
-        ((r["loss"] - r["best"]) / (r["first"] - r["best"]))[torch.from_numpy(r["end"] == "opposite")] for r in runs
-    ]
+    """(L - L*) / (L_0 - L*) where trajectories end as `opposite`: how far from the optimum PCGrad may stop.
+
+    Those that start there (in one dimension every conflict is one) do not move and are left out.
+    """
+    gaps = []
+    for r in runs:
+        which = torch.from_numpy(r["end"] == "opposite") & (r["updates"] > 0)
+        gaps.append(((r["loss"] - r["best"]) / (r["first"] - r["best"]))[which])
     return {"gap_at_opposite": quantiles(torch.cat(gaps))}
 
 

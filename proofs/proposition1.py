@@ -100,7 +100,16 @@ def convergence(settings: dict[str, Any]) -> dict[str, Any]:
         family: trajectories(family, count, updates, seed, stationary=True, statement="proposition1")
         for family in BOUNDED
     }
-    names = ("trajectories", "stationary", "opposite", "product", "stalled", "unfinished", "violations")
+    names = (
+        "trajectories",
+        "ended_at_start",
+        "stationary",
+        "opposite",
+        "product",
+        "stalled",
+        "unfinished",
+        "violations",
+    )
     sums = {name: sum(row[name] for row in paths.values()) for name in names}
     return {**sums, "updates_allowed": updates, "families": paths}
 

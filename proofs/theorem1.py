@@ -174,7 +174,7 @@ def convergence(settings: dict[str, Any]) -> dict[str, Any]:
     for family, row in paths.items():
         if row["conflict_share"] < 0.3:
             raise BrokenError(f"theorem1: only {row['conflict_share']:.0%} of {family}'s updates are in conflict")
-    names = ("trajectories", "optimum", "opposite", "diverged", "stalled", "unfinished", "violations")
+    names = ("trajectories", "ended_at_start", "optimum", "opposite", "diverged", "stalled", "unfinished", "violations")
     sums = {name: sum(row[name] for row in paths.values()) for name in names}
     return {**sums, "updates_allowed": updates, "families": paths}
 
