@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from proofs import check, lipschitz, pictures
+from proofs import check, lipschitz
+from proofs.pictures import common, theorem1, theorem2
 from proofs.tally import BrokenError, Tally, Trial, total, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,23 +45,24 @@ def test_the_notebooks_pictures_and_tables_are_made_of_the_reports(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PCGRAD_RESULTS", str(folder))
-    one, two, algebra = (pictures.results(name) for name in ("theorem1", "theorem2", "identities"))
-    assert "| 30 |" in pictures.descent_table(one)
-    assert "-2/3" in pictures.counterexample_table(two)
-    assert "false as stated" in pictures.verdicts(two, algebra)
-    assert r"\xi" in pictures.identities_table(algebra, ["b_implies_a"])
+    one, two, algebra = (common.results(name) for name in ("theorem1", "theorem2", "identities"))
+    assert "| 30 |" in theorem1.descent_table(one)
+    assert "-2/3" in theorem2.counterexample_table(two)
+    assert "false as stated" in common.verdicts(two, algebra)
+    assert r"\xi" in common.identities_table(algebra, ["b_implies_a"])
+    assert "idle" in common.dropped_table(one, two)
     for figure in (
-        *(pictures.margins({"a": two["printed"]}, "x"), pictures.ends_and_steps(one), pictures.dropped(two)),
-        pictures.counterexample_picture(),
+        *(common.margins({"a": two["printed"]}, "x"), theorem1.ends_and_steps(one), theorem1.walk_to_infinity(one, 20)),
+        *(theorem1.longer_steps(one), theorem2.counterexample_picture(), theorem2.dropped(two)),
     ):
         assert len(figure.axes) in (1, 2)
-        pictures.plt.close(figure)
+        common.plt.close(figure)
 
 
 def test_missing_results_name_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PCGRAD_RESULTS", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="snakemake theory"):
-        pictures.results("theorem1")
+        common.results("theorem1")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_tally_counts_and_a_verdict_follows() -> None:
         Tally("x", "y", 0).report()
 
 
-@pytest.mark.parametrize("name", ["theorem1", "theorem2"])
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")))
 def test_notebooks_are_short_empty_and_import_only(name: str) -> None:
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
@@ -123,4 +125,4 @@ def test_notebooks_are_short_empty_and_import_only(name: str) -> None:
     text = "\n".join("".join(cell["source"]) for cell in code)
     assert "def " not in text
     imports = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
-    assert imports == ["from IPython.display import Markdown, display", "from proofs import pictures"]
+    assert imports == ["from IPython.display import Markdown, display", f"from proofs.pictures import common, {name}"]

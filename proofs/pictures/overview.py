@@ -12,12 +12,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import pcgrad
-from proofs import pictures
-from proofs.pictures import BLUE, ORANGE, PURPLE, VERMILION, markdown_cell
+from proofs.pictures.common import BLUE, ORANGE, PURPLE, VERMILION, folder, markdown_cell, panels, table
 from proofs.two_steps import opposing
 
 Array = NDArray[np.float64]
-
 STATEMENTS = ("theorem1", "proposition1", "corollary1", "theorem2", "theorem3", "theorem4")
 COLUMNS = ("statement", "verdict", "rests on", "smallest margin", "counterexample")
 
@@ -40,7 +38,7 @@ def search_table(reports: Sequence[dict[str, Any]]) -> str:
             for method, row in found.items():
                 name = f"{report['statement']}, {target}, {method}".replace("_", " ")
                 rows[name] = {key: row[key] for key in ("evaluations", "smallest_margin", "violates")}
-    return pictures.table(rows, ("evaluations", "smallest_margin", "violates"))
+    return table(rows, ("evaluations", "smallest_margin", "violates"))
 
 
 def _searches(attack: dict[str, Any], name: str = "") -> list[tuple[str, dict[str, Any]]]:
@@ -58,7 +56,7 @@ def conflict_path(method: str, network: str) -> dict[str, Array]:
     xi's median; cos is the one that belongs to both, which exists where xi <= 1.
     """
     values: dict[str, dict[int, list[float]]] = {}
-    for path in sorted((pictures.folder() / "runs" / "triad" / method).glob("*/metrics.csv")):
+    for path in sorted((folder() / "runs" / "triad" / method).glob("*/metrics.csv")):
         with path.open(encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 values.setdefault(row["metric"], {}).setdefault(int(row["step"]), []).append(float(row["value"]))
@@ -74,7 +72,7 @@ def conflict_path(method: str, network: str) -> dict[str, Array]:
 
 def region_with_runs() -> Figure:
     """Where in (cos, Phi) Theorem 2's conditions can hold, where Figure 4's runs are, and the step (c) asks for."""
-    figure, (left, right) = pictures.panels(2, 4.2)
+    figure, (left, right) = panels(2, 4.2)
     cos, phi = np.meshgrid(np.linspace(-1, -1e-3, 400), np.geomspace(1e-5, 1, 400))
     ratio = (1 + np.sqrt(1 - phi**2)) / phi
     gram = torch.from_numpy(np.stack([ratio**2, ratio * cos, ratio * cos, np.ones_like(cos)], -1)).unflatten(-1, (2, 2))

@@ -1,0 +1,134 @@
+"""Tables and pictures of the notebook theorem2: drawn from the check's JSON, or from the formulas themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+import pcgrad
+from proofs.counterexample import EXAMPLES, exact, task_losses
+from proofs.pictures.common import BLUE, GRAY, GREEN, ORANGE, PLAIN, PURPLE, SURGERY, VERMILION, panels, table
+
+
+def counterexample_table(report: dict[str, Any]) -> str:
+    """Markdown: both exact counterexamples, one line per quantity."""
+    examples = {name: row for name, row in report["counterexamples"].items() if name in EXAMPLES}
+    lines: dict[str, dict[str, Any]] = {}
+    for name, row in examples.items():
+        printed, repaired = (row["exact"]["hypotheses"][form] for form in ("uniform", "remainder"))
+        for key in ("delta", "t", "L", "xi", "cos_squared", "loss_after_plain_step", "loss_after_pcgrad"):
+            lines.setdefault(key, {})[name] = row["exact"][key]
+        lines.setdefault("l as printed", {})[name] = row["exact"]["l"]["uniform"]
+        lines.setdefault("hypotheses as printed hold", {})[name] = all(printed.values())
+        lines.setdefault("(c) holds with the repaired H", {})[name] = repaired["c"]
+        lines.setdefault("PCGrad's excess loss, by mpmath", {})[name] = row["mpmath"]["excess_loss_of_pcgrad"]
+    return table(lines, list(examples))
+
+
+def counterexample_picture() -> Figure:
+    """Both exact counterexamples: the loss along the plain step with the proof's parabola, and the level sets."""
+    figure, (left, right) = panels(2, 4.0)
+    _, t = (float(x) for x in EXAMPLES["one_dimension"])
+    x = np.linspace(-0.6, 2.9, 200)
+    left.plot(x, [sum(task_losses(v, 0.0, 0.0, t)) for v in x], color="black", lw=1.6, label="$L$")
+    a = np.linspace(0, t, 50)
+    left.plot(a, -a + a**2 / 2, color=GRAY, ls="--", label="parabola of the printed proof, $\\ell = 1$")
+    ends = exact("one_dimension")
+    left.plot(0, 0, "o", color=SURGERY, ms=9, label=f"PCGrad stays: {ends['loss_after_pcgrad']}")
+    plain = sum(task_losses(t, 0.0, 0.0, t))
+    left.plot(t, plain, "o", color=PLAIN, ms=9, label=f"plain step: {ends['loss_after_plain_step']}")
+    left.annotate("", (t, plain), (0, 0), arrowprops={"arrowstyle": "->", "color": PLAIN, "lw": 1.2})
+    left.set(title="one dimension, $\\cos\\varphi = -1$", xlabel="$\\theta$", ylabel="$L(\\theta)$")
+    left.legend(frameon=False, fontsize=8, loc="upper center")
+
+    delta, t = (float(x) for x in EXAMPLES["plane"])
+    g1, g2 = np.array([-2.0, delta]), np.array([1.0, delta])
+    pair = torch.from_numpy(np.stack([g1, g2]))
+    weights = pcgrad.surgery_coefficients(pair @ pair.mT, pcgrad.fixed_orders(2)).sum(-2).numpy()
+    x, y = np.meshgrid(np.linspace(-0.4, 2.7, 160), np.linspace(-0.62, 0.12, 120))
+    level = np.vectorize(lambda u, v: sum(task_losses(u, v, delta, t)))(x, y)
+    heights = np.arange(-0.8, 1.01, 0.1)
+    lines = right.contour(x, y, level, heights, colors=GRAY, linewidths=0.6)
+    right.clabel(lines, heights[::2], fontsize=7, fmt="%.1f")
+    steps: tuple[tuple[Any, str, str], ...] = (
+        (g1 + g2, PLAIN, "plain step"),
+        (weights @ np.stack([g1, g2]), SURGERY, "PCGrad"),
+    )
+    for step, color, name in steps:
+        end = -t * step
+        value = sum(task_losses(end[0], end[1], delta, t))
+        right.annotate("", end, (0, 0), arrowprops={"arrowstyle": "-|>", "color": color, "lw": 1.6})
+        right.plot(*end, "o", color=color, ms=7, label=f"{name}: $L = {value:.3f}$")
+    right.plot(0, 0, "o", color="black", ms=6, label="start: $L = 0$")
+    right.set(title="the plane, $-1 < \\cos\\varphi < 0$", xlabel="$x$", ylabel="$y$")
+    right.legend(fontsize=8, loc="lower right", framealpha=1)
+    return figure
+
+
+def region() -> Figure:
+    """Where in (cos, Phi) condition (a) holds, and xi <= l / L, which (b) asks for."""
+    figure, (ax, right) = panels(2, 4.2)
+    cos, phi = np.meshgrid(np.linspace(-1, -1e-3, 400), np.linspace(1e-3, 1, 400))
+    ratio = (1 + np.sqrt(1 - phi**2)) / phi  # ||g_1|| / ||g_2|| >= 1
+    entries = np.stack([ratio**2, ratio * cos, ratio * cos, np.ones_like(cos)], -1)
+    gram = torch.from_numpy(entries).unflatten(-1, (2, 2))
+    xi = pcgrad.curvature_bounding_measure(gram)[..., 0, 1].numpy()
+    a = pcgrad.condition_a(gram)[..., 0, 1].numpy()
+    ax.contourf(cos, phi, a, [0.5, 1.5], colors=["#DDEAF4"])
+    ax.contourf(cos, phi, xi, [0, 1], colors=["#F6D5C0"])
+    lines = ax.contour(cos, phi, xi, [0.1, 0.25, 0.5, 1.0], colors=VERMILION, linewidths=1.2)
+    ax.clabel(lines, fmt="$\\xi = %g$", fontsize=8)
+    ax.plot([-1, 0], [1, 0], color=BLUE, lw=1.6)
+    ax.annotate("(a): $\\cos\\varphi \\leq -\\Phi$", (-0.36, 0.5), color=BLUE, fontsize=9)
+    ax.annotate("(b): $\\xi \\leq \\ell/L \\leq 1$", (-0.36, 0.62), color=VERMILION, fontsize=9)
+    ax.set(title="(b) lies inside (a): (a) is idle", xlabel="$\\cos\\varphi_{12}$", ylabel="$\\Phi(g_1, g_2)$")
+    needed = np.where(xi < 0.5, 2 / np.maximum(0.5 - xi, 1e-9), np.nan)
+    image = right.contourf(cos, phi, np.log10(needed), np.linspace(0.6, 2, 15), cmap="viridis", extend="max")
+    bar = figure.colorbar(image, ax=right, ticks=[0.6, 1, 1.5, 2])
+    bar.ax.set_yticklabels(["4", "10", "32", "100"])
+    bar.set_label("$t\\,L$ that (c) asks for")
+    right.set(
+        title="(c) at $\\ell = L/2$: never below $t = 4/L$", xlabel="$\\cos\\varphi_{12}$", ylabel="$\\Phi(g_1, g_2)$"
+    )
+    return figure
+
+
+def dropped(report: dict[str, Any]) -> Figure:
+    """Theorem 2 without (c) and without (b): how often the guarantee fails."""
+    figure, (left, right) = panels(2, 3.2)
+    rows = report["without_c"]
+    part = [row["part_of_step"] for row in rows]
+    left.plot(part, [row["guarantee_fails"] for row in rows], "o-", color=VERMILION)
+    left.set(
+        title="dropping (c)", xlabel="step / shortest step of (c)", ylabel="share that violates", ylim=(-0.03, 1.03)
+    )
+    rows = report["without_b"]
+    right.bar(
+        [f"{row['t_times_L']:g}" for row in rows], [row["guarantee_fails"] for row in rows], color=ORANGE, width=0.5
+    )
+    right.set(title="dropping (b), keeping (a)", xlabel="$t\\,L$", ylim=(0, 1))
+    return figure
+
+
+def conservative(report: dict[str, Any]) -> Figure:
+    """On arbitrary conflicts: how often PCGrad's step is no worse, and how often the conditions hold."""
+    figure, (left, right) = panels(2, 3.4)
+    rows = report["conservative"]["rows"]
+    steps = [row["t_times_L"] for row in rows]
+    looks = {"pcgrad_no_worse": ("PCGrad's step is no worse", GRAY, "s-"), "tight": ("$t \\geq t^*$", ORANGE, "o-"),
+             "printed": ("(a), (b), (c)", VERMILION, "o-")}  # fmt: skip
+    for key, (label, color, line) in looks.items():
+        left.semilogx(steps, [row[key] for row in rows], line, color=color, label=label, base=2)
+    left.set(title="all families", xlabel="$t\\,L$", ylabel="share of conflicts", ylim=(-0.02, 1.02))
+    left.legend(frameon=False, fontsize=8)
+    for (family, part), color in zip(
+        report["conservative"]["families"].items(), (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY), strict=False
+    ):
+        covered = [row["printed"] / row["pcgrad_no_worse"] if row["pcgrad_no_worse"] else np.nan for row in part]
+        right.semilogx(steps, covered, "o-", color=color, label=family.replace("_", " "), base=2)
+    right.set(title="covered by (a), (b), (c)", xlabel="$t\\,L$", ylabel="share of the steps that are no worse")
+    right.legend(frameon=False, fontsize=7)
+    return figure
