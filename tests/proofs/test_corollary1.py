@@ -150,8 +150,8 @@ def test_tasks_that_agree_share_their_minimizer() -> None:
 
 def test_trajectories_reach_the_optimum_cycle_or_leave() -> None:
     report = corollary1_paths.trajectories("quadratic", 120, 400, 0)
-    assert report["trajectories"] == 120 - report["left"]
-    assert report["optimum"] > 80
+    assert report["trajectories"] == 120 - report["left"] - report["plain"]
+    assert report["optimum"] > 50
     assert report["cycling"] == report["violations"] > 0
     assert report["conflict_share"] > 0.3
     assert corollary1_paths.trajectories("quadratic", 120, 400, 0, "repaired")["violations"] == 0
