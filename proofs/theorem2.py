@@ -40,6 +40,7 @@ from proofs.two_steps import (
     curvature_by_losses,
     fast_curvature,
     long_step,
+    losses,
     opposed,
 )
 
@@ -75,12 +76,6 @@ def _conditions(problems: Problems, point: Point, step: Tensor, ell: Tensor) -> 
     return Conditions(ell, a, excess >= 0, (excess > 0) & (step * excess >= 2))
 
 
-def losses(problems: Problems, theta: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-    """(measured, bound): L(theta^PC) and L(theta^MT), each [N]."""
-    point = look(problems, theta)
-    return tuple(problems.loss(theta - step.unsqueeze(-1) * d) for d in (point.g_pc, point.g))  # type: ignore[return-value]
-
-
 def instances(
     family: str, count: int, rng: np.random.Generator, form: str, dimensions: tuple[int, int] = (1, 20)
 ) -> tuple[Problems, Tensor]:
@@ -96,13 +91,14 @@ def trial(problems: Problems, step: Tensor, form: str, *, fast: bool = False) ->
         problems, point, step, (fast_curvature if fast else curvature)(problems, point, step, form)
     )
     ends = (theta - step.unsqueeze(-1) * point.g, theta - step.unsqueeze(-1) * point.g_pc)
+    measured, plain = losses(problems, point, step)
     xi, ell = pcgrad.curvature_bounding_measure(point.gramian)[:, 0, 1], conditions.curvature / constant
     details = {"dimension": problems.dimension, "cos": point.cos, "xi": xi}
     details |= {"l_over_L": ell, "t_times_L": step * constant}
     return Trial(
         accepted=conditions.all,
         slack=ell - xi - 2 / (step * constant),  # (c); implies (b), which implies (a)
-        margin=problems.loss(ends[0]) - problems.loss(ends[1]),
+        margin=plain - measured,
         unit=step * (point.g**2).sum(-1),
         noise=rounding(problems, theta, ends, step),
         details=details,

@@ -19,7 +19,7 @@ from proofs.problems import CONVEX, Problems, aim, look, near_minimizers, roundi
 from proofs.quadratics import Quadratic
 from proofs.sampling import chunks, draw, edges, power, sideways, stream
 from proofs.tally import BrokenError
-from proofs.two_steps import curvature_by_losses, opposed, opposing
+from proofs.two_steps import curvature_by_losses, losses, opposed, opposing
 
 SHORTER = (1.0, 0.9, 0.75, 0.5, 0.25)  # parts of (c)'s step, for dropping (c)
 STEPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # t L, for how conservative the conditions are
@@ -131,7 +131,7 @@ def _worse(problems: Problems, step: Tensor) -> Tensor:
     """L(theta^PC) > L(theta^MT) beyond rounding, bool [N]."""
     theta, point = problems.start(), look(problems, problems.start())
     ends = tuple(theta - step.unsqueeze(-1) * d for d in (point.g, point.g_pc))
-    plain, surgery = (problems.loss(end) for end in ends)
+    surgery, plain = losses(problems, point, step)
     return surgery - plain > rounding(problems, theta, ends, step)
 
 

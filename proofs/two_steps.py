@@ -31,6 +31,12 @@ GRID = np.geomspace(1, 64, 31)  # steps tried, in units of 2 / L, below which ne
 BLOCK = 2_000_000  # numbers in one batch of curvatures
 
 
+def losses(problems: Problems, point: Point, step: Tensor) -> tuple[Tensor, Tensor]:
+    """(measured, bound): L(theta^PC) and L(theta^MT), each [N]."""
+    surgery, plain = (problems.loss(problems.start() - step.unsqueeze(-1) * d) for d in (point.g_pc, point.g))
+    return surgery, plain
+
+
 def curvature(problems: Problems, point: Point, step: Tensor, form: str) -> Tensor:
     """l = H / ||g||^2 from Hessians, the largest l that is allowed, at most L, [N]."""
     square, theta = (point.g**2).sum(-1), problems.start()

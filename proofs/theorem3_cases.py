@@ -1,0 +1,95 @@
+"""Theorem 3's cases by the core's numbers, steps for which they hold, and the bound against them (`theorem3.py`)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import pcgrad
+from proofs.problems import EPSILON, ORDERS, Problems, look
+from proofs.sampling import edges, power
+from proofs.tally import Trial
+from proofs.two_steps import curvature_by_losses, ray
+
+
+class Cases(NamedTuple):
+    """The statement's right-hand side at a step t, each [N]."""
+
+    curvature: Tensor  # l, the largest that H >= l ||g||^2 allows
+    n: Tensor
+    d: Tensor
+    tau: Tensor
+    first: Tensor
+    second: Tensor
+
+    def bound(self, step: Tensor) -> Tensor:
+        """B(t), [N]."""
+        return step * (self.d * step - self.n)
+
+
+def cases(gramian: Tensor, constant: Tensor, ell: Tensor, step: Tensor) -> Cases:
+    """tau and the cases by the printed formulas and the core's c, Phi and xi."""
+    measures = (pcgrad.cosine, pcgrad.magnitude_similarity, pcgrad.curvature_bounding_measure)
+    c, phi, xi = (measure(gramian)[:, 0, 1] for measure in measures)
+    s1, s2, square = gramian[:, 0, 0], gramian[:, 1, 1], gramian.sum((-1, -2))
+    n = (s1 + s2) * c**2 + 2 * (s1 * s2).sqrt() * c
+    d = square * ell / 2 - (1 - c) * (1 + c) * (s1 + s2 - 2 * gramian[:, 0, 1]) * constant / 2
+    tau, conflict = n / d, pcgrad.conflicting(gramian)[:, 0, 1]
+    first = conflict & (c >= -phi) & (ell <= xi * constant) & (step > 0) & (step <= tau)
+    second = pcgrad.condition_a(gramian)[:, 0, 1] & (ell >= xi * constant) & (step >= tau) & (d > 0)
+    return Cases(ell, n, d, tau, first, second)
+
+
+def short_step(problems: Problems, form: str, rng: np.random.Generator) -> Tensor:
+    """tau of case 1, by bisection between 0 and 2 / L, where it must lie; part of it in every second problem."""
+    line, constant, step = ray(problems), problems.lipschitz(), 2 / problems.lipschitz()
+    gramian, along = look(problems, problems.start()).gramian, look(line, line.start())
+    low, high = torch.zeros_like(step), step
+    for _ in range(40):
+        middle = (low + high) / 2
+        ell = torch.minimum(curvature_by_losses(line, along, middle, form), constant)
+        here = cases(gramian, constant, ell, middle)
+        good = here.d * middle >= here.n
+        low, high = torch.where(good, middle, low), torch.where(good, high, middle)
+    part = torch.from_numpy(np.where(np.arange(len(step)) % 2 == 0, 1 - 1e-9, rng.random(len(step))))
+    return torch.where(low > 0, low * part, torch.nan)
+
+
+def around(tau: Tensor, constant: Tensor, rng: np.random.Generator) -> Tensor:
+    """tau (1 +- 10^-k) where tau is positive, for two in three; steps from 0.01 / L to 100 / L for the others."""
+    count = len(tau)
+    near = tau * torch.from_numpy(1 + rng.choice([-1, 1], count) * power(rng, -8, -0.1, count))
+    free = torch.from_numpy(power(rng, -2, 2, count)) / constant
+    return torch.where((tau > 0) & tau.isfinite() & (torch.arange(count) % 3 > 0), near, free)
+
+
+def bound_trial(count: int, rng: np.random.Generator) -> Trial:
+    """B(t) from the core's updates against the printed cases: random pairs in conflict, any l <= L = 1, t around tau.
+
+    The margin is |B(t)|, negative where its sign contradicts the cases.
+    """
+    cos, ratio = edges(count, rng)
+    plane = torch.stack([cos, ((1 - cos) * (1 + cos)).sqrt()], -1)
+    pair = torch.stack([ratio.unsqueeze(-1) * torch.tensor([1.0, 0.0], dtype=torch.float64), plane], 1)
+    gramian, one = pair @ pair.mT, torch.ones_like(cos)
+    xi = pcgrad.curvature_bounding_measure(gramian)[:, 0, 1]
+    near = xi * torch.from_numpy(1 + rng.choice([-1, 1], count) * power(rng, -8, 0, count))
+    anything = torch.from_numpy(rng.uniform(-0.5, 1, count))
+    ell = torch.where(torch.from_numpy(rng.random(count)) < 0.6, torch.minimum(near, one), anything)
+    step = around(cases(gramian, one, ell, one).tau, one, rng)
+    here = cases(gramian, one, ell, step)
+    g, g_pc = pair.sum(1), (pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2).unsqueeze(-2) @ pair).squeeze(-2)
+    plain = -step * (g**2).sum(-1) + step**2 / 2 * ell * (g**2).sum(-1)
+    surgery = -step * (g * g_pc).sum(-1) + step**2 / 2 * (g_pc**2).sum(-1)
+    size, case = (ratio + 1) ** 2, here.first | here.second
+    return Trial(
+        accepted=(here.d != 0) & (g != 0).any(-1),
+        slack=here.d.abs(),
+        margin=torch.where(case, plain - surgery, surgery - plain),
+        unit=step * (g**2).sum(-1),
+        noise=128 * EPSILON * size * (step + step**2),
+        details={"cos": cos, "Phi": 2 / (ratio + 1 / ratio), "l_over_xi_L": ell / xi, "t_over_tau": step / here.tau},
+    )
