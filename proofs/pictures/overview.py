@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import sympy as sp
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -99,4 +100,64 @@ def region_with_runs() -> Figure:
     for ax in (left, right):
         if ax.get_legend_handles_labels()[0]:
             ax.legend(fontsize=7, framealpha=0.9, loc="lower left" if ax is left else "upper right")
+    return figure
+
+
+def three_tasks(report: dict[str, Any]) -> Figure:
+    """Corollary 1: how far PCGrad overshoots with n tasks, and runs that never reach the optimum."""
+    figure, (left, right) = panels(2, 3.8)
+    for tasks, color in ((2, BLUE), (3, VERMILION), (5, ORANGE), (10, PURPLE)):
+        c = np.linspace(-1 / (tasks - 1), 0, 100)
+        left.plot(c, (1 - c) ** (tasks - 1), color=color, label=f"{tasks} tasks")
+    left.axhline(2, color="black", lw=0.8, ls="--")
+    left.annotate("above: the loss rises at $t = 1/L$", (-0.98, 2.04), fontsize=8)
+    left.set(title="$g^{PC} = (1-c)^{n-1} g$ at equal angles", xlabel="$c$", ylabel="stretch")
+    left.legend(frameon=False, fontsize=8)
+    loss = _three_task_losses(40)
+    flat = float(sp.sympify(report["counterexamples"]["limit"]["surds"]["loss_at_every_step"]))
+    right.semilogy(loss["sum"], color=BLUE, label="gradient of the sum, $t = \\frac{1}{2L}$")
+    right.semilogy(loss["pcgrad"], color=VERMILION, lw=0.8, label="PCGrad, random orders, $t = 1/L$")
+    right.axhline(flat, color="black", lw=0.8, ls="--", label="exact 2-cycle (every order)")
+    right.set(title="three convex tasks, $\\cos(g, g^{PC}) \\geq 1/2$ throughout", xlabel="updates",
+              ylabel="$L - L^*$", ylim=(1e-6, 20))  # fmt: skip
+    right.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _three_task_losses(updates: int) -> dict[str, list[float]]:
+    """L - L* of L_i = s^2 / 18 + u_i . theta from s = 2, s = sum theta (`corollary1_cycle`)."""
+    u = torch.tensor([[8.0, -4.0, -4.0], [-4.0, 8.0, -4.0], [-4.0, -4.0, 8.0]], dtype=torch.float64) / 3
+    generator, found = torch.Generator().manual_seed(0), {}
+    for method, step in (("pcgrad", 1.0), ("sum", 0.5)):
+        theta, losses = torch.full((3,), 2 / 3, dtype=torch.float64), []
+        for _ in range(updates):
+            losses.append(float(theta.sum() ** 2 / 6))
+            g = u + theta.sum() / 9
+            weights = torch.ones(3, dtype=torch.float64)
+            if method == "pcgrad":
+                weights = pcgrad.surgery_coefficients(g @ g.T, pcgrad.random_orders(3, generator)).sum(0)
+            theta = theta - step * weights @ g
+        found[method] = losses
+    return found
+
+
+def two_cases(similarity: float = 0.5, curvature: float = 0.7) -> Figure:
+    """Theorem 3: where the bound B(t) = t (D t - N) says that PCGrad is no worse, for one Phi and two l / L."""
+    figure, (left, right) = panels(2, 3.8)
+    for ax, ell in ((left, curvature), (right, 1.0)):
+        cos, t = np.meshgrid(np.linspace(-0.999, -1e-3, 400), np.geomspace(0.03, 100, 400))
+        together = 1 + similarity * cos  # ||g||^2 over ||g_1||^2 + ||g_2||^2, and in these units
+        numerator = cos * (cos + similarity)
+        denominator = (together * ell - (1 - cos**2) * (1 - similarity * cos)) / 2
+        ax.contourf(cos, t, denominator * t >= numerator, [0.5, 1.5], colors=["#F6D5C0"])
+        tau = (numerator / denominator)[0]
+        ax.plot(cos[0], np.where(tau > 0, tau, np.nan), color=VERMILION, label="$\\tau$")
+        ax.axvline(-similarity, color=BLUE, lw=1)
+        ax.axhline(2 / ell, color="black", lw=0.8, ls="--", label="$2/\\ell$")
+        ax.annotate("$\\cos\\varphi = -\\Phi$", (-similarity, 40), (4, 0), textcoords="offset points", color=BLUE)
+        ax.set(yscale="log", ylim=(0.03, 100), xlabel="$\\cos\\varphi_{12}$", ylabel="$t\\,L$")
+        ax.set_title(f"$\\Phi = {similarity:g}$, $\\ell/L = {ell:g}$")
+    left.annotate("case 2: $t \\geq \\tau$", (-0.99, 20), fontsize=8)
+    left.annotate("case 1: $t \\leq \\tau$", (-0.42, 0.06), fontsize=9)
+    left.legend(frameon=False, fontsize=8, loc="lower left")
     return figure
