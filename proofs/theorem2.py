@@ -121,6 +121,8 @@ def large(seed: int) -> dict[str, Any]:
         for family, share in LARGE_SHARES.items():
             tally = one_step(family, int(share * count), seed, "remainder", (dimension, dimension))
             rows[f"{family} {dimension}"] = tally.report()
+        if sum(row["accepted"] for row in list(rows.values())[-len(LARGE_SHARES) :]) < count:
+            raise BrokenError(f"theorem2: fewer than {count} instances in dimension {dimension}")
     return {**total(rows), "families": rows}
 
 
