@@ -47,7 +47,14 @@ def test_mutants_of_the_core_contradict_the_bound_and_the_flat_quadratics(
 ) -> None:
     monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS[mutant])
     assert sample("theorem3/bound", "pairs", 300, 0, bound_trial).report()["violations"] > 0
-    assert theorem3.equal_eigenvalues(300, 0).report()["violations"] > 0
+    flat = theorem3.equal_eigenvalues(300, 0).report()
+    assert flat["violations"] > 0 or flat["undecided"] > 290  # never: both steps are one, which `check` refuses
+
+
+def test_rounding_must_not_hide_the_bound_or_the_flat_quadratics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS["never"])
+    with pytest.raises(BrokenError, match="rounding hides"):
+        theorem3.check({"seed": 0, "instances": 20, "search_rounds": 1})
 
 
 def test_bound_and_flat_quadratics_follow_the_cases_on_both_sides_of_tau() -> None:
@@ -170,7 +177,8 @@ def test_a_wrong_case_breaks_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
         identities3.case_table()
 
 
-def test_report_has_every_verdict() -> None:
+def test_report_has_every_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(theorem3, "LARGE", {100: 20})
     settings = {"seed": 0, "instances": 20, "search_rounds": 1}
     report = theorem3.check(settings)
     assert report["verdicts"] == {
@@ -181,9 +189,7 @@ def test_report_has_every_verdict() -> None:
         "theorem3_equal_eigenvalues": "holds",
     }
     assert {row["verdict"] for row in report["overview"]} == set(report["verdicts"].values())
-    assert all(
-        report["large"]["families"][f"quadratic {d}, case {c}"]["accepted"] > 0 for d in (100, 1000) for c in (1, 2)
-    )
+    assert report["large"]["accepted"] >= 20
 
 
 def test_pcgrads_first_case_needs_two_dimensions() -> None:
