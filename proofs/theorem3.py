@@ -230,15 +230,14 @@ def _same_without_conflict() -> bool:
 def check(settings: dict[str, Any]) -> dict[str, Any]:
     """Everything about Theorem 3: the bound, either direction sampled and searched, examples, dropped hypotheses."""
     count, seed = settings["instances"], settings["seed"]
-    sections = {name: direction(form, count, seed) for name, form in SECTIONS.items()}
+    flat = {"quadratic": equal_eigenvalues(6 * count, seed).report()}
+    sections = {"bound": bound(6 * count, seed), "equal_eigenvalues": {**total(flat), "families": flat}}
+    for name, part in sections.items():  # were both steps one, nothing would contradict, as nothing would be decided
+        if part["undecided"] > part["accepted"] / 4:
+            raise BrokenError(f"theorem3: rounding hides {part['undecided']} instances of {name}")
+    sections |= {name: direction(form, count, seed) for name, form in SECTIONS.items()}
     rows = {family: converse(family, count, seed).report() for family in CONVEX}
-    flat = equal_eigenvalues(6 * count, seed).report()
     sections["only_if"] = {**total(rows), "families": rows}
-    sections["equal_eigenvalues"] = {**total({"quadratic": flat}), "families": {"quadratic": flat}}
-    sections["bound"] = bound(6 * count, seed)
-    for name in ("bound", "equal_eigenvalues"):  # where both steps are one, nothing contradicts and nothing is decided
-        if sections[name]["undecided"] > sections[name]["accepted"] / 4:
-            raise BrokenError(f"theorem3: rounding hides {sections[name]['undecided']} instances of {name}")
     found, high, examples = searched(seed, settings["search_rounds"]), large(seed), theorem3_examples.check()
     second = counterexample.refuting(counterexample.check(), "uniform")
     broken = {name: part["violations"] for name, part in sections.items()}
