@@ -1,0 +1,212 @@
+"""The heavy ball of Theorem 4 with PCGrad's update, on N pairs of strongly convex losses at once.
+
+    theta_{k+1} = theta_k - alpha_k g^PC + beta_k (theta_k - theta_{k-1}),
+    mu_k = w_1 mu_1 + w_2 mu_2,  L_k = w_1 L_1 + w_2 L_2,  g^PC = w_1 g_1 + w_2 g_2,
+    beta_k = max{|1 - sqrt(alpha_k mu_k)|, |1 - sqrt(alpha_k L_k)|}^2.
+
+In conflict w_1 = 1 - c / R and w_2 = 1 - c R. The printed mu_k and L_k speak of conflict alone; without it g^PC = g, and
+the weights are 1 here. Both are the core's weights, so that w_1 grad^2 L_1 + w_2 grad^2 L_2 has its spectrum in
+[mu_k, L_k] in either case. RULES name alpha_k.
+
+Task i of a pair has the loss L_i(theta) = ridge_i ||x||^2 / 2 + sum_k F((A_i x)_k) with x = theta - center_i and
+A_i = diag(sqrt(lambda_i)) M_i, M_i a product of three reflections; F is even, so that center_i is the minimizer, and
+0 <= F'' <= F''(0) = 1. So grad^2 L_i(center_i) has the eigenvalues ridge_i + lambda_i, and is never larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse.linalg
+import torch
+from torch import Tensor
+
+import pcgrad
+from proofs.problems import ORDERS
+
+RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # (mu_k, L_k) -> alpha_k
+    "printed": lambda mu, top: 4 / (top.sqrt() + mu.sqrt()),
+    "corrected": lambda mu, top: 4 / (top.sqrt() + mu.sqrt()) ** 2,
+}
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {  # F'
+    "quadratic": lambda z: z,
+    "log_cosh": torch.tanh,  # log cosh z = softplus(2 z) - z - log 2
+    "huber": lambda z: z.clamp(-1, 1),
+}
+MIRRORS = 3
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N pairs of losses; dimensions below D fill up with zero columns, on which no loss depends."""
+
+    shape: str
+    roots: Tensor  # [N, 2, D]: square roots of lambda_i
+    mirrors: Tensor  # [N, 2, K, D]: unit normals, or zero for no reflection
+    ridge: Tensor  # [N, 2]
+    center: Tensor  # [N, 2, D]
+    mu: Tensor  # [N, 2]
+    top: Tensor  # [N, 2]: L_1, L_2
+    dimension: Tensor  # [N]
+
+    def __len__(self) -> int:
+        return len(self.mu)
+
+    def __getitem__(self, rows: Tensor) -> Pairs:
+        parts = (self.roots, self.mirrors, self.ridge, self.center, self.mu, self.top, self.dimension)
+        return Pairs(self.shape, *(part[rows] for part in parts))
+
+    def gradients(self, theta: Tensor, shape: str | None = None) -> Tensor:
+        """g_1, g_2: [N, D] -> [N, 2, D]."""
+        x = theta.unsqueeze(1) - self.center
+        slope = SLOPES[shape or self.shape](self.roots * self._reflect(x, range(MIRRORS)))
+        return self._reflect(self.roots * slope, reversed(range(MIRRORS))) + self.ridge.unsqueeze(-1) * x
+
+    def hessians(self) -> Tensor:
+        """grad^2 L_i(center_i), the largest Hessians of either task, [N, 2, D, D]."""
+        width, common = self.roots.shape[-1], replace(self, center=torch.zeros_like(self.center))
+        basis = torch.eye(width, dtype=self.mu.dtype)
+        columns = [common.gradients(e.expand(len(self), width), "quadratic") for e in basis]
+        return torch.stack(columns, -1)
+
+    def _reflect(self, x: Tensor, order: range | reversed[int]) -> Tensor:
+        for k in order:
+            normal = self.mirrors[:, :, min(k, self.mirrors.shape[2] - 1)] if k < self.mirrors.shape[2] else None
+            if normal is not None:
+                x = x - 2 * (x * normal).sum(-1, keepdim=True) * normal
+        return x
+
+
+class Seen(NamedTuple):
+    """What the method sees at one theta."""
+
+    gramian: Tensor  # [N, 2, 2]
+    weights: Tensor  # [N, 2]
+    g_pc: Tensor  # [N, D]
+    mu: Tensor  # [N]: mu_k
+    top: Tensor  # [N]: L_k
+
+    @property
+    def cos(self) -> Tensor:
+        """cos phi_12, [N]."""
+        return pcgrad.cosine(self.gramian)[:, 0, 1]
+
+
+def look(gradients: Tensor, mu: Tensor, top: Tensor) -> Seen:
+    """PCGrad's update and weights by the core, mu_k and L_k: [N, 2, D], [N, 2], [N, 2]."""
+    gramian = gradients @ gradients.mT
+    weights = pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2)
+    g_pc = (weights.unsqueeze(-2) @ gradients).squeeze(-2)
+    return Seen(gramian, weights, g_pc, (weights * mu).sum(-1), (weights * top).sum(-1))
+
+
+def rates(seen: Seen, rule: str, longer: float = 1.0) -> tuple[Tensor, Tensor]:
+    """alpha_k (times `longer`) and beta_k, each [N]."""
+    alpha = longer * RULES[rule](seen.mu, seen.top)
+    ends = torch.stack([1 - (alpha * seen.mu).sqrt(), 1 - (alpha * seen.top).sqrt()])
+    return alpha, ends.abs().amax(0) ** 2
+
+
+def move(seen: Seen, theta: Tensor, previous: Tensor, rule: str, longer: float = 1.0) -> Tensor:
+    """theta_{k+1}, [N, D]."""
+    alpha, beta = rates(seen, rule, longer)
+    return theta - alpha.unsqueeze(-1) * seen.g_pc + beta.unsqueeze(-1) * (theta - previous)
+
+
+def draw(
+    shape: str,
+    count: int,
+    rng: np.random.Generator,
+    dimensions: tuple[int, int] = (2, 20),
+    decades: tuple[float, float] = (1.0, 2.0),
+) -> Pairs:
+    """Pairs with one minimizer at 0 and condition numbers 10^U(decades), in half of the tasks all lambda extreme.
+
+    mu_i and L_i are the extreme eigenvalues (quadratic), or the ridge and the ridge plus the largest lambda.
+    """
+    low, high = dimensions
+    dimension = rng.integers(low, high + 1, count)
+    inside = np.arange(high) < dimension[:, None]
+    spread = rng.uniform(*decades, (count, 2, 1)) + (shape != "quadratic") * np.log10(2)  # the ridge halves it
+    place = rng.random((count, 2, high))
+    place = np.where(rng.random((count, 2, 1)) < 0.5, place, place.round())
+    place[..., 0] = 0  # the largest eigenvalue is the scale
+    place[np.arange(count), :, dimension - 1] = np.where(dimension[:, None] > 1, 1, 0)  # and the smallest 10^-spread
+    scale = 10 ** np.concatenate([np.zeros((count, 1)), rng.uniform(-1.5, 1.5, (count, 1))], 1)
+    values = scale[..., None] * 10 ** (-spread * place) * inside[:, None]
+    mirrors = rng.normal(size=(count, 2, MIRRORS, high)) * inside[:, None, None]
+    mirrors /= np.linalg.norm(mirrors, axis=-1, keepdims=True)
+    smallest = np.where(inside[:, None], values, np.inf).min(-1)
+    ridge = np.zeros((count, 2)) if shape == "quadratic" else smallest
+    mu, top = (smallest, values.max(-1)) if shape == "quadratic" else (ridge, ridge + values.max(-1))
+    center = np.zeros((count, 2, high))
+    tensors = (torch.from_numpy(np.asarray(x, dtype=float)) for x in (np.sqrt(values), mirrors, ridge, center, mu, top))
+    return Pairs(shape, *tensors, torch.from_numpy(dimension.astype(float)))
+
+
+def plane(one: tuple[float, float, float], two: tuple[float, float, float], mu: Tensor, top: Tensor) -> Pairs:
+    """One pair of quadratics in the plane with the Hessians [[a, b], [b, c]]."""
+    matrices = torch.tensor([[[a, b], [b, c]] for a, b, c in (one, two)], dtype=torch.float64)
+    values, vectors = torch.linalg.eigh(matrices)
+    vectors[:, :, 1] *= -torch.linalg.det(vectors).unsqueeze(-1)  # a reflection: symmetric, 1 - Q = 2 n n'
+    _, axes = torch.linalg.eigh(torch.eye(2, dtype=torch.float64) - vectors)
+    zeros = torch.zeros(1, 2, dtype=torch.float64)
+    center, dimension = torch.zeros(1, 2, 2, dtype=torch.float64), torch.full((1,), 2.0, dtype=torch.float64)
+    normals = axes[:, :, -1][None, :, None]
+    return Pairs("quadratic", values.sqrt()[None], normals, zeros, center, mu[None], top[None], dimension)
+
+
+def opposed(pairs: Pairs) -> Tensor:
+    """The direction of smallest g_1 . g_2 / ||theta||^2 if both tasks were quadratic, [N, D]; zero where columns fill up.
+
+    The eigenvector of H_1 H_2 + H_2 H_1 with the smallest eigenvalue; by Lanczos where D^3 is too much.
+    """
+    width = pairs.roots.shape[-1]
+    if width <= 20:
+        one, two = pairs.hessians().unbind(1)
+        both = one @ two
+        outside = torch.arange(width) >= pairs.dimension.unsqueeze(-1)
+        lift = 2 * (pairs.top + pairs.ridge).prod(-1).unsqueeze(-1) * outside
+        return torch.linalg.eigh(both + both.mT + torch.diag_embed(lift))[1][..., 0]
+    return torch.stack([_lanczos(pairs[torch.tensor([k])]) for k in range(len(pairs))])
+
+
+def _lanczos(pair: Pairs) -> Tensor:
+    """`opposed` of one pair without its matrices."""
+    width = pair.roots.shape[-1]
+    operator = scipy.sparse.linalg.LinearOperator(
+        (width, width), matvec=lambda x: _both(pair, torch.from_numpy(x.ravel())).numpy(), dtype=float
+    )
+    begin = np.random.default_rng(0).normal(size=width)
+    return torch.from_numpy(scipy.sparse.linalg.eigsh(operator, 1, which="SA", tol=1e-2, v0=begin)[1][:, 0])
+
+
+def _both(pair: Pairs, x: Tensor) -> Tensor:
+    """(H_1 H_2 + H_2 H_1) x."""
+    first = pair.gradients(x[None], "quadratic")[0]  # H_1 x, H_2 x
+    return pair.gradients(first[1][None], "quadratic")[0, 0] + pair.gradients(first[0][None], "quadratic")[0, 1]
+
+
+def begin(pairs: Pairs, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Starts in conflict, [N, D], and whether one was found, bool [N]: `opposed`, as much disturbed as conflict allows."""
+    inside = torch.arange(pairs.roots.shape[-1]) < pairs.dimension.unsqueeze(-1)
+    best = opposed(pairs)
+    noise = torch.from_numpy(rng.normal(size=best.shape)) * inside
+    noise = noise / noise.norm(dim=-1, keepdim=True)
+    unit = 1 / pairs.top.amax(-1, keepdim=True).sqrt()  # below it nearly quadratic
+    length = unit * torch.from_numpy(10 ** rng.uniform(-1, 1, (len(pairs), 1)))
+    start = 0.01 * unit * best
+    found = _conflict(pairs, start)
+    for share in (0.0, 0.05, 0.2, 0.5, 1.0):
+        other = length * (best + share * noise)
+        better = _conflict(pairs, other)
+        start, found = torch.where(better.unsqueeze(-1), other, start), found | better
+    return start, found
+
+
+def _conflict(pairs: Pairs, theta: Tensor) -> Tensor:
+    g = pairs.gradients(theta)
+    return (g[:, 0] * g[:, 1]).sum(-1) < 0
