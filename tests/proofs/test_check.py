@@ -29,6 +29,7 @@ def test_reports_have_counts_verdicts_and_provenance(folder: Path) -> None:
         "theorem2": {
             "theorem2": "false as stated",
             "theorem2_quadratic": "holds",
+            "theorem2_pointwise": "holds",
             "theorem2_repaired": "holds after repair",
         },
     }
