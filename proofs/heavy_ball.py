@@ -4,8 +4,8 @@
     mu_k = w_1 mu_1 + w_2 mu_2,  L_k = w_1 L_1 + w_2 L_2,  g^PC = w_1 g_1 + w_2 g_2,
     beta_k = max{|1 - sqrt(alpha_k mu_k)|, |1 - sqrt(alpha_k L_k)|}^2.
 
-In conflict w_1 = 1 - c / R and w_2 = 1 - c R. The printed mu_k and L_k speak of conflict alone; without it g^PC = g, and
-the weights are 1 here. Both are the core's weights, so that w_1 grad^2 L_1 + w_2 grad^2 L_2 has its spectrum in
+In conflict w_1 = 1 - c / R and w_2 = 1 - c R. The printed mu_k and L_k speak of conflict alone; without it g^PC = g
+and the weights are 1 here. Both are the core's weights, so that w_1 grad^2 L_1 + w_2 grad^2 L_2 has its spectrum in
 [mu_k, L_k] in either case. RULES name alpha_k.
 
 Task i of a pair has the loss L_i(theta) = ridge_i ||x||^2 / 2 + sum_k F((A_i x)_k) with x = theta - center_i and
@@ -62,8 +62,9 @@ class Pairs:
     def gradients(self, theta: Tensor, shape: str | None = None) -> Tensor:
         """g_1, g_2: [N, D] -> [N, 2, D]."""
         x = theta.unsqueeze(1) - self.center
-        slope = SLOPES[shape or self.shape](self.roots * self._reflect(x, range(MIRRORS)))
-        return self._reflect(self.roots * slope, reversed(range(MIRRORS))) + self.ridge.unsqueeze(-1) * x
+        normals = list(self.mirrors.unbind(2))
+        slope = SLOPES[shape or self.shape](self.roots * self._reflect(x, normals))
+        return self._reflect(self.roots * slope, normals[::-1]) + self.ridge.unsqueeze(-1) * x
 
     def hessians(self) -> Tensor:
         """grad^2 L_i(center_i), the largest Hessians of either task, [N, 2, D, D]."""
@@ -72,11 +73,9 @@ class Pairs:
         columns = [common.gradients(e.expand(len(self), width), "quadratic") for e in basis]
         return torch.stack(columns, -1)
 
-    def _reflect(self, x: Tensor, order: range | reversed[int]) -> Tensor:
-        for k in order:
-            normal = self.mirrors[:, :, min(k, self.mirrors.shape[2] - 1)] if k < self.mirrors.shape[2] else None
-            if normal is not None:
-                x = x - 2 * (x * normal).sum(-1, keepdim=True) * normal
+    def _reflect(self, x: Tensor, normals: list[Tensor]) -> Tensor:
+        for normal in normals:
+            x = x - 2 * (x * normal).sum(-1, keepdim=True) * normal
         return x
 
 
@@ -143,8 +142,8 @@ def draw(
     ridge = np.zeros((count, 2)) if shape == "quadratic" else smallest
     mu, top = (smallest, values.max(-1)) if shape == "quadratic" else (ridge, ridge + values.max(-1))
     center = np.zeros((count, 2, high))
-    tensors = (torch.from_numpy(np.asarray(x, dtype=float)) for x in (np.sqrt(values), mirrors, ridge, center, mu, top))
-    return Pairs(shape, *tensors, torch.from_numpy(dimension.astype(float)))
+    parts = (np.sqrt(values), mirrors, ridge, center, mu, top, dimension.astype(float))
+    return Pairs(shape, *(torch.from_numpy(part) for part in parts))
 
 
 def plane(one: tuple[float, float, float], two: tuple[float, float, float], mu: Tensor, top: Tensor) -> Pairs:
@@ -160,7 +159,7 @@ def plane(one: tuple[float, float, float], two: tuple[float, float, float], mu: 
 
 
 def opposed(pairs: Pairs) -> Tensor:
-    """The direction of smallest g_1 . g_2 / ||theta||^2 if both tasks were quadratic, [N, D]; zero where columns fill up.
+    """The direction of smallest g_1 . g_2 / ||theta||^2 if both tasks were quadratic, [N, D].
 
     The eigenvector of H_1 H_2 + H_2 H_1 with the smallest eigenvalue; by Lanczos where D^3 is too much.
     """
@@ -191,7 +190,7 @@ def _both(pair: Pairs, x: Tensor) -> Tensor:
 
 
 def begin(pairs: Pairs, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Starts in conflict, [N, D], and whether one was found, bool [N]: `opposed`, as much disturbed as conflict allows."""
+    """Starts in conflict, and whether one was found, bool: `opposed`, as much disturbed as conflict allows."""
     inside = torch.arange(pairs.roots.shape[-1]) < pairs.dimension.unsqueeze(-1)
     best = opposed(pairs)
     noise = torch.from_numpy(rng.normal(size=best.shape)) * inside
