@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 from proofs.attack import violations
-from proofs.tally import verdict
+from proofs.tally import overview_row, verdict
 
 
 def verdicts(report: dict[str, Any]) -> dict[str, str]:
@@ -37,12 +37,6 @@ def overview(report: dict[str, Any]) -> list[dict[str, Any]]:
     rising = f"g_i = {vectors}: the loss rises by {rise:.2f} or more, cos ≥ {lowest:.2f} in all 8 orders"
     alternating = f"s = {' ↔ '.join(cycle['s'])} for ever, L − L* = {cycle['loss_at_every_step']}, in every order"
 
-    def row(statement: str, name: str, rests_on: str, margin: float | None, counterexample: str = "") -> dict[str, Any]:
-        return {
-            **{"statement": f"Corollary 1, {statement}", "verdict": words[name], "rests_on": rests_on},
-            **{"smallest_margin": margin, "counterexample": counterexample},
-        }
-
     def accepted(form: str) -> str:
         return f"{report[form]['accepted'] + report['large'].get(form, {'accepted': 0})['accepted']:,} instances"
 
@@ -51,28 +45,15 @@ def overview(report: dict[str, Any]) -> list[dict[str, Any]]:
         return f"{found['trajectories'] - found['unfinished']:,} of {found['trajectories']:,} trajectories ended"
 
     margins = {form: report[form]["smallest_margin"] for form in ("printed", "repaired", "short")}
-    return [
-        row(
-            "step as printed: the loss does not rise",
-            "corollary1_descent",
-            accepted("printed"),
-            margins["printed"],
-            rising,
-        ),
-        row("limit as printed", "corollary1", f"proof; {ended('limit')}", None, alternating),
-        row(
-            "step with t ≤ g·gᴾᶜ/(L‖gᴾᶜ‖²)",
-            "corollary1_descent_repaired",
-            f"proof; {accepted('repaired')}",
-            margins["repaired"],
-        ),
-        row(
-            "step with ‖gᴾᶜ‖ ≤ ‖g‖ besides", "corollary1_descent_short", f"proof; {accepted('short')}", margins["short"]
-        ),
-        row(
-            "limit with t = g·gᴾᶜ/(L‖gᴾᶜ‖²), bounded level sets",
-            "corollary1_repaired",
-            f"proof; {ended('limit_repaired')}",
-            None,
-        ),
-    ]
+    short = "Corollary 1, step with t ≤ g·gᴾᶜ/(L‖gᴾᶜ‖²)"
+    limit = "Corollary 1, limit with t = g·gᴾᶜ/(L‖gᴾᶜ‖²), bounded level sets"
+    rows = (
+        ("corollary1_descent", "Corollary 1, step as printed: the loss does not rise", accepted("printed"),
+         margins["printed"], rising),
+        ("corollary1", "Corollary 1, limit as printed", f"proof; {ended('limit')}", None, alternating),
+        ("corollary1_descent_repaired", short, f"proof; {accepted('repaired')}", margins["repaired"]),
+        ("corollary1_descent_short", "Corollary 1, step with ‖gᴾᶜ‖ ≤ ‖g‖ besides", f"proof; {accepted('short')}",
+         margins["short"]),
+        ("corollary1_repaired", limit, f"proof; {ended('limit_repaired')}"),
+    )  # fmt: skip
+    return [overview_row(words, *cells) for cells in rows]

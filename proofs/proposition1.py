@@ -32,7 +32,7 @@ from proofs.descent_examples import general_limit
 from proofs.paths import guaranteed
 from proofs.problems import NONCONVEX, Problems, look, rounding
 from proofs.sampling import sideways, stream
-from proofs.tally import BrokenError, Tally, Trial, sample, total, verdict
+from proofs.tally import BrokenError, Tally, Trial, overview_row, sample, total, verdict
 
 BOUNDED = ("cauchy", "welsch", "wave")  # whose trajectories can end; those of `sigmoid` go to infinity
 IN_HIGH_DIMENSION = ("cauchy", "wave")
@@ -130,11 +130,12 @@ def overview(report: dict[str, Any]) -> list[dict[str, Any]]:
     _, where = theorem1.walked(report)
     example = f"L₁ = L₂ = x: ∇L = {line['gradient']}, cos φ = {line['cos']} everywhere; bounded below: {where}"
     return [
-        theorem1.row("Proposition 1 as printed", verdicts["proposition1"], "exact counterexample", None, example),
-        theorem1.row("Proposition 1, descent step", verdicts["proposition1_descent"], *theorem1.stepped(report)),
-        theorem1.row(
+        overview_row(verdicts, "proposition1", "Proposition 1 as printed", "exact counterexample", None, example),
+        overview_row(verdicts, "proposition1_descent", "Proposition 1, descent step", *theorem1.stepped(report)),
+        overview_row(
+            verdicts,
+            "proposition1_repaired",
             "Proposition 1 with L bounded below: (1 − cos²φ)‖g‖² → 0 in conflict, ‖g‖ → 0 otherwise",
-            verdicts["proposition1_repaired"],
             f"proof; {steps['accepted']:,} instances of {STEPS} steps; {ended}",
             steps["smallest_margin"],
         ),

@@ -110,6 +110,21 @@ def total(families: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {**counts, "smallest_margin": min(margins, default=None)}
 
 
+def overview_row(
+    verdicts: dict[str, str],
+    name: str,
+    statement: str,
+    rests_on: str,
+    margin: float | None = None,
+    counterexample: str = "",
+) -> dict[str, Any]:
+    """A row of the overview table; `name` is that of its verdict."""
+    return {
+        **{"name": name, "statement": statement, "verdict": verdicts[name], "rests_on": rests_on},
+        **{"smallest_margin": margin, "counterexample": counterexample},
+    }
+
+
 def verdict(violations: int, *, repaired: bool = False) -> str:
     """What the trials say: one violation refutes; none leaves the statement standing."""
     if violations:

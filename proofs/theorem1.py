@@ -34,7 +34,7 @@ from proofs.descent_examples import convex_limit, rising_step, saddle
 from proofs.lipschitz import compare
 from proofs.problems import CONVEX, Problems, aim, look, rounding
 from proofs.sampling import LARGE, draw, edges, sideways, stream
-from proofs.tally import BrokenError, Tally, Trial, sample, total, verdict
+from proofs.tally import BrokenError, Tally, Trial, overview_row, sample, total, verdict
 
 STEPS = (0.5, 1.0, 1.1, 1.5, 2.0, 2.5, 3.0)  # t L, for what happens when t <= 1 / L is dropped
 IN_HIGH_DIMENSION = ("quadratic", "softplus")
@@ -179,16 +179,6 @@ def convergence(settings: dict[str, Any]) -> dict[str, Any]:
     return {**sums, "updates_allowed": updates, "families": paths}
 
 
-def row(
-    statement: str, word: str, rests_on: str, margin: float | None = None, counterexample: str = ""
-) -> dict[str, Any]:
-    """A row of the overview table."""
-    return {
-        **{"statement": statement, "verdict": word, "rests_on": rests_on},
-        **{"smallest_margin": margin, "counterexample": counterexample},
-    }
-
-
 def walked(report: dict[str, Any]) -> tuple[str, str]:
     """What the refuted limit rests on, and where the escape is at its last update."""
     last = report["counterexamples"]["attained"]["mpmath"]["walk"][-1]
@@ -212,9 +202,9 @@ def overview(report: dict[str, Any]) -> list[dict[str, Any]]:
     repaired = "Theorem 1, limit on bounded level sets: every cluster point, or the optimal value"
     rests, where = walked(report)
     return [
-        row("Theorem 1, descent step", verdicts["theorem1_descent"], *stepped(report)),
-        row(printed, verdicts["theorem1"], rests, None, where),
-        row(repaired, verdicts["theorem1_repaired"], f"proof; {ended}"),
+        overview_row(verdicts, "theorem1_descent", "Theorem 1, descent step", *stepped(report)),
+        overview_row(verdicts, "theorem1", printed, rests, None, where),
+        overview_row(verdicts, "theorem1_repaired", repaired, f"proof; {ended}"),
     ]
 
 

@@ -32,7 +32,7 @@ from proofs.attack import Search, attack
 from proofs.attack import violations as found_violations
 from proofs.problems import CONSTANT_HESSIAN, CONVEX, Point, Problems, look, rounding
 from proofs.sampling import LARGE, chunks, stream
-from proofs.tally import BrokenError, Tally, Trial, sample, total, verdict
+from proofs.tally import BrokenError, Tally, Trial, overview_row, sample, total, verdict
 from proofs.two_steps import (
     FORMS,
     WEIGHTINGS,
@@ -230,12 +230,9 @@ def _overview(verdicts: dict[str, str], counts: dict[str, Any], examples: dict[s
         ("theorem2_repaired", "Theorem 2 with weight 2(1 − a) in H", "repaired", ""),
     )
     return [
-        {
-            "statement": statement,
-            "verdict": verdicts[name],
-            "rests_on": f"{counts[section]['accepted']:,} instances",
-            "smallest_margin": counts[section]["smallest_margin"],
-            "counterexample": example,
-        }
+        overview_row(
+            *(verdicts, name, statement, f"{counts[section]['accepted']:,} instances"),
+            *(counts[section]["smallest_margin"], example),
+        )
         for name, statement, section, example in rows
     ]

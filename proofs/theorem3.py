@@ -32,7 +32,7 @@ from proofs.attack import Search, attack
 from proofs.attack import violations as found_violations
 from proofs.problems import CONVEX, ORDERS, Problems, aim, look, near_minimizers, rounding
 from proofs.sampling import LARGE, draw, edges, power, sideways
-from proofs.tally import BrokenError, Tally, Trial, sample, total, verdict
+from proofs.tally import BrokenError, Tally, Trial, overview_row, sample, total, verdict
 from proofs.theorem3_cases import Cases, around, bound_trial, cases, short_step
 from proofs.two_steps import curvature, fast_curvature, long_step, losses, opposed
 
@@ -273,12 +273,9 @@ def _overview(verdicts: dict[str, str], sections: dict[str, Any], examples: dict
         ("theorem3_equal_eigenvalues", "Theorem 3, Hessian L·1", "equal_eigenvalues", ""),
     )
     return [
-        {
-            "statement": statement,
-            "verdict": verdicts[name],
-            "rests_on": f"{sections[section]['accepted']:,} instances",
-            "smallest_margin": sections[section]["smallest_margin"],
-            "counterexample": example,
-        }
+        overview_row(
+            *(verdicts, name, statement, f"{sections[section]['accepted']:,} instances"),
+            *(sections[section]["smallest_margin"], example),
+        )
         for name, statement, section, example in rows
     ]
