@@ -30,6 +30,7 @@ from proofs.problems import ORDERS
 RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # (mu_k, L_k) -> alpha_k
     "printed": lambda mu, top: 4 / (top.sqrt() + mu.sqrt()),
     "corrected": lambda mu, top: 4 / (top.sqrt() + mu.sqrt()) ** 2,
+    "gradient": lambda mu, top: 2 / (top + mu),  # the repair: beta_k = 0
 }
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {  # F'
     "quadratic": lambda z: z,
@@ -105,6 +106,8 @@ def look(gradients: Tensor, mu: Tensor, top: Tensor) -> Seen:
 def rates(seen: Seen, rule: str, longer: float = 1.0) -> tuple[Tensor, Tensor]:
     """alpha_k (times `longer`) and beta_k, each [N]."""
     alpha = longer * RULES[rule](seen.mu, seen.top)
+    if rule == "gradient":
+        return alpha, torch.zeros_like(alpha)
     ends = torch.stack([1 - (alpha * seen.mu).sqrt(), 1 - (alpha * seen.top).sqrt()])
     return alpha, ends.abs().amax(0) ** 2
 
@@ -144,6 +147,17 @@ def draw(
     center = np.zeros((count, 2, high))
     parts = (np.sqrt(values), mirrors, ridge, center, mu, top, dimension.astype(float))
     return Pairs(shape, *(torch.from_numpy(part) for part in parts))
+
+
+def commuting(pairs: Pairs) -> Pairs:
+    """The same spectra with common eigenvectors: g_1 . g_2 > 0 everywhere, so that the weights stay 1."""
+    return replace(pairs, mirrors=pairs.mirrors[:, :1].expand_as(pairs.mirrors))
+
+
+def scaled(pairs: Pairs, factor: Tensor) -> Pairs:
+    """Losses times `factor` [N]; quadratics only."""
+    each = factor.unsqueeze(-1)
+    return replace(pairs, roots=pairs.roots * each.unsqueeze(-1).sqrt(), mu=pairs.mu * each, top=pairs.top * each)
 
 
 def plane(one: tuple[float, float, float], two: tuple[float, float, float], mu: Tensor, top: Tensor) -> Pairs:

@@ -143,7 +143,8 @@ def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
 def proof(test: Test, proofs: Mapping[str, Mapping[str, Any]]) -> Evidence:
     """A check of the theory: `verdict` names one of the file's verdicts, `section` and `count` what it rests on.
 
-    ValueError if a verdict contradicts the violations that its section counts.
+    The reason is the verdict's row of the file's overview. ValueError if a verdict contradicts the violations that its
+    section counts.
     """
     found = proofs.get(test["statement"])
     if found is None:
@@ -154,6 +155,8 @@ def proof(test: Test, proofs: Mapping[str, Mapping[str, Any]]) -> Evidence:
         return Evidence(missing=f"{tried} of {test['instances']} {test['count']}")
     if word not in (HOLDS, FALSE, REPAIRED) or (word != FALSE and violations):
         raise ValueError(f"proof {test['statement']}: verdict {word!r} with {violations} violations")
-    note = f"{tried} {test['count']}, {violations} violations"
-    margin = section.get("smallest_margin")
-    return Evidence(decided=word, note=note if margin is None else f"{note}, smallest margin {margin:.2g}")
+    row = next(row for row in found["overview"] if row["name"] == test["verdict"])
+    margin, example = row["smallest_margin"], row["counterexample"]
+    note = [row["rests_on"], f"{violations} violations" if violations or word != FALSE else ""]
+    note += ["" if margin is None else f"smallest margin {margin:.2g}", example]
+    return Evidence(decided=word, note="; ".join(filter(None, note)))

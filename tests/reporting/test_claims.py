@@ -35,9 +35,10 @@ def claim(name):
     return copy.deepcopy(next(one for one in read_ledger(PATH) if one["id"] == name))
 
 
-def proof(verdict, violations, accepted=2000):
-    counts = {"accepted": accepted, "violations": violations, "smallest_margin": 0.5}
-    return {"verdicts": {"theorem1_descent": verdict}, "descent": counts}
+def proof(verdict, violations, accepted=20000):
+    counts = {"accepted": accepted, "violations": violations}
+    shown = {"name": "theorem1_descent", "rests_on": "proof; some", "smallest_margin": 0.5, "counterexample": "x = 1"}
+    return {"verdicts": {"theorem1_descent": verdict}, "descent": counts, "overview": [shown]}
 
 
 def test_ledger_covers_the_whole_paper():
@@ -215,7 +216,8 @@ def test_theory_verdicts(found, violations, word):
     material = Material(EMPTY.runs, proofs={"theorem1": proof(found, violations)})
     line = ledger([claim("theorem-1-descent")], material, "quick").iloc[0]
     assert line["verdict"] == word
-    assert line["reason"] == f"2000 accepted, {violations} violations, smallest margin 0.5"
+    counted = "" if word == "false as stated" and not violations else f"{violations} violations; "
+    assert line["reason"] == f"proof; some; {counted}smallest margin 0.5; x = 1"
 
 
 @pytest.mark.parametrize(("word", "violations"), [("holds", 1), ("holds after repair", 1), ("perhaps", 0)])
@@ -227,7 +229,7 @@ def test_a_proof_that_contradicts_itself_is_an_error(word, violations):
 def test_few_instances_are_no_test():
     material = Material(EMPTY.runs, proofs={"theorem1": proof("holds", 0, accepted=10)})
     line = ledger([claim("theorem-1-descent")], material, "quick").iloc[0]
-    assert (line["verdict"], line["reason"]) == ("not tested at this scale", "10 of 1000 accepted")
+    assert (line["verdict"], line["reason"]) == ("not tested at this scale", "10 of 10000 accepted")
 
 
 @pytest.mark.parametrize(
@@ -256,8 +258,11 @@ def test_a_faulty_ledger_is_named(tmp_path, change, named):
 def test_the_written_ledger_holds_every_claim(write_job, tmp_path):
     paths = list(two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5]))
     (tmp_path / "summary.json").write_text(json.dumps(LANDSCAPE))
-    convergence = {"verdicts": {"theorem1": "holds", "theorem1_descent": "holds"}, "convergence": {"trajectories": 100}}
-    (tmp_path / "theorem1.json").write_text(json.dumps({**proof("holds", 0), **convergence}))
+    found = proof("holds", 0)
+    found["verdicts"] |= {"theorem1": "false as stated", "theorem1_repaired": "holds after repair"}
+    found["convergence"] = {"trajectories": 1200, "violations": 0}
+    found["overview"] += [{**found["overview"][0], "name": name} for name in ("theorem1", "theorem1_repaired")]
+    (tmp_path / "theorem1.json").write_text(json.dumps(found))
     out = {kind: tmp_path / f"claims.{kind}" for kind in ("csv", "md", "html")}
     proofs = [str(tmp_path / "theorem1.json")]
     write(str(PATH), [str(p) for p in paths], str(tmp_path / "summary.json"), proofs, "laptop", **out)

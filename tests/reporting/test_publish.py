@@ -23,6 +23,9 @@ a,inconclusive,the interval holds zero,0.2,-0.1,0.5,3,0.2,0.4,95,94,96,96,yes
 """
 
 
+STATEMENTS = ("theorem1", "proposition1", "corollary1", "theorem2", "theorem3", "theorem4")
+
+
 @pytest.fixture
 def root(tmp_path, write_job):
     """A repository with one figure, one table, one notebook and one proof, and the results of its quick scale."""
@@ -43,7 +46,7 @@ def root(tmp_path, write_job):
         "results/quick/checkpoints/seed0.pt": "not published",
         "results/quick/claims.md": "md",
         "results/quick/claims.csv": CLAIMS,
-        **{f"results/quick/proofs/{name}.json": "{}" for name in ("identities", "theorem1", "theorem2")},
+        **{f"results/quick/proofs/{name}.json": "{}" for name in STATEMENTS},
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
