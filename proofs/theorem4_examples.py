@@ -4,7 +4,7 @@
 |---------------------|----------------------------------|-----------|-----------------------------------------|
 | printed_line        | L_1 = L_2 = 16 theta^2           | printed   | alpha_k L_k = 16: diverges, integers    |
 | printed_slow        | L_1 = L_2 = theta^2 / 256        | printed   | rate 1/2, stated 0                      |
-| printed_plane       | integer Hessians, from rest      | printed   | diverges, in conflict at every iterate                                |
+| printed_plane       | integer Hessians, from rest      | printed   | diverges, in conflict at every iterate  |
 | piecewise           | L_1 = L_2 = f / 2, no conflict   | corrected | a cycle of three points, rationals      |
 | quadratic_cycle     | conflict at every second iterate | corrected | theta_{k+2} = -theta_k, rationals       |
 | quadratic_growth    | the same, other numbers          | corrected | theta_{k+2} = -27/25 theta_k, rationals |
