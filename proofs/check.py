@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from proofs.identities import IdentityError
+from proofs.sampling import LARGE
 from proofs.tally import BrokenError
 
 STATEMENTS = ("identities", "theorem1", "proposition1", "corollary1", "theorem2", "theorem3", "theorem4")
@@ -60,6 +61,9 @@ def load(config: str) -> tuple[str, dict[str, Any]]:
     missing = [key for key in KEYS if not isinstance(theory.get(key), int) or theory[key] < (key != "seed")]
     if missing:
         raise UsageError(f"theory.{missing[0]} must be a whole number, at least {int(missing[0] != 'seed')}")
+    high = theory.get("high_dimensions")
+    if not isinstance(high, list) or not high or not set(high) <= set(LARGE):
+        raise UsageError(f"theory.high_dimensions must list some of {', '.join(map(str, LARGE))}")
     return content["scale"], theory
 
 

@@ -166,11 +166,11 @@ def every_order(tasks: int, count: int, seed: int) -> dict[str, Any]:
     }
 
 
-def large(seed: int) -> dict[str, dict[str, Any]]:
-    """Both steps at the dimensions of LARGE, prescribed spectra, most with 3 tasks, some with 10: form -> report."""
+def large(seed: int, high: list[int]) -> dict[str, dict[str, Any]]:
+    """Both steps at high dimensions, prescribed spectra, most with 3 tasks, some with 10: form -> report."""
     reports: dict[str, dict[str, Any]] = {"printed": {}, "repaired": {}}
-    for dimension, count in LARGE.items():
-        for n, part in ((3, count - MANY), (10, MANY)):
+    for dimension in high:
+        for n, part in ((3, LARGE[dimension] - MANY), (10, MANY)):
             name, purpose = f"quadratic {dimension}, {n} tasks", f"corollary1/large/{n}"
             tallies = {form: Tally(purpose, "quadratic", seed) for form in reports}
             for chunk, size in enumerate(chunks(part, dimension)):
@@ -241,7 +241,7 @@ def check(settings: dict[str, Any]) -> dict[str, Any]:
     report: dict[str, Any] = {form: {**total(rows), "families": rows} for form, rows in forms.items()}
     report |= {
         "two_tasks": {**total(pairs), "families": pairs},
-        "large": large(seed),
+        "large": large(seed, settings["high_dimensions"]),
         "attack": {form: attacks(form, seed, rounds) for form in ("printed", "repaired")},
         "lengths_by_tasks": lengths((2, *TASKS), part, seed),
         "every_order": [every_order(3, max(2, part), seed), every_order(4, max(2, part // 10), seed)],

@@ -152,7 +152,7 @@ def check(settings: dict[str, Any]) -> dict[str, Any]:
         "descent": {**total(descents), "families": descents},
         "descent_without_conflict": {**total(plain), "families": plain},
         "several_steps": {**total(steps), "steps": STEPS, "families": steps},
-        "large": theorem1.large(IN_HIGH_DIMENSION, seed, "proposition1"),
+        "large": theorem1.large(IN_HIGH_DIMENSION, seed, settings["high_dimensions"], "proposition1"),
         "attack": theorem1.attacks(ATTACKED, seed, settings["search_rounds"], "proposition1"),
         "convergence": convergence(settings),
         "unattained": unattained(settings),

@@ -110,12 +110,12 @@ def one_step(
     return sample(purpose, family, trials, seed, put, dimensions[1])
 
 
-def large(families: tuple[str, ...], seed: int, statement: str = "theorem1") -> dict[str, Any]:
-    """The descent step at the dimensions of LARGE, with prescribed spectra; the families share the instances."""
+def large(families: tuple[str, ...], seed: int, high: list[int], statement: str = "theorem1") -> dict[str, Any]:
+    """The descent step at high dimensions, with prescribed spectra; the families share the instances."""
     reports = {}
-    for dimension, count in LARGE.items():
+    for dimension in high:
         for family in families:
-            share = -(-count // len(families))
+            share = -(-LARGE[dimension] // len(families))
             tally = one_step(family, share, seed, dimensions=(dimension, dimension), statement=f"{statement}/large")
             reports[f"{family} {dimension}"] = tally.report()
     return {**total(reports), "families": reports}
@@ -216,7 +216,7 @@ def check(settings: dict[str, Any]) -> dict[str, Any]:
     report: dict[str, Any] = {
         "descent": {**total(descents), "families": descents},
         "descent_without_conflict": {**total(plain), "families": plain},
-        "large": large(IN_HIGH_DIMENSION, seed),
+        "large": large(IN_HIGH_DIMENSION, seed, settings["high_dimensions"]),
         "attack": attacks(ATTACKED, seed, settings["search_rounds"]),
         "convergence": convergence(settings),
         "longer_steps": {

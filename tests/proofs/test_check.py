@@ -9,7 +9,15 @@ from proofs.pictures import common, theorem1, theorem2
 from proofs.tally import BrokenError, Tally, Trial, total, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {"seed": 0, "instances": 30, "trajectories": 3, "updates": 20, "lipschitz_instances": 2, "search_rounds": 2}
+SETTINGS = {
+    "seed": 0,
+    "instances": 30,
+    "trajectories": 3,
+    "updates": 20,
+    "lipschitz_instances": 2,
+    "search_rounds": 2,
+    "high_dimensions": [100],
+}
 CONFIG = json.dumps({"scale": "tiny", "theory": SETTINGS})
 
 
@@ -74,6 +82,7 @@ def test_missing_results_name_the_command(monkeypatch: pytest.MonkeyPatch, tmp_p
         ('{"scale": "x"}', "scale and theory"),
         (json.dumps({"scale": "x", "theory": {**SETTINGS, "instances": 0}}), "theory.instances must be"),
         (json.dumps({"scale": "x", "theory": {"seed": 1}}), "theory.instances must be"),
+        (json.dumps({"scale": "x", "theory": {**SETTINGS, "high_dimensions": [50]}}), "high_dimensions must list some"),
     ],
 )
 def test_bad_configs_die_in_one_line(

@@ -186,7 +186,14 @@ def test_the_searches_find_the_printed_step_false_and_leave_the_repaired() -> No
 
 def test_the_whole_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corollary1, "LARGE", {100: 3})
-    settings = {"instances": 160, "trajectories": 40, "updates": 200, "lipschitz_instances": 2, "search_rounds": 10}
+    settings = {
+        "instances": 160,
+        "trajectories": 40,
+        "updates": 200,
+        "lipschitz_instances": 2,
+        "search_rounds": 10,
+        "high_dimensions": [100],
+    }
     report = corollary1.check({"seed": 0, **settings})
     assert report["verdicts"] == {
         "corollary1_descent": "false as stated",

@@ -8,7 +8,15 @@ from proofs.attack import Search, attack, violations
 from proofs.problems import NONCONVEX, look
 from proofs.sampling import stream
 
-SETTINGS = {"seed": 0, "instances": 30, "trajectories": 3, "updates": 20, "lipschitz_instances": 1, "search_rounds": 1}
+SETTINGS = {
+    "seed": 0,
+    "instances": 30,
+    "trajectories": 3,
+    "updates": 20,
+    "lipschitz_instances": 1,
+    "search_rounds": 1,
+    "high_dimensions": [100],
+}
 
 
 @pytest.mark.parametrize("family", NONCONVEX)

@@ -98,7 +98,7 @@ def test_newton_finds_the_minimum_that_lstsq_finds() -> None:
 
 def test_the_step_holds_in_high_dimension_and_a_search_finds_its_edge(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(theorem1, "LARGE", {100: 4})
-    report = theorem1.large(("quadratic", "softplus"), 0)
+    report = theorem1.large(("quadratic", "softplus"), 0, [100])
     assert report["accepted"] == report["trials"] == 4
     assert report["violations"] == 0
     found = attack(Search("theorem1", theorem1.searched, "quadratic"), 0, 20)
@@ -244,10 +244,10 @@ def test_the_limit_as_printed_is_refuted_by_the_escape_alone(monkeypatch: pytest
     monkeypatch.setattr(theorem1, "LARGE", {100: 2})
     monkeypatch.setattr(theorem1, "WALK", 20)
     monkeypatch.setattr(theorem1, "ATTACKED", ("quadratic",))
-    report = theorem1.check({**settings, "search_rounds": 1})
+    report = theorem1.check({**settings, "search_rounds": 1, "high_dimensions": [100]})
     words = {"theorem1_descent": "holds", "theorem1": "false as stated", "theorem1_repaired": "holds after repair"}
     assert report["verdicts"] == words
     assert [row["verdict"] for row in report["overview"]] == list(words.values())
     monkeypatch.setitem(escape.START, "attained", (Fraction(2), Fraction(1)))
     monkeypatch.setitem(escape.START, "not_attained", (Fraction(2), Fraction(5, 4)))
-    assert theorem1.check({**settings, "search_rounds": 1})["verdicts"]["theorem1"] == "holds"
+    assert theorem1.check({**settings, "search_rounds": 1, "high_dimensions": [100]})["verdicts"]["theorem1"] == "holds"

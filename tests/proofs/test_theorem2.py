@@ -207,10 +207,9 @@ def test_the_smooth_counterexample_is_proved_and_the_core_sees_it(monkeypatch: p
 
 
 def test_high_dimensions_hold_and_must_have_their_instances(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(theorem2, "LARGE", {100: 20, 300: 20})
-    report = theorem2.large(0)
+    report = theorem2.large(0, [100, 300])
     assert report["violations"] == 0
     assert report["accepted"] >= 40
     monkeypatch.setattr(theorem2, "LARGE_SHARES", {"quadratic": 0.5, "softplus": 0.25})
     with pytest.raises(BrokenError, match="fewer than 20"):
-        theorem2.large(0)
+        theorem2.large(0, [100, 300])

@@ -54,7 +54,7 @@ def test_mutants_of_the_core_contradict_the_bound_and_the_flat_quadratics(
 def test_rounding_must_not_hide_the_bound_or_the_flat_quadratics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS["never"])
     with pytest.raises(BrokenError, match="rounding hides"):
-        theorem3.check({"seed": 0, "instances": 20, "search_rounds": 1})
+        theorem3.check({"seed": 0, "instances": 20, "search_rounds": 1, "high_dimensions": [100]})
 
 
 def test_bound_and_flat_quadratics_follow_the_cases_on_both_sides_of_tau() -> None:
@@ -179,7 +179,7 @@ def test_a_wrong_case_breaks_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_report_has_every_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(theorem3, "LARGE", {100: 20})
-    settings = {"seed": 0, "instances": 20, "search_rounds": 1}
+    settings = {"seed": 0, "instances": 20, "search_rounds": 1, "high_dimensions": [100]}
     report = theorem3.check(settings)
     assert report["verdicts"] == {
         "theorem3_bound": "holds",

@@ -23,7 +23,7 @@ a,inconclusive,the interval holds zero,0.2,-0.1,0.5,3,0.2,0.4,95,94,96,96,yes
 """
 
 
-STATEMENTS = ("theorem1", "proposition1", "corollary1", "theorem2", "theorem3", "theorem4")
+STATEMENTS = ("identities", "theorem1", "proposition1", "corollary1", "theorem2", "theorem3", "theorem4")
 
 
 @pytest.fixture
