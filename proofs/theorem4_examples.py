@@ -64,17 +64,18 @@ def root(x: Any) -> Any:
     return found
 
 
-def coefficients(weights: tuple[Any, Any], mu: Any, top: Any, rule: str) -> tuple[Any, Any]:
-    """alpha_k and beta_k as they are written, for rationals and mpmath numbers alike."""
+def coefficients(weights: tuple[Any, Any], mu: Any, top: Any, rule: str, longer: Any = 1) -> tuple[Any, Any]:
+    """alpha_k (times `longer`) and beta_k as they are written, for rationals and mpmath numbers alike."""
     mu_k, top_k = exact.dot(weights, mu), exact.dot(weights, top)
     if rule == "gradient":
-        return 2 / (top_k + mu_k), 0 * mu_k
+        return longer * 2 / (top_k + mu_k), 0 * mu_k
     alpha = 4 / (root(top_k) + root(mu_k)) if rule == "printed" else 4 / (top_k + mu_k + 2 * root(top_k * mu_k))
+    alpha = longer * alpha
     return alpha, max(abs(1 - root(alpha * mu_k)), abs(1 - root(alpha * top_k))) ** 2
 
 
 def orbit(
-    gradients: Gradients, mu: Any, top: Any, start: Vector, previous: Vector, steps: int, rule: str
+    gradients: Gradients, mu: Any, top: Any, start: Vector, previous: Vector, steps: int, rule: str, longer: Any = 1
 ) -> dict[str, Any]:
     """theta_0 ... theta_steps, and alpha_k, beta_k, cos^2 (negative in conflict) on the way; exact for Fractions."""
     path, seen = [start], []
@@ -82,7 +83,7 @@ def orbit(
         g = gradients(path[-1])
         s1, s2, p = exact.dot(g[0], g[0]), exact.dot(g[1], g[1]), exact.dot(*g)
         weights = (1 - min(p, 0) / s1, 1 - min(p, 0) / s2)
-        alpha, beta = coefficients(weights, mu, top, rule)
+        alpha, beta = coefficients(weights, mu, top, rule, longer)
         momentum = exact.add(path[-1], exact.scale(-1, previous))
         pull = exact.update(g, ORDERS)  # Algorithm 1 itself, not the weights
         previous = path[-1]
@@ -93,7 +94,7 @@ def orbit(
 
 
 def through_the_core(
-    gradients: Gradients, mu: Any, top: Any, start: Vector, previous: Vector, steps: int, rule: str
+    gradients: Gradients, mu: Any, top: Any, start: Vector, previous: Vector, steps: int, rule: str, longer: Any = 1
 ) -> list[tuple[float, ...]]:
     """The same path in float64 by `heavy_ball.look` and `heavy_ball.move`."""
     theta, before = (torch.tensor([[float(x) for x in v]], dtype=torch.float64) for v in (start, previous))
@@ -101,7 +102,7 @@ def through_the_core(
     path = [tuple(theta[0].tolist())]
     for _ in range(steps):
         g = torch.tensor([[[float(x) for x in v] for v in gradients(path[-1])]], dtype=torch.float64)
-        theta, before = heavy_ball.move(heavy_ball.look(g, *both), theta, before, rule), theta
+        theta, before = heavy_ball.move(heavy_ball.look(g, *both), theta, before, rule, float(longer)), theta
         path.append(tuple(theta[0].tolist()))
     return path
 
@@ -131,7 +132,7 @@ def line(name: str, curvature: Fraction) -> dict[str, Any]:
     found = orbit(gradients, half, half, zero, zero, 6, "printed")
     path = [theta[0] for theta in found["path"]]
     core = through_the_core(scalar(lambda x: float(curvature) / 2 * x), half, half, zero, zero, 6, "printed")
-    _agree(name, [(float(x),) for x in path], core)
+    agree(name, [(float(x),) for x in path], core)
     alpha, beta = found["alpha"][0], found["beta"][0]
     return {
         "losses": f"L_1 = L_2 = {curvature / 4} theta^2", "mu_k": str(curvature), "L_k": str(curvature),
@@ -153,9 +154,7 @@ def piecewise() -> dict[str, Any]:
     gradients = scalar(lambda x: piecewise_slope(x) / 2)
     found = orbit(gradients, *half, start, previous, 6, "corrected")
     path = [theta[0] for theta in found["path"]]
-    _agree(
-        "piecewise", [(float(x),) for x in path], through_the_core(gradients, *half, start, previous, 6, "corrected")
-    )
+    agree("piecewise", [(float(x),) for x in path], through_the_core(gradients, *half, start, previous, 6, "corrected"))
     with mp.workdps(DIGITS):
         mu, top, first, before = (tuple(_mpf(x) for x in v) for v in (*half, start, previous))
         far = orbit(gradients, mu, top, first, before, 300, "corrected")["path"]
@@ -180,7 +179,7 @@ def rational(name: str, data: dict[str, Any]) -> dict[str, Any]:
     repeats = all(path[k + 2] == exact.scale(s, path[k]) for k in range(3))
     class_holds = all(bounded(*row) and row[1] > 0 for row in zip(data["hessians"], *both, strict=True))
     core = through_the_core(gradients, *both, data["start"], data["previous"], 4, "corrected")
-    _agree(name, [tuple(float(x) for x in v) for v in path[1:]], core)
+    agree(name, [tuple(float(x) for x in v) for v in path[1:]], core)
     with mp.workdps(DIGITS):
         mu, top, first, before = (tuple(_mpf(x) for x in v) for v in (*both, data["start"], data["previous"]))
         hessians = [tuple(_mpf(x) for x in h) for h in data["hessians"]]
@@ -212,7 +211,7 @@ def integers(
         found = orbit(quadratics(*hessians), mu, top, begin, begin, steps, rule)
         sizes = [mp.sqrt(exact.dot(v, v)) for v in found["path"]]
         core = through_the_core(quadratics(*hessians), mu, top, begin, begin, 20, rule)
-        _agree(name, [tuple(float(x) for x in v) for v in found["path"][:21]], core, 1e-6)
+        agree(name, [tuple(float(x) for x in v) for v in found["path"][:21]], core, 1e-6)
         growth = (sizes[-1] / sizes[steps // 2]) ** (mp.mpf(1) / (steps - steps // 2))
         conflicts = sum(c < 0 for c in found["signed_cos_squared"])
         return {
@@ -225,7 +224,7 @@ def integers(
         }  # fmt: skip
 
 
-def _agree(name: str, path: list[Any], core: list[Any], tolerance: float = 1e-9) -> None:
+def agree(name: str, path: list[Any], core: list[Any], tolerance: float = 1e-9) -> None:
     """BrokenError where float64 through the core differs from the exact path."""
     for k, (a, b) in enumerate(zip(path, core, strict=True)):
         if max(abs(x - y) for x, y in zip(a, b, strict=True)) > tolerance * max(1e-9, *(abs(x) for x in a)):
