@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ def instance(name: str) -> dict[str, Any]:
         states = [(a[0], b[0]) for a, b in zip(path, [data["previous"], *path], strict=False)]
         away = [abs(v[0] - (F(-1, 3) if name == "common_minimizer" else 0)) for v in path]
         comes_back = min(away) > 0 and len(set(states)) < len(states)
-        grows = min(away) == away[0] and all(b > a for a, b in zip(away, away[1:], strict=False))
+        grows = min(away) == away[0] and all(b > a for a, b in pairwise(away))
         report[rule] = {"path": [str(v[0]) for v in path], "fails": comes_back or grows}
     if not all(row["fails"] for row in report.values()):
         raise BrokenError(f"theorem4: without {name} something converges: {report}")

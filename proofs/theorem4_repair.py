@@ -49,9 +49,11 @@ def contraction(pairs: Pairs, theta: Tensor, share: Tensor) -> tuple[Tensor, Ten
     """(measured, bound): the distance to the minimizer after one step of `share` times 2 / (L_k + mu_k), and q_k's."""
     seen = heavy_ball.look(pairs.gradients(theta), pairs.mu, pairs.top)
     alpha, x = share * heavy_ball.RULES["gradient"](seen.mu, seen.top), theta - pairs.center[:, 0]
-    factor = 1 - 2 * alpha * seen.mu * seen.top / (seen.mu + seen.top)
+    square = (seen.top - seen.mu) ** 2 + 4 * (
+        1 - share
+    ) * seen.mu * seen.top  # q_k^2 (L_k + mu_k)^2 without cancellation
     measured = (x - alpha.unsqueeze(-1) * seen.g_pc).norm(dim=-1)
-    return measured, factor.clamp(min=0).sqrt() * x.norm(dim=-1), seen
+    return measured, square.sqrt() / (seen.top + seen.mu) * x.norm(dim=-1), seen
 
 
 def instances(
