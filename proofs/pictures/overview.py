@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
+import mpmath as mp
 import numpy as np
 import sympy as sp
 import torch
@@ -13,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import pcgrad
+from proofs import theorem4_examples as examples
 from proofs.pictures.common import BLUE, ORANGE, PURPLE, VERMILION, folder, markdown_cell, panels, table
 from proofs.two_steps import opposing
 
@@ -160,4 +163,32 @@ def two_cases(similarity: float = 0.5, curvature: float = 0.7) -> Figure:
     left.annotate("case 2: $t \\geq \\tau$", (-0.99, 20), fontsize=8)
     left.annotate("case 1: $t \\leq \\tau$", (-0.42, 0.06), fontsize=9)
     left.legend(frameon=False, fontsize=8, loc="lower left")
+    return figure
+
+
+def momentum(steps: int = 120) -> Figure:
+    """Theorem 4: a pair of quadratics on which the heavy ball diverges, and the cycle of a piecewise quadratic."""
+    figure, (left, right) = panels(2, 3.8)
+    hessians, start = ((900, 0, 1), (58, 190, 640)), (-11, 5)  # theorem4_examples.always_in_conflict
+    values = [sorted(mp.eigsy(mp.matrix([[a, b], [b, c]]), eigvals_only=True)) for a, b, c in hessians]
+    mu, top, begin = [v[0] for v in values], [v[1] for v in values], tuple(mp.mpf(x) for x in start)
+    rules = {"printed": ("$\\alpha_k$ as printed", ORANGE), "corrected": ("$\\alpha_k$ corrected", VERMILION),
+             "gradient": ("no momentum, $\\alpha_k = 2/(L_k + \\mu_k)$", BLUE)}  # fmt: skip
+    for rule, (label, color) in rules.items():
+        path = examples.orbit(examples.quadratics(*hessians), mu, top, begin, begin, steps, rule)["path"]
+        sizes = [float(mp.log10(mp.norm(mp.matrix(theta)) / mp.norm(mp.matrix(start)))) for theta in path]
+        left.plot(sizes, color=color, label=label)
+    left.set(title="one minimizer, in conflict at every step", xlabel="updates", ylim=(-4, 8))
+    left.set_ylabel("$\\log_{10}$ distance to the minimizer / first")
+    left.legend(frameon=False, fontsize=8)
+    x = np.linspace(-2.2, 2.6, 300)
+    slope = np.array([examples.piecewise_slope(v) for v in x])
+    right.plot(x, slope, color="black", lw=1.2, label="$f'$, between 1 and 25 steep")
+    points = [Fraction(text) for text in examples.piecewise()["path"][:3]]
+    for k, point in enumerate(points):
+        right.plot(float(point), float(examples.piecewise_slope(point)), "o", color=VERMILION, ms=8)
+        place = (float(point), float(examples.piecewise_slope(point)))
+        right.annotate(f"$\\theta_{k} = {point}$", place, (6, -12), textcoords="offset points", fontsize=8)
+    right.set(title="$L_1 = L_2 = f/2$: the corrected method cycles", xlabel="$\\theta$", xlim=(-2.3, 3.4))
+    right.legend(frameon=False, fontsize=8)
     return figure
