@@ -146,10 +146,11 @@ def paths(name: str, total: int, seed: int, rule: str) -> Tally:
     return sample(f"theorem4/paths/{rule}", name, total, seed, put, dimensions[1])
 
 
-def large(seed: int, updates: int) -> dict[str, Any]:
-    """Dimensions 100, 300 and 1000: the contraction on three shapes, and trajectories of the corrected method."""
+def large(seed: int, updates: int, dimensions: list[int]) -> dict[str, Any]:
+    """High dimensions: the contraction on three shapes, and trajectories of the corrected method."""
     report: dict[str, Any] = {}
-    for dimension, count in LARGE.items():
+    for dimension in dimensions:
+        count = LARGE[dimension]
         tallies = {
             shape: one_step(shape, "condition 100 to 10,000", count, seed, dimensions=(dimension, dimension)).report()
             for shape in heavy_ball.SLOPES
