@@ -26,7 +26,7 @@ from proofs.theorem4_paths import follow
 Array = NDArray[np.float64]
 DECADES = {"condition to 100": 2.0, "condition to 1,000": 3.0, "condition to 10,000, always in conflict": 4.0}
 STEPS, WINDOW, NOISE = 200, 80, 5e-3  # NOISE of a rate measured over the last STEPS - WINDOW updates
-CONFIRMED = 4000  # updates of the confirmation
+CONFIRMED = 10_000  # updates of the confirmation
 TINY = 1e-300  # equal eigenvalues arrive at once
 
 

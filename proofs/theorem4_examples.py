@@ -178,8 +178,10 @@ def rational(name: str, data: dict[str, Any]) -> dict[str, Any]:
     path, s = [data["previous"], *found["path"]], data["factor"]
     repeats = all(path[k + 2] == exact.scale(s, path[k]) for k in range(3))
     class_holds = all(bounded(*row) and row[1] > 0 for row in zip(data["hessians"], *both, strict=True))
-    core = through_the_core(gradients, *both, data["start"], data["previous"], 4, "corrected")
-    agree(name, [tuple(float(x) for x in v) for v in path[1:]], core)
+    for unit in (F(1), F(1, 2**30)):  # the method is homogeneous, and so must the core be
+        first, before = (exact.scale(unit, data[place]) for place in ("start", "previous"))
+        core = through_the_core(gradients, *both, first, before, 4, "corrected")
+        agree(name, [tuple(float(unit * x) for x in v) for v in path[1:]], core)
     with mp.workdps(DIGITS):
         mu, top, first, before = (tuple(_mpf(x) for x in v) for v in (*both, data["start"], data["previous"]))
         hessians = [tuple(_mpf(x) for x in h) for h in data["hessians"]]
@@ -227,7 +229,7 @@ def integers(
 def agree(name: str, path: list[Any], core: list[Any], tolerance: float = 1e-9) -> None:
     """BrokenError where float64 through the core differs from the exact path."""
     for k, (a, b) in enumerate(zip(path, core, strict=True)):
-        if max(abs(x - y) for x, y in zip(a, b, strict=True)) > tolerance * max(1e-9, *(abs(x) for x in a)):
+        if max(abs(x - y) for x, y in zip(a, b, strict=True)) > tolerance * max(abs(x) for x in (*a, 1e-30)):
             raise BrokenError(f"theorem4: {name} at step {k}: exactly {a}, through the core {b}")
 
 
