@@ -28,12 +28,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from proofs import attack, corollary1_cycle, corollary1_dropped, exact
-from proofs.corollary1_gradients import Angle, angle, chosen, draw_orders, lengths, slack
-from proofs.corollary1_overview import overview, verdicts
-from proofs.corollary1_paths import limit
-from proofs.corollary1_structure import structure
+from proofs import attack, exact
 from proofs.lipschitz import compare
+from proofs.many_tasks import corollary1_cycle, corollary1_dropped
+from proofs.many_tasks.corollary1_gradients import Angle, angle, chosen, draw_orders, lengths, slack
+from proofs.many_tasks.corollary1_overview import overview, verdicts
+from proofs.many_tasks.corollary1_paths import limit
+from proofs.many_tasks.corollary1_structure import structure
 from proofs.problems import CONVEX, NONCONVEX, Point, Problems, aim_at, look, rounding
 from proofs.sampling import LARGE, chunks, draw, stream
 from proofs.tally import Tally, Trial, sample, total

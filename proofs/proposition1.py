@@ -26,10 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from proofs import attack, escape, theorem1
-from proofs.convergence import trajectories
-from proofs.descent_examples import general_limit
-from proofs.paths import guaranteed
+from proofs import attack, theorem1
+from proofs.descent import escape
+from proofs.descent.convergence import trajectories
+from proofs.descent.descent_examples import general_limit
+from proofs.descent.paths import guaranteed
 from proofs.problems import NONCONVEX, Problems, look, rounding
 from proofs.sampling import sideways, stream
 from proofs.tally import BrokenError, Tally, Trial, overview_row, sample, total, verdict

@@ -28,9 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from proofs import attack, escape
-from proofs.convergence import longer_steps, trajectories
-from proofs.descent_examples import convex_limit, rising_step, saddle
+from proofs import attack
+from proofs.descent import escape
+from proofs.descent.convergence import longer_steps, trajectories
+from proofs.descent.descent_examples import convex_limit, rising_step, saddle
 from proofs.lipschitz import compare
 from proofs.problems import CONVEX, Problems, aim, look, rounding
 from proofs.sampling import LARGE, draw, edges, sideways, stream

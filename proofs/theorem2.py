@@ -27,13 +27,10 @@ import torch
 from torch import Tensor
 
 import pcgrad
-from proofs import counterexample, theorem2_dropped
 from proofs.attack import Search, attack
 from proofs.attack import violations as found_violations
-from proofs.problems import CONSTANT_HESSIAN, CONVEX, Point, Problems, look, rounding
-from proofs.sampling import LARGE, chunks, stream
-from proofs.tally import BrokenError, Tally, Trial, overview_row, sample, total, verdict
-from proofs.two_steps import (
+from proofs.comparison import counterexample, theorem2_dropped
+from proofs.comparison.two_steps import (
     FORMS,
     WEIGHTINGS,
     curvature,
@@ -43,6 +40,9 @@ from proofs.two_steps import (
     losses,
     opposed,
 )
+from proofs.problems import CONSTANT_HESSIAN, CONVEX, Point, Problems, look, rounding
+from proofs.sampling import LARGE, chunks, stream
+from proofs.tally import BrokenError, Tally, Trial, overview_row, sample, total, verdict
 
 SECTIONS = {"printed": "uniform", "repaired": "remainder", "pointwise": "pointwise"}
 SEARCHED = {"printed": ("softplus", "logistic"), "repaired": ("softplus", "huber"), "pointwise": ("softplus", "huber")}

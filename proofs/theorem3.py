@@ -9,7 +9,7 @@ Statement:     with N = (||g_1||^2 + ||g_2||^2) c^2 + 2 ||g_1|| ||g_2|| c,
 
 What came out:
 - For the proof's lower bound B(t) = t (D t - N) of L(theta^MT) - L(theta^PC) the cases are complete, up to a zero
-  denominator: B(t) >= 0 iff one holds (`identities3.py`, `theorem3_cases.bound_trial`). Moreover tau <= 2 / L in
+  denominator: B(t) >= 0 iff one holds (`identities_cases.py`, `theorem3_cases.bound_trial`). Moreover tau <= 2 / L in
   case 1, tau >= 2 / L in case 2.
 - **If** is false as printed, in both cases, as Definition 3 overrates a late curvature (`theorem3_examples.py`,
   `counterexample.py`), and holds with the weight 2 (1 - a) in H (`remainder`).
@@ -27,14 +27,15 @@ import torch
 from torch import Tensor
 
 import pcgrad
-from proofs import counterexample, identities3, theorem3_examples
+from proofs.algebra import identities_cases
 from proofs.attack import Search, attack
 from proofs.attack import violations as found_violations
+from proofs.comparison import counterexample, theorem3_examples
+from proofs.comparison.theorem3_cases import Cases, around, bound_trial, cases, short_step
+from proofs.comparison.two_steps import curvature, fast_curvature, long_step, losses, opposed
 from proofs.problems import CONVEX, ORDERS, Problems, aim, look, near_minimizers, rounding
 from proofs.sampling import LARGE, draw, edges, power, sideways
 from proofs.tally import BrokenError, Tally, Trial, overview_row, sample, total, verdict
-from proofs.theorem3_cases import Cases, around, bound_trial, cases, short_step
-from proofs.two_steps import curvature, fast_curvature, long_step, losses, opposed
 
 SECTIONS = {"if_printed": "uniform", "if_repaired": "remainder"}
 SEARCHED = {
@@ -189,9 +190,9 @@ def direction(form: str, count: int, seed: int) -> dict[str, Any]:
 def bound(count: int, seed: int) -> dict[str, Any]:
     """The statement for the bound: sympy's identities, the table of cases, and random pairs through the core."""
     tally = sample("theorem3/bound", "pairs", count, seed, bound_trial).report()
-    proved = [{"name": f.__name__, "says": f.__doc__, "latex": f()} for f in identities3.ALL]
+    proved = [{"name": f.__name__, "says": f.__doc__, "latex": f()} for f in identities_cases.ALL]
     return {**total({"pairs": tally}), "families": {"pairs": tally}, "identities": proved,
-            "case_table": identities3.case_table()}  # fmt: skip
+            "case_table": identities_cases.case_table()}  # fmt: skip
 
 
 def dropped(table: list[dict[str, Any]]) -> dict[str, Any]:
@@ -202,17 +203,17 @@ def dropped(table: list[dict[str, Any]]) -> dict[str, Any]:
         "case 1: l <= xi L": {
             "idle": not any(n == "< 0" and d != "< 0" for n, d in signs),
             "why": "c > -Phi (N < 0) forces l < xi L (D < 0), and so does c = -Phi unless g = 0",
-            "identity": identities3.denominator_sign(),
+            "identity": identities_cases.denominator_sign(),
         },
         "case 1: c >= -Phi": {
             "idle": ("= 0", "> 0") not in signs,
             "why": "c < -Phi (N > 0) with l < xi L (D < 0) makes tau negative: no t is left",
-            "identity": identities3.tau_numerator(),
+            "identity": identities_cases.tau_numerator(),
         },
         "case 2: c <= -Phi": {
             "idle": ("< 0", "> 0") not in signs,
             "why": "l > xi L (D > 0) forces c < -Phi (N > 0)",
-            "identity": identities3.denominator_sign(),
+            "identity": identities_cases.denominator_sign(),
         },
         "case 1: c < 0": {
             "idle": _same_without_conflict(),

@@ -10,7 +10,8 @@ The formulas speak of conflict only; elsewhere g^PC = g and both weights are tak
 
 **False as stated**, in four ways:
 - the printed alpha_k is not scale-invariant: alpha_k L_k > 4 from some scale on, and the method diverges; below it the
-  rate is not the stated one. With 4 / (sqrt L_k + sqrt mu_k)^2 it is (`identities4.printed_step`, `corrected_step`);
+  rate is not the stated one. With 4 / (sqrt L_k + sqrt mu_k)^2 it is (`identities_momentum`: `printed_step`,
+  `corrected_step`);
 - with that **corrected** alpha_k still false: the mean-value form lets the Hessian change with k, and a product of
   matrices of spectral radius rho need not shrink. Even without conflict there is a cycle of three points;
 - and false for its best case, **quadratics** with one minimizer: the weights change with the direction of theta, and in
@@ -29,12 +30,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from proofs import theorem4_attack, theorem4_dropped, theorem4_examples, theorem4_paths, theorem4_repair
-from proofs.heavy_ball import SLOPES
+from proofs.momentum import theorem4_attack, theorem4_dropped, theorem4_examples, theorem4_paths, theorem4_repair
+from proofs.momentum.heavy_ball import SLOPES
+from proofs.momentum.theorem4_attack import DECADES
+from proofs.momentum.theorem4_paths import CLASSES
+from proofs.momentum.theorem4_repair import CONDITIONS, contraction, hypotheses, instances, trial
 from proofs.tally import BrokenError, overview_row, total, verdict
-from proofs.theorem4_attack import DECADES
-from proofs.theorem4_paths import CLASSES
-from proofs.theorem4_repair import CONDITIONS, contraction, hypotheses, instances, trial
 
 __all__ = ["check", "contraction", "hypotheses", "instances", "trial"]
 OF_QUADRATICS = ("quadratic_cycle", "quadratic_growth", "quadratic_from_rest", "always_in_conflict")

@@ -20,7 +20,7 @@ from torch import Tensor
 import pcgrad
 from experiments.landscape import task as landscape
 from proofs import identities, theorem1, theorem2
-from proofs.corollary1_structure import structure
+from proofs.many_tasks.corollary1_structure import structure
 from proofs.problems import CONVEX
 from proofs.tally import BrokenError, Tally
 from tests.core.test_golden import check_trace

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import pcgrad
-from proofs import theorem4_examples as examples
+from proofs.comparison.two_steps import opposing
+from proofs.momentum import theorem4_examples as examples
 from proofs.pictures.common import BLUE, ORANGE, PURPLE, VERMILION, folder, markdown_cell, panels, table
-from proofs.two_steps import opposing
 
 Array = NDArray[np.float64]
 STATEMENTS = ("theorem1", "proposition1", "corollary1", "theorem2", "theorem3", "theorem4")

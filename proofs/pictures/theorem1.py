@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from proofs import escape
+from proofs.descent import escape
 from proofs.pictures.common import BLUE, GRAY, GREEN, ORANGE, PLAIN, SURGERY, VERMILION, panels, table
 from proofs.problems import Problems, look
 

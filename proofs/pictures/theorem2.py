@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 import pcgrad
-from proofs.counterexample import EXAMPLES, exact, task_losses
+from proofs.comparison.counterexample import EXAMPLES, exact, task_losses
 from proofs.pictures.common import BLUE, GRAY, GREEN, ORANGE, PLAIN, PURPLE, SURGERY, VERMILION, panels, table
 
 

@@ -6,10 +6,12 @@ import sympy as sp
 import torch
 
 import pcgrad
-from proofs import corollary1, corollary1_cycle, corollary1_dropped, corollary1_paths, exact, identities_many
-from proofs.corollary1_gradients import angle, equal_angles, lengths, updates
-from proofs.corollary1_structure import structure
+from proofs import corollary1, exact
+from proofs.algebra import identities_many
 from proofs.identities import IdentityError
+from proofs.many_tasks import corollary1_cycle, corollary1_dropped, corollary1_paths
+from proofs.many_tasks.corollary1_gradients import angle, equal_angles, lengths, updates
+from proofs.many_tasks.corollary1_structure import structure
 from proofs.problems import CONVEX, look
 from proofs.sampling import draw, sideways, stream
 from proofs.tally import BrokenError

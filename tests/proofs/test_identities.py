@@ -49,3 +49,12 @@ def test_numbers_of_a_mutant_core_break_the_check(monkeypatch: pytest.MonkeyPatc
 def test_a_counterexample_to_b_implies_a_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pcgrad, "condition_a", lambda gramian: gramian < -1e9)
     assert identities.check({"instances": 500, "seed": 0})["verdicts"]["b_implies_a"] == "false as stated"
+
+
+def test_every_statement_gives_its_identities_and_no_name_twice() -> None:
+    """The notebooks find a formula by its name."""
+    rows = identities.check({"instances": 10, "seed": 0})["identities"]
+    names = [row["name"] for row in rows]
+    assert len(set(names)) == len(names)
+    assert {"b_implies_a", "escape_update", "cycle", "tau_numerator", "contraction"} <= set(names)
+    assert all(row["says"].endswith(".") and row["latex"] for row in rows)

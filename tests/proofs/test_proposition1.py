@@ -3,8 +3,9 @@ import torch
 from conftest import MUTANTS
 
 import pcgrad
-from proofs import convergence, descent_examples, escape, lipschitz, paths, proposition1, theorem1
+from proofs import lipschitz, proposition1, theorem1
 from proofs.attack import Search, attack, violations
+from proofs.descent import convergence, descent_examples, escape, paths
 from proofs.problems import NONCONVEX, look
 from proofs.sampling import stream
 

@@ -6,8 +6,10 @@ import torch
 from conftest import MUTANTS, make
 
 import pcgrad
-from proofs import convergence, descent_examples, escape, identities, identities_descent, paths, theorem1
+from proofs import identities, theorem1
+from proofs.algebra import identities_descent
 from proofs.attack import Search, attack, violations
+from proofs.descent import convergence, descent_examples, escape, paths
 from proofs.problems import CONVEX, look, rounding
 from proofs.tally import BrokenError
 

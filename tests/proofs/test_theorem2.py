@@ -6,12 +6,13 @@ import torch
 from conftest import MUTANTS
 
 import pcgrad
-from proofs import attack, counterexample, smooth_counterexample, theorem2, theorem2_dropped
+from proofs import attack, theorem2
+from proofs.comparison import counterexample, smooth_counterexample, theorem2_dropped
+from proofs.comparison.quadratics import Quadratic
+from proofs.comparison.two_steps import curvature, curvature_by_losses, opposing, ray, smallest_curvature
 from proofs.problems import CONSTANT_HESSIAN, CONVEX, look
-from proofs.quadratics import Quadratic
 from proofs.sampling import stream
 from proofs.tally import BrokenError
-from proofs.two_steps import curvature, curvature_by_losses, opposing, ray, smallest_curvature
 
 
 @pytest.mark.parametrize("family", CONVEX)

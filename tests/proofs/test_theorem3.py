@@ -7,13 +7,15 @@ import torch
 from conftest import MUTANTS
 
 import pcgrad
-from proofs import attack, identities, identities3, theorem3, theorem3_examples
+from proofs import attack, identities, theorem3
+from proofs.algebra import identities_cases as algebra
+from proofs.comparison import theorem3_examples
+from proofs.comparison.quadratics import Quadratic
+from proofs.comparison.theorem3_cases import bound_trial, cases
 from proofs.identities import IdentityError
 from proofs.problems import CONVEX, look
-from proofs.quadratics import Quadratic
 from proofs.sampling import stream
 from proofs.tally import BrokenError, sample
-from proofs.theorem3_cases import bound_trial, cases
 
 
 @pytest.mark.parametrize("case", [1, 2])
@@ -79,7 +81,7 @@ def test_a_wrong_tau_contradicts_the_bound(monkeypatch: pytest.MonkeyPatch) -> N
         first, second = here.first & (step <= tau), here.second | ((here.d > 0) & (here.n > 0) & (step >= tau))
         return here._replace(tau=tau, first=first, second=second)
 
-    monkeypatch.setattr("proofs.theorem3_cases.cases", wrong)
+    monkeypatch.setattr("proofs.comparison.theorem3_cases.cases", wrong)
     assert sample("theorem3/bound", "pairs", 300, 0, bound_trial).report()["violations"] > 0
 
 
@@ -139,29 +141,29 @@ def test_exact_quadratics_break_one_hypothesis_each_and_the_core_agrees(monkeypa
 
 
 def test_idle_hypotheses_are_told_from_the_table() -> None:
-    table = identities3.case_table()
+    table = algebra.case_table()
     assert sum(row["idle"] for row in theorem3.dropped(table).values()) == 4
     table.append({"N": "< 0", "D": "> 0"})
     assert sum(row["idle"] for row in theorem3.dropped(table).values()) == 2
 
 
 def test_identities_and_the_case_table() -> None:
-    for identity in identities3.ALL:
+    for identity in algebra.ALL:
         assert identity()
-    rows = {(row["N"], row["D"]): row for row in identities3.case_table()}
+    rows = {(row["N"], row["D"]): row for row in algebra.case_table()}
     assert {("< 0", "< 0"), ("= 0", "< 0"), ("> 0", "< 0"), ("> 0", "= 0"), ("> 0", "> 0")} < rows.keys()
     assert all(row["bound_holds"] == row["a_case_holds"] for row in rows.values() if not row["undefined"])
 
 
 def test_a_wrong_update_or_constant_breaks_the_identities(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identities, "algorithm_1", lambda: identities.G)
-    for identity in (identities3.tau_numerator, identities3.tau_denominator, identities3.bound_factors):
+    for identity in (algebra.tau_numerator, algebra.tau_denominator, algebra.bound_factors):
         with pytest.raises(IdentityError):
             identity()
     monkeypatch.undo()
-    monkeypatch.setattr(identities3, "DENOMINATOR", 2 * identities3.DENOMINATOR)
+    monkeypatch.setattr(algebra, "DENOMINATOR", 2 * algebra.DENOMINATOR)
     wrong = set()
-    for identity in identities3.ALL:
+    for identity in algebra.ALL:
         try:
             identity()
         except IdentityError:
@@ -171,10 +173,10 @@ def test_a_wrong_update_or_constant_breaks_the_identities(monkeypatch: pytest.Mo
 
 
 def test_a_wrong_case_breaks_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = identities3.printed_cases
-    monkeypatch.setattr(identities3, "printed_cases", lambda gram, ell, t: honest(gram, ell, t * sp.Rational(9, 10)))
+    honest = algebra.printed_cases
+    monkeypatch.setattr(algebra, "printed_cases", lambda gram, ell, t: honest(gram, ell, t * sp.Rational(9, 10)))
     with pytest.raises(IdentityError, match="disagree"):
-        identities3.case_table()
+        algebra.case_table()
 
 
 def test_report_has_every_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

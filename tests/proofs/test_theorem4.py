@@ -8,18 +8,17 @@ import torch
 from conftest import MUTANTS
 
 import pcgrad
-from proofs import (
-    exact,
+from proofs import exact, theorem4
+from proofs.algebra import identities_momentum as algebra
+from proofs.identities import IdentityError
+from proofs.momentum import (
     heavy_ball,
-    identities4,
-    theorem4,
     theorem4_attack,
     theorem4_dropped,
     theorem4_examples,
     theorem4_paths,
     theorem4_repair,
 )
-from proofs.identities import IdentityError
 from proofs.sampling import stream
 from proofs.tally import BrokenError
 
@@ -39,23 +38,27 @@ def draw(shape: str = "quadratic", count: int = 40, dimensions: tuple[int, int] 
 # --- algebra
 
 
-@pytest.mark.parametrize("identity", identities4.ALL, ids=lambda identity: identity.__name__)
+@pytest.mark.parametrize("identity", algebra.ALL, ids=lambda identity: identity.__name__)
 def test_identity_is_proved_and_explained(identity) -> None:  # type: ignore[no-untyped-def]
     assert "=" in identity() or r"\ge" in identity()
     assert identity.__doc__.endswith(".")
 
 
 def test_the_printed_step_does_not_have_the_stated_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identities4, "corrected", identities4.printed)
-    for identity in (identities4.corrected_step, identities4.printed_step, identities4.no_damping):
+    monkeypatch.setattr(algebra, "corrected", algebra.printed)
+    for identity in (
+        algebra.corrected_step,
+        algebra.printed_step,
+        algebra.no_damping,
+    ):
         with pytest.raises(IdentityError):
             identity()
 
 
 def test_a_wrong_update_breaks_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identities4.identities, "algorithm_1", lambda: identities4.G1 + identities4.G2)
+    monkeypatch.setattr(algebra.identities, "algorithm_1", lambda: algebra.G1 + algebra.G2)
     with pytest.raises(IdentityError):
-        identities4.weights()
+        algebra.weights_exceed_1()
 
 
 # --- the method

@@ -6,7 +6,7 @@
 - delta = 0, T = 2 (in effect one dimension): cos = -1, PCGrad does not move, and the plain step reaches a lower loss.
 - delta = 1/20, T = 17/8 (the plane): -1 < cos < 0, both move, and the plain step still reaches the lower loss.
 
-No example in one dimension has cos > -1: two numbers of opposite sign are opposite (`identities3.one_dimension`).
+No example in one dimension has cos > -1: two numbers of opposite sign are opposite (`identities_cases.one_dimension`).
 A third example, of two logistic losses, is in `smooth_counterexample.py`.
 
 Where the printed proof breaks: it writes L(theta^MT) = L - t ||g||^2 + t^2 H / 2 with H of Definition 3, here
@@ -21,7 +21,7 @@ from typing import Any
 
 import mpmath as mp
 
-from proofs import smooth_counterexample
+from proofs.comparison import smooth_counterexample
 from proofs.problems import Problems
 from proofs.tally import BrokenError
 

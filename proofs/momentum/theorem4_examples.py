@@ -30,8 +30,9 @@ from typing import Any
 import mpmath as mp
 import torch
 
-from proofs import exact, heavy_ball
+from proofs import exact
 from proofs.exact import Vector
+from proofs.momentum import heavy_ball
 from proofs.tally import BrokenError
 
 Matrix = tuple[Any, Any, Any]  # [[a, b], [b, c]] as (a, b, c)

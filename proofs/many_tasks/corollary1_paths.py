@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 import pcgrad
-from proofs.corollary1_gradients import angle, chosen, draw_orders, equal_angles
-from proofs.paths import optimal_value
+from proofs.descent.paths import optimal_value
+from proofs.many_tasks.corollary1_gradients import angle, chosen, draw_orders, equal_angles
 from proofs.problems import CONVEX, Problems, aim_at, look
 from proofs.sampling import chunks, draw, sideways, stream
 from proofs.tally import BrokenError

@@ -16,12 +16,13 @@ import scipy.optimize
 import torch
 from numpy.typing import NDArray
 
-from proofs import attack, heavy_ball, theorem4_repair
+from proofs import attack
 from proofs.attack import Search
-from proofs.heavy_ball import Pairs
+from proofs.momentum import heavy_ball, theorem4_repair
+from proofs.momentum.heavy_ball import Pairs
+from proofs.momentum.theorem4_paths import follow
 from proofs.sampling import stream
 from proofs.tally import Trial
-from proofs.theorem4_paths import follow
 
 Array = NDArray[np.float64]
 DECADES = {"condition to 100": 2.0, "condition to 1,000": 3.0, "condition to 10,000, always in conflict": 4.0}

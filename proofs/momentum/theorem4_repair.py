@@ -4,12 +4,12 @@
   convex and smooth with one minimizer theta*. Then ||theta_{k+1} - theta*|| <= q_k ||theta_k - theta*||,
       q_k^2 = 1 - 2 alpha_k mu_k L_k / (mu_k + L_k),   q_k = (L_k - mu_k) / (L_k + mu_k) at the longest step.
   For w_1 L_1 + w_2 L_2, with the weights of this one step, is mu_k-strongly convex and L_k-smooth with the minimizer
-  theta* (`identities4.weights`, `coercivity`, `contraction`); and L_k / mu_k never exceeds the larger L_i / mu_i
-  (`identities4.ratio_of_weights`), so that the convergence is linear, at the larger of the two tasks' own rates.
+  theta* (`identities_momentum.weights_exceed_1`, `coercivity`, `contraction`); and L_k / mu_k never exceeds the larger
+  L_i / mu_i (`ratio_of_weights`), so that the convergence is linear, at the larger of the two tasks' own rates.
 - `momentum`, constant weights: quadratics with one minimizer whose Hessians commute are nowhere in conflict, so that
   the weights stay 1; with the corrected alpha, from rest,
       ||theta_k - theta*|| <= (1 + k (1 + rho)) rho^k ||theta_0 - theta*||,   rho = sqrt(beta)
-  (`identities4.powers`, `identities4.chebyshev`).
+  (`identities_momentum.powers`, `identities_momentum.chebyshev`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from proofs import heavy_ball
-from proofs.heavy_ball import Pairs
+from proofs.momentum import heavy_ball
+from proofs.momentum.heavy_ball import Pairs
+from proofs.momentum.theorem4_paths import CLASSES, follow
 from proofs.problems import EPSILON
 from proofs.sampling import LARGE, chunks, stream
 from proofs.tally import BrokenError, Tally, Trial, sample
-from proofs.theorem4_paths import CLASSES, follow
 
 CONDITIONS = {"condition 10 to 100": (1.0, 2.0), "condition 100 to 10,000": (2.0, 4.0)}
 UPDATES = 200  # of the trajectories that are held against their bound at every update

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from proofs import heavy_ball
-from proofs.heavy_ball import Pairs
+from proofs.momentum import heavy_ball
+from proofs.momentum.heavy_ball import Pairs
 from proofs.sampling import chunks, stream
 from proofs.tally import BrokenError
 

@@ -77,7 +77,7 @@ def no_damping() -> str:
     )
 
 
-def weights() -> str:
+def weights_exceed_1() -> str:
     """Both weights of a pair in conflict exceed 1, so that w_1 L_1 + w_2 L_2 is strongly convex and smooth as well."""
     w_1, w_2 = 1 - C / R, 1 - C * R
     return prove(
@@ -176,6 +176,6 @@ def chebyshev() -> str:
 
 
 ALL: tuple[Callable[[], str], ...] = (
-    *(weights, spectrum, ratio_of_weights, modulus, corrected_step, printed_step, no_damping),
+    *(weights_exceed_1, spectrum, ratio_of_weights, modulus, corrected_step, printed_step, no_damping),
     *(coercivity, gradient_step, contraction, powers, chebyshev),
 )

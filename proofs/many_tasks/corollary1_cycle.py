@@ -30,7 +30,7 @@ from torch import Tensor
 
 import pcgrad
 from proofs import exact
-from proofs.identities_many import flat_cosine
+from proofs.algebra.identities_many import flat_cosine
 from proofs.problems import Problems, look, rounding
 from proofs.tally import BrokenError
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import pcgrad
 from proofs import exact
-from proofs.corollary1_gradients import draw_orders
+from proofs.many_tasks.corollary1_gradients import draw_orders
 from proofs.problems import EPSILON
 from proofs.sampling import stream
 from proofs.tally import BrokenError

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import pcgrad
+from proofs.comparison.two_steps import curvature_by_losses, ray
 from proofs.problems import EPSILON, ORDERS, Problems, look
 from proofs.sampling import edges, power
 from proofs.tally import Trial
-from proofs.two_steps import curvature_by_losses, ray
 
 
 class Cases(NamedTuple):

@@ -18,9 +18,9 @@ from typing import Any
 
 import mpmath as mp
 
-from proofs.counterexample import bump
+from proofs.comparison.counterexample import bump
+from proofs.comparison.quadratics import Quadratic
 from proofs.exact import Vector, add, dot, rationals, scale, update
-from proofs.quadratics import Quadratic
 from proofs.tally import BrokenError
 
 HALF = Fraction(1, 2)

@@ -15,11 +15,11 @@ from torch import Tensor
 
 import pcgrad
 from proofs import identities
+from proofs.comparison.quadratics import Quadratic
+from proofs.comparison.two_steps import curvature_by_losses, losses, opposed, opposing
 from proofs.problems import CONVEX, Problems, aim, look, near_minimizers, rounding
-from proofs.quadratics import Quadratic
 from proofs.sampling import chunks, draw, edges, power, sideways, stream
 from proofs.tally import BrokenError
-from proofs.two_steps import curvature_by_losses, losses, opposed, opposing
 
 SHORTER = (1.0, 0.9, 0.75, 0.5, 0.25)  # parts of (c)'s step, for dropping (c)
 STEPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # t L, for how conservative the conditions are

@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 
-from proofs import theorem4_repair
 from proofs.exact import Vector
+from proofs.momentum import theorem4_repair
+from proofs.momentum.theorem4_examples import Gradients, agree, orbit, through_the_core
 from proofs.sampling import stream
 from proofs.tally import BrokenError
-from proofs.theorem4_examples import Gradients, agree, orbit, through_the_core
 
 F = Fraction
 ONE, HALF = (F(1),), (F(1, 2), F(1, 2))

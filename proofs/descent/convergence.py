@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from proofs.paths import run, starts
+from proofs.descent.paths import run, starts
 from proofs.sampling import chunks, stream
 from proofs.tally import BrokenError
 

@@ -3,7 +3,7 @@
     L_i(theta) = g_i . theta + theta' diag(h) theta / 4,  theta = 0:  both tasks are convex, L has the Hessian diag(h).
 
 So L = max h, and l = g' diag(h) g / ||g||^2 in every form of H; either may be claimed otherwise, to drop a hypothesis.
-N, D and tau = N / D are those of `identities3.py`. Float64 and the core's Algorithm 1 confirm every loss.
+N, D and tau = N / D are those of `identities_cases.py`. Float64 and the core's Algorithm 1 confirm every loss.
 """
 
 from __future__ import annotations

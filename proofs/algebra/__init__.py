@@ -1,0 +1,1 @@
+"""The algebra of each statement, by sympy: one function per identity."""

@@ -1,0 +1,1 @@
+"""Corollary 1: more than two tasks."""

@@ -1,0 +1,1 @@
+"""Theorem 4: the heavy ball."""
