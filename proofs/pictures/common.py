@@ -94,10 +94,20 @@ def dropped_table(*reports: dict[str, Any]) -> str:
     lines = [("statement", "without", "the claim", "shown by"), ("---",) * 4]
     for report in reports:
         for name, row in report["dropped"].items():
-            fails = row["claim_fails"] if "claim_fails" in row else not row["idle"]
-            word = "**fails**" if fails else "still holds: idle"
-            lines.append((report["statement"], row.get("hypothesis", name).replace("|", "\\|"), word, _scalars(row)))
+            word = "**fails**" if _fails(row) else "still holds: idle"
+            without = row.get("hypothesis", name).replace("|", "\\|").replace("_", " ")
+            lines.append((report["statement"], without, word, _scalars(row)))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _fails(row: dict[str, Any]) -> bool:
+    """Whether a report of a dropped hypothesis says that the claim fails without it; of several forms, any."""
+    for key in ("claim_fails", "fails", "violations"):
+        if key in row:
+            return bool(row[key])
+    if "idle" in row:
+        return not row["idle"]
+    return any(_fails(part) for part in row.values() if isinstance(part, dict))
 
 
 def _scalars(row: dict[str, Any], longest: int = 260) -> str:
@@ -110,7 +120,7 @@ def _scalars(row: dict[str, Any], longest: int = 260) -> str:
             parts.append(_scalars(value[0]))
         elif isinstance(value, list) and value and not isinstance(value[0], list):
             parts.append(f"{key}: {', '.join(str(item) for item in value)}")
-        elif not isinstance(value, (bool, list)) and value is not None and key not in ("hypothesis", "idle"):
+        elif not isinstance(value, (bool, list)) and value is not None and key not in ("hypothesis", "identity"):
             parts.append(f"{key} = {markdown_cell(value)}")
     text = "; ".join(part for part in parts if part).replace("|", "\\|")
     return text if len(text) <= longest else text[: text.rfind(";", 0, longest)] + "; …"

@@ -5,18 +5,13 @@ import pytest
 import torch
 
 from proofs import check, lipschitz
-from proofs.pictures import common, theorem1, theorem2
+from proofs.pictures import common, overview, theorem1, theorem2
 from proofs.tally import BrokenError, Tally, Trial, total, verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
-    "seed": 0,
-    "instances": 30,
-    "trajectories": 3,
-    "updates": 20,
-    "lipschitz_instances": 2,
-    "search_rounds": 2,
-    "high_dimensions": [100],
+    **{"seed": 0, "instances": 30, "trajectories": 5, "updates": 100},
+    **{"lipschitz_instances": 2, "search_rounds": 2, "high_dimensions": [100]},
 }
 CONFIG = json.dumps({"scale": "tiny", "theory": SETTINGS})
 
@@ -31,22 +26,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_reports_have_counts_verdicts_and_provenance(folder: Path) -> None:
+    false, repaired = "false as stated", "holds after repair"
     expected = {
         "identities": {"identities": "holds", "b_implies_a": "holds"},
-        "theorem1": {"theorem1_descent": "holds", "theorem1": "holds"},
+        "theorem1": {"theorem1_descent": "holds", "theorem1": false, "theorem1_repaired": repaired},
+        "proposition1": {"proposition1_descent": "holds", "proposition1": false, "proposition1_repaired": repaired},
+        "corollary1": {
+            **{"corollary1_descent": false, "corollary1": false, "corollary1_repaired": repaired},
+            **{"corollary1_descent_repaired": repaired, "corollary1_descent_short": repaired},
+        },
         "theorem2": {
-            "theorem2": "false as stated",
-            "theorem2_quadratic": "holds",
-            "theorem2_pointwise": "holds",
-            "theorem2_repaired": "holds after repair",
+            **{"theorem2": false, "theorem2_quadratic": "holds", "theorem2_pointwise": "holds"},
+            **{"theorem2_repaired": repaired},
+        },
+        "theorem3": {
+            **{"theorem3_bound": "holds", "theorem3_if": false, "theorem3_if_repaired": repaired},
+            **{"theorem3_only_if": false, "theorem3_equal_eigenvalues": "holds"},
+        },
+        "theorem4": {
+            **{"theorem4": false, "theorem4_corrected": false, "theorem4_quadratic": false},
+            **{"theorem4_repaired": repaired, "theorem4_repaired_momentum": repaired},
         },
     }
+    assert set(expected) == set(check.STATEMENTS)
     for statement, verdicts in expected.items():
         report = json.loads((folder / "proofs" / f"{statement}.json").read_text())
         assert report["verdicts"] == verdicts
         assert report["settings"] == SETTINGS
         assert report["seconds"] > 0
         assert {"torch", "scipy", "sympy", "mpmath"} <= report["versions"].keys()
+        assert {row["name"]: row["verdict"] for row in report["overview"]} == verdicts
     assert list((folder / "proofs").glob(".*")) == []
 
 
@@ -59,10 +68,16 @@ def test_the_notebooks_pictures_and_tables_are_made_of_the_reports(
     assert "-2/3" in theorem2.counterexample_table(two)
     assert "false as stated" in common.verdicts(two, algebra)
     assert r"\xi" in common.identities_table(algebra, ["b_implies_a"])
-    assert "idle" in common.dropped_table(one, two)
+    reports = [common.results(name) for name in overview.STATEMENTS]
+    assert common.dropped_table(*reports).count("**fails**") > 20
+    assert "idle" in common.dropped_table(two)
+    assert len(overview.verdict_table(reports).splitlines()) == 2 + sum(len(report["overview"]) for report in reports)
+    assert overview.search_table(reports).count("slsqp") > 10
     for figure in (
         *(common.margins({"a": two["printed"]}, "x"), theorem1.ends_and_steps(one), theorem1.walk_to_infinity(one, 20)),
         *(theorem1.longer_steps(one), theorem2.counterexample_picture(), theorem2.dropped(two)),
+        *(theorem2.conservative(two), overview.two_cases(), overview.momentum(6)),
+        *(overview.three_tasks(common.results("corollary1")), overview.region_with_runs()),  # no runs: the region alone
     ):
         assert len(figure.axes) in (1, 2)
         common.plt.close(figure)
