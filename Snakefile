@@ -17,6 +17,7 @@ include: "experiments/landscape/rules.smk"
 include: "experiments/multimnist/rules.smk"
 include: "experiments/triad/rules.smk"
 include: "proofs/rules.smk"
+include: "experiments/theory/rules.smk"
 include: "notebooks/rules.smk"
 include: "experiments/targets.smk"
 

@@ -9,6 +9,7 @@ rule tables:
     """Every table."""
     input:
         "<results>/tables/table_4.csv",
+        "<results>/tables/table_theory.csv",
     localrule: True
 
 

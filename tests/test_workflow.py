@@ -140,7 +140,7 @@ def test_the_whole_tiny_scale(done):
     results = done / "results/tiny"
     files = {
         *(f"figures/figure_{number}.{kind}" for number in (1, 2, 4) for kind in ("png", "pdf")),
-        *(f"tables/table_4.{kind}" for kind in ("csv", "md", "tex")),
+        *(f"tables/table_{name}.{kind}" for name in ("4", "theory") for kind in ("csv", "md", "tex")),
         *(f"proofs/{statement}.json" for statement in STATEMENTS),
         *(f"notebooks/{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")),
         "claims.csv",
@@ -151,6 +151,7 @@ def test_the_whole_tiny_scale(done):
         assert len(runs) == methods
         assert all(path.with_name("run.json").is_file() for path in runs)
     assert not list((results / "checkpoints").rglob("*.pt"))
+    assert all(path.read_text(encoding="utf-8").isascii() for path in results.glob("tables/*.tex"))  # pdflatex reads it
     assert len(list((results / "benchmarks").rglob("*.tsv"))) <= 40
 
 
