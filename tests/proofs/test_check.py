@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,13 @@ def test_notebooks_are_short_empty_and_import_only(name: str) -> None:
     assert "def " not in text
     imports = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
     assert imports == ["from IPython.display import Markdown, display", f"from proofs.pictures import common, {name}"]
+
+
+def test_the_errata_name_files_and_identities_that_exist() -> None:
+    text = (ROOT / "proofs" / "README.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`([\w/]+\.py)`", text))
+    assert len(paths) > 20
+    assert not [path for path in paths if not any((folder / path).is_file() for folder in (ROOT / "proofs", ROOT))]
+    for file, name in re.findall(r"`(identities\w*)\.(?!py`)(\w+)`", text):
+        source = ROOT / "proofs" / ("identities.py" if file == "identities" else f"algebra/{file}.py")
+        assert f"def {name}(" in source.read_text(encoding="utf-8"), name
