@@ -136,7 +136,7 @@ def line(name: str, curvature: Fraction) -> dict[str, Any]:
     agree(name, [(float(x),) for x in path], core)
     alpha, beta = found["alpha"][0], found["beta"][0]
     return {
-        "losses": f"L_1 = L_2 = {curvature / 4} theta^2", "mu_k": str(curvature), "L_k": str(curvature),
+        "losses": f"L₁ = L₂ = {curvature / 4} θ²", "mu_k": str(curvature), "L_k": str(curvature),
         "alpha": str(alpha), "alpha_times_L": str(alpha * curvature), "rate": str(root(beta)), "stated_rate": "0",
         "path": [str(x) for x in path], "diverges": all(abs(b) > abs(a) for a, b in pairwise(path)),
         "slower_than_stated": 0 < beta < 1,
