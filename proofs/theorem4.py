@@ -126,8 +126,8 @@ def overview(report: dict[str, Any]) -> list[dict[str, Any]]:
     rows = (
         ("theorem4", "Theorem 4 as printed", ended("printed"), report["printed"], diverges),
         ("theorem4_corrected", "Theorem 4 with α = 4/(√L + √μ)²", ended("general"), fastest(report, "general"), cycle),
-        ("theorem4_quadratic", "Theorem 4 with α = 4/(√L + √μ)², quadratics with one minimizer", ended("quadratic"), fastest(report),
-         f"{pair}; {factor}"),
+        ("theorem4_quadratic", "Theorem 4 with α = 4/(√L + √μ)², quadratics with one minimizer",
+         ended("quadratic"), fastest(report), f"{pair}; {factor}"),
         ("theorem4_repaired", "Theorem 4 without momentum, α ≤ 2/(L + μ)", steps, report["repaired"], ""),
         ("theorem4_repaired_momentum", "Theorem 4, α = 4/(√L + √μ)², quadratics with commuting Hessians",
          f"proof; {report['momentum_paths']['accepted']:,} trajectories", report["momentum_paths"], ""),
