@@ -20,10 +20,10 @@ import pandas as pd
 
 from reporting.manifest import check_manifest
 
-KEYS = ("id", "method", "task", "metric")
+KEYS = ("id", "name", "method", "task", "metric")
 MEASURED = ("mean", "ci_low", "ci_high", "difference", "effect", "ours", "ours_low", "ours_high")
 P_VALUES = ("p", "p_holm")
-WORDS = ("reason", "agrees")  # follow from the numbers
+WORDS = ("reason", "agrees", "rests_on", "smallest_margin", "counterexample")  # follow from the numbers
 NEVER = ("run_seconds",)  # a metric that says how busy the machine was
 
 

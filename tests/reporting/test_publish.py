@@ -258,6 +258,20 @@ def test_another_machine_has_room_but_no_more(root):
     assert "column mean: published '95', fresh '80' (tolerance" in verify.compare(root / "results/quick", place)
 
 
+def test_a_verdict_of_the_theory_never_moves_and_its_margin_only_elsewhere(root):
+    path = root / "results/quick/tables/table_theory.csv"
+    path.write_text("name,statement,verdict,smallest_margin\ntheorem1,Theorem 1,holds,0.001\n")
+    place = published(root)
+    change(root, "tables/table_theory.csv", "0.001", "0.002")
+    found = "tables/table_theory.csv, row theorem1, column smallest_margin: published '0.001', fresh '0.002'"
+    assert verify.compare(root / "results/quick", place) == found
+    for run in (root / "results/quick/runs").rglob("run.json"):
+        run.write_text(run.read_text().replace("A CPU", "Another CPU"))
+    assert verify.compare(root / "results/quick", place) == ""
+    change(root, "tables/table_theory.csv", "holds", "false as stated")
+    assert "row theorem1, column verdict" in verify.compare(root / "results/quick", place)
+
+
 def test_a_table_that_was_not_made_is_a_difference(root):
     place = published(root)
     (root / "results/quick/tables/table_4.csv").unlink()
