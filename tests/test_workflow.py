@@ -188,7 +188,7 @@ def test_an_edit_of_a_plot_redraws_only_that_figure(done):
 
 
 def test_an_edit_of_a_notebooks_picture_checks_no_theorem_again(done):
-    with edited(done / "proofs/pictures.py", lambda text: text + "\nCHANGED = True\n"):
+    with edited(done / "proofs/pictures/common.py", lambda text: text + "\nCHANGED = True\n"):
         assert planned(done, *TINY) == {"notebook": 3}
 
 
