@@ -100,6 +100,16 @@ def dropped_table(*reports: dict[str, Any]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def routes_table(*reports: dict[str, Any]) -> str:
+    """Markdown: every counterexample with the numbers of each route (exact, 50 digits, float64) that confirms it."""
+    lines = [("statement", "counterexample", "numbers"), ("---",) * 3]
+    for report in reports:
+        for name, row in report["counterexamples"].items():
+            if isinstance(row, dict):
+                lines.append((report["statement"], name.replace("_", " "), _scalars(row, 700)))
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def _fails(row: dict[str, Any]) -> bool:
     """Whether a report of a dropped hypothesis says that the claim fails without it; of several forms, any."""
     for key in ("claim_fails", "fails", "violations"):
@@ -115,9 +125,10 @@ def _scalars(row: dict[str, Any], longest: int = 260) -> str:
     parts: list[str] = []
     for key, value in row.items():
         if isinstance(value, dict):
-            parts.append(_scalars(value))
+            inner = _scalars(value, longest)
+            parts.append(f"**{key.replace('_', ' ')}:** {inner}" if inner else "")
         elif isinstance(value, list) and value and isinstance(value[0], dict):
-            parts.append(_scalars(value[0]))
+            parts.append(_scalars(value[-1]))
         elif isinstance(value, list) and value and not isinstance(value[0], list):
             parts.append(f"{key}: {', '.join(str(item) for item in value)}")
         elif not isinstance(value, (bool, list)) and value is not None and key not in ("hypothesis", "identity"):

@@ -72,6 +72,7 @@ def test_the_notebooks_pictures_and_tables_are_made_of_the_reports(
     reports = [common.results(name) for name in overview.STATEMENTS]
     assert common.dropped_table(*reports).count("**fails**") > 20
     assert "idle" in common.dropped_table(two)
+    assert all(text in common.routes_table(*reports) for text in ("792/1225", "5376/14641", "**mpmath:**"))
     assert len(overview.verdict_table(reports).splitlines()) == 2 + sum(len(report["overview"]) for report in reports)
     assert overview.search_table(reports).count("slsqp") > 10
     for figure in (
