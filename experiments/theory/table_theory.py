@@ -32,10 +32,14 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 def notes(reports: Sequence[dict[str, Any]]) -> list[str]:
     """The footer."""
-    first = reports[0]
-    settings = ", ".join(f"{key} {value}" for key, value in first["settings"].items())
-    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
-    return [*NOTES, f"scale: {first['scale']}", f"settings: {settings}", f"versions: {versions}"]
+    texts: dict[str, list[str]] = {}  # settings -> statements: a scale whose statements were checked alike has one
+    for report in reports:
+        text = ", ".join(f"{key} {value}" for key, value in report["settings"].items())
+        texts.setdefault(text, []).append(report["statement"])
+    settings = [f"settings of {', '.join(names)}: {text}" if len(texts) > 1 else f"settings: {text}"
+                for text, names in texts.items()]  # fmt: skip
+    versions = ", ".join(f"{name} {version}" for name, version in reports[0]["versions"].items())
+    return [*NOTES, f"scale: {reports[0]['scale']}", *settings, f"versions: {versions}"]
 
 
 def write(paths: Sequence[str], *, csv: str, md: str, tex: str, html: str) -> None:

@@ -38,3 +38,8 @@ def test_every_form_is_a_line_with_its_margin_and_counterexample(tmp_path):
     assert "scale: tiny" in markdown
     assert latex.isascii()
     assert page.count("<tr") == 4
+    assert "- settings: seed 0" in markdown
+    two["settings"] = {"seed": 1}
+    paths[1].write_text(json.dumps(two))
+    write([str(path) for path in paths], **out)
+    assert "- settings of theorem2: seed 1" in Path(out["md"]).read_text(encoding="utf-8")
