@@ -12,16 +12,17 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from multitask.checkpoint import Session
+from multitask.devices import choose_device
 from multitask.digits import Digits, mnist, sklearn_digits
 from multitask.files import data_root
-from multitask.methods import METHODS as ALL_METHODS
+from multitask.methods import METHODS as ROWS
 from multitask.models.lenet import Dropout, LeNet
 from multitask.records import Records
 from multitask.seeding import generator, initialization
-from multitask.supervised import Data, Problem, choose_device, fit
+from multitask.supervised import Data, Problem, fit
 from multitask.two_digits import two_digits
 
-METHODS = tuple(ALL_METHODS)
+METHODS = tuple(ROWS)
 TASKS = ("left", "right")
 EVALUATION_BATCH = 1000
 
@@ -98,4 +99,4 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
 
 def train(method: str, seed: int, settings: Settings, session: Session) -> Records:
     """One run; resumable."""
-    return fit(problem(method, seed, settings), method, seed, settings, session)
+    return fit(problem(method, seed, settings), ROWS[method], seed, settings, session)

@@ -64,10 +64,14 @@ class Averages:
             task: math.nan if bad else 0.0 for task, bad in zip(self.tasks, self.parts["faulty"].tolist(), strict=True)
         }
 
+    def mean_losses(self) -> Tensor:
+        """The epoch's average loss per task [T], before loss weights."""
+        return self.parts["losses"] / self.examples
+
     def record(self, records: Records, epoch: int) -> None:
         """Write the epoch's averages; what was never measured has no row."""
-        for task, total in zip(self.tasks, self.parts["losses"].tolist(), strict=True):
-            records.add(epoch, task, "train_loss", total / self.examples)
+        for task, loss in zip(self.tasks, self.mean_losses().tolist(), strict=True):
+            records.add(epoch, task, "train_loss", loss)
         sums, counts = self.parts["sums"].tolist(), self.parts["counts"].tolist()
         for metric, total, count in zip(GEOMETRY, sums, counts, strict=True):
             if count:

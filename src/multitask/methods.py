@@ -4,9 +4,12 @@ Everything else (initial values, batches, dropout masks, schedule, optimizer) is
 choices are independent, so that a table can pair them (the paper's NYUv2 row is uncertainty weights with PCGrad).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +29,9 @@ METHODS = {
     "sum": Method(),
     "uncertainty": Method(losses="uncertainty"),
     "mgda": Method(gradients="mgda"),
+    "cagrad": Method(gradients="cagrad"),
+    "nash_mtl": Method(gradients="nash_mtl"),
+    "upgrad": Method(gradients="upgrad"),
     "pcgrad": Method(gradients="pcgrad"),
     "direction_only": Method(gradients="direction_only"),
 }
@@ -47,6 +53,30 @@ class Uncertainty(nn.Module):
         return [loss / (2 * s.exp()) + s / 2 for loss, s in pairs]
 
 
+class DynamicAverage(nn.Module):
+    """Dynamic weight averaging (Liu et al. 2019, equation 7): T exp(r_i / 2) / sum_k exp(r_k / 2), temperature 2.
+
+    r_i is the ratio of task i's average losses over the last two epochs; 1 in the first two. Weights sum to T.
+    """
+
+    TEMPERATURE = 2.0
+
+    def __init__(self, tasks: int) -> None:
+        super().__init__()
+        # In float64 as recorded: rows are the epoch before last and the last one; nan before there is any.
+        self.register_buffer("history", torch.full((2, tasks), torch.nan, dtype=torch.float64))
+
+    def forward(self, losses: Sequence[Tensor]) -> list[Tensor]:
+        """The weighted losses."""
+        ratios = (self.history[1] / self.history[0]).nan_to_num(1.0)
+        weights = len(losses) * (ratios / self.TEMPERATURE).softmax(0)
+        return [loss * weight.to(loss) for loss, weight in zip(losses, weights, strict=True)]
+
+    def end_epoch(self, averages: Tensor) -> None:
+        """Take note of an epoch's average losses [T], before weights."""
+        self.history = torch.stack([self.history[1], averages.to(self.history)])
+
+
 class Equal(nn.Module):
     """Losses as they are: the plain sum of Section 2.1."""
 
@@ -57,19 +87,43 @@ class Equal(nn.Module):
 
 def loss_weighting(kind: str, tasks: int) -> nn.Module:
     """The module that weights the losses; its parameters, if any, are trained beside the model's."""
-    return Uncertainty(tasks) if kind == "uncertainty" else Equal()
+    return {"equal": Equal, "uncertainty": lambda: Uncertainty(tasks), "dwa": lambda: DynamicAverage(tasks)}[kind]()
 
 
 def update_weights(kind: str, gramian: Tensor, orders: Tensor, reduction: str) -> Tensor:
     """Weights w [T] of the task gradients, from their Gramian: the shared parameters' gradient is sum_j w_j g_j.
 
+    "pcgrad": Algorithm 1. "direction_only": its direction at the length of the plain sum. The others come from torchjd:
     "mgda": the shortest vector of the convex hull, by Frank-Wolfe as in Sener and Koltun (2018, Algorithm 2), on the
     gradients as they are: its authors' setting for MultiMNIST is `normalization_type=none` (issue 14 of
-    isl-org/MultiObjectiveOptimization). "direction_only": PCGrad's direction at the length of the plain sum.
+    isl-org/MultiObjectiveOptimization). "cagrad" (Liu et al. 2021, c = 0.4) and "upgrad" (Quinton and Rey 2024) are
+    stated for the mean of the losses; here they carry the factor T of the sum. "nash_mtl" (Navon et al. 2022): an
+    update of length 1 at most, as in its public code, solved anew at every step instead of from the last step's
+    solution, so that a resumed run needs no history.
     """
-    if kind == "mgda":
-        from torchjd.aggregation import MGDAWeighting
+    if kind in ("pcgrad", "direction_only"):
+        weights = surgery(gramian, orders, reduction=reduction).weights
+        return weights if kind == "pcgrad" else direction_only(gramian, weights)
+    if not gramian.diagonal().isfinite().all():
+        return torch.full_like(gramian.diagonal(), torch.nan)  # the loop names the task; solvers would only fail
+    return _peer(kind, len(gramian))(gramian)
 
-        return MGDAWeighting()(gramian)
-    weights = surgery(gramian, orders, reduction=reduction).weights
-    return weights if kind == "pcgrad" else direction_only(gramian, weights)
+
+@cache
+def _peer(kind: str, tasks: int) -> Callable[[Tensor], Tensor]:
+    """torchjd's weights of a Gramian [T, T]; kept, because setting up a solver costs more than using it."""
+    from torchjd import aggregation as peers
+
+    if kind == "mgda":
+        return peers.MGDAWeighting()
+    if kind in ("cagrad", "upgrad"):
+        weighting = peers.CAGradWeighting(c=0.4) if kind == "cagrad" else peers.UPGradWeighting()
+        return lambda gramian: tasks * weighting(gramian)
+    return partial(_nash, peers.NashMTL(n_tasks=tasks, max_norm=1.0, update_weights_every=1).weighting)
+
+
+def _nash(weighting: Any, gramian: Tensor) -> Tensor:
+    """Nash-MTL takes gradients: any matrix with their Gramian will do."""
+    values, vectors = torch.linalg.eigh(gramian)
+    weighting.prvs_alpha = np.ones(len(gramian), dtype=np.float32)
+    return weighting(vectors * values.clamp(min=0).sqrt())

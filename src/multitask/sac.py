@@ -33,6 +33,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from multitask.checkpoint import Session
+from multitask.devices import choose_device
 from multitask.errors import UserError, require_finite
 from multitask.models.mlp import init_mlp, mlp, per_task, task_gradients
 from multitask.records import Records
@@ -301,15 +302,6 @@ def collect(
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def select_device(name: str) -> torch.device:
-    """The device of a config's `cpu`, `cuda` or `auto`."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda is asked for, but torch sees none; set device to cpu or auto")
-    return torch.device(name)
-
-
 def check_settings(settings: dict[str, Any]) -> None:
     """UserError for settings that contradict each other."""
     if settings["samples_per_collection"] % settings["horizon"]:
@@ -343,7 +335,7 @@ def train(
     generators but no simulator state. UserError that names the task if a loss or gradient is not finite.
     """
     check_settings(settings)
-    device = select_device(settings["device"])
+    device = choose_device(settings["device"])
     names, tasks = [environment.name for environment in environments], len(environments)
     observation, action = environments[0].observation_size, environments[0].action_size
     horizon, samples, updates = (settings[k] for k in ("horizon", "samples_per_collection", "updates_per_collection"))

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from multitask.averages import Averages
 from multitask.checkpoint import Session, State
-from multitask.errors import UserError, require_finite
-from multitask.methods import METHODS, loss_weighting, update_weights
+from multitask.errors import require_finite
+from multitask.methods import DynamicAverage, Method, loss_weighting, update_weights
 from multitask.records import Records
 from multitask.seeding import generator
 from pcgrad import apply_weights, fixed_orders, gramian, random_orders, task_gradients
@@ -27,9 +27,12 @@ Data = tuple[Tensor, ...]  # tensors with one row per example
 class Problem:
     """What an experiment gives the loop.
 
-    `losses(batch, draw)` returns one scalar per task, from one forward pass; `draw` is the generator of dropout masks.
+    `losses(batch, draw)` returns one scalar per task; `draw` is the generator of dropout masks and other noise. Losses
+    may share one forward pass or have one each (a task's own examples).
     `evaluate(data)` returns {(task, metric): value} and runs without gradients in evaluation mode.
     `shared` are the parameters under surgery; all others get the plain sum of their gradients.
+    `beside()` is a loss of the last forward pass that belongs to no task (routing policies): its gradient is added.
+    `batches(seed, epoch)` gives the rows of an epoch's batches; without it they are a permutation, cut.
     """
 
     tasks: tuple[str, ...]
@@ -39,15 +42,8 @@ class Problem:
     evaluations: Mapping[str, Data]  # name of the split ("test", "validation") -> data
     losses: Callable[[Data, Generator], Sequence[Tensor]]
     evaluate: Callable[[Data], Mapping[tuple[str, str], float]]
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a config: "cpu", "cuda", or "auto" for a GPU when there is one."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: cuda, but torch finds no GPU; set device to cpu or auto in the config")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    beside: Callable[[], Tensor] | None = None
+    batches: Callable[[int, int], Sequence[Tensor]] | None = None
 
 
 def epoch_batches(examples: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
@@ -63,24 +59,24 @@ def epoch_orders(kind: str, tasks: int, batches: int, seed: int, epoch: int) -> 
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """SGD with momentum or Adam; the learning rate is set anew at every epoch."""
+    """SGD with momentum or Adam, both with an L2 penalty; the learning rate is set anew at every epoch."""
+    rate, decay = settings["learning_rate"], settings["weight_decay"]
     if settings["optimizer"] == "sgd":
-        return torch.optim.SGD(parameters, lr=settings["learning_rate"], momentum=settings["momentum"])
-    return torch.optim.Adam(parameters, lr=settings["learning_rate"])
+        return torch.optim.SGD(parameters, lr=rate, momentum=settings["momentum"], weight_decay=decay)
+    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
 
 
 class Fit:
     """One run of one method under one seed: the moving parts and their state."""
 
-    def __init__(self, problem: Problem, method: str, seed: int, settings: Mapping[str, Any]) -> None:
-        self.problem, self.seed, self.settings = problem, seed, settings
-        self.method = METHODS[method]
+    def __init__(self, problem: Problem, method: Method, seed: int, settings: Mapping[str, Any]) -> None:
+        self.problem, self.method, self.seed, self.settings = problem, method, seed, settings
         self.device = problem.train[0].device
         self.weighting = loss_weighting(self.method.losses, len(problem.tasks)).to(next(problem.model.parameters()))
         shared = {id(parameter) for parameter in problem.shared}
-        everything = [*problem.model.parameters(), *self.weighting.parameters()]
-        self.own = [parameter for parameter in everything if id(parameter) not in shared]
-        self.optimizer = make_optimizer(everything, settings)
+        self.everything = [*problem.model.parameters(), *self.weighting.parameters()]
+        self.own = [parameter for parameter in self.everything if id(parameter) not in shared]
+        self.optimizer = make_optimizer(self.everything, settings)
         self.dropout = generator(seed, "dropout")
         self.averages = Averages(problem.tasks, self.device)
         self.records = Records()
@@ -120,15 +116,20 @@ class Fit:
         raw = self.problem.losses(batch, self.dropout)
         self.averages.add_losses(raw, len(batch[0]))
         losses = self.weighting(raw)
+        total = torch.stack(losses).sum()
+        if self.problem.beside is not None:
+            total = total + self.problem.beside()
         if self.method.gradients == "sum":
-            torch.stack(losses).sum().backward()
+            total.backward()
         else:
             gradients = task_gradients(losses, self.problem.shared, retain_graph=True)
             products = gramian(gradients)
             weights = update_weights(self.method.gradients, products, orders, self.settings["reduction"])
             apply_weights(self.problem.shared, gradients, weights)
-            torch.stack(losses).sum().backward(inputs=self.own)
+            total.backward(inputs=self.own)
             self.averages.add_gradients(products, weights)
+        if self.settings["clip_norm"]:
+            nn.utils.clip_grad_norm_(self.everything, self.settings["clip_norm"])
         self.optimizer.step()
 
     def train_epoch(self, session: Session) -> None:
@@ -138,7 +139,12 @@ class Fit:
         rate = settings["learning_rate"] * settings["decay"] ** (self.epoch // settings["decay_every"])
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batches = epoch_batches(len(problem.train[0]), settings["batch_size"], self.seed, self.epoch)
+        if problem.batches is None:
+            batches: Sequence[Tensor] = epoch_batches(
+                len(problem.train[0]), settings["batch_size"], self.seed, self.epoch
+            )
+        else:
+            batches = problem.batches(self.seed, self.epoch)
         orders = epoch_orders(settings["order"], len(problem.tasks), len(batches), self.seed, self.epoch)
         orders = orders.to(self.device)
         problem.model.train()
@@ -161,15 +167,18 @@ class Fit:
                 self.records.add(epoch, task, f"{split}_{metric}", value)
 
     def end_epoch(self) -> None:
-        """Record the epoch's averages and metrics, and move on."""
+        """Record the epoch's averages and, every so many epochs and after the last, the metrics; move on."""
         self.check()
         self.averages.record(self.records, self.epoch)
-        self.evaluate(self.epoch)
+        if isinstance(self.weighting, DynamicAverage):
+            self.weighting.end_epoch(self.averages.mean_losses())
+        if self.epoch % self.settings["evaluate_every"] == 0 or self.epoch == self.settings["epochs"]:
+            self.evaluate(self.epoch)
         self.averages.reset()
         self.epoch, self.step = self.epoch + 1, 0
 
 
-def fit(problem: Problem, method: str, seed: int, settings: Mapping[str, Any], session: Session) -> Records:
+def fit(problem: Problem, method: Method, seed: int, settings: Mapping[str, Any], session: Session) -> Records:
     """Train `problem` by `method` and return its records; resumes from the session's checkpoint."""
     run = Fit(problem, method, seed, settings)
     saved = session.load()
@@ -178,7 +187,7 @@ def fit(problem: Problem, method: str, seed: int, settings: Mapping[str, Any], s
     else:
         run.restore(saved)
     epochs = settings["epochs"]
-    for _ in tqdm(range(run.epoch, epochs + 1), desc=f"{method}, seed {seed}", unit="epoch", disable=None):
+    for _ in tqdm(range(run.epoch, epochs + 1), desc=f"seed {seed}", unit="epoch", disable=None):
         run.train_epoch(session)
         run.end_epoch()
     return run.records

@@ -135,7 +135,7 @@ def learns(method, tmp_path):
     """Whether 2 epochs at the quick scale double the majority predictor's accuracy on both digits."""
     problem = task.problem(method, 0, SETTINGS)
     try:
-        records = supervised.fit(problem, method, 0, {**SETTINGS, "epochs": 2}, session(tmp_path))
+        records = supervised.fit(problem, task.ROWS[method], 0, {**SETTINGS, "epochs": 2}, session(tmp_path))
     except UserError:
         return False
     truth = dict(zip(task.TASKS, problem.evaluations["test"][1:], strict=True))
@@ -231,7 +231,7 @@ def trace(method, tmp_path):
     wide = {name: (parts[0].double(), *parts[1:]) for name, parts in problem.evaluations.items()}
     object.__setattr__(problem, "evaluations", wide)
     object.__setattr__(problem, "train", (problem.train[0].double(), *problem.train[1:]))
-    records = supervised.fit(problem, method, 0, TRACE, session(tmp_path))
+    records = supervised.fit(problem, task.ROWS[method], 0, TRACE, session(tmp_path))
     return [list(row) for row in records.rows]
 
 

@@ -1,24 +1,37 @@
 """The supervised loop: what the methods share, what each one does, schedule, records, faults, resume."""
 
 import copy
+import math
 
 import pytest
 import torch
 from supervised_helpers import SETTINGS, TASKS, StopAfter, toy, unbroken
 
-from multitask import supervised
+from multitask import devices, supervised
 from multitask.checkpoint import Stopped
+from multitask.devices import choose_device
 from multitask.errors import UserError
-from multitask.methods import METHODS
-from multitask.supervised import Fit, choose_device, epoch_batches, epoch_orders, fit, make_optimizer
+from multitask.methods import METHODS as ROWS
+from multitask.methods import DynamicAverage, Method, update_weights
+from multitask.seeding import generator
+from multitask.supervised import Fit, epoch_batches, epoch_orders, make_optimizer
 
+METHODS = {
+    **ROWS,
+    "dwa": Method(losses="dwa"),
+    "uncertainty_pcgrad": Method(losses="uncertainty", gradients="pcgrad"),
+}
 OPPOSITE = [[1.0, -2.0, 0.5, 1.0], [-1.0, 2.0, -0.5, -1.0]]
 EQUAL = [[1.0, -2.0, 0.5, 1.0], [1.0, -2.0, 0.5, 1.0]]
 
 
+def fit(problem, method, seed, settings, session):
+    return supervised.fit(problem, METHODS[method], seed, settings, session)
+
+
 def one_update(method, problem, **changes):
     """The gradients after one update of `problem`, which stays where it is (rate 0), with the plain ones beside."""
-    run = Fit(problem, method, 0, {**SETTINGS, "learning_rate": 0.0, **changes})
+    run = Fit(problem, METHODS[method], 0, {**SETTINGS, "learning_rate": 0.0, **changes})
     start = run.dropout.get_state()
     run.update(problem.train, epoch_orders("random", 2, 1, 0, 1)[0])
     found = [p.grad.clone() for p in problem.model.parameters()]
@@ -262,7 +275,93 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, method, ticks):
 
 
 def test_a_gpu_that_is_not_there_is_one_line(monkeypatch):
-    monkeypatch.setattr(supervised.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(devices.torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="no GPU; set device to cpu"):
         choose_device("cuda")
     assert choose_device("auto") == torch.device("cpu")
+
+
+def test_weight_decay_and_clipping_act_on_the_whole_gradient():
+    def moved(**changes):
+        problem = toy(targets=OPPOSITE)
+        before = torch.cat([p.detach().flatten().clone() for p in problem.model.parameters()])
+        settings = {**SETTINGS, "momentum": 0.0, "learning_rate": 0.1, **changes}
+        run = Fit(problem, METHODS["pcgrad"], 0, settings)
+        run.update(problem.train, epoch_orders("random", 2, 1, 0, 1)[0])
+        return before, torch.cat([p.detach().flatten() for p in problem.model.parameters()]) - before
+
+    before, plain = moved()
+    _, decayed = moved(weight_decay=0.5)
+    torch.testing.assert_close(decayed, plain - 0.1 * 0.5 * before)
+    _, clipped = moved(clip_norm=0.01)
+    assert plain.norm() > 0.1 * 0.01 * 2
+    torch.testing.assert_close(clipped, plain * (0.1 * 0.01 / plain.norm()), rtol=1e-4, atol=0)
+    _, loose = moved(clip_norm=1e6)
+    assert torch.equal(loose, plain)
+
+
+def test_evaluation_every_so_many_epochs_and_after_the_last(tmp_path):
+    records = fit(toy(), "sum", 0, {**SETTINGS, "evaluate_every": 2}, unbroken(tmp_path / "c.pt"))
+    assert sorted({row[0] for row in records.rows if row[2] == "test_loss"}) == [0, 2, 3]
+    assert sorted({row[0] for row in records.rows if row[2] == "train_loss"}) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("method", ["sum", "pcgrad"])
+def test_a_loss_beside_the_tasks_adds_its_plain_gradient(method):
+    problem = toy(targets=OPPOSITE)
+    found, _, _ = one_update(method, problem)
+    head = problem.model["left"].weight
+    object.__setattr__(problem, "beside", lambda: 3 * head.sum())
+    with_it, _, _ = one_update(method, problem)
+    torch.testing.assert_close(with_it[2], found[2] + 3)
+    assert all(torch.equal(a, b) for k, (a, b) in enumerate(zip(with_it, found, strict=True)) if k != 2)
+
+
+def test_a_problem_may_choose_its_batches(tmp_path):
+    problem, seen = toy(), []
+    wanted = (torch.tensor([0, 1]), torch.tensor([5, 7, 9]))
+    object.__setattr__(problem, "batches", lambda seed, epoch: seen.append((seed, epoch)) or wanted)
+    sizes = []
+
+    def losses(batch, draw, inner=problem.losses):
+        sizes.append(len(batch[0]))
+        return inner(batch, draw)
+
+    object.__setattr__(problem, "losses", losses)
+    fit(problem, "pcgrad", 4, SETTINGS, unbroken(tmp_path / "c.pt"))
+    assert seen == [(4, 1), (4, 2), (4, 3)]
+    assert sizes == [2, 3] * 3
+
+
+def test_dynamic_average_follows_the_last_two_epochs():
+    weighting = DynamicAverage(2)
+    ones = [torch.tensor(1.0), torch.tensor(1.0)]
+    assert [w.item() for w in weighting(ones)] == [1, 1]
+    weighting.end_epoch(torch.tensor([2.0, 2.0]))
+    assert [w.item() for w in weighting(ones)] == [1, 1]
+    weighting.end_epoch(torch.tensor([1.0, 2.0]))  # ratios 1/2 and 1
+    first, second = math.exp(0.25), math.exp(0.5)
+    assert [w.item() for w in weighting(ones)] == pytest.approx(
+        [2 * first / (first + second), 2 * second / (first + second)]
+    )
+    weighting.end_epoch(torch.tensor([1.0, 1.0]))  # ratios 1 and 1/2
+    assert weighting(ones)[0] > weighting(ones)[1]
+
+
+@pytest.mark.parametrize("tasks", [2, 5])
+def test_peers_do_what_their_papers_say(tasks):
+    g = torch.randn(tasks, 30, generator=generator(tasks, "peers"), dtype=torch.float64)
+    g = g - 1.5 * g.mean(0)  # conflicts
+    gramian = g @ g.T
+    assert (gramian < 0).any()
+    update = {kind: update_weights(kind, gramian, None, "sum") @ g for kind in ("mgda", "cagrad", "upgrad", "nash_mtl")}
+    assert (g @ update["upgrad"]).min() >= -1e-6, "no task's loss rises"
+    assert (g @ update["mgda"]).min() >= update["mgda"].square().sum() * (1 - 5e-2), "the hull's shortest vector"
+    total = g.sum(0)
+    assert (update["cagrad"] - total).norm() <= 0.4 * total.norm() * (1 + 1e-6), "within the ball of radius c"
+    assert (g @ update["cagrad"]).min() > (g @ total).min(), "the worst task gains"
+    assert update["nash_mtl"].norm() == pytest.approx(1)
+    bargain = update_weights("nash_mtl", gramian, None, "sum") * (
+        gramian @ update_weights("nash_mtl", gramian, None, "sum")
+    )
+    torch.testing.assert_close(bargain, bargain.mean().expand(tasks), rtol=0.05, atol=0)  # G w = 1 / w up to length
