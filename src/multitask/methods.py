@@ -4,6 +4,7 @@ Everything else (initial values, batches, dropout masks, schedule, optimizer) is
 choices are independent, so that a table can pair them (the paper's NYUv2 row is uncertainty weights with PCGrad).
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -60,6 +61,7 @@ class DynamicAverage(nn.Module):
     """
 
     TEMPERATURE = 2.0
+    history: Tensor
 
     def __init__(self, tasks: int) -> None:
         super().__init__()
@@ -87,7 +89,9 @@ class Equal(nn.Module):
 
 def loss_weighting(kind: str, tasks: int) -> nn.Module:
     """The module that weights the losses; its parameters, if any, are trained beside the model's."""
-    return {"equal": Equal, "uncertainty": lambda: Uncertainty(tasks), "dwa": lambda: DynamicAverage(tasks)}[kind]()
+    if kind == "uncertainty":
+        return Uncertainty(tasks)
+    return DynamicAverage(tasks) if kind == "dwa" else Equal()
 
 
 def update_weights(kind: str, gramian: Tensor, orders: Tensor, reduction: str) -> Tensor:
@@ -126,4 +130,6 @@ def _nash(weighting: Any, gramian: Tensor) -> Tensor:
     """Nash-MTL takes gradients: any matrix with their Gramian will do."""
     values, vectors = torch.linalg.eigh(gramian)
     weighting.prvs_alpha = np.ones(len(gramian), dtype=np.float32)
-    return weighting(vectors * values.clamp(min=0).sqrt())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # cvxpy on the problem's form, at every run
+        return weighting(vectors * values.clamp(min=0).sqrt())

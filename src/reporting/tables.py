@@ -28,7 +28,8 @@ class Quantity:
     metric: str
     title: str
     decimals: int = 2
-    over: str = "last"  # "last": value at the last step; "all": mean over all steps of a run
+    over: str = "last"  # "last": mean over the last steps; "all": over all steps of a run
+    last: int = 1  # how many
     compare: bool = False  # gets lines of seed-paired differences
     reported: str = ""  # the paper's column
 
@@ -38,7 +39,7 @@ def per_seed(frame: pd.DataFrame, method: str, quantity: Quantity) -> dict[int, 
     rows = frame
     for column, value in (("method", method), ("task", quantity.task), ("metric", quantity.metric)):
         rows = rows[rows[column] == value]
-    last = 1 if quantity.over == "last" else max(1, rows["step"].nunique())
+    last = quantity.last if quantity.over == "last" else max(1, rows["step"].nunique())
     if quantity.over == "all":
         rows = rows.dropna(subset=["value"])  # undefined at a step (no conflict), not a lost run
     return seed_values(final(rows, last=last))
