@@ -1,0 +1,51 @@
+"""Hard parameter sharing: one SegNet whose last layer splits into a head per task ("Split" in MTAN's tables)."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from multitask.models.segnet import DEPTHS, Trunk, initialize, make_heads
+
+
+class Split(nn.Module):
+    """A trunk and one head per task; with a single head it is the plain SegNet of "One Task".
+
+    Surgery: the whole trunk, which every task reaches. `wide` doubles the deepest stage's channels (512 -> 1024);
+    `deep` doubles the number of convolutions of every stage. Both are the base code's ways to bring the network up to
+    MTAN's size; the heads stay as they are.
+    """
+
+    def __init__(
+        self, heads: Mapping[str, int], widths: Sequence[int], *, wide: bool = False, deep: bool = False
+    ) -> None:
+        super().__init__()
+        if wide:
+            widths = (*widths[:-1], 2 * widths[-1])
+        self.trunk = Trunk(widths, [2 * depth for depth in DEPTHS] if deep else DEPTHS)
+        self.heads = make_heads(heads, widths[0])
+        initialize(self)
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """The trunk's parameters, or none where there is one task."""
+        return list(self.trunk.parameters()) if len(self.heads) > 1 else []
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images [B, 3, H, W] -> one prediction [B, outputs, H, W] per task."""
+        maps = self.trunk(images).decoded[-1]
+        return [head(maps) for head in self.heads]
+
+
+class Separate(nn.Module):
+    """A network of its own for every task ("One Task", "STAN"): nothing is shared, nothing is under surgery."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """None."""
+        return []
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Images [B, 3, H, W] -> one prediction [B, outputs, H, W] per task."""
+        return [prediction for network in self.networks for prediction in network(images)]
