@@ -1,0 +1,1 @@
+"""CIFAR-100 as 20 tasks: Table 2."""

@@ -1,0 +1,155 @@
+"""CIFAR-100 as 20 tasks (Section 5.1, Table 2): one 5-way classification for every superclass.
+
+An update takes a batch of all tasks' images, grouped by task: each group has a forward pass of its own, so that the
+task gradients together cost one backward pass of the whole batch. The paper leaves open which network its PCGrad row
+trains; here it is the one that shares most ("one_fc": all but the head), whose plain training, the sum of losses, is
+the row "task specific, 1-fc".
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from multitask.checkpoint import Session
+from multitask.cifar100 import CLASSES, TASKS, Cifar100, Images, balanced_subset, cifar100, within_superclass
+from multitask.devices import choose_device
+from multitask.files import data_root
+from multitask.methods import METHODS as COMBINATIONS
+from multitask.methods import Method
+from multitask.models.convnet import ConvNet
+from multitask.records import Records
+from multitask.seeding import generator, initialization
+from multitask.supervised import Data, Problem, fit
+
+EVALUATION_BATCH = 500
+MEAN, DEVIATION = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # of the training images' channels
+
+Settings = Mapping[str, Any]
+
+
+class Row(NamedTuple):
+    """A row of the table: its network and how it is trained."""
+
+    network: str
+    method: Method
+
+
+ROWS = {
+    "independent": Row("independent", Method()),
+    "one_fc": Row("one_fc", Method()),  # the sum of losses, and the paper's "task specific, 1-fc"
+    "all_fc": Row("all_fc", Method()),
+    **{name: Row("one_fc", COMBINATIONS[name]) for name in ("pcgrad", "direction_only")},
+    **{name: Row("one_fc", COMBINATIONS[name]) for name in ("uncertainty", "mgda", "cagrad", "nash_mtl", "upgrad")},
+    "all_fc_pcgrad": Row("all_fc", COMBINATIONS["pcgrad"]),
+}
+METHODS = tuple(ROWS)
+
+
+def source(settings: Settings) -> Cifar100:
+    """The images and labels of both splits."""
+    return cifar100(data_root(settings["data_root"]))
+
+
+def fingerprint(settings: Settings) -> dict[str, Any]:
+    """Name, sizes and content hash of the source, and whether it is the paper's data."""
+    data = source(settings)
+    train, test = len(data.train.fine), len(data.test.fine)
+    name = settings["data"]
+    return {"name": name, "real": name == "cifar100", "train": train, "test": test, "sha256": data.sha256}
+
+
+def prepared(part: Images, rows: Tensor, labels: str) -> Data:
+    """Normalized images [N, 3, 32, 32], tasks [N] and labels [N] in 0...4 of some rows of a split.
+
+    labels "superclass": the position of the fine class in its superclass; "mod5": the base code's fine % 5, which gives
+    some classes of a superclass the same label.
+    """
+    scale = torch.tensor(DEVIATION)[:, None, None] * 255
+    shift = torch.tensor(MEAN)[:, None, None] / torch.tensor(DEVIATION)[:, None, None]
+    images = (part.images[rows] / scale - shift).contiguous(memory_format=torch.channels_last)
+    label = within_superclass(part.tasks, part.fine) if labels == "superclass" else part.fine % CLASSES
+    return images, part.tasks[rows], label[rows]
+
+
+def splits(data: Cifar100, settings: Settings) -> dict[str, Data]:
+    """Train, test and (if any) validation images, the same for every seed and method; class-balanced."""
+    rows = balanced_subset(data.train.fine, settings["train_examples"], settings["data_seed"])
+    held = torch.zeros(len(rows), dtype=torch.bool)
+    if settings["validation_share"]:
+        wanted = round(settings["validation_share"] * len(rows) / (TASKS * CLASSES)) * TASKS * CLASSES
+        held[balanced_subset(data.train.fine[rows], max(wanted, TASKS * CLASSES), settings["data_seed"] + 1)] = True
+    tested = balanced_subset(data.test.fine, settings["test_examples"], settings["data_seed"])
+    parts = {
+        "train": prepared(data.train, rows[~held], settings["labels"]),
+        "validation": prepared(data.train, rows[held], settings["labels"]),
+        "test": prepared(data.test, tested, settings["labels"]),
+    }
+    return {name: part for name, part in parts.items() if len(part[0])}
+
+
+def balanced_batches(tasks: Tensor, batch_size: int, seed: int, epoch: int) -> Sequence[Tensor]:
+    """Batches of an epoch with equally many examples of every task; what does not fill a batch waits for the next."""
+    draw = generator(seed, f"batch/{epoch}")
+    each = max(1, batch_size // TASKS)
+    order = torch.randperm(len(tasks), generator=draw)
+    groups = [order[tasks[order] == task].split(each) for task in range(TASKS)]
+    full = min(sum(len(part) == each for part in parts) for parts in groups)
+    return [torch.cat([parts[k] for parts in groups]) for k in range(full)]
+
+
+def network(name: str, settings: Settings) -> nn.Module:
+    """The row's network; to be called on the stream of initial values."""
+    return ConvNet(name, TASKS, CLASSES, settings["filters"], settings["units"])
+
+
+def problem(method: str, seed: int, settings: Settings) -> Problem:
+    """Data, network, losses and metrics for the loop."""
+    device = choose_device(settings["device"])
+    data = source(settings)
+    parts = {name: tuple(x.to(device) for x in part) for name, part in splits(data, settings).items()}
+    with initialization(seed):
+        model = network(ROWS[method].network, settings)
+    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
+
+    def losses(batch: Data, draw: Generator) -> list[Tensor]:
+        images, tasks, labels = batch
+        found = []
+        for task in range(TASKS):
+            rows = (tasks == task).nonzero()[:, 0]
+            loss = functional.cross_entropy(model(images[rows], task), labels[rows], reduction="sum")
+            # A task that the batch lacks has loss 0 and a zero gradient.
+            found.append(loss / max(1, len(rows)) if settings["task_loss"] == "mean" else loss)
+        return found
+
+    def evaluate(examples: Data) -> dict[tuple[str, str], float]:
+        found: dict[tuple[str, str], float] = {}
+        for task, name in enumerate(data.names):
+            mine = (examples[1] == task).nonzero()[:, 0]
+            logits = torch.cat([model(examples[0][rows], task) for rows in mine.split(EVALUATION_BATCH)])
+            labels = examples[2][mine]
+            found[name, "loss"] = functional.cross_entropy(logits, labels).item()
+            found[name, "accuracy"] = 100 * (logits.argmax(1) == labels).float().mean().item()
+        found["all", "accuracy"] = sum(found[name, "accuracy"] for name in data.names) / TASKS
+        return found
+
+    def batches(run_seed: int, epoch: int) -> Sequence[Tensor]:
+        return balanced_batches(parts["train"][1].cpu(), settings["batch_size"], run_seed, epoch)
+
+    return Problem(
+        data.names,
+        model,
+        model.shared_parameters(),
+        parts["train"],
+        {name: part for name, part in parts.items() if name != "train"},
+        losses,
+        evaluate,
+        batches=batches if settings["batching"] == "balanced" else None,
+    )
+
+
+def train(method: str, seed: int, settings: Settings, session: Session) -> Records:
+    """One run; resumable."""
+    return fit(problem(method, seed, settings), ROWS[method].method, seed, settings, session)

@@ -1,0 +1,72 @@
+"""CIFAR-100's network (Section 5.1): three convolutions of 160 3x3 filters, two dense layers of 320, 20 heads of 5.
+
+Each convolution is followed by ReLU and 2x2 max-pooling, each dense layer by ReLU (not given; as in the public code of
+routing networks that the paper builds on). What tasks share is the variant's: "one_fc" everything but the head,
+"all_fc" the convolutions, "independent" nothing.
+"""
+
+import copy
+import itertools
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+VARIANTS = ("one_fc", "all_fc", "independent")
+SIDE, CONVOLUTIONS = 32, 3
+
+
+class Convolutions(nn.Module):
+    """Images [B, 3, 32, 32] -> features [B, 16 filters]."""
+
+    def __init__(self, filters: int) -> None:
+        super().__init__()
+        channels = [3, *[filters] * CONVOLUTIONS]
+        self.layers = nn.ModuleList([nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(channels)])
+        self.features = filters * (SIDE >> CONVOLUTIONS) ** 2
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of the last layer, flat."""
+        for layer in self.layers:
+            images = functional.max_pool2d(functional.relu(layer(images)), 2)
+        return images.flatten(1)
+
+
+class Dense(nn.Module):
+    """Features [B, F] -> [B, units] through two layers."""
+
+    def __init__(self, features: int, units: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(features, units), nn.Linear(units, units)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Both layers with their ReLUs."""
+        for layer in self.layers:
+            x = functional.relu(layer(x))
+        return x
+
+
+class ConvNet(nn.Module):
+    """One network for all tasks; `forward(images, task)` takes one task's images. Copies start from the same values."""
+
+    def __init__(self, variant: str, tasks: int, classes: int, filters: int = 160, units: int = 320) -> None:
+        super().__init__()
+        convolutions = Convolutions(filters)
+        dense = Dense(convolutions.features, units)
+        own = {"convolutions": variant == "independent", "dense": variant != "one_fc"}
+        self.convolutions = _copies(convolutions, tasks if own["convolutions"] else 1)
+        self.dense = _copies(dense, tasks if own["dense"] else 1)
+        self.heads = nn.ModuleList([nn.Linear(units, classes) for _ in range(tasks)])
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """The parameters that every task reaches."""
+        parts = [part[0] for part in (self.convolutions, self.dense) if len(part) == 1]
+        return [parameter for part in parts for parameter in part.parameters()]
+
+    def forward(self, images: Tensor, task: int) -> Tensor:
+        """Logits [B, classes] of images [B, 3, 32, 32] of one task."""
+        x = self.convolutions[task % len(self.convolutions)](images)
+        return self.heads[task](self.dense[task % len(self.dense)](x))
+
+
+def _copies(module: nn.Module, count: int) -> nn.ModuleList:
+    return nn.ModuleList([module, *(copy.deepcopy(module) for _ in range(count - 1))])
