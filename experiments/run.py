@@ -10,6 +10,7 @@ and resumable.
 import argparse
 import importlib
 import json
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -128,6 +129,7 @@ def train(args: argparse.Namespace) -> None:
         "versions": versions(),
         "device": device_name(settings["device"]),
         "machine": machine(),
+        "peak_memory_mb": peak_memory_mb(settings["device"]),
         "seconds": {str(seed): round(value, 1) for seed, value in seconds.items()},
     }
     write_run(args.out, records, info)
@@ -142,6 +144,16 @@ def device_name(device: str) -> str:
     if device == "cpu" or not torch.cuda.is_available():
         return f"CPU, {torch.get_num_threads()} thread(s)"
     return torch.cuda.get_device_name()
+
+
+def peak_memory_mb(device: str) -> int:
+    """Most memory held at once: on a GPU what torch allocated there, else the whole process (libraries, data, model)."""
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -110,8 +110,8 @@ def read_images(path: Path, per_class: int | None) -> Images:
 def read(folder: Path, published: bool = True) -> Cifar100:
     """The set in `folder`; `published`: with the counts of the published one. UserError names what is wrong."""
     train, test = (read_images(folder / name, PER_CLASS[name] if published else None) for name in ("train", "test"))
-    within_superclass(train.tasks, train.fine)
-    within_superclass(torch.cat([train.tasks, test.tasks]), torch.cat([train.fine, test.fine]))
+    for splits in ([train], [test], [train, test]):  # each has all classes, and the same
+        within_superclass(torch.cat([part.tasks for part in splits]), torch.cat([part.fine for part in splits]))
     names = read_pickle(folder / "meta").get(b"coarse_label_names", [])
     if len(names) != TASKS:
         raise UserError(f"{folder / 'meta'} names {len(names)} coarse labels, not {TASKS}; put the original file there")

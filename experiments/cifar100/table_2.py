@@ -1,0 +1,51 @@
+"""Table 2: average accuracy over the 20 tasks of CIFAR-100, the paper's numbers beside ours."""
+
+from reporting.comparison import Comparison
+from reporting.tables import Quantity
+
+TABLE = Comparison(
+    source="table_2",
+    title="Table 2: CIFAR-100 as 20 tasks",
+    experiment="cifar100",
+    methods=(
+        *("one_fc", "all_fc", "cross_stitch", "routing", "independent", "pcgrad", "routing_pcgrad"),
+        *("direction_only", "all_fc_pcgrad", "uncertainty", "mgda", "cagrad", "nash_mtl", "upgrad"),
+        *("one_fc_tuned", "pcgrad_tuned"),
+    ),
+    pairs=(
+        *(("pcgrad", other) for other in ("one_fc", "independent", "all_fc", "direction_only", "mgda", "uncertainty")),
+        *(("pcgrad", other) for other in ("cagrad", "nash_mtl", "upgrad")),
+        ("all_fc_pcgrad", "all_fc"),
+        ("routing_pcgrad", "routing"),
+        ("direction_only", "one_fc"),
+        ("pcgrad_tuned", "one_fc_tuned"),
+    ),
+    quantities=(
+        Quantity("all", "test_accuracy", "test accuracy, %", compare=True, reported="test accuracy"),
+        Quantity("all", "conflict_share", "conflicts", 3, over="all"),
+        Quantity("all", "length_ratio", "length ratio", 3, over="all"),
+        Quantity("all", "run_seconds", "seconds a run", 0),
+        Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
+    ),
+    paper_rows={
+        "one_fc": "Task specific, 1-fc",
+        "all_fc": "Task specific, all-fc",
+        "cross_stitch": "Cross-Stitch, all-fc",
+        "routing": "Routing, all-fc + WPL",
+        "independent": "Independent",
+        "pcgrad": "PCGrad",
+        "routing_pcgrad": "Routing, all-fc + WPL + PCGrad",
+    },
+    notes=(
+        "1-fc: all but the last layer shared, trained by the sum of losses; it is the control of the PCGrad row, which "
+        "trains the same network (the paper does not say which network its PCGrad row trains)",
+        "MGDA, CAGrad (c = 0.4), Nash-MTL (length at most 1) and UPGrad through torchjd, on the same network",
+        "the paper's absolute numbers may be on labels fine % 5, which merge classes of a superclass (labels: mod5)",
+    ),
+)
+
+if __name__ == "__main__":
+    snakemake = globals()["snakemake"]  # put there by Snakemake
+
+    out = snakemake.output
+    TABLE.write(list(snakemake.input.runs), csv=out.csv, md=out.md, tex=out.tex, html=out.html)
