@@ -1,0 +1,27 @@
+"""Table 7: CityScapes, every architecture and loss weighting, without and with PCGrad (the paper: MTAN alone with)."""
+
+import pandas as pd
+
+from reporting.dense import MULTI, SEGMENTATION, SINGLE, SIZE, UPDATES, Layout, depth, long_table, rows, write
+from reporting.runs import Runs
+
+LAYOUT = Layout(
+    number=7,
+    experiment="cityscapes",
+    title="CityScapes",
+    methods=(*SINGLE, *rows(MULTI)),
+    quantities=(SIZE, *SEGMENTATION, *depth(2), *UPDATES),
+    sources=("table_7",),
+)
+
+
+def table_7(runs: Runs) -> pd.DataFrame:
+    """The table in long form: a line per method and quantity, then the seed-paired differences."""
+    return long_table(LAYOUT, runs)
+
+
+if __name__ == "__main__":
+    snakemake = globals()["snakemake"]  # put there by Snakemake
+
+    out = snakemake.output
+    write(LAYOUT, list(snakemake.input.runs), csv=out.csv, md=out.md, tex=out.tex, html=out.html)

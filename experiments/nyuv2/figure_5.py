@@ -1,0 +1,51 @@
+"""Figure 5: NYUv2, training (top) and test (bottom) loss of the three tasks, MTAN with and without PCGrad."""
+
+from collections.abc import Sequence
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from reporting.figures import band, color, save, stamp, style
+from reporting.runs import Runs, read_runs
+
+TASKS = {"segmentation": "segmentation", "depth": "depth", "normal": "surface normals"}
+# The paper's "validation" split is the one that its tables are read from: our "test".
+SPLITS = {"train_loss": "training loss", "test_loss": "test loss"}
+# Method: the color it has in every figure, words. Table 1 compares with uncertainty weights; the figure names none.
+METHODS = {"mtan_uncertainty": ("sum", "MTAN"), "mtan_uncertainty_pcgrad": ("pcgrad", "MTAN + PCGrad")}
+
+
+def figure_5(runs: Runs) -> Figure:
+    """Two rows (splits) of three panels (tasks); lines are means over seeds, shades 95% intervals."""
+    style()
+    methods = [method for method in METHODS if not runs.select(method=method).empty]
+    fig, axes = plt.subplots(2, 3, figsize=(8.2, 4.2), sharex=True, squeeze=False)
+    for row, (metric, words) in zip(axes, SPLITS.items(), strict=True):
+        for ax, (task, name) in zip(row, TASKS.items(), strict=True):
+            for method in methods:
+                key, text = METHODS[method]
+                frame = runs.select(method=method, task=task, metric=metric)
+                band(ax, frame[frame["step"] > 0], method, text=text, color=color(key))
+            ax.set_title(f"{name}: {words}")
+            ax.margins(x=0)
+    for ax in axes[1]:
+        ax.set_xlabel("epoch")
+    if methods:
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside upper center", ncols=len(methods))
+    infos = [info for info in runs.infos if info["method"] in methods]
+    seeds = {seed for info in infos for seed in info["seeds"]}
+    data = infos[0]["data"].get("name", "") if infos else "no runs"
+    stamp(fig, infos[0]["scale"] if infos else "none", f"data: {data}, {len(seeds)} seed(s)")
+    return fig
+
+
+def write(paths: Sequence[str], *, png: str, pdf: str) -> None:
+    """Read the runs' metrics.csv and write the figure."""
+    save(figure_5(read_runs(paths)), png=png, pdf=pdf)
+
+
+if __name__ == "__main__":
+    snakemake = globals()["snakemake"]  # put there by Snakemake
+
+    write(list(snakemake.input.runs), png=snakemake.output.png, pdf=snakemake.output.pdf)

@@ -1,0 +1,28 @@
+"""Table 8: NYUv2, every architecture and loss weighting, without and with PCGrad (the paper: MTAN alone with)."""
+
+import pandas as pd
+
+from reporting.dense import MULTI, NORMALS, SEGMENTATION, SINGLE, SIZE, UPDATES, Layout, depth, long_table, rows, write
+from reporting.runs import Runs
+
+LAYOUT = Layout(
+    number=8,
+    experiment="nyuv2",
+    title="NYUv2",
+    methods=(*SINGLE, *rows(MULTI)),
+    quantities=(SIZE, *SEGMENTATION, *depth(4), *NORMALS, *UPDATES),
+    sources=("table_8", "table_6"),
+    notes=("Cross-Stitch and Dense with PCGrad: the paper's numbers are Table 6's, which names no weights",),
+)
+
+
+def table_8(runs: Runs) -> pd.DataFrame:
+    """The table in long form: a line per method and quantity, then the seed-paired differences."""
+    return long_table(LAYOUT, runs)
+
+
+if __name__ == "__main__":
+    snakemake = globals()["snakemake"]  # put there by Snakemake
+
+    out = snakemake.output
+    write(LAYOUT, list(snakemake.input.runs), csv=out.csv, md=out.md, tex=out.tex, html=out.html)
