@@ -13,6 +13,7 @@ TASKS = {"segmentation": "segmentation", "depth": "depth", "normal": "surface no
 SPLITS = {"train_loss": "training loss", "test_loss": "test loss"}
 # Method: the color it has in every figure, words. Table 1 compares with uncertainty weights; the figure names none.
 METHODS = {"mtan_uncertainty": ("sum", "MTAN"), "mtan_uncertainty_pcgrad": ("pcgrad", "MTAN + PCGrad")}
+FEW = 10  # evaluations below this count get dots: a single one would draw no line
 
 
 def figure_5(runs: Runs) -> Figure:
@@ -25,7 +26,9 @@ def figure_5(runs: Runs) -> Figure:
             for method in methods:
                 key, text = METHODS[method]
                 frame = runs.select(method=method, task=task, metric=metric)
-                band(ax, frame[frame["step"] > 0], method, text=text, color=color(key))
+                frame = frame[frame["step"] > 0]
+                marker = "." if frame["step"].nunique() < FEW else ""
+                band(ax, frame, method, text=text, color=color(key), marker=marker)
             ax.set_title(f"{name}: {words}")
             ax.margins(x=0)
     for ax in axes[1]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reporting import render, reported
+from reporting.comparison import INTERVALS, LENGTHS
 from reporting.runs import Runs, footer, read_runs
 from reporting.statistics import NAN
 from reporting.tables import Quantity, deviations, difference_lines, method_lines, paper_settings
@@ -45,12 +46,12 @@ UPDATES = (
     Quantity("all", "run_seconds", "seconds a run", 0),
 )
 NOTES = (
-    "in brackets: 95% interval over seeds (Student t below 10 seeds); one seed has none",
+    INTERVALS,
     "paper: its number, in brackets ours − the paper's; #P: parameters over those of one single-task SegNet",
     "a − b: differences paired by seed; p: in the columns' order, Holm-corrected over all differences of the table",
     "higher is better for mIoU, PixAcc and the shares below an angle, lower for errors and angles",
     "mIoU and PixAcc are means over images, the paper's form; accumulated: over all pixels of the test set",
-    "conflicts: share of pairs of task gradients; length ratio: mean of ‖update‖/‖sum of the task gradients‖",
+    LENGTHS,
 )
 
 
@@ -152,8 +153,9 @@ def printed(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame
             if quantity.reported:
                 paper, difference = (line.get(key, NAN) for key in ("paper", "difference"))
                 row[f"paper: {quantity.title}"] = paper_cell(paper, difference, quantity.decimals)
-        p = [found[q]["p_holm"] for q in found if not pd.isna(found[q]["p_holm"])]
-        row["p (Holm)"] = ", ".join(f"{value:.2g}" for value in p) or render.DASH
+        if any(quantity.compare for quantity in quantities):
+            p = [line["p_holm"] for line in found.values() if not pd.isna(line["p_holm"])]
+            row["p (Holm)"] = ", ".join(f"{value:.2g}" for value in p) or render.DASH
         row["seeds"] = str(min(line["seeds"] for line in found.values()))
         shown.append(row)
     return pd.DataFrame(shown)
