@@ -1,4 +1,4 @@
-"""One table that compares methods of one experiment: its rows, columns and differences, and the four files made of them."""
+"""A table that compares methods of one experiment: its rows, columns, differences, and the four files made of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

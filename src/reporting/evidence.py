@@ -1,6 +1,7 @@
 """Reads the evidence for a claim out of the result files: one function for each kind of test named in claims.yaml."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,8 @@ def gather(claim: Mapping[str, Any], material: Material) -> Evidence:
         return endpoint(test, material.landscape)
     if test["kind"] == "proof":
         return proof(test, material.proofs)
+    if test["kind"] == "several":
+        return several(test, material.runs.of(test["experiment"]))
     if test["kind"] not in PER_SEED:
         raise ValueError(f"claim {claim['id']}: unknown kind of test {test['kind']!r}; there are {', '.join(KINDS)}")
     return sampled(claim, material.runs.of(test["experiment"]))
@@ -47,7 +50,7 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
     data = runs.infos[0]["data"]
     values, ours = PER_SEED[test["kind"]](runs.frame, test)
     if not values:
-        return Evidence(missing=f"no runs of {' and '.join(methods_of(test))} with {' or '.join(test['metrics'])}")
+        return Evidence(missing=f"no runs of {' and '.join(methods_of(test))} with {_asked(test)}")
     sign, reference = SIGN[claim["direction"]], float(test.get("reference", 0.0))
     effect = interval([sign * (value - reference) for value in values.values()])
     level = interval(list(ours.values())) if ours else None
@@ -56,18 +59,48 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
     return Evidence(effect, level)
 
 
+def several(test: Test, runs: Runs) -> Evidence:
+    """At least `at_least` of several parts, each a paired test with a direction of its own.
+
+    It holds where the `at_least`-th strongest part holds, so that part's evidence counts (an intersection-union test).
+    """
+    shared = {"kind": "paired", **{key: test[key] for key in ("experiment", "data", "last")}}
+    parts = [sampled({"direction": part["direction"], "test": {**shared, **part}}, runs) for part in test["parts"]]
+    absent = next((part for part in parts if part.missing), None)
+    return absent or sorted(parts, key=_strength, reverse=True)[test["at_least"] - 1]
+
+
+def _strength(part: Evidence) -> float:
+    """The effect in half-widths of its interval, which orders parts of different units as their one-sided p does."""
+    found = part.effect
+    if found is None or not math.isfinite(found.low):
+        return -math.inf
+    return found.center / max(found.center - found.low, 1e-300)
+
+
+def _asked(test: Test) -> str:
+    return " or ".join(test.get("metrics") or sorted({column["metric"] for column in test["columns"]}))
+
+
 def methods_of(test: Test) -> list[str]:
     """The methods that a test compares or looks at."""
     return list(test.get("methods") or [test["method"]])
 
 
 def _series(frame: pd.DataFrame, method: str, test: Test) -> pd.DataFrame:
-    """One value per seed and step: the mean over the test's tasks and metrics."""
-    rows = frame[
-        (frame["method"] == method) & frame["metric"].isin(test["metrics"]) & frame["task"].isin(test["tasks"])
-    ]
-    if set(rows["task"]) != set(test["tasks"]) or set(rows["metric"]) != set(test["metrics"]):
-        return rows.iloc[:0]
+    """One value per seed and step: the mean over the test's tasks and metrics, less that of the metrics in `minus`."""
+    found = _averaged(frame, method, test["tasks"], test["metrics"])
+    if "minus" not in test:
+        return found
+    less = _averaged(frame, method, test["tasks"], test["minus"])[["seed", "step", "value"]]
+    both = found.merge(less, on=["seed", "step"], suffixes=("", "_less"))
+    return both.assign(value=both["value"] - both["value_less"]).drop(columns="value_less")
+
+
+def _averaged(frame: pd.DataFrame, method: str, tasks: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    rows = frame[(frame["method"] == method) & frame["metric"].isin(metrics) & frame["task"].isin(tasks)]
+    if set(rows["task"]) != set(tasks) or set(rows["metric"]) != set(metrics):
+        rows = rows.iloc[:0]
     mean = rows.groupby(["experiment", "method", "seed", "step"], as_index=False).agg({"value": _mean})
     return mean.assign(task="", metric="")
 
@@ -105,6 +138,19 @@ def level(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
     return values, values
 
 
+def best(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
+    """In how many `columns` (task, metric, direction) the first of `methods` is the best of them, seed by seed."""
+    counts: Seeds = {}
+    for column in test["columns"]:
+        one = {**test, "tasks": [column["task"]], "metrics": [column["metric"]]}
+        first, *others = (_level(frame, method, one) for method in test["methods"])
+        sign = SIGN[column["direction"]]
+        for seed in set(first).intersection(*others):
+            won = all(sign * first[seed] > sign * other[seed] for other in others)
+            counts[seed] = counts.get(seed, 0.0) + won
+    return counts, counts
+
+
 def trend(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
     """Spearman's rank correlation of the metric with the step, seed by seed; nan for a constant."""
     rows = _series(frame, test["method"], test).dropna(subset=["value"])
@@ -118,9 +164,10 @@ def trend(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
 PER_SEED: dict[str, Callable[[pd.DataFrame, Test], tuple[Seeds, Seeds]]] = {
     "paired": paired,
     "level": level,
+    "best": best,
     "trend": trend,
 }
-KINDS = (*PER_SEED, "endpoint", "proof", "later")
+KINDS = (*PER_SEED, "several", "endpoint", "proof", "later")
 
 
 def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:

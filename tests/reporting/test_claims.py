@@ -52,7 +52,7 @@ def test_every_claim_is_complete_and_its_paper_number_exists():
     for one in read_ledger(PATH):
         assert set(one["scales"]) <= {"quick", "laptop", "paper"}
         assert one["scales"]
-        sampled = one["test"]["kind"] in ("paired", "level", "trend")
+        sampled = one["test"]["kind"] in ("paired", "level", "trend", "best", "several")
         assert (one["seeds"] >= 5) or not sampled
         assert "quick" not in one["scales"] or not sampled  # quick data are stand-ins
         assert one["smallest_effect"] >= 0
@@ -277,3 +277,65 @@ def test_the_written_ledger_holds_every_claim(write_job, tmp_path):
     assert page.count("<tr") == len(table) + 1
     assert "**" not in page
     assert "replicated: 4 · not replicated: 2 ·" in tested  # Figure 1: 3 and 2; Table 4, left: 1
+
+
+def runs_of(write_job, values, experiment="nyuv2"):
+    """One-step runs with {method: {(task, metric): [value of seed 0, 1, ...]}}."""
+    paths = []
+    for method, columns in values.items():
+        seeds = range(len(next(iter(columns.values()))))
+        rows = {seed: [(1, task, metric, found[seed]) for (task, metric), found in columns.items()] for seed in seeds}
+        data = {"name": experiment, "real": True}
+        paths.append(write_job(experiment, method, rows, scale="paper", data=data))
+    return Material(read_runs(paths))
+
+
+@pytest.mark.parametrize(("depth_gain", "at_least", "word"), [(0.5, 2, "replicated"), (-0.5, 2, "not replicated")])
+def test_several_rests_on_the_weakest_part_that_is_needed(write_job, depth_gain, at_least, word):
+    """Segmentation gains clearly, normals lose clearly: two of three hold if depth gains."""
+    plain = [1.0, 1.1, 0.9, 1.05, 0.95]
+    noise = [0.01, -0.02, 0.015, 0.0, -0.01]
+    gains = {"segmentation": 0.3, "depth": depth_gain, "normal": -0.4}
+    first = {(t, "test_loss"): [p - g + n for p, n in zip(plain, noise, strict=True)] for t, g in gains.items()}
+    values = {"mtan_uncertainty_pcgrad": first, "mtan_uncertainty": {(t, "test_loss"): plain for t in gains}}
+    one = claim("figure-5-validation")
+    assert one["test"]["at_least"] == at_least
+    table = ledger([one], runs_of(write_job, values), "paper")
+    assert table["verdict"][0] == word
+    found = gather(one, runs_of(write_job, {**values, "mtan_uncertainty": {("depth", "test_loss"): plain}}))
+    assert "no runs of" in found.missing
+
+
+def test_best_counts_columns_by_seed(write_job):
+    one = claim("table-1-best")
+    columns = one["test"]["columns"]
+    first, *others = one["test"]["methods"]
+
+    def values(method, seed):
+        better = method == first
+        return [
+            1.0 + (better if c["direction"] == "higher" else -better) * (-1 if seed == 1 and k == 0 else 1)
+            for k, c in enumerate(columns)
+        ]
+
+    table = {
+        m: {(c["task"], c["metric"]): [values(m, s)[k] for s in range(5)] for k, c in enumerate(columns)}
+        for m in (first, *others)
+    }
+    found = gather(one, runs_of(write_job, table))
+    assert found.ours.center == pytest.approx((4 * 9 + 8) / 5)
+    assert found.effect.center == pytest.approx((4 * 9 + 8) / 5 - 7)
+    assert gather(one, runs_of(write_job, {first: table[first]})).missing
+
+
+def test_a_gap_is_a_difference_of_metrics(write_job):
+    one, tasks = claim("figure-5-regularizes"), ("segmentation", "depth", "normal")
+
+    def method(test):
+        train = {(task, "train_loss"): [0.5, 0.6, 0.7] for task in tasks}
+        return {**train, **{(task, "test_loss"): test for task in tasks}}
+
+    values = {"mtan_uncertainty": method([1.0, 1.0, 1.0]), "mtan_uncertainty_pcgrad": method([0.8, 0.9, 1.0])}
+    found = gather(one, runs_of(write_job, values))
+    assert found.effect.center == pytest.approx(0.1)  # gaps 0.5, 0.4, 0.3 against 0.3, 0.3, 0.3
+    assert found.ours.center == pytest.approx(0.4)
