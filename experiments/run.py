@@ -5,18 +5,23 @@
 Writes `metrics.csv` and `run.json` into the output folder when every seed is done. Until then each seed keeps a
 checkpoint beside the runs; the same command resumes. Exit status: 0 done, 2 a fault that the message names, 3 stopped
 and resumable.
+
+With `--grid` in the place of `--seeds` it trains every point of the config's tuning grid, each into a folder of its own
+and without the test's numbers. A method named `<method>_tuned` is `<method>` with the values of a `--chosen` file.
 """
 
 import argparse
 import importlib
+import itertools
 import json
 import resource
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -24,8 +29,14 @@ from experiments.config import check
 from multitask.errors import UserError
 from multitask.provenance import ROOT, code_hash, commit, machine, training_sources, versions
 
+if TYPE_CHECKING:  # what needs torch is imported where it is used: --help and faults answer at once
+    from multitask.checkpoint import Session
+    from multitask.records import Records
+
 GLOBALS = ("scale", "data_root", "torch_threads", "device")
-NOT_SETTINGS = ("methods", "seeds")  # which runs there are, not what one run does
+NOT_SETTINGS = ("methods", "seeds", "tuning")  # which runs there are, not what one run does
+BUDGET = ("methods", "seeds", "validation_share", "epochs")  # of `tuning`; what it has besides are the grid's values
+TUNED = "_tuned"  # ends the name of a method's row with tuned values
 EXIT_FAULT, EXIT_STOPPED = 2, 3
 
 
@@ -78,63 +89,154 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
+@dataclass(frozen=True)
+class Job:
+    """One output folder: a method's seeds under one group of settings."""
+
+    method: str  # as the task knows it
+    seeds: list[int]
+    settings: dict[str, Any]  # what the config says
+    chosen: dict[str, Any]  # what the run puts in the place of some of them: tuned values
+    notes: dict[str, Any]  # what else run.json says
+    out: Path
+    checkpoints: Path  # folder of one file per seed
+
+
+def jobs(args: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
+    """What the command line asks for: one method's seeds, or every point of its tuning grid."""
+    base = args.method.removesuffix(TUNED)
+    if base not in methods:
+        raise UserError(f"unknown method {args.method!r} of {args.experiment}; there are {', '.join(methods)}")
+    config = read_config(args.config)
+    settings = settings_of(config, args.experiment)
+    if args.grid:
+        if args.chosen or base != args.method:
+            raise UserError(f"--grid tunes {base} itself; leave out --chosen and the ending {TUNED}")
+        return grid_jobs(args, settings, config["experiments"][args.experiment].get("tuning"))
+    chosen: dict[str, Any] = {}
+    notes: dict[str, Any] = {}
+    if args.chosen or base != args.method:
+        chosen, notes = read_chosen(args, base)
+    folder = args.checkpoints / args.experiment / args.method
+    return [Job(base, parse_seeds(args.seeds), settings, chosen, notes, args.out, folder)]
+
+
+def grid_jobs(args: argparse.Namespace, settings: dict[str, Any], tuning: dict[str, Any] | None) -> list[Job]:
+    """A job for every point of the grid: its own values, the tuning's epochs and held-out share of train.
+
+    The points are the combinations of all values that `tuning` lists for a setting.
+    """
+    if not tuning:
+        raise UserError(f"config has no block experiments.{args.experiment}.tuning; --grid trains its points")
+    axes = {key: value for key, value in tuning.items() if key not in BUDGET}
+    made = []
+    for values in itertools.product(*axes.values()):
+        point = dict(zip(axes, values, strict=True))
+        # Validation counts at the end alone.
+        budget = {key: tuning[key] for key in ("validation_share", "epochs")} | {"evaluate_every": tuning["epochs"]}
+        name = "_".join(f"{key}_{value}" for key, value in point.items())
+        folder = args.checkpoints / "tuning" / args.experiment / args.method / name
+        notes = {"point": point}
+        made.append(Job(args.method, tuning["seeds"], settings | budget | point, {}, notes, args.out / name, folder))
+    return made
+
+
+def read_chosen(args: argparse.Namespace, base: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tuned values of a method from its chosen.json, and what run.json says of them."""
+    if not args.chosen or base == args.method:
+        raise UserError(f"{args.method}: a method named *{TUNED} needs --chosen, rule choose's file; others take none")
+    try:
+        content = json.loads(args.chosen.read_text(encoding="utf-8"))
+        found = content["experiment"], content["method"]
+        chosen = content["chosen"]
+        notes = {"chosen": chosen, "tuning": {key: content[key] for key in ("budget", "value", "edges")}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{args.chosen} holds no choice ({error!r:.80}); rule choose makes it again") from None
+    if found != (args.experiment, base):
+        raise UserError(f"{args.chosen} is the choice of {'/'.join(found)}, not of {args.experiment}/{base}")
+    return chosen, notes
+
+
 def train(args: argparse.Namespace) -> None:
-    """Train every seed of the job, then write its outputs and drop its checkpoints."""
+    """Train all that the command line asks for, write its outputs, drop its checkpoints."""
     import torch
 
-    from multitask.checkpoint import Session
-    from multitask.records import Records, write_run
+    from multitask.records import write_run
 
     task = load_task(args.experiment)
-    if args.method not in task.METHODS:
-        raise UserError(f"unknown method {args.method!r} of {args.experiment}; there are {', '.join(task.METHODS)}")
-    settings = settings_of(read_config(args.config), args.experiment)
-    seeds = parse_seeds(args.seeds)
+    asked = jobs(args, task.METHODS)
+    settings = asked[0].settings
     torch.set_num_threads(settings["torch_threads"])
     torch.use_deterministic_algorithms(True, warn_only=settings["device"] != "cpu")
     data = task.fingerprint(settings)
     hashed = code_hash(training_sources(args.experiment))
     deadline = None if args.max_minutes is None else time.monotonic() + 60 * args.max_minutes
-    # data_root is a place, not a setting: the data's fingerprint stands for it.
-    identity = {"settings": {k: v for k, v in settings.items() if k != "data_root"}, "data": data, "code_hash": hashed}
+    for job in asked:
+        # data_root is a place, not a setting: the data's fingerprint stands for it.
+        kept = {key: value for key, value in job.settings.items() if key != "data_root"}
+        identity = {"settings": kept, "data": data, "code_hash": hashed, **job.notes}
+        records, costs = train_seeds(args, task, job, identity, deadline)
+        info = {
+            "experiment": args.experiment,
+            "method": args.method,
+            "seeds": job.seeds,
+            "scale": settings["scale"],
+            **identity,
+            "commit": commit(),
+            "versions": versions(),
+            "device": device_name(settings["device"]),
+            "machine": machine(),
+            "peak_memory_of": "process" if settings["device"] == "cpu" or not torch.cuda.is_available() else "GPU",
+            **costs,
+        }
+        write_run(job.out, records, info)
+    for job in asked:  # only now: a grid broken off keeps the points that are done
+        for seed in job.seeds:
+            (job.checkpoints / f"seed{seed}.pt").unlink(missing_ok=True)
 
-    folder = args.checkpoints / args.experiment / args.method
-    records: dict[int, Records] = {}
-    seconds: dict[int, float] = {}
-    for seed in seeds:
+
+def train_seeds(
+    args: argparse.Namespace, task: ModuleType, job: Job, identity: dict[str, Any], deadline: float | None
+) -> tuple[dict[int, "Records"], dict[str, Any]]:
+    """The records of every seed of a job, and what they cost; a seed whose checkpoint says so is done."""
+    from multitask.checkpoint import Session
+    from multitask.records import Records
+
+    done: dict[int, dict[str, Any]] = {}
+    for seed in job.seeds:
         session = Session(
-            folder / f"seed{seed}.pt",
+            job.checkpoints / f"seed{seed}.pt",
             {**identity, "method": args.method, "seed": seed},
             deadline=deadline,
             every_seconds=args.checkpoint_seconds,
             accept_code_change=args.accept_code_change,
         )
         saved = session.load()
-        if saved is not None and "finished" in saved:
-            records[seed], seconds[seed] = Records(saved["finished"]), saved["seconds"]
-            continue
-        records[seed] = task.train(args.method, seed, settings, session)
-        seconds[seed] = session.elapsed()
-        session.save({"finished": records[seed].rows, "seconds": seconds[seed]})
-
-    info = {
-        "experiment": args.experiment,
-        "method": args.method,
-        "seeds": seeds,
-        "scale": settings["scale"],
-        "settings": identity["settings"],
-        "data": data,
-        "code_hash": hashed,
-        "commit": commit(),
-        "versions": versions(),
-        "device": device_name(settings["device"]),
-        "machine": machine(),
-        "peak_memory_mb": peak_memory_mb(settings["device"]),
-        "seconds": {str(seed): round(value, 1) for seed, value in seconds.items()},
+        if saved is None or "finished" not in saved:
+            rows = train_one(task, job, seed, session, validation_only=args.grid)
+            peak = peak_memory_mb(job.settings["device"])
+            saved = {"finished": rows, "seconds": session.elapsed(), "peak_memory_mb": peak}
+            session.save(saved)
+        done[seed] = saved
+    costs = {
+        "peak_memory_mb": max(saved.get("peak_memory_mb", 0) for saved in done.values()),
+        "seconds": {str(seed): round(saved["seconds"], 1) for seed, saved in done.items()},
     }
-    write_run(args.out, records, info)
-    for seed in seeds:
-        (folder / f"seed{seed}.pt").unlink(missing_ok=True)
+    return {seed: Records(saved["finished"]) for seed, saved in done.items()}, costs
+
+
+def train_one(task: ModuleType, job: Job, seed: int, session: "Session", *, validation_only: bool) -> list[Any]:
+    """The rows of one run. A point of a grid keeps none of the test's, and has none at all where training diverges."""
+    if not validation_only:
+        return task.train(job.method, seed, job.settings | job.chosen, session).rows
+    try:
+        rows = task.train(job.method, seed, job.settings, session).rows
+    except UserError as error:
+        if not str(error).startswith("non-finite"):
+            raise
+        print(f"{job.out.name}, seed {seed}: {error}", file=sys.stderr)
+        return []
+    return [row for row in rows if not row[2].startswith("test_")]
 
 
 def device_name(device: str) -> str:
@@ -147,7 +249,7 @@ def device_name(device: str) -> str:
 
 
 def peak_memory_mb(device: str) -> int:
-    """Most memory held at once: on a GPU what torch allocated there, else the whole process (libraries, data, model)."""
+    """Most memory held at once: on a GPU what torch allocated there, else the whole process (libraries, data too)."""
     import torch
 
     if device != "cpu" and torch.cuda.is_available():
@@ -161,7 +263,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.run", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("experiment", help="a folder of experiments/ with a task.py")
     parser.add_argument("method", help="a method of that experiment")
-    parser.add_argument("--seeds", required=True, help="a seed or a range, e.g. 0-4")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--seeds", help="a seed or a range, e.g. 0-4")
+    what.add_argument("--grid", action="store_true", help="every point of the tuning grid, with the seeds of `tuning`")
+    parser.add_argument("--chosen", type=Path, help="chosen.json with the values of a method named *_tuned")
     parser.add_argument("--config", required=True, help="a YAML file, or JSON text")
     parser.add_argument("--out", required=True, type=Path, help="folder for metrics.csv and run.json")
     parser.add_argument("--checkpoints", type=Path, help="folder of the checkpoints (default: beside the runs' folder)")
