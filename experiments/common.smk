@@ -10,6 +10,7 @@ sys.path[:0] = [root for root in _roots if root not in sys.path]
 os.environ.update(PYTHONPATH=os.pathsep.join([*_roots, *filter(None, [os.environ.get("PYTHONPATH")])]))
 
 from experiments.config import check
+from experiments.run import GLOBALS, NOT_SETTINGS, TUNED
 from multitask.errors import UserError
 from multitask.provenance import code_hash, training_sources
 
@@ -25,9 +26,7 @@ pathvars:
     benchmarks=f"results/{config['scale']}/benchmarks",
 
 
-GLOBALS = ("scale", "data_root", "torch_threads", "device")
 REPORTED = sorted(glob_wildcards("experiments/reported/{name}.csv").name)  # the paper's numbers
-NOT_SETTINGS = ("methods", "seeds")  # which jobs there are, not what one of them does
 
 
 @cache
@@ -36,9 +35,9 @@ def code(*sources):
     return code_hash(sources)
 
 
-def settings(experiment):
-    """The config of one experiment as JSON, without what other experiments or other jobs read."""
-    block = {key: value for key, value in config["experiments"][experiment].items() if key not in NOT_SETTINGS}
+def settings(experiment, **more):
+    """The config of one experiment as JSON, without what other experiments or other jobs read; `more` is added."""
+    block = {key: value for key, value in config["experiments"][experiment].items() if key not in NOT_SETTINGS} | more
     return json.dumps(
         {**{key: config[key] for key in GLOBALS}, "experiments": {experiment: block}},
         sort_keys=True,
@@ -56,12 +55,23 @@ def seed_ranges(seeds):
     return [f"{group[0]}-{group[-1]}" for group in ranges]
 
 
+def methods(experiment):
+    """The rows that the config asks for: its methods, and once more with tuned values those that it tunes."""
+    block = config["experiments"][experiment]
+    return [*block["methods"], *(f"{method}{TUNED}" for method in block.get("tuning", {}).get("methods", []))]
+
+
+def grid(experiment):
+    """The tuning block of one experiment without the methods: which others are tuned changes no point."""
+    return {key: value for key, value in config["experiments"][experiment]["tuning"].items() if key != "methods"}
+
+
 def runs(*experiments):
     """The metrics of every job that the config asks for."""
     return [
         f"<results>/runs/{experiment}/{method}/seeds{seeds}/metrics.csv"
         for experiment in experiments
-        for method in config["experiments"][experiment]["methods"]
+        for method in methods(experiment)
         for seeds in seed_ranges(config["experiments"][experiment]["seeds"])
     ]
 

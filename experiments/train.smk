@@ -1,5 +1,42 @@
+include: "tuning.smk"
+
+
+def chosen(wildcards):
+    """The tuned values that a row asks for by its name."""
+    base = wildcards.method.removesuffix(TUNED)
+    return [] if base == wildcards.method else [f"<results>/tuning/{wildcards.experiment}/{base}/chosen.json"]
+
+
+rule data:
+    """Find and check, download or generate the data of one experiment, once, before its jobs need them side by side."""
+    output:
+        "<results>/data/{experiment}.json",
+    log:
+        "<logs>/data/{experiment}.log",
+    benchmark:
+        "<benchmarks>/data/{experiment}.tsv"
+    wildcard_constraints:
+        experiment=r"\w+",
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=4000,
+        runtime="6h",
+    params:
+        settings=lambda wildcards: settings(wildcards.experiment),
+        code=lambda wildcards: code(*training_sources(wildcards.experiment)),
+    script:
+        "data.py"
+
+
 rule train:
     """Train one method of one experiment for a range of seeds; a broken job resumes from its checkpoints."""
+    input:
+        # That the data are there is enough: a run records their fingerprint itself.
+        data=ancient("<results>/data/{experiment}.json"),
+        chosen=chosen,
     output:
         metrics="<results>/runs/{experiment}/{method}/seeds{first}-{last}/metrics.csv",
         run="<results>/runs/{experiment}/{method}/seeds{first}-{last}/run.json",
@@ -21,6 +58,7 @@ rule train:
         settings=lambda wildcards: settings(wildcards.experiment),
         code=lambda wildcards: code(*training_sources(wildcards.experiment)),
         folder=subpath(output.metrics, parent=True),
+        chosen=lambda wildcards, input: ["--chosen", *input.chosen] if input.chosen else [],
     shell:
         "python -m experiments.run {wildcards.experiment} {wildcards.method} --seeds {wildcards.first}-{wildcards.last}"
-        " --config {params.settings:q} --out {params.folder:q} > {log:q} 2>&1"
+        " --config {params.settings:q} --out {params.folder:q} {params.chosen:q} > {log:q} 2>&1"
