@@ -1,0 +1,40 @@
+"""CityScapes (Tables 5, 7): 7-class segmentation and inverse depth of street scenes at 128x256, two tasks.
+
+The paper's base, MTAN's public code, came with this set's data and without code to train on it. Everything is NYUv2's but
+the batch size, 8, as in later public code (Cranial-XIX/CAGrad, cityscapes/). See experiments/nyuv2/task.py for what
+differs from that code.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from multitask import dense
+from multitask.checkpoint import Session
+from multitask.generated.streets import CLASSES, streets
+from multitask.records import Records
+from multitask.scenes import CITYSCAPES, Scenes
+from multitask.supervised import Problem
+
+METHODS = tuple(dense.ROWS)
+
+Settings = Mapping[str, Any]
+
+
+def source(settings: Settings) -> Scenes:
+    """The scenes: real ones below data_root/cityscapes, or generated streets written in the same layout."""
+    return dense.scenes_of(settings, CITYSCAPES, streets, len(CLASSES))
+
+
+def fingerprint(settings: Settings) -> dict[str, Any]:
+    """Name, sizes and content hash of the scenes, and whether they are the paper's data."""
+    return dense.fingerprint(source(settings), settings)
+
+
+def problem(method: str, seed: int, settings: Settings) -> Problem:
+    """Data, network, losses and metrics for the loop."""
+    return dense.problem(method, seed, settings, source(settings))
+
+
+def train(method: str, seed: int, settings: Settings, session: Session) -> Records:
+    """One run; resumable."""
+    return dense.train(method, seed, settings, session, source(settings))
