@@ -1,6 +1,12 @@
-"""The data of one experiment: found and checked, downloaded or generated, before its runs start (rule `data`)."""
+"""The data of one experiment: found and checked, downloaded or generated, before its runs start (rule `data`).
+
+    python -m experiments.data multimnist config/laptop.yaml results/laptop/data/multimnist.json
+
+The last argument is the file for the data's fingerprint.
+"""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.run import EXIT_FAULT, load_task, read_config, settings_of
@@ -8,24 +14,22 @@ from multitask.errors import UserError
 from multitask.records import write_json
 
 
-def write(experiment: str, config: str, path: str | Path) -> None:
+def write(experiment: str, config: str, path: Path) -> None:
     """Write the fingerprint of an experiment's data; UserError in one line if they cannot be had or are damaged."""
     task = load_task(experiment)
-    write_json(Path(path), task.fingerprint(settings_of(read_config(config), experiment)))
+    write_json(path, task.fingerprint(settings_of(read_config(config), experiment)))
 
 
-def main(experiment: str, config: str, path: str | Path, log: str | Path) -> int:
-    """The same as a job: a fault becomes one line of the log and an exit status."""
+def main(arguments: Sequence[str]) -> int:
+    """The same as a command: a fault becomes one line and an exit status."""
     try:
-        write(experiment, config, path)
+        experiment, config, path = arguments
+        write(experiment, config, Path(path))
     except UserError as error:
-        Path(log).write_text(f"error: {error}\n", encoding="utf-8")
+        print(f"error: {error}", file=sys.stderr)
         return EXIT_FAULT
     return 0
 
 
 if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    given = snakemake.params
-    sys.exit(main(snakemake.wildcards.experiment, given.settings, snakemake.output[0], snakemake.log[0]))
+    sys.exit(main(sys.argv[1:]))

@@ -27,15 +27,16 @@ rule data:
     params:
         settings=lambda wildcards: settings(wildcards.experiment),
         code=lambda wildcards: code(*training_sources(wildcards.experiment)),
-    script:
-        "data.py"
+    shell:
+        "python -m experiments.data {wildcards.experiment} {params.settings:q} {output:q} > {log:q} 2>&1"
 
 
 rule train:
     """Train one method of one experiment for a range of seeds; a broken job resumes from its checkpoints."""
     input:
-        # That the data are there is enough: a run records their fingerprint itself.
-        data=ancient("<results>/data/{experiment}.json"),
+        # Not ancient(): Snakemake 9.27 then overlooks every other reason to train while rule data runs as well. Both
+        # rules have the same params, so that data alone never run again.
+        data="<results>/data/{experiment}.json",
         chosen=chosen,
     output:
         metrics="<results>/runs/{experiment}/{method}/seeds{first}-{last}/metrics.csv",

@@ -2,13 +2,13 @@
 rule tune:
     """Train one method at every point of its experiment's tuning grid; a broken job resumes from its checkpoints."""
     input:
-        data=ancient("<results>/data/{experiment}.json"),
+        data="<results>/data/{experiment}.json",
     output:
         grid=directory("<results>/tuning/{experiment}/{method}/grid"),
     log:
-        "<logs>/tune/{experiment}_{method}.log",
+        "<logs>/tune_{experiment}/{method}.log",
     benchmark:
-        "<benchmarks>/tune/{experiment}_{method}.tsv"
+        "<benchmarks>/tune_{experiment}/{method}.tsv"
     wildcard_constraints:
         experiment=r"\w+",
         method=r"\w+",
