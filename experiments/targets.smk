@@ -8,8 +8,7 @@ rule figures:
 rule tables:
     """Every table."""
     input:
-        "<results>/tables/table_4.csv",
-        "<results>/tables/table_theory.csv",
+        expand("<results>/tables/table_{name}.csv", name=[2, 4, "theory"]),
     localrule: True
 
 
@@ -18,7 +17,7 @@ rule claims:
     input:
         ledger="experiments/claims.yaml",
         paper=expand("experiments/reported/{name}.csv", name=REPORTED),
-        runs=runs("multimnist", "triad"),
+        runs=runs("multimnist", "cifar100", "triad"),
         landscape="<results>/landscape/summary.json",
         proofs=expand("<results>/proofs/{statement}.json", statement=STATEMENTS),
     output:

@@ -7,6 +7,7 @@ the row "task specific, 1-fc".
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +15,21 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from multitask.checkpoint import Session
-from multitask.cifar100 import CLASSES, TASKS, Cifar100, Images, balanced_subset, cifar100, within_superclass
+from multitask.cifar100 import (
+    CLASSES,
+    FOLDER,
+    TASKS,
+    Cifar100,
+    Images,
+    balanced_subset,
+    cifar100,
+    read,
+    within_superclass,
+)
 from multitask.devices import choose_device
 from multitask.files import data_root
+from multitask.generated.layout import write_once
+from multitask.generated.textures import generate_textures
 from multitask.methods import METHODS as COMBINATIONS
 from multitask.methods import Method
 from multitask.models.convnet import ConvNet
@@ -49,8 +62,17 @@ METHODS = tuple(ROWS)
 
 
 def source(settings: Settings) -> Cifar100:
-    """The images and labels of both splits."""
-    return cifar100(data_root(settings["data_root"]))
+    """The images and labels of both splits; textured shapes are drawn at the first call."""
+    if settings["data"] == "cifar100":
+        return cifar100(data_root(settings["data_root"]))
+    counts = {split: settings[f"{split}_examples"] // (TASKS * CLASSES) for split in ("train", "test")}
+    folder = write_once(
+        Path(settings["data_root"]),
+        "cifar100",
+        {**counts, "seed": settings["data_seed"]},
+        lambda unfinished: generate_textures(unfinished, counts["train"], counts["test"], settings["data_seed"]),
+    )
+    return read(folder / FOLDER, published=False)
 
 
 def fingerprint(settings: Settings) -> dict[str, Any]:

@@ -3,8 +3,8 @@
     python -m reporting.publish laptop             # refuses while an output is missing
     python -m reporting.publish laptop --partial   # publishes what there is; the manifest lists what is absent
 
-The copy is built beside its place and then renamed. `manifest.json` holds per file its sha256, and command, commit,
-config, machines and seconds. Metrics are thinned to 2,000 rows per run (one method, one seed).
+Snakemake's report is not copied: it repeats the figures, tables and notebooks. The copy is built beside its place and
+then renamed. `manifest.json` holds per file its sha256, and command, commit, config, machines and seconds. Metrics are thinned to 2,000 rows per run (one method, one seed).
 """
 
 import argparse
@@ -26,7 +26,7 @@ MOST_BYTES = 30_000_000  # of everything below results/published
 PATTERNS = (
     *("figures/*.png", "figures/*.pdf", "tables/*.csv", "tables/*.md", "tables/*.tex", "tables/*.html"),
     *("notebooks/*.html", "proofs/*.json", "claims.csv", "claims.md", "landscape/*.json", "landscape/*.npz"),
-    *("runs/*/*/*/metrics.csv", "runs/*/*/*/run.json", "runtimes.csv", "runtimes.md", "report.html"),
+    *("runs/*/*/*/metrics.csv", "runs/*/*/*/run.json", "runtimes.csv", "runtimes.md"),
 )
 
 
