@@ -38,7 +38,7 @@ def read_runs(paths: Iterable[str | Path]) -> Runs:
     frames, infos = [], []
     for path in sorted(Path(path) for path in paths):
         info = _read_info(path.with_name("run.json"))
-        frame = pd.concat([_read_metrics(path), _run_seconds(info)], ignore_index=True)
+        frame = pd.concat([_read_metrics(path), _costs(info)], ignore_index=True)
         frame.insert(0, "experiment", info["experiment"])
         frame.insert(1, "method", info["method"])
         frames.append(frame)
@@ -77,20 +77,28 @@ def _read_metrics(path: Path) -> pd.DataFrame:
     return frame.astype({"seed": int, "step": int, "value": float})
 
 
-def _run_seconds(info: dict[str, Any]) -> pd.DataFrame:
-    """The seconds of each seed's whole run (`run.json`) as the metric `run_seconds` of task `all`, at step 0."""
-    seconds = info.get("seconds", {})
-    rows = [(int(seed), 0, "all", "run_seconds", float(value)) for seed, value in seconds.items()]
+def _costs(info: dict[str, Any]) -> pd.DataFrame:
+    """What the job cost, from `run.json`, as metrics of task `all` at step 0 of every seed; absent in older runs.
+
+    `run_seconds`: of the seed's whole run. `peak_memory_mb`: of the whole job, the same for all of its seeds.
+    """
+    rows = [(int(seed), 0, "all", "run_seconds", float(value)) for seed, value in info.get("seconds", {}).items()]
+    if "peak_memory_mb" in info:
+        rows += [(seed, 0, "all", "peak_memory_mb", float(info["peak_memory_mb"])) for seed in info["seeds"]]
     return pd.DataFrame(rows, columns=COLUMNS[2:])
 
 
 def check_same(infos: list[dict[str, Any]]) -> None:
-    """One scale; per experiment one data set and one group of settings; every method and seed once."""
+    """One scale; per experiment one data set, one group of settings, one tuning; every method and seed once."""
     _check_one(infos, lambda info: info["scale"], "scales")
     for experiment in sorted({info["experiment"] for info in infos}):
         group = [info for info in infos if info["experiment"] == experiment]
         _check_one(group, lambda info: info["data"], "data")
         _check_one(group, _science, "settings")
+        tuning = [info for info in group if "tuning" in info]
+        _check_one(tuning, lambda info: info["tuning"]["budget"], "tuning")
+        for method in sorted({info["method"] for info in tuning}):
+            _check_one([i for i in tuning if i["method"] == method], lambda info: info["chosen"], "tuned values")
     seen: set[tuple[str, str, int]] = set()
     for info in infos:
         for seed in info["seeds"]:
@@ -151,8 +159,27 @@ def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> li
         "versions: " + ", ".join(sorted(versions)),
         "code: " + ", ".join(_distinct(str(info.get("code_hash", "unknown")) for info in infos)),
     ]
+    lines += tuned(infos)
     notes = _distinct([*(note for info in infos for note in info.get("deviations", ())), *deviations])
     return lines + [f"deviation: {note}" for note in notes]
+
+
+def tuned(infos: list[dict[str, Any]]) -> list[str]:
+    """The values of every row with tuned values, then the one grid and budget that they were chosen from."""
+    found = {info["method"]: info for info in infos if "tuning" in info}
+    lines = []
+    for method, info in found.items():
+        edges = info["tuning"]["edges"]
+        words = (f"{key} {value:g}{' (edge of the grid)' * (key in edges)}" for key, value in info["chosen"].items())
+        lines.append(f"chosen for {method}: {', '.join(words)}")
+    for info in [*found.values()][:1]:  # the same for all: check_same
+        budget = info["tuning"]["budget"]
+        axes = (f"{key} {', '.join(f'{value:g}' for value in budget[key])}" for key in info["chosen"])
+        lines.append(
+            f"chosen from: {'; '.join(axes)}; by {budget['metric']} at the end of {budget['epochs']} epochs on "
+            f"{budget['validation_share']:.0%} of train, held out; seeds {', '.join(map(str, budget['seeds']))}"
+        )
+    return lines
 
 
 def describe_data(data: Any) -> str:
