@@ -69,9 +69,10 @@ def value(metrics: pd.DataFrame, seeds: Sequence[int]) -> float | None:
     rows = metrics[(metrics["metric"] == METRIC) & (metrics["task"] != "all")]
     if set(rows["seed"]) != set(seeds):
         return None
-    last = rows.sort_values("step", kind="stable").groupby(["seed", "task"])["value"].last()
-    mean = float(last.groupby("seed").mean().mean())
-    return mean if math.isfinite(mean) else None
+    last = rows.sort_values("step", kind="stable").groupby(["seed", "task"]).tail(1)
+    if not last["value"].map(math.isfinite).all():  # pandas would leave it out of the mean
+        return None
+    return float(last.groupby("seed")["value"].mean().mean())
 
 
 def write(folder: str | Path, path: str | Path) -> None:

@@ -62,6 +62,9 @@ def test_writes_metrics_and_provenance_then_drops_checkpoints(tmp_path, toy):
     assert info["seeds"] == [0, 1]
     assert set(info["seconds"]) == {"0", "1"}
     assert {"torch", "python"} <= set(info["versions"])
+    assert info["peak_memory_of"] == "process"
+    assert 50 < info["peak_memory_mb"] < 50_000
+    assert not {"chosen", "tuning", "point"} & set(info)
     assert not list((tmp_path / "results/tiny/checkpoints").rglob("*.pt"))
 
 
@@ -77,6 +80,25 @@ def test_stopped_run_resumes_to_the_same_bytes(tmp_path, toy, capsys):
         stops += 1
     assert stops > 20
     assert (out / "metrics.csv").read_bytes() == (unbroken / "metrics.csv").read_bytes()
+
+
+def test_the_peak_of_a_job_is_that_of_its_largest_process(tmp_path, toy, monkeypatch):
+    """A seed that an earlier process finished counts by what that process needed."""
+    monkeypatch.setattr(run, "peak_memory_mb", lambda device: 900)
+    monkeypatch.setattr(
+        toy, "train", lambda method, seed, *rest: toy_train(method, seed, *rest) if seed == 0 else stop()
+    )
+    with pytest.raises(RuntimeError):
+        command(tmp_path)
+    monkeypatch.setattr(run, "peak_memory_mb", lambda device: 500)
+    monkeypatch.setattr(toy, "train", toy_train)
+    status, out = command(tmp_path)
+    assert status == 0
+    assert json.loads((out / "run.json").read_text())["peak_memory_mb"] == 900
+
+
+def stop():
+    raise RuntimeError("killed")
 
 
 def test_checkpoint_of_other_settings_is_refused(tmp_path, toy, capsys):
@@ -100,6 +122,7 @@ def test_data_root_is_a_place_not_a_setting(tmp_path, toy):
         (["multimnist", "nothing", "--seeds", "0"], "unknown method 'nothing' of multimnist; there are"),
         (["landscape", "adam", "--seeds", "0"], "trains nothing"),
         (["multimnist", "sum", "--seeds", "4-1"], "--seeds takes"),
+        (["multimnist", "sum_tuned", "--seeds", "0"], "sum_tuned: a method named *_tuned needs --chosen"),
         (["multimnist", "sum", "--seeds", "0", "--config", "nowhere.yaml"], "no config file nowhere.yaml"),
         (["multimnist", "sum", "--seeds", "0", "--config", '{"scale": "tiny"}'], "config has no data_root"),
         (["multimnist", "sum", "--seeds", "0", "--config", json.dumps({**CONFIG, "experiments": {}})], "no block"),

@@ -47,6 +47,35 @@ def test_mixtures_are_refused_in_one_line(write_job, change, named):
     assert all(str(path) in str(caught.value) for path in paths)
 
 
+def test_costs_become_metrics_and_older_runs_lack_some(write_job):
+    paths = [
+        write_job("multimnist", "sum", {0: one(90.0), 1: one(91.0)}, peak_memory_mb=300),
+        write_job("multimnist", "pcgrad", {0: one(92.0)}),
+    ]
+    runs = read_runs(paths)
+    assert seed_values(runs.select(method="sum", task="all", metric="peak_memory_mb")) == {0: 300.0, 1: 300.0}
+    assert runs.select(method="pcgrad", metric="peak_memory_mb").empty
+    assert seed_values(runs.select(method="pcgrad", metric="run_seconds")) == {0: 10.0}
+
+
+def tuned(rate, epochs=10):
+    return {"chosen": {"learning_rate": rate}, "tuning": {"budget": {"epochs": epochs}, "edges": []}}
+
+
+def test_rows_tuned_by_other_budgets_do_not_mix(write_job):
+    first = write_job("multimnist", "sum_tuned", {0: one(1.0)}, **tuned(0.1))
+    assert len(read_runs([first, write_job("multimnist", "pcgrad_tuned", {0: one(1.0)}, **tuned(0.2))]).infos) == 2
+    other = write_job("multimnist", "pcgrad_tuned", {0: one(1.0)}, **tuned(0.2, epochs=20))
+    with pytest.raises(ValueError, match=r"different tuning .*\(epochs\)"):
+        read_runs([first, other])
+
+
+def test_one_row_has_one_choice(write_job):
+    paths = [write_job("multimnist", "sum_tuned", {k: one(1.0)}, **tuned(rate)) for k, rate in enumerate((0.1, 0.2))]
+    with pytest.raises(ValueError, match=r"different tuned values .*\(learning_rate\)"):
+        read_runs(paths)
+
+
 def test_devices_may_differ_and_are_named(write_job):
     runs = read_runs(
         [

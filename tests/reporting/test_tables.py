@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.multimnist import table_4 as script
+from experiments.multimnist.table_4 import TABLE, later
 from reporting import render
 from reporting.runs import read_runs
 from reporting.tables import Quantity, deviations, difference_lines, method_lines, per_seed
@@ -42,7 +42,7 @@ def cell(table, method, task, metric="test_accuracy"):
 
 
 def test_cells_by_hand(runs):
-    table = script.table_4(runs)
+    table = TABLE.table(runs)
     row = cell(table, "pcgrad", "left")
     half = 4.302652729911275 * 0.3 / np.sqrt(3)
     assert row["mean"] == pytest.approx(96.3)
@@ -56,7 +56,7 @@ def test_cells_by_hand(runs):
 
 
 def test_differences_are_paired_by_seed(runs):
-    table = script.table_4(runs)
+    table = TABLE.table(runs)
     row = cell(table, "pcgrad - sum", "left")
     half = 4.302652729911275 * np.std([1.0, 0.8, 0.6], ddof=1) / np.sqrt(3)
     assert row["mean"] == pytest.approx(0.8)
@@ -77,31 +77,31 @@ def test_p_values_are_corrected_over_the_table(runs):
 
 
 def test_last_step_counts_not_the_best(runs):
-    assert per_seed(runs.frame, "sum", script.QUANTITIES[0]) == {0: 95.0, 1: 95.5, 2: 96.0}
+    assert per_seed(runs.frame, "sum", TABLE.quantities[0]) == {0: 95.0, 1: 95.5, 2: 96.0}
 
 
 def test_one_seed_has_a_dash_and_no_correction(write_job):
     runs = read_runs([job(write_job, "sum", [95.0]), job(write_job, "pcgrad", [96.0])])
-    table = script.table_4(runs)
+    table = TABLE.table(runs)
     row = cell(table, "pcgrad - sum", "left")
     assert row["mean"] == 1.0
     assert np.isnan([row.ci_low, row.ci_high, row.p_holm]).all()
-    assert render.wide(table, script.QUANTITIES).set_index("method").loc["PCGrad", "left, %"] == "96.00 [—]"
+    assert render.wide(table, TABLE.quantities).set_index("method").loc["PCGrad", "left, %"] == "96.00 [—]"
 
 
 def test_missing_methods_and_quantities_leave_no_line(runs):
-    table = script.table_4(runs)
+    table = TABLE.table(runs)
     assert "single_task" not in set(table.method)
     assert "pcgrad - uncertainty" not in set(table.method)
-    assert method_lines(runs.frame, ["nobody"], script.QUANTITIES, {}).empty
-    shown = render.wide(table, script.QUANTITIES)
+    assert method_lines(runs.frame, ["nobody"], TABLE.quantities, {}).empty
+    shown = render.wide(table, TABLE.quantities)
     assert (shown["conflicts"] == "—").all()  # nothing recorded it
 
 
 def test_four_forms_hold_the_same_numbers(write_job, tmp_path):
     paths = [str(job(write_job, method, values)) for method, values in LEFT.items()]
     out = {kind: str(tmp_path / "tables" / f"table_4.{kind}") for kind in ("csv", "md", "tex", "html")}
-    script.write(paths, **out)
+    TABLE.write(paths, **out)
     text = {kind: Path(path).read_text(encoding="utf-8") for kind, path in out.items()}
     table = pd.read_csv(io.StringIO(text["csv"]))
     assert cell(table, "pcgrad", "left")["mean"] == pytest.approx(96.3)
@@ -116,9 +116,9 @@ def test_four_forms_hold_the_same_numbers(write_job, tmp_path):
 
 
 def test_latex_compiles_in_principle(runs):
-    table = script.table_4(runs)
-    shown = render.wide(table, script.QUANTITIES)
-    text = render.latex(shown, script.notes(runs), rules=(3,))
+    table = TABLE.table(runs)
+    shown = render.wide(table, TABLE.quantities)
+    text = render.latex(shown, TABLE.footer(runs), rules=(3,))
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")]
     rows = [line for line in body.splitlines() if line.endswith(r"\\")]
     assert len(rows) == len(shown)
@@ -167,3 +167,58 @@ def test_deviations_name_what_differs_from_paper_scale():
     ours = {"epochs": 20, "device": "cuda", "batch": 256, "log_every": 1, "extra": 1}
     paper = {"epochs": 100, "device": "cpu", "batch": 256, "log_every": 9}
     assert deviations(ours, paper) == ["epochs 20 instead of 100 at paper scale"]
+
+
+def tuning(**changes):
+    """What a tuned row's run.json says besides."""
+    budget = {
+        "learning_rate": [0.01, 0.05],
+        "weight_decay": [0.0, 1e-4],
+        "metric": "validation_accuracy",
+        "seeds": [0],
+        "epochs": 10,
+        "validation_share": 0.1,
+        **changes,
+    }
+    return {"budget": budget, "value": 93.0, "edges": ["learning_rate"]}
+
+
+def test_tuned_rows_are_compared_with_each_other_and_their_values_are_named(write_job):
+    chosen = {"sum_tuned": {"learning_rate": 0.05, "weight_decay": 1e-4}}
+    chosen["pcgrad_tuned"] = {"learning_rate": 0.01, "weight_decay": 0.0}
+    paths = [job(write_job, method, [95.0, 95.5, 96.0]) for method in ("sum", "pcgrad")]
+    paths += [job(write_job, "sum_tuned", [97.0, 97.5, 98.0], chosen=chosen["sum_tuned"], tuning=tuning())]
+    paths += [job(write_job, "pcgrad_tuned", [96.0, 96.6, 97.2], chosen=chosen["pcgrad_tuned"], tuning=tuning())]
+    runs = read_runs(paths)
+    table = TABLE.table(runs)
+    assert cell(table, "sum_tuned", "left")["mean"] == pytest.approx(97.5)
+    assert cell(table, "pcgrad_tuned - sum_tuned", "left")["mean"] == pytest.approx(-0.9)
+    assert np.isnan(cell(table, "pcgrad_tuned", "left").paper)
+    assert list(table.method.drop_duplicates())[:4] == ["sum", "pcgrad", "sum_tuned", "pcgrad_tuned"]
+    text = "\n".join(TABLE.footer(runs))
+    assert "chosen for sum_tuned: learning_rate 0.05 (edge of the grid), weight_decay 0.0001" in text
+    assert "chosen for pcgrad_tuned: learning_rate 0.01 (edge of the grid), weight_decay 0\n" in text
+    assert "learning_rate 0.01, 0.05; weight_decay 0, 0.0001; by validation_accuracy at the end of 10 epochs" in text
+    assert "on 10% of train, held out; seeds 0" in text
+
+
+def test_rows_of_torchjd_are_compared_with_pcgrad(write_job):
+    runs = read_runs([job(write_job, method, [95.0, 96.0]) for method in ("pcgrad", "cagrad", "nash_mtl", "upgrad")])
+    methods = set(TABLE.table(runs).method)
+    assert {f"pcgrad - {other}" for other in ("cagrad", "nash_mtl", "upgrad")} <= methods
+
+
+def test_memory_stands_beside_the_seconds(write_job):
+    runs = read_runs([job(write_job, "sum", [95.0, 96.0], peak_memory_mb=512)])
+    table = TABLE.table(runs)
+    assert cell(table, "sum", "all", "peak_memory_mb")["mean"] == 512
+    shown = render.wide(table, TABLE.quantities)
+    assert shown["peak memory, MB"].tolist() == ["512 [512, 512]"]
+
+
+def test_later_work_stands_below_the_table_as_its_file_says(runs):
+    sener, kurin = later()
+    assert sener.startswith("reported by Sener & Koltun 2018, left accuracy, right accuracy, %: MGDA 97.26 / 95.90;")
+    assert "Uniform weights 96.46 / 94.99" in sener
+    assert kurin == "reported by Kurin et al. 2022, average accuracy, %: Sum of losses 94.76; PCGrad 94.79"
+    assert {sener, kurin} <= set(TABLE.footer(runs))
