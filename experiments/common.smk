@@ -66,6 +66,12 @@ def grid(experiment):
     return {key: value for key, value in config["experiments"][experiment]["tuning"].items() if key != "methods"}
 
 
+def chosen(wildcards):
+    """The tuned values that a row asks for by its name."""
+    base = wildcards.method.removesuffix(TUNED)
+    return [] if base == wildcards.method else [f"<results>/tuning/{wildcards.experiment}/{base}/chosen.json"]
+
+
 def runs(*experiments):
     """The metrics of every job that the config asks for."""
     return [

@@ -1,12 +1,6 @@
 include: "tuning.smk"
 
 
-def chosen(wildcards):
-    """The tuned values that a row asks for by its name."""
-    base = wildcards.method.removesuffix(TUNED)
-    return [] if base == wildcards.method else [f"<results>/tuning/{wildcards.experiment}/{base}/chosen.json"]
-
-
 rule data:
     """Find and check, download or generate the data of one experiment, once, before its jobs need them side by side."""
     output:
