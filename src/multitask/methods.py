@@ -131,5 +131,5 @@ def _nash(weighting: Any, gramian: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(gramian)
     weighting.prvs_alpha = np.ones(len(gramian), dtype=np.float32)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # cvxpy on the problem's form, at every run
+        warnings.simplefilter("ignore")  # cvxpy on the problem's form, and on zero gradients
         return weighting(vectors * values.clamp(min=0).sqrt())

@@ -1,11 +1,11 @@
 """A stand-in for CIFAR-100: 20 families of shapes in five dresses each, in the real set's three pickles.
 
-A family (coarse label) has one silhouette, two neighboring hues u, v and three patterns a, b, c; its classes are the
-dresses (a, u), (a, v), (b, u), (b, v), (c, u). So neither color nor pattern alone tells the classes of a task apart (three
-of five at most), and as families share patterns and hues, what one task learns helps others. Position, size, tilt, period,
-phase, contrast, saturation, hue, background and pixel noise vary from image to image.
+A family (coarse label) has one silhouette, two hues u, v a third of a turn apart and three patterns a, b, c; its
+classes are the dresses (a, u), (a, v), (b, u), (b, v), (c, u). So neither color nor pattern alone tells the classes of a
+task apart (color alone is right in two of five, pattern alone in three), and as families share patterns and hues, what
+one task learns helps others. Position, size, tilt, phase, saturation, hue, background and noise vary with the image.
 
-Fine labels number the names alphabetically, as in the real set, so that `fine % 5` gives classes of a family the same label.
+Fine labels number the names alphabetically, as in the real set: `fine % 5` gives classes of a family the same label.
 """
 
 import pickle
@@ -56,8 +56,8 @@ SHAPES = {
 }
 HUES = {"red": 0 / 6, "yellow": 1 / 6, "green": 2 / 6, "cyan": 3 / 6, "blue": 4 / 6, "purple": 5 / 6}
 PATTERNS = ("banded", "barred", "checked", "dotted", "falling", "ringed", "rising", "speckled")
-HUE_NOISE = 0.04  # standard deviation; neighboring hues are 1/6 apart
-PIXEL_NOISE = 0.06  # of the range
+HUE_NOISE = 0.03  # standard deviation; the hues of a family are 1/3 apart
+PIXEL_NOISE = 0.03  # of the range
 
 
 class Dress(NamedTuple):
@@ -75,7 +75,7 @@ def classes() -> dict[str, Dress]:
     for family, shape in enumerate(SHAPES):
         lap = family // len(PATTERNS)
         a, b, c = (PATTERNS[(family + step) % len(PATTERNS)] for step in (0, 1 + lap, 4 + lap))
-        u, v = hues[family % len(hues)], hues[(family + 1) % len(hues)]
+        u, v = hues[family % len(hues)], hues[(family + 2) % len(hues)]
         for pattern, hue in ((a, u), (a, v), (b, u), (b, v), (c, u)):
             found[f"{hue}_{pattern}_{shape}"] = Dress(shape, pattern, hue)
     return dict(sorted(found.items()))
@@ -119,13 +119,13 @@ def draw(dress: Dress, count: int, rng: np.random.Generator) -> NDArray[np.uint8
         return rng.uniform(low, high, (count, 1, 1))
 
     rows, columns = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
-    x, y = columns - uniform(-4, 4), rows - uniform(-4, 4)
-    mask = silhouette(SHAPES[dress.shape], x, y, size=uniform(9, 14), tilt=uniform(-0.4, 0.4))
-    wave = pattern(dress.pattern, x, y, period=uniform(4.5, 7.5), tilt=uniform(-0.2, 0.2), rng=rng)
+    x, y = columns - uniform(-2, 2), rows - uniform(-2, 2)
+    mask = silhouette(SHAPES[dress.shape], x, y, size=uniform(12, 15), tilt=uniform(-0.2, 0.2))
+    wave = pattern(dress.pattern, x, y, period=uniform(5.5, 6.5), tilt=uniform(-0.05, 0.05), rng=rng)
     hue = HUES[dress.hue] + HUE_NOISE * rng.standard_normal((count, 1, 1))
-    value = uniform(0.45, 0.75) + uniform(0.1, 0.25) * wave
-    front = color(hue, uniform(0.3, 0.9), value)
-    back = color(uniform(0, 1), uniform(0, 0.7), uniform(0.3, 0.7) + 0.2 * clouds(count, rng))
+    value = uniform(0.5, 0.6) + uniform(0.3, 0.4) * wave
+    front = color(hue, uniform(0.6, 1), value)
+    back = color(uniform(0, 1), uniform(0, 0.3), uniform(0.3, 0.7) + 0.15 * clouds(count, rng))
     image = front * mask[:, None] + back * (1 - mask[:, None])
     image += PIXEL_NOISE * rng.standard_normal(image.shape)
     return np.rint(255 * image.clip(0, 1)).astype(np.uint8).reshape(count, -1)
