@@ -19,7 +19,7 @@ from proofs.check import STATEMENTS
 ROOT = Path(__file__).resolve().parents[1]
 NOT_COPIED = (".git", ".venv", ".snakemake", "data", "results", "__pycache__", "*.egg-info", ".*_cache")
 TINY = ("--configfile", "tests/tiny.yaml")
-METHODS = {"multimnist": 6, "triad": 2}
+METHODS = {"multimnist": 10, "cifar100": 11, "triad": 2}  # rows, those with tuned values too
 TRIAD = "results/tiny/runs/triad/sac_pcgrad/seeds0-0/metrics.csv"
 DIGITS = "results/tiny/runs/multimnist/pcgrad/seeds0-0/metrics.csv"
 
@@ -101,7 +101,10 @@ def test_dry_run_of_a_scale_trains_what_its_config_lists(fresh, scale):
     jobs = planned(fresh, *(() if scale == "quick" else ("--workflow-profile", f"profiles/{scale}")))
     blocks = [config["experiments"][name] for name in METHODS]
     per_job = config["seeds_per_job"]
-    assert jobs["train"] == sum(len(block["methods"]) * -(-len(block["seeds"]) // per_job) for block in blocks)
+    rows = [len(block["methods"]) + len(block.get("tuning", {}).get("methods", ())) for block in blocks]
+    assert jobs["train"] == sum(n * -(-len(b["seeds"]) // per_job) for n, b in zip(rows, blocks, strict=True))
+    assert jobs["data"] == len(METHODS)
+    assert jobs["tune"] == jobs["choose"] == sum(len(b.get("tuning", {}).get("methods", ())) for b in blocks)
     assert {"landscape", "figure_1", "figure_2", "figure_4", "table_4", "proof", "notebook", "claims"} <= jobs.keys()
 
 
@@ -200,6 +203,21 @@ def test_an_edit_of_one_experiment_leaves_the_other_alone(done):
     assert not {"table_4", "landscape", "figure_1", "proof"} & jobs.keys()
 
 
+def test_a_wider_grid_trains_the_tuned_rows_only(done):
+    with edited(done / "tests/tiny.yaml", lambda text: text.replace("[0.02, 0.05]", "[0.02, 0.05, 0.1]")):
+        jobs = planned(done, *TINY)
+    assert (jobs["tune"], jobs["choose"], jobs["train"]) == (1, 1, 1)
+    assert "data" not in jobs
+
+
+def test_data_that_were_found_train_nothing_by_themselves(done):
+    path = done / "results/tiny/data/multimnist.json"
+    os.utime(path)
+    assert planned(done, *TINY) == {}
+    with edited(done / "experiments/data.py", lambda text: text + "\nCHANGED = True\n"):
+        assert planned(done, *TINY) == {}
+
+
 def test_an_edit_of_one_setting_retrains_its_experiment(done):
     with edited(done / "tests/tiny.yaml", lambda text: text.replace("    dropout: 0.5", "    dropout: 0.4")):
         jobs = planned(done, *TINY)
@@ -260,13 +278,15 @@ def real_format(folder):
     [
         ("pcgrad", "none", "is no folder; correct it"),
         ("pcgrad", "cut", "train-images-idx3-ubyte.gz is truncated"),
-        ("pcgard", "cut", "unknown method 'pcgard'"),
+        ("pcgard", "embedded", "unknown method 'pcgard'"),
     ],
 )
 def test_a_fault_is_one_line_and_leaves_nothing(fresh, tmp_path, method, data, said):
-    folder = real_format(tmp_path / "cut") if data == "cut" else tmp_path / "none"
+    folder = real_format(tmp_path / "cut") if data == "cut" else tmp_path / data
+    if data == "embedded":
+        folder.mkdir()
     target = f"results/tiny/runs/multimnist/{method}/seeds7-7/metrics.csv"
-    override = 'experiments={"multimnist": {"data": "mnist"}}'
+    override = f'experiments={{"multimnist": {{"data": "{"digits" if data == "embedded" else "mnist"}"}}}}'
     status, output = snakemake(
         fresh, "--cores", "1", *TINY, "--config", override, "--", target, PCGRAD_DATA=str(folder)
     )

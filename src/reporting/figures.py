@@ -23,6 +23,9 @@ COLORS = {
     "sum": _BLUE,
     "uncertainty": _SKY,
     "mgda": _GREEN,
+    "cagrad": _PURPLE,
+    "nash_mtl": _YELLOW,
+    "upgrad": _GRAY,
     "pcgrad": _VERMILION,
     "direction_only": _ORANGE,
     "magnitude_only": _PURPLE,
@@ -39,6 +42,9 @@ LABELS = {
     "sum": "Sum of losses",
     "uncertainty": "Uncertainty weights",
     "mgda": "MGDA (Sener & Koltun)",
+    "cagrad": "CAGrad",
+    "nash_mtl": "Nash-MTL",
+    "upgrad": "UPGrad",
     "pcgrad": "PCGrad",
     "direction_only": "PCGrad, direction only",
     "magnitude_only": "PCGrad, magnitude only",
@@ -78,8 +84,9 @@ def style() -> None:
 
 
 def label(method: str) -> str:
-    """The method's name in words."""
-    return LABELS.get(method, method.replace("_", " "))
+    """The method's name in words; `<method>_tuned` is the method with values chosen on validation data."""
+    base = method.removesuffix("_tuned")
+    return LABELS.get(base, base.replace("_", " ")) + ", tuned" * (base != method)
 
 
 def color(method: str) -> str:

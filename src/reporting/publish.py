@@ -26,7 +26,8 @@ MOST_BYTES = 30_000_000  # of everything below results/published
 PATTERNS = (
     *("figures/*.png", "figures/*.pdf", "tables/*.csv", "tables/*.md", "tables/*.tex", "tables/*.html"),
     *("notebooks/*.html", "proofs/*.json", "claims.csv", "claims.md", "landscape/*.json", "landscape/*.npz"),
-    *("runs/*/*/*/metrics.csv", "runs/*/*/*/run.json", "runtimes.csv", "runtimes.md"),
+    *("data/*.json", "tuning/*/*/chosen.json", "runs/*/*/*/metrics.csv", "runs/*/*/*/run.json"),
+    *("runtimes.csv", "runtimes.md"),
 )
 
 
@@ -46,7 +47,7 @@ def absent_runs(config: dict[str, Any], runs: Runs) -> list[str]:
     wanted = {
         (experiment, method, seed)
         for experiment, block in config["experiments"].items()
-        for method in block.get("methods", ())
+        for method in (*block.get("methods", ()), *(f"{m}_tuned" for m in block.get("tuning", {}).get("methods", ())))
         for seed in block.get("seeds", ())
     }
     return [f"runs/{experiment}/{method}/seed {seed}" for experiment, method, seed in sorted(wanted - found)]

@@ -24,7 +24,7 @@ KEYS = ("id", "name", "method", "task", "metric")
 MEASURED = ("mean", "ci_low", "ci_high", "difference", "effect", "ours", "ours_low", "ours_high")
 P_VALUES = ("p", "p_holm")
 WORDS = ("reason", "agrees", "rests_on", "smallest_margin", "counterexample")  # follow from the numbers
-NEVER = ("run_seconds",)  # a metric that says how busy the machine was
+NEVER = ("run_seconds", "peak_memory_mb")  # what the machine does to a run, not the run
 
 
 @dataclass(frozen=True)

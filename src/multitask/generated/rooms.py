@@ -18,7 +18,7 @@ Place = tuple[float, float, float]
 Spot = Callable[..., Place]  # a point so far out from a wall, so high up and so far aside
 
 UNNAMED = -1
-FOCAL = 0.81  # of the width, about that of the real set's camera
+FOCAL = 0.6  # of the width; the real set's camera has 0.81
 # The 13 classes in the real set's order, with their mean colors. An instance's own lies around it, so that color helps
 # and does not decide.
 PALETTE = {
@@ -37,9 +37,9 @@ PALETTE = {
     "window": (0.62, 0.80, 0.95),
 }
 CLASSES = tuple(PALETTE)
-SPREAD = 0.08
-NOISE = 0.035
-SIGHT, HAZE = 6.0, (0.45, 0.60, 0.85)  # meters, color: smoke
+SPREAD = 0.06
+NOISE = 0.025
+SIGHT, HAZE = 9.0, (0.45, 0.60, 0.85)  # meters, color: smoke
 
 
 class Room:
@@ -47,13 +47,13 @@ class Room:
 
     def __init__(self, draw: np.random.Generator) -> None:
         self.draw = draw
-        self.width, self.length, self.height = self.between(3.0, 4.5), self.between(3.5, 6.0), self.between(2.3, 2.8)
+        self.width, self.length, self.height = self.between(3.0, 4.2), self.between(3.5, 5.5), self.between(2.3, 2.6)
         self.solids: list[Solid] = []
         self.shell()
         for place in ("left", "ahead", "right"):
             for part in (-1, 1):
                 self.against(place, part)
-        for _ in range(int(draw.integers(1, 4))):
+        for _ in range(int(draw.integers(1, 3))):
             self.free()
 
     def between(self, low: float, high: float) -> float:
@@ -113,7 +113,7 @@ class Room:
 
     def cabinet(self, spot: Spot, turn: float) -> float:
         """A block, with things on it if it is low."""
-        w, d, h = self.between(0.7, 1.6), self.between(0.4, 0.6), self.between(0.9, 2.2)
+        w, d, h = self.between(0.9, 1.9), self.between(0.4, 0.6), self.between(0.9, 2.2)
         self.put("furniture", spot(d / 2, h / 2), (w, d, h), turn)
         if h < 1.3:
             self.clutter(spot(d / 2, h), 0.3)
@@ -121,7 +121,7 @@ class Room:
 
     def shelf(self, spot: Spot, turn: float) -> float:
         """Furniture with rows of books."""
-        w, h = self.between(0.8, 1.6), self.between(1.4, 2.0)
+        w, h = self.between(1.0, 1.8), self.between(1.6, 2.1)
         self.put("furniture", spot(0.15, h / 2), (w, 0.3, h), turn)
         for row in np.arange(0.3, h - 0.2, 0.4):
             self.put("books", spot(0.17, float(row), self.between(-0.1, 0.1) * w), (w * 0.7, 0.3, 0.27), turn)
@@ -145,7 +145,7 @@ class Room:
         """A picture or a window on the wall above `top`."""
         name = "window" if self.draw.random() < 0.6 else "picture"
         w, h = (1.2, 1.0) if name == "window" else (0.8, 0.6)
-        w, h = w * self.between(0.8, 1.6), min(h * self.between(0.8, 1.3), self.height - top - 0.3)
+        w, h = w * self.between(1.0, 1.8), min(h * self.between(1.0, 1.5), self.height - top - 0.25)
         up = max(top + 0.1 + h / 2, self.between(1.2, 1.6))
         self.put(name, spot(0.01, min(up, self.height - h / 2 - 0.1)), (w, 0.05, h), turn)
 
@@ -194,8 +194,8 @@ class Room:
 
     def camera(self) -> Camera:
         """Near the wall behind, looking into the room and a little down."""
-        position = (self.between(-0.2, 0.2) * self.width, self.between(0.1, 0.6), self.between(1.2, 1.6))
-        return Camera(position, self.between(-0.25, 0.25), self.between(-0.35, -0.15), FOCAL)
+        position = (self.between(-0.15, 0.15) * self.width, self.between(0.1, 0.5), self.between(1.3, 1.7))
+        return Camera(position, self.between(-0.15, 0.15), self.between(-0.42, -0.3), FOCAL)
 
 
 def picture(draw: np.random.Generator, height: int, width: int) -> Example:
