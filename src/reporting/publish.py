@@ -4,7 +4,8 @@
     python -m reporting.publish laptop --partial   # publishes what there is; the manifest lists what is absent
 
 Snakemake's report is not copied: it repeats the figures, tables and notebooks. The copy is built beside its place and
-then renamed. `manifest.json` holds per file its sha256, and command, commit, config, machines and seconds. Metrics are thinned to 2,000 rows per run (one method, one seed).
+then renamed. `manifest.json` holds per file its sha256, and command, commit, config, machines and seconds. Metrics are
+thinned to 2,000 rows per run (one method, one seed).
 """
 
 import argparse

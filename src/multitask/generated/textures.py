@@ -1,9 +1,9 @@
 """A stand-in for CIFAR-100: 20 families of shapes in five dresses each, in the real set's three pickles.
 
 A family (coarse label) has one silhouette, two hues u, v a third of a turn apart and three patterns a, b, c; its
-classes are the dresses (a, u), (a, v), (b, u), (b, v), (c, u). So neither color nor pattern alone tells the classes of a
-task apart (color alone is right in two of five, pattern alone in three), and as families share patterns and hues, what
-one task learns helps others. Position, size, tilt, phase, saturation, hue, background and noise vary with the image.
+classes are the dresses (a, u), (a, v), (b, u), (b, v), (c, u). So neither color nor pattern alone tells the classes of
+a task apart (color alone is right in two of five, pattern alone in three), and as families share patterns and hues,
+what one task learns helps others. Position, size, tilt, phase, saturation, hue, background and noise vary.
 
 Fine labels number the names alphabetically, as in the real set: `fine % 5` gives classes of a family the same label.
 """
