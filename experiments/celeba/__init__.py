@@ -1,0 +1,1 @@
+"""Table 3: CelebA, 40 attributes of a face."""

@@ -1,0 +1,54 @@
+"""Table 3: average classification error over CelebA's 40 attributes, the paper's numbers beside ours."""
+
+from reporting import reported
+from reporting.comparison import Comparison
+from reporting.tables import Quantity
+
+METHODS = ("sum", "uncertainty", "mgda", "pcgrad", "direction_only")
+PAPER = "average classification error"
+NOTES = (
+    "error: share of wrong answers in %, averaged over the 40 attributes; lower is better",
+    "the paper does not say which split its numbers are of; its base code reports validation: both are compared",
+    "MGDA: by Frank-Wolfe on the shared parameters' gradients as they are (torchjd); the base code takes those at the "
+    "features and divides each by its task's loss and length",
+    "no row of one network per attribute: the paper has none, and it would be 40 ResNets",
+)
+
+
+def later(group: str = "CelebA") -> list[str]:
+    """What later work reports on this data set, from `experiments/reported/later.csv`: one line per publication."""
+    frame = reported.read("later")
+    lines = []
+    for source, numbers in frame[frame["group"] == group].groupby("source", sort=False):
+        columns = dict.fromkeys(numbers["column"])
+        rows = (f"{row} {value:.2f}" for row, value in zip(numbers["row"], numbers["value"], strict=True))
+        lines.append(f"reported by {source}, {', '.join(columns)}, %: {'; '.join(rows)}")
+    return lines
+
+
+TABLE = Comparison(
+    source="table_3",
+    title="Table 3: CelebA",
+    experiment="celeba",
+    methods=METHODS,
+    pairs=(
+        *(("pcgrad", other) for other in ("mgda", "sum", "uncertainty", "direction_only")),
+        ("direction_only", "sum"),
+    ),
+    quantities=(
+        Quantity("all", "validation_error", "validation error, %", compare=True, reported=PAPER),
+        Quantity("all", "test_error", "test error, %", compare=True, reported=PAPER),
+        Quantity("all", "conflict_share", "conflicts", 3, over="all"),
+        Quantity("all", "length_ratio", "length ratio", 3, over="all"),
+        Quantity("all", "run_seconds", "seconds a run", 0),
+        Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
+    ),
+    paper_rows={"mgda": "Sener & Koltun", "pcgrad": "PCGrad"},
+    notes=(*NOTES, *later()),
+)
+
+if __name__ == "__main__":
+    snakemake = globals()["snakemake"]  # put there by Snakemake
+
+    out = snakemake.output
+    TABLE.write(list(snakemake.input.runs), csv=out.csv, md=out.md, tex=out.tex, html=out.html)
