@@ -32,7 +32,8 @@ from multitask.generated.layout import write_once
 from multitask.generated.textures import generate_textures
 from multitask.methods import METHODS as COMBINATIONS
 from multitask.methods import Method
-from multitask.models.convnet import ConvNet
+from multitask.models.convnet import ConvNet, StitchedNet
+from multitask.models.routing import Routing
 from multitask.records import Records
 from multitask.seeding import generator, initialization
 from multitask.supervised import Data, Problem, fit
@@ -57,6 +58,9 @@ ROWS = {
     **{name: Row("one_fc", COMBINATIONS[name]) for name in ("pcgrad", "direction_only")},
     **{name: Row("one_fc", COMBINATIONS[name]) for name in ("uncertainty", "mgda", "cagrad", "nash_mtl", "upgrad")},
     "all_fc_pcgrad": Row("all_fc", COMBINATIONS["pcgrad"]),
+    "cross_stitch": Row("cross_stitch", Method()),
+    "routing": Row("routing", Method()),
+    "routing_pcgrad": Row("routing", COMBINATIONS["pcgrad"]),
 }
 METHODS = tuple(ROWS)
 
@@ -124,7 +128,10 @@ def balanced_batches(tasks: Tensor, batch_size: int, seed: int, epoch: int) -> S
 
 def network(name: str, settings: Settings) -> nn.Module:
     """The row's network; to be called on the stream of initial values."""
-    return ConvNet(name, TASKS, CLASSES, settings["filters"], settings["units"])
+    size = {"filters": settings["filters"], "units": settings["units"]}
+    if name == "routing":
+        return Routing(TASKS, CLASSES, **size)
+    return StitchedNet(TASKS, CLASSES, **size) if name == "cross_stitch" else ConvNet(name, TASKS, CLASSES, **size)
 
 
 def problem(method: str, seed: int, settings: Settings) -> Problem:
@@ -141,7 +148,12 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
         found = []
         for task in range(TASKS):
             rows = (tasks == task).nonzero()[:, 0]
-            loss = functional.cross_entropy(model(images[rows], task), labels[rows], reduction="sum")
+            if isinstance(model, Routing):
+                logits = model(images[rows], task, draw)
+                model.learn(labels[rows])
+            else:
+                logits = model(images[rows], task)
+            loss = functional.cross_entropy(logits, labels[rows], reduction="sum")
             # A task that the batch lacks has loss 0 and a zero gradient.
             found.append(loss / max(1, len(rows)) if settings["task_loss"] == "mean" else loss)
         return found
@@ -154,6 +166,8 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
             labels = examples[2][mine]
             found[name, "loss"] = functional.cross_entropy(logits, labels).item()
             found[name, "accuracy"] = 100 * (logits.argmax(1) == labels).float().mean().item()
+        if isinstance(model, Routing):
+            found["all", "policy_entropy"] = model.entropy()
         found["all", "accuracy"] = sum(found[name, "accuracy"] for name in data.names) / TASKS
         return found
 

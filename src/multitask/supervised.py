@@ -31,7 +31,6 @@ class Problem:
     may share one forward pass or have one each (a task's own examples).
     `evaluate(data)` returns {(task, metric): value} and runs without gradients in evaluation mode.
     `shared` are the parameters under surgery; all others get the plain sum of their gradients.
-    `beside()` is a loss of the last forward pass that belongs to no task (routing policies): its gradient is added.
     `batches(seed, epoch)` gives the rows of an epoch's batches; without it they are a permutation, cut.
     """
 
@@ -42,7 +41,6 @@ class Problem:
     evaluations: Mapping[str, Data]  # name of the split ("test", "validation") -> data
     losses: Callable[[Data, Generator], Sequence[Tensor]]
     evaluate: Callable[[Data], Mapping[tuple[str, str], float]]
-    beside: Callable[[], Tensor] | None = None
     batches: Callable[[int, int], Sequence[Tensor]] | None = None
 
 
@@ -117,8 +115,6 @@ class Fit:
         self.averages.add_losses(raw, len(batch[0]))
         losses = self.weighting(raw)
         total = torch.stack(losses).sum()
-        if self.problem.beside is not None:
-            total = total + self.problem.beside()
         if self.method.gradients == "sum":
             total.backward()
         else:

@@ -306,17 +306,6 @@ def test_evaluation_every_so_many_epochs_and_after_the_last(tmp_path):
     assert sorted({row[0] for row in records.rows if row[2] == "train_loss"}) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("method", ["sum", "pcgrad"])
-def test_a_loss_beside_the_tasks_adds_its_plain_gradient(method):
-    problem = toy(targets=OPPOSITE)
-    found, _, _ = one_update(method, problem)
-    head = problem.model["left"].weight
-    object.__setattr__(problem, "beside", lambda: 3 * head.sum())
-    with_it, _, _ = one_update(method, problem)
-    torch.testing.assert_close(with_it[2], found[2] + 3)
-    assert all(torch.equal(a, b) for k, (a, b) in enumerate(zip(with_it, found, strict=True)) if k != 2)
-
-
 def test_a_problem_may_choose_its_batches(tmp_path):
     problem, seen = toy(), []
     wanted = (torch.tensor([0, 1]), torch.tensor([5, 7, 9]))

@@ -8,6 +8,7 @@ routing networks that the paper builds on). What tasks share is the variant's: "
 import copy
 import itertools
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -66,6 +67,36 @@ class ConvNet(nn.Module):
         """Logits [B, classes] of images [B, 3, 32, 32] of one task."""
         x = self.convolutions[task % len(self.convolutions)](images)
         return self.heads[task](self.dense[task % len(self.dense)](x))
+
+
+class StitchedNet(nn.Module):
+    """Cross-stitch, all-fc (Misra et al. 2016): shared convolutions, then a column of dense layers per task, mixed.
+
+    After every dense layer, column k goes on with sum_j A[k, j] times the output of column j; A is learned, one a
+    layer, and starts at 0.9 on the diagonal with the other 0.1 spread evenly. Every loss reaches every column: all but
+    the heads is shared. Rosenbaum et al. (2018), whose baseline this is, stitch the dense layers only.
+    """
+
+    def __init__(self, tasks: int, classes: int, filters: int = 160, units: int = 320) -> None:
+        super().__init__()
+        self.convolutions = Convolutions(filters)
+        sizes = itertools.pairwise([self.convolutions.features, units, units])
+        self.layers = nn.ModuleList([nn.ModuleList([nn.Linear(a, b) for _ in range(tasks)]) for a, b in sizes])
+        mixture = torch.full((tasks, tasks), 0.1 / max(1, tasks - 1)).fill_diagonal_(0.9)
+        self.mixtures = nn.ParameterList([nn.Parameter(mixture.clone()) for _ in self.layers])
+        self.heads = nn.ModuleList([nn.Linear(units, classes) for _ in range(tasks)])
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Everything but the heads."""
+        return [p for part in (self.convolutions, self.layers, self.mixtures) for p in part.parameters()]
+
+    def forward(self, images: Tensor, task: int) -> Tensor:
+        """Logits [B, classes] of images [B, 3, 32, 32] of one task."""
+        columns = self.convolutions(images).expand(len(self.heads), -1, -1)
+        for layer, mixture in zip(self.layers, self.mixtures, strict=True):
+            outputs = torch.stack([functional.relu(part(x)) for part, x in zip(layer.children(), columns, strict=True)])
+            columns = torch.einsum("kj,jbu->kbu", mixture, outputs)
+        return self.heads[task](columns[task])
 
 
 def _copies(module: nn.Module, count: int) -> nn.ModuleList:
