@@ -19,7 +19,7 @@ from multitask.scenes import NYUV2, read_split
 # Two images of 2x3 pixels and three classes. Image one: class 2 is predicted at the unlabeled pixel alone.
 TRUTH = tensor([[[0, 0, 1], [1, 1, -1]], [[2, 2, 2], [0, 0, 0]]], dtype=torch.int8)
 GUESS = tensor([[[0, 1, 1], [1, 0, 2]], [[2, 2, 0], [0, 0, 0]]])
-# Image one: class 0 1/3, class 1 2/4, class 2 0/1 (2019 only). Image two: class 0 3/4, class 2 2/3, class 1 does not occur.
+# Image one: class 0 1/3, class 1 2/4, class 2 0/1 (2019 only). Image two: class 0 3/4, class 2 2/3, no class 1.
 ONE, ONE_LABELED, TWO = (1 / 3 + 2 / 4 + 0) / 3, (1 / 3 + 2 / 4) / 2, (3 / 4 + 2 / 3) / 2
 # Both: class 0 4 of 7, class 1 2 of 4, class 2 2 of 3.
 BOTH = (4 / 7 + 2 / 4 + 2 / 3) / 3

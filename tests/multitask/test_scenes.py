@@ -159,8 +159,8 @@ def test_counts_of_the_config_must_hold(root):
 
 
 def test_cityscapes_says_under_which_terms(tmp_path):
+    (tmp_path / "image").mkdir()
     with pytest.raises(UserError, match=r"no folder .*label_7.*registration.*Cordts") as caught:
-        (tmp_path / "image").mkdir()
         read_split(tmp_path, CITYSCAPES, 7, SIZE)
     assert "{train,val}/{image,label_7,depth}/<i>.npy" in str(caught.value)
 

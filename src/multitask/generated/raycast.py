@@ -1,8 +1,8 @@
 """A small ray caster: boxes, balls and the inside of a room, exact to the pixel in label, depth and surface normal.
 
 Frames: world x right, y ahead, z up, in meters; camera (right, ahead, up). A ray of the camera has length 1 *along its
-axis*, so the distance to a hit is the depth. All in float64 and rounded at the end (`Picture`), so that a scene comes
-out the same on machines whose sine differs in the last bit.
+axis*, so the distance to a hit is the depth. All in float64, to be rounded at the end, so that a scene comes out
+the same on machines whose sine differs in the last bit.
 """
 
 from dataclasses import dataclass, field

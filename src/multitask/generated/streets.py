@@ -162,7 +162,7 @@ def picture(draw: np.random.Generator, height: int, width: int) -> Example:
 
 
 def disparity(depth: Array, hood: NDArray[np.bool_], draw: np.random.Generator) -> Array:
-    """Depths in meters [H, W] (inf: sky) as disparities in units of STEPS / 256 pixels; 0 where nothing was measured."""
+    """Depths in meters [H, W] (inf: sky) in STEPS / 256 pixels of disparity; 0: not measured."""
     share = np.minimum((np.round(256 * BASELINE_PIXELS / depth) + 1) / STEPS, LARGEST)
     unknown = draw.random(depth.shape) < np.where(np.isinf(depth), 1 - SKY_MEASURED, SPECKLES)
     unknown[:, : math.ceil(LEFT_BORDER * depth.shape[1])] = True
