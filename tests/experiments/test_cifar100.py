@@ -32,7 +32,16 @@ TRACE = {
         "units": 8,
         "batching": "union",
     },
-    **{"epochs": 5, "batch_size": 40, "clip_norm": 5.0, "decay": 0.5, "decay_every": 2, "log_every": 7},
+    **{
+        "epochs": 5,
+        "batch_size": 40,
+        "clip_norm": 5.0,
+        "decay": 0.5,
+        "decay_every": 2,
+        "log_every": 7,
+        "evaluate_every": 1,
+        "learning_rate": 1e-3,
+    },
 }
 
 
