@@ -1,14 +1,14 @@
 rule figures:
     """Every figure."""
     input:
-        expand("<results>/figures/figure_{number}.png", number=[1, 2, 4]),
+        expand("<results>/figures/figure_{number}.png", number=[1, 2, 4, 5]),
     localrule: True
 
 
 rule tables:
     """Every table."""
     input:
-        expand("<results>/tables/table_{name}.csv", name=[2, 4, "theory"]),
+        expand("<results>/tables/table_{name}.csv", name=[*range(1, 9), "theory"]),
     localrule: True
 
 
@@ -17,7 +17,7 @@ rule claims:
     input:
         ledger="experiments/claims.yaml",
         paper=expand("experiments/reported/{name}.csv", name=REPORTED),
-        runs=runs("multimnist", "cifar100", "triad"),
+        runs=runs("multimnist", "cifar100", "nyuv2", "cityscapes", "celeba", "triad"),
         landscape="<results>/landscape/summary.json",
         proofs=expand("<results>/proofs/{statement}.json", statement=STATEMENTS),
     output:

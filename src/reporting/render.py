@@ -72,6 +72,7 @@ def significant(mean: float, low: float, high: float, digits: int = 3) -> str:
 def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
     """The printed table: one row per method, one column of text per quantity, the paper's number beside it."""
     rows = []
+    tasks = [quantity.task for quantity in quantities if quantity.reported]
     for method, lines in table.groupby("method", sort=False):
         by_quantity = {(line["task"], line["metric"]): line for line in lines.to_dict("records")}
         row = {"method": " − ".join(label(part) for part in str(method).split(" - "))}
@@ -80,7 +81,8 @@ def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
             mean, low, high = (line.get(key, NAN) for key in ("mean", "ci_low", "ci_high"))
             row[quantity.title] = cell(mean, low, high, quantity.decimals)
             if quantity.reported:
-                row[f"paper, {quantity.task} (ours − paper)"] = _paper(line, quantity.decimals)
+                what = quantity.task if tasks.count(quantity.task) == 1 else quantity.title
+                row[f"paper, {what} (ours − paper)"] = _paper(line, quantity.decimals)
         p = lines["p_holm"].dropna()
         row["p (Holm)"] = ", ".join(f"{value:.2g}" for value in p) or DASH
         row["seeds"] = str(lines["seeds"].min())
