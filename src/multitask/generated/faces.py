@@ -237,8 +237,8 @@ def _beard(pen: Pen) -> None:
 
 def _mouth(pen: Pen) -> None:
     """Lips in a line or a smile, thin or full, open or closed."""
-    color = pen.shade((214, 10, 50)) if pen.has["Wearing_Lipstick"] else tuple(int(v * 0.78) for v in pen.skin)
-    half = 9 if pen.has["Big_Lips"] else 3
+    color = pen.shade((214, 10, 50)) if pen.has["Wearing_Lipstick"] else tuple(int(v * 0.6) for v in pen.skin)
+    half = 10 if pen.has["Big_Lips"] else 4
     curve = 20 if pen.has["Smiling"] else -16
     points = [(x, 43 - curve * (x / 32) ** 2) for x in range(-32, 33, 4)]
     pen.line(points, color, 2 * half)
