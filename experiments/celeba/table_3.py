@@ -15,17 +15,6 @@ NOTES = (
 )
 
 
-def later(group: str = "CelebA") -> list[str]:
-    """What later work reports on this data set, from `experiments/reported/later.csv`: one line per publication."""
-    frame = reported.read("later")
-    lines = []
-    for source, numbers in frame[frame["group"] == group].groupby("source", sort=False):
-        columns = dict.fromkeys(numbers["column"])
-        rows = (f"{row} {value:.2f}" for row, value in zip(numbers["row"], numbers["value"], strict=True))
-        lines.append(f"reported by {source}, {', '.join(columns)}, %: {'; '.join(rows)}")
-    return lines
-
-
 TABLE = Comparison(
     source="table_3",
     title="Table 3: CelebA",
@@ -44,7 +33,7 @@ TABLE = Comparison(
         Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
     ),
     paper_rows={"mgda": "Sener & Koltun", "pcgrad": "PCGrad"},
-    notes=(*NOTES, *later()),
+    notes=(*NOTES, *reported.later("CelebA")),
 )
 
 if __name__ == "__main__":

@@ -23,21 +23,6 @@ NOTES = (
 )
 
 
-def later(group: str = "MultiMNIST") -> list[str]:
-    """What later work reports on this data set, from `experiments/reported/later.csv`: one line per publication."""
-    frame = reported.read("later")
-    frame = frame[frame["group"] == group]
-    lines = []
-    for source, numbers in frame.groupby("source", sort=False):
-        columns = dict.fromkeys(numbers["column"])
-        rows = (
-            f"{row} {' / '.join(f'{value:.2f}' for value in cells['value'])}"
-            for row, cells in numbers.groupby("row", sort=False)
-        )
-        lines.append(f"reported by {source}, {', '.join(columns)}, %: {'; '.join(rows)}")
-    return lines
-
-
 TABLE = Comparison(
     source="table_4",
     title="Table 4: MultiMNIST",
@@ -53,7 +38,7 @@ TABLE = Comparison(
         Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
     ),
     paper_rows={"mgda": "Sener & Koltun", "pcgrad": "PCGrad"},
-    notes=(*NOTES, *later()),
+    notes=(*NOTES, *reported.later("MultiMNIST")),
 )
 
 if __name__ == "__main__":

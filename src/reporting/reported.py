@@ -54,3 +54,16 @@ def number(source: str, row: str, column: str, *, weighting: str = "", group: st
     if len(frame) != 1:
         raise ValueError(f"the paper has {len(frame)} numbers for {wanted}; see experiments/reported")
     return float(frame["value"].iloc[0])
+
+
+def later(group: str) -> list[str]:
+    """What later work reports on a data set (`later.csv`), for a table's footer: one line per publication."""
+    frame = read("later")
+    lines = []
+    for source, numbers in frame[frame["group"] == group].groupby("source", sort=False):
+        rows = (
+            f"{row} {' / '.join(f'{value:.2f}' for value in cells['value'])}"
+            for row, cells in numbers.groupby("row", sort=False)
+        )
+        lines.append(f"reported by {source}, {', '.join(dict.fromkeys(numbers['column']))}, %: {'; '.join(rows)}")
+    return lines

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.multimnist.table_4 import TABLE, later
+from experiments.multimnist.table_4 import TABLE
 from reporting import render
+from reporting.reported import later
 from reporting.runs import read_runs
 from reporting.tables import Quantity, deviations, difference_lines, method_lines, per_seed
 
@@ -217,7 +218,7 @@ def test_memory_stands_beside_the_seconds(write_job):
 
 
 def test_later_work_stands_below_the_table_as_its_file_says(runs):
-    sener, kurin = later()
+    sener, kurin = later("MultiMNIST")
     assert sener.startswith("reported by Sener & Koltun 2018, left accuracy, right accuracy, %: MGDA 97.26 / 95.90;")
     assert "Uniform weights 96.46 / 94.99" in sener
     assert kurin == "reported by Kurin et al. 2022, average accuracy, %: Sum of losses 94.76; PCGrad 94.79"
