@@ -16,7 +16,7 @@ rule data:
     threads: 1
     resources:
         gpu=0,
-        mem_mb=4000,
+        mem_mb=12000,
         runtime="6h",
     params:
         settings=lambda wildcards: settings(wildcards.experiment),
@@ -47,7 +47,7 @@ rule train:
     threads: config["torch_threads"]
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
-        mem_mb=4000,
+        mem_mb=12000,
         runtime="3d",
     params:
         settings=lambda wildcards: settings(wildcards.experiment),

@@ -17,7 +17,7 @@ rule tune:
     threads: config["torch_threads"]
     resources:
         gpu=0 if config["device"] == "cpu" else 1,
-        mem_mb=4000,
+        mem_mb=12000,
         runtime="3d",
     params:
         settings=lambda wildcards: settings(wildcards.experiment, tuning=grid(wildcards.experiment)),

@@ -1,6 +1,6 @@
 """CityScapes (Tables 5, 7): 7-class segmentation and inverse depth of street scenes at 128x256, two tasks.
 
-The paper's base, MTAN's public code, came with this set's data and without code to train on it. Everything is NYUv2's but
+The paper's base, MTAN's public code, came with this set's data and without code to train on it. All is as for NYUv2 but
 the batch size, 8, as in later public code (Cranial-XIX/CAGrad, cityscapes/). See experiments/nyuv2/task.py for what
 differs from that code.
 """

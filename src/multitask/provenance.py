@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "numpy", "scipy", "torchjd", "metaworld", "mujoco", "gymnasium", "scikit-learn")
+PACKAGES = ("torch", "numpy", "scipy", "torchjd", "metaworld", "mujoco", "gymnasium", "scikit-learn", "pillow")
 
 
 def _strip_docstrings(tree: ast.AST) -> ast.AST:
