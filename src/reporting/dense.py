@@ -44,6 +44,7 @@ UPDATES = (
     Quantity("all", "conflict_share", "conflicts", 3, over="all"),
     Quantity("all", "length_ratio", "length ratio", 3, over="all"),
     Quantity("all", "run_seconds", "seconds a run", 0),
+    Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
 )
 NOTES = (
     INTERVALS,
