@@ -1,11 +1,11 @@
 """CelebA: what is shared, one forward pass per update, errors, learning, Table 3, golden trace."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+import traces
 import yaml
 from torch.nn import functional
 
@@ -21,7 +21,6 @@ from multitask.supervised import Fit, epoch_orders
 from reporting.runs import COLUMNS, Runs
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / "tests/golden/celeba.json"
 QUICK = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
 SETTINGS = run.settings_of(QUICK, "celeba")
 # A few steps on noise; clipping and decay on: every path counts. No number is the config's, which may change.
@@ -30,14 +29,6 @@ TRACE = {
     **{"learning_rate": 1e-2, "weight_decay": 0.0, "clip_norm": 5.0, "decay": 0.5, "decay_every": 2},
     **{"evaluate_every": 1, "reduction": "sum", "order": "random", "log_every": 2},
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -199,16 +190,7 @@ def trace(method, tmp_path):
 
 @pytest.mark.parametrize("method", task.METHODS)
 def test_golden_trace(method, noise, tmp_path):
-    """A number that changed means that published tables are superseded: say so in the CHANGELOG, then regenerate.
-
-    `PYTHONPATH=src:. python tests/experiments/test_celeba.py`
-    """
-    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[method]
-    found = trace(method, tmp_path)
-    assert [row[:3] for row in found] == [row[:3] for row in golden]
-    assert len(golden) >= 3 * 8
-    for (step, name, metric, value), (*_, expected) in zip(found, golden, strict=True):
-        assert value == pytest.approx(expected, rel=1e-9, abs=1e-12), (step, name, metric)
+    traces.check("celeba", method, trace(method, tmp_path))
 
 
 def regenerate():
@@ -216,9 +198,7 @@ def regenerate():
     torch.set_num_threads(1)
     task.source = lambda settings: noisy()
     content = {method: trace(method, Path("/nonexistent")) for method in task.METHODS}
-    rows = {method: ",\n".join(json.dumps(row) for row in found) for method, found in content.items()}
-    text = ",\n".join(f'"{method}": [\n{lines}\n]' for method, lines in rows.items())
-    GOLDEN.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
+    traces.write("celeba", content)
 
 
 if __name__ == "__main__":

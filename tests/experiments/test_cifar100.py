@@ -1,10 +1,10 @@
 """CIFAR-100: what is shared, how tasks are grouped, labels, surgery on the trunk alone, learning, golden trace."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
+import traces
 import yaml
 from torch.nn import functional
 
@@ -18,7 +18,6 @@ from multitask.seeding import generator
 from multitask.supervised import Fit, epoch_orders
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / "tests/golden/cifar100.json"
 QUICK = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
 SETTINGS = run.settings_of(QUICK, "cifar100")
 # 50 steps on small images' worth of data; clipping and validation on: every path counts.
@@ -43,14 +42,6 @@ TRACE = {
         "learning_rate": 1e-3,
     },
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -217,16 +208,7 @@ def trace(method, settings, tmp_path):
 
 @pytest.mark.parametrize("method", task.METHODS)
 def test_golden_trace(method, trace_settings, tmp_path):
-    """A number that changed means that published tables are superseded: say so in the CHANGELOG, then regenerate.
-
-    `PYTHONPATH=src:. python tests/experiments/test_cifar100.py`
-    """
-    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[method]
-    found = trace(method, trace_settings, tmp_path)
-    assert [row[:3] for row in found] == [row[:3] for row in golden]
-    assert len(golden) >= 5 * 6
-    for (step, name, metric, value), (*_, expected) in zip(found, golden, strict=True):
-        assert value == pytest.approx(expected, rel=1e-9, abs=1e-12), (step, name, metric)
+    traces.check("cifar100", method, trace(method, trace_settings, tmp_path))
 
 
 def regenerate():
@@ -237,9 +219,7 @@ def regenerate():
     with tempfile.TemporaryDirectory() as folder:
         settings = {**TRACE, "data_root": folder}
         content = {method: trace(method, settings, Path("/nonexistent")) for method in task.METHODS}
-    rows = {method: ",\n".join(json.dumps(row) for row in found) for method, found in content.items()}
-    text = ",\n".join(f'"{method}": [\n{lines}\n]' for method, lines in rows.items())
-    GOLDEN.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
+    traces.write("cifar100", content)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,6 @@ from multitask.models.dense_networks import ARCHITECTURES
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
-if "cityscapes" not in QUICK["experiments"]:
-    pytest.skip("config/quick.yaml has no block cityscapes", allow_module_level=True)
 SMALL = {"train_examples": 4, "test_examples": 3, "widths": [2, 2, 4, 4, 4], "epochs": 1, "batch_size": 2}
 
 
@@ -29,14 +27,6 @@ def settings(tmp_path_factory):
 @pytest.fixture
 def small(settings):
     return {**settings, **SMALL}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def session(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import traces
 import yaml
 from torch.nn import functional
 
@@ -23,7 +24,6 @@ from multitask.models.lenet import Dropout, LeNet
 from multitask.seeding import generator
 
 ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = ROOT / "tests/golden/multimnist.json"
 QUICK = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
 SETTINGS = run.settings_of(QUICK, "multimnist")
 # 50 steps; dropout on, validation on: every path of the loop counts.
@@ -36,14 +36,6 @@ TRACE = {
     "batch_size": 26,
 }
 TRACE |= {"dropout": 0.5, "decay_every": 2, "learning_rate": 0.05, "log_every": 7}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def session(tmp_path):
@@ -237,25 +229,14 @@ def trace(method, tmp_path):
 
 @pytest.mark.parametrize("method", task.METHODS)
 def test_golden_trace(method, tmp_path):
-    """A number that changed means that published tables are superseded: say so in the CHANGELOG, then regenerate.
-
-    `PYTHONPATH=src:. python tests/experiments/test_multimnist.py`
-    """
-    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[method]
-    found = trace(method, tmp_path)
-    assert [row[:3] for row in found] == [row[:3] for row in golden]
-    assert len(golden) >= 5 * 8
-    for (step, name, metric, value), (*_, expected) in zip(found, golden, strict=True):
-        assert value == pytest.approx(expected, rel=1e-9, abs=1e-12), (step, name, metric)
+    traces.check("multimnist", method, trace(method, tmp_path))
 
 
 def regenerate():
     """Write the golden file."""
     torch.set_num_threads(1)
     content = {method: trace(method, Path("/nonexistent")) for method in task.METHODS}
-    rows = {method: ",\n".join(json.dumps(row) for row in found) for method, found in content.items()}
-    text = ",\n".join(f'"{method}": [\n{lines}\n]' for method, lines in rows.items())
-    GOLDEN.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
+    traces.write("multimnist", content)
 
 
 if __name__ == "__main__":
