@@ -96,6 +96,8 @@ def test_images_differ_and_follow_the_seed(folder, tmp_path):
     ]
     rows = np.concatenate(splits)
     assert len(np.unique(rows, axis=0)) == len(rows), "no image twice: in a class, in train and test, under two seeds"
+    corners = splits[0].reshape(-1, 3, SIDE, SIDE)[:, :, 0, 0]
+    assert len(np.unique(corners, axis=0)) > 0.9 * len(corners), "no background twice: a stream for every class"
     with pytest.raises(FileExistsError):
         generate_textures(tmp_path / "same", 4, 2, seed=0)
 
