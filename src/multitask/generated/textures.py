@@ -28,7 +28,7 @@ class Shape(NamedTuple):
 
     corners: int
     lobes: float = 0.0  # 0: polygon
-    hole: float = 0.0  # radius of the hole relative to the edge's
+    hole: float = 0.0  # radius of the hole relative to the edge's; drawn half a pixel larger
     stretch: float = 1.0  # width over height
 
 
@@ -135,7 +135,7 @@ def silhouette(shape: Shape, x: Array, y: Array, size: Array, tilt: Array) -> Ar
     """How much of a pixel at (x, y) from the center the shape of radius `size` covers, 0 to 1 [count, 32, 32]."""
     u, v = _turned(x, y, tilt)
     u, v = u / shape.stretch**0.5, v * shape.stretch**0.5
-    # Half a sector of a corner is added so that polygons stand on an edge.
+    # Half a sector is added so that polygons of an even number of corners stand on an edge; the others on a corner.
     sector = 2 * np.pi / shape.corners
     angle = np.arctan2(v, u) + np.pi / 2 + sector / 2
     if shape.lobes:
