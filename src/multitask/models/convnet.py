@@ -74,7 +74,7 @@ class StitchedNet(nn.Module):
 
     After every dense layer, column k goes on with sum_j A[k, j] times the output of column j; A is learned, one a
     layer, and starts at 0.9 on the diagonal with the other 0.1 spread evenly. Every loss reaches every column: all but
-    the heads is shared. Rosenbaum et al. (2018), whose baseline this is, stitch the dense layers only.
+    the heads is shared. "All-fc" is read as: the dense layers are stitched.
     """
 
     def __init__(self, tasks: int, classes: int, filters: int = 160, units: int = 320) -> None:
