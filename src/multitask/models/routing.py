@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from multitask.models.convnet import Convolutions
 
-# Not given, and ours. The base code (cle-ros/RoutingNetworks) routes three layers of 20 modules each, with ratio 0.3, on
-# another network, and its learner regresses log-probabilities instead of following the published rule.
+# Not given, and ours. The base code (cle-ros/RoutingNetworks) routes three layers of 20 modules each, with ratio 0.3,
+# on another network, and its learner regresses log-probabilities instead of following the published rule.
 MODULES, RATE, COLLABORATION = 3, 0.05, 0.1
 MEMORY = 0.99  # of the running means, per update
 
