@@ -79,8 +79,9 @@ def test_several_values_of_a_seed_are_refused():
         figures.intervals(pd.concat([curves(), curves()]))
 
 
-def test_every_method_has_a_color_and_a_label():
-    assert set(figures.COLORS) == set(figures.LABELS)
+def test_every_method_with_a_color_has_a_label():
+    """Rows that stand in tables alone need no color."""
+    assert set(figures.COLORS) <= set(figures.LABELS)
     assert figures.color("pcgrad") != figures.color("sum")
     with pytest.raises(KeyError):
         figures.color("unknown")
