@@ -117,7 +117,7 @@ def splits(data: Cifar100, settings: Settings) -> dict[str, Data]:
 
 
 def balanced_batches(tasks: Tensor, batch_size: int, seed: int, epoch: int) -> Sequence[Tensor]:
-    """Batches of an epoch with equally many examples of every task; what does not fill a batch waits for the next."""
+    """Batches of an epoch with equally many examples of every task; what fills no batch is left out."""
     draw = generator(seed, f"batch/{epoch}")
     each = max(1, batch_size // TASKS)
     order = torch.randperm(len(tasks), generator=draw)

@@ -174,8 +174,8 @@ def balanced_subset(fine: Tensor, examples: int, seed: int) -> Tensor:
     fewest = int(fine.bincount(minlength=TASKS * CLASSES).min())
     if rest or per_class > fewest:
         raise UserError(
-            f"train_examples: {examples} is no multiple of {TASKS * CLASSES}, or more than {fewest} of a class; choose "
-            "another number, or 0 for all"
+            f"{examples} images are no multiple of {TASKS * CLASSES}, or more than {fewest} of a class; choose another "
+            "number for train_examples or test_examples, or 0 for all"
         )
     order = torch.randperm(len(fine), generator=generator(seed, "subset"))
     picked = [order[fine[order] == label][:per_class] for label in range(TASKS * CLASSES)]

@@ -172,5 +172,5 @@ def test_a_subset_has_equally_many_of_every_class():
     assert not torch.equal(rows, balanced_subset(fine, 200, seed=4))
     assert torch.equal(balanced_subset(fine, 0, seed=3), torch.arange(400))
     for wrong in (150, 500):
-        with pytest.raises(UserError, match=f"train_examples: {wrong} is no multiple of 100, or more than 4"):
+        with pytest.raises(UserError, match=f"{wrong} images are no multiple of 100, or more than 4 .* test_examples"):
             balanced_subset(fine, wrong, seed=3)
