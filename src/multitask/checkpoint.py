@@ -5,10 +5,11 @@ an identity: seed, method, settings, threads and code hash of the run it belongs
 """
 
 import contextlib
+import csv
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,6 +45,8 @@ class Session:
         self.deadline, self.every_seconds, self.accept_code_change = deadline, every_seconds, accept_code_change
         self._stop_asked = False
         self._started = self._last_save = time.monotonic()
+        self._save_seconds = 0.0
+        self._shown = 0
         # Only the main thread may install handlers; a Session made elsewhere (tests) still saves on time and deadline.
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, self._ask_to_stop)
@@ -80,6 +83,7 @@ class Session:
         """Write the checkpoint: temporary file, fsync, rename; a failure (full disk) leaves the old one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
+        began = time.monotonic()
         try:
             with temporary.open("wb") as file:
                 torch.save({"identity": self.identity, "state": state, "elapsed": self.elapsed()}, file)
@@ -91,12 +95,32 @@ class Session:
             message = f"checkpoint {self.path} could not be written ({error}); free some space and resume"
             raise UserError(message) from None
         self._last_save = time.monotonic()
+        self._save_seconds = self._last_save - began
+
+    @property
+    def progress(self) -> Path:
+        """The rows of the run so far, as CSV beside the checkpoint."""
+        return self.path.with_suffix(".csv")
+
+    def show(self, rows: Sequence[tuple[int, str, str, float]]) -> None:
+        """Append the rows since the last call to `progress`, which can be plotted while the run goes on."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self.progress.open("a" if self._shown else "w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerows([] if self._shown else [("step", "task", "metric", "value")])
+                writer.writerows(rows[self._shown :])
+        except OSError as error:
+            raise UserError(f"{self.progress} could not be written ({error}); free some space and resume") from None
+        self._shown = len(rows)
 
     def tick(self, state: Callable[[], State]) -> None:
         """Save when a checkpoint is due; on SIGTERM or past the deadline save and raise Stopped."""
         now = time.monotonic()
         stop = self._stop_asked or (self.deadline is not None and now >= self.deadline)
-        if stop or now - self._last_save >= self.every_seconds:
+        # Large buffers take seconds to write: no more than a twentieth of the time goes into that.
+        due = max(self.every_seconds, 20 * self._save_seconds) if self.every_seconds else 0.0
+        if stop or now - self._last_save >= due:
             self.save(state())
         if stop:
             reason = "SIGTERM" if self._stop_asked else "--max-minutes"

@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
-from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
 from multitask.errors import UserError
 from multitask.seeding import child_seed
 
+MT3 = ("reach-v3", "drawer-close-v3", "button-press-topdown-v3")  # ours: what two CPU cores can learn
+MT10 = tuple(MT10_V3)
+MT50 = tuple(ALL_V3_ENVIRONMENTS)
 REWARD_VERSIONS = ("v1", "v2")
 GOALS = ("fixed", "varied")
 
@@ -29,6 +32,7 @@ class Step(NamedTuple):
     terminated: bool
     truncated: bool
     success: bool
+    distance: float  # from the object to its goal, m; nan where a task has none
 
 
 def check_names(tasks: list[str], reward_function_version: str, goals: str) -> None:
@@ -50,6 +54,8 @@ class MetaWorld:
 
     Between episodes its whole state is the generator's: a reset restores everything in the simulator (tested).
     """
+
+    code: np.ndarray | None = None  # its place among the tasks tells it apart
 
     def __init__(self, task: str, *, seed: int, horizon: int, reward_function_version: str, goals: str) -> None:
         check_names([task], reward_function_version, goals)
@@ -81,7 +87,8 @@ class MetaWorld:
     def step(self, action: np.ndarray) -> Step:
         """Advance by one action in [-1, 1]^4. Meta-World never terminates; the time limit truncates."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        return Step(observation, float(reward), bool(terminated), bool(truncated), bool(info["success"]))
+        distance = float(info.get("obj_to_target", np.nan))
+        return Step(observation, float(reward), bool(terminated), bool(truncated), bool(info["success"]), distance)
 
     def state(self) -> dict[str, Any]:
         """The state between two episodes."""

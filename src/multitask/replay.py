@@ -54,6 +54,12 @@ class Replay:
         o, a, r, n, t = self.storage[self._rows, indices].split(self.widths, dim=-1)
         return Batch(o, a, r.squeeze(-1), n, t.squeeze(-1))
 
+    def reward_deviation(self) -> Tensor:
+        """Standard deviation of the rewards that every task's buffer holds `[T]`; 1 where it is zero."""
+        column = self.widths[0] + self.widths[1]
+        deviation = self.storage[:, : len(self), column].std(1, correction=0)
+        return torch.where(deviation > 0, deviation, 1.0)
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: the filled part."""
         return {"added": self.added, "storage": self.storage[:, : len(self)].clone()}

@@ -4,12 +4,17 @@ A stream depends on the seed and its own name alone, so that two methods under o
 the same initialization and the same environments whatever else they draw.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # imported where it is used: worker processes of environments need no torch
+    import torch
 
 
 def child_seed(seed: int, name: str) -> int:
@@ -20,6 +25,8 @@ def child_seed(seed: int, name: str) -> int:
 
 def generator(seed: int, name: str) -> torch.Generator:
     """A CPU generator for the stream `name` ("data", "batch", "order", "dropout", "action", ...)."""
+    import torch
+
     return torch.Generator().manual_seed(child_seed(seed, name))
 
 
@@ -31,6 +38,8 @@ def numpy_generator(seed: int, name: str) -> np.random.Generator:
 @contextmanager
 def initialization(seed: int, name: str = "initialization") -> Iterator[None]:
     """Run module constructors, which draw from torch's global generator, on the stream `name`, then restore it."""
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child_seed(seed, name))
         yield

@@ -19,7 +19,7 @@ def curvature(
     size t they differ by the factor t²). At kinks of a ReLU network the two left-hand sides stay right.
 
     Args:
-        losses: parameters `[N, ...]` -> L of each of N members `[N]`; member n's depends on its own row alone.
+        losses: parameters `[N, ...]` or `[N·T, ...]` -> L of each of N members `[N]`, each of its own rows alone.
         theta, theta_next: parameters before and after, in any dtype.
 
     Returns:
@@ -33,7 +33,8 @@ def curvature(
     steps = [(q - p).detach() for p, q in zip(before, after, strict=True)]
 
     def along(gradients: Sequence[Tensor]) -> Tensor:
-        return torch.stack([(g * d).flatten(1).sum(1) for g, d in zip(gradients, steps, strict=True)]).sum(0)
+        members = len(loss)
+        return torch.stack([(g * d).reshape(members, -1).sum(1) for g, d in zip(gradients, steps, strict=True)]).sum(0)
 
     slope, slope_next = along(gradient), along(gradient_next)
     return (2 * (loss_next - loss - slope)).detach(), slope_next - slope

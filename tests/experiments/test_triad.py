@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from experiments.triad import task
 from multitask.checkpoint import Session
 from multitask.envs import MetaWorld
 from multitask.errors import UserError
+from multitask.fleet import Fleet
 from multitask.sac import train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,9 +127,9 @@ def trace(folder: Path) -> list[tuple[int, str, str, float]]:
     torch.set_num_threads(1)
     try:
         choices = {key: settings[key] for key in ("horizon", "reward_function_version", "goals")}
-        environments = [MetaWorld(name, seed=0, **choices) for name in settings["tasks"]]
+        fleet = Fleet([partial(MetaWorld, name, seed=0, **choices) for name in settings["tasks"]])
         session = Session(folder / "trace.pt", {})
-        return train(settings, 0, session, environments, pcgrad=True, dtype=torch.float64).rows
+        return train(settings, 0, session, fleet, method="sac_pcgrad", dtype=torch.float64).rows
     finally:
         torch.set_num_threads(threads)
 

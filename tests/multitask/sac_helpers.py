@@ -6,6 +6,8 @@ import numpy as np
 import torch
 
 from multitask.checkpoint import Session
+from multitask.envs import Step
+from multitask.fleet import Fleet
 
 SETTINGS = {
     "device": "cpu",
@@ -27,13 +29,17 @@ SETTINGS = {
     "critic_surgery": "separate",
     "reduction": "sum",
     "order": "random",
+    "gradnorm_alpha": 1.5,
+    "gradnorm_rate": 0.025,
+    "cosreg_weight": 0.1,
+    "weight_decay": 1e-3,
 }
 
 
 class Walk:
     """A point in the plane pushed by two actions; the reward is how far it is towards its own corner."""
 
-    horizon, observation_size, action_size = 5, 3, 2
+    horizon, observation_size, action_size, code = 5, 3, 2, None
 
     def __init__(self, corner: float, seed: int = 0, break_at: int | None = None) -> None:
         self.name, self.corner = f"corner{corner:+.0f}", corner
@@ -48,13 +54,14 @@ class Walk:
         self.resets.append(self.observe())
         return self.observe()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, bool]:
+    def step(self, action: np.ndarray) -> Step:
         self.position, self.time = self.position + 0.1 * action, self.time + 1
         self.steps += 1
         reward = self.corner * float(self.position.sum())
         if self.break_at is not None and self.steps >= self.break_at:
             reward = float("nan")
-        return self.observe(), reward, False, self.time == self.horizon, reward > 0.3
+        distance = float(np.abs(self.position - np.sign(self.corner)).max())
+        return Step(self.observe(), reward, False, self.time == self.horizon, reward > 0.3, distance)
 
     def state(self) -> dict[str, str]:
         return {"generator": json.dumps(self.random.bit_generator.state)}
@@ -65,6 +72,10 @@ class Walk:
 
 def walks() -> list[Walk]:
     return [Walk(1.0, seed=1), Walk(-1.0, seed=2)]
+
+
+def fleet(environments: list[Walk]) -> Fleet:
+    return Fleet([lambda one=one: one for one in environments])
 
 
 def new_session(path, **options) -> Session:

@@ -5,9 +5,10 @@ import pytest
 import torch
 from sac_helpers import SETTINGS, double
 
-from multitask.models.mlp import init_mlp, mlp, per_task, task_gradients
+from multitask.models.mlp import init_mlp, mlp, task_gradients
 from multitask.replay import Batch, Replay
 from multitask.sac import (
+    METHODS,
     Learner,
     actor_losses,
     critic_losses,
@@ -20,7 +21,9 @@ from multitask.sac import (
 from pcgrad import project_conflicting, surgery
 
 T, B, OBS, A = 2, 6, 3, 2
-SIZES = (T, OBS, A)
+SIZES = (OBS, A)
+CODES = torch.eye(T, dtype=torch.float64)
+ONE = torch.ones(1, 1, dtype=torch.float64)  # the code of a single task
 GAMMA = 0.9
 
 
@@ -34,8 +37,8 @@ def batch(seed: int = 0) -> Batch:
     )
 
 
-def learner(pcgrad: bool, **changes) -> Learner:
-    return Learner({**SETTINGS, **changes}, SIZES, pcgrad, 0, torch.device("cpu"), torch.float64)
+def learner(method: str, codes: torch.Tensor = CODES, dtype: torch.dtype = torch.float64, **changes) -> Learner:
+    return Learner({**SETTINGS, **changes}, codes, SIZES, METHODS[method], 0, torch.device("cpu"), dtype)
 
 
 def constant_actor(mean: float, log_std: float, inputs: int) -> list[torch.Tensor]:
@@ -70,10 +73,10 @@ def mdp(terminated: list[float]) -> Batch:
 def test_iterated_target_is_the_closed_form_value_of_a_two_state_mdp(terminated, kind):
     actor, noise = constant_actor(0.3, -1.0, 3), double(1, 2, 1, seed=4)
     alpha = torch.tensor([0.7], dtype=torch.float64)
-    log_density = sample_actions(actor, with_task(STATE.unsqueeze(0)), noise)[1][0].numpy()
+    log_density = sample_actions(actor, with_task(STATE.unsqueeze(0), ONE), noise)[1][0].numpy()
     q = np.zeros(2)
     for _ in range(400):
-        q = td_target(mdp(terminated), actor, table_critic(list(q)), alpha, noise, discount=GAMMA)[0].numpy()
+        q = td_target(mdp(terminated), ONE, actor, table_critic(list(q)), alpha, noise, discount=GAMMA)[0].numpy()
     goes_on = np.diag(1 - np.array(terminated))
     swap = np.array([[0.0, 1.0], [1.0, 0.0]])
     # Q = r + γ D (P Q − α log π(a'|s')): noise row n belongs to transition n.
@@ -86,7 +89,7 @@ def test_target_by_hand_for_every_ending():
     actor, noise = constant_actor(0.0, 0.0, 3), torch.zeros(1, 2, 1, dtype=torch.float64)
     log_density = -0.5 * np.log(2 * np.pi)  # a' = tanh(0): density of the standard normal at 0
     alpha = torch.tensor([0.5], dtype=torch.float64)
-    target = td_target(mdp([0.0, 1.0]), actor, table_critic([10.0, 20.0]), alpha, noise, discount=GAMMA)[0]
+    target = td_target(mdp([0.0, 1.0]), ONE, actor, table_critic([10.0, 20.0]), alpha, noise, discount=GAMMA)[0]
     assert target[0].item() == pytest.approx(1.0 + GAMMA * (20.0 - 0.5 * log_density), rel=1e-12)
     assert target[1].item() == 2.0
 
@@ -96,7 +99,7 @@ def test_target_takes_the_smaller_critic():
     critics = table_critic([10.0, 20.0])
     critics[0][1] = table_critic([5.0, 30.0])[0][1]
     none = torch.zeros(1, dtype=torch.float64)
-    target = td_target(mdp([0.0, 0.0]), actor, critics, none, noise, discount=1.0)[0]
+    target = td_target(mdp([0.0, 0.0]), ONE, actor, critics, none, noise, discount=1.0)[0]
     torch.testing.assert_close(target, torch.tensor([21.0, 7.0], dtype=torch.float64))
 
 
@@ -107,7 +110,7 @@ def test_target_actions_are_sampled_at_the_next_state():
     actor = [weight, torch.tensor([[0.0, -20.0]], dtype=torch.float64)]
     critics = table_critic([0.0, 0.0], action_slope=1.0)
     none, noise = torch.zeros(1, dtype=torch.float64), torch.zeros(1, 2, 1, dtype=torch.float64)
-    target = td_target(mdp([0.0, 0.0]), actor, critics, none, noise, discount=1.0)[0]
+    target = td_target(mdp([0.0, 0.0]), ONE, actor, critics, none, noise, discount=1.0)[0]
     torch.testing.assert_close(target, torch.tensor([1 + np.tanh(0.9), 2 + np.tanh(0.1)], dtype=torch.float64))
 
 
@@ -116,8 +119,8 @@ def test_target_actions_are_sampled_at_the_next_state():
 
 def test_network_is_torchs_own_layers_with_a_linear_output():
     parameters = init_mlp([5, 7, 6, 3], 2, torch.Generator().manual_seed(0), torch.float64)
-    inputs = double(2, B, 5)
-    outputs = mlp(parameters, inputs)
+    inputs = double(T, B, 5)
+    outputs = mlp(parameters, inputs, 2)
     assert (outputs < 0).any()
     for n in range(2):
         layers: list[torch.nn.Module] = []
@@ -125,7 +128,7 @@ def test_network_is_torchs_own_layers_with_a_linear_output():
             linear = torch.nn.Linear(*weight.shape[1:], dtype=torch.float64)
             linear.load_state_dict({"weight": weight[n].T, "bias": bias[n]})
             layers += [linear, torch.nn.ReLU()]
-        torch.testing.assert_close(outputs[n], torch.nn.Sequential(*layers[:-1])(inputs[n]))
+        torch.testing.assert_close(outputs[n], torch.nn.Sequential(*layers[:-1])(inputs))
 
 
 def test_initialization_is_glorots_and_the_members_differ():
@@ -144,7 +147,7 @@ def test_density_of_squashed_actions_is_that_of_torch_distributions():
     actor = init_mlp([OBS + T, 8, 2 * A], 1, torch.Generator().manual_seed(0), torch.float64)
     inputs, noise = double(1, B, OBS + T), double(1, B, A, seed=1)
     actions, log_density = sample_actions(actor, inputs, noise)
-    mean, log_std = mlp(actor, inputs).chunk(2, -1)
+    mean, log_std = mlp(actor, inputs, 1)[0].chunk(2, -1)
     normal = torch.distributions.Normal(mean, log_std.exp())
     squashed = torch.distributions.TransformedDistribution(normal, torch.distributions.TanhTransform())
     torch.testing.assert_close(log_density, squashed.log_prob(actions).sum(-1), rtol=1e-9, atol=1e-9)
@@ -157,21 +160,21 @@ def test_density_stays_finite_far_out():
 
 
 def test_losses_by_hand():
-    one, agent = batch(), learner(False)
+    one, agent = batch(), learner("sac")
     alpha, target, noise = torch.tensor([0.5, 2.0], dtype=torch.float64), double(T, B, seed=9), double(T, B, A, seed=8)
-    q = evaluate(agent.critics, with_task(one.observation), one.action)
-    actor_loss, _ = actor_losses(agent.actor, agent.critics, one, alpha, noise)
-    critic_loss = critic_losses(agent.critics, one, target)
+    q = evaluate(agent.critics, with_task(one.observation, CODES), one.action)
+    actor_loss, _ = actor_losses(agent.actor, agent.critics, one, CODES.to(alpha), alpha, noise)
+    critic_loss = critic_losses(agent.critics, one, CODES, target)
     for t in range(T):
         inputs = torch.cat([one.observation[t], torch.eye(T, dtype=torch.float64)[t].expand(B, T)], -1)
         for n in range(2):
             member = [p[n : n + 1] for p in agent.critics]
-            values = mlp(member, torch.cat([inputs, one.action[t]], -1).unsqueeze(0))[0, :, 0]
+            values = mlp(member, torch.cat([inputs, one.action[t]], -1).unsqueeze(0), 1)[0, 0, :, 0]
             torch.testing.assert_close(q[n, t], values)
             torch.testing.assert_close(critic_loss[n, t], 0.5 * ((values - target[t]) ** 2).mean())
         actions, log_density = sample_actions(agent.actor, inputs.unsqueeze(0), noise[t].unsqueeze(0))
-        joined = torch.cat([inputs, actions[0]], -1).expand(2, B, -1)
-        smaller = mlp(agent.critics, joined)[..., 0].amin(0)
+        joined = torch.cat([inputs, actions[0]], -1).unsqueeze(0)
+        smaller = mlp(agent.critics, joined, 2)[:, 0, :, 0].amin(0)
         torch.testing.assert_close(actor_loss[0, t], (alpha[t] * log_density[0] - smaller).mean())
 
 
@@ -180,18 +183,18 @@ def test_losses_by_hand():
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
 def test_vectorized_task_gradients_equal_the_loop_over_tasks(dtype, tolerance):
-    agent = Learner({**SETTINGS, "layers": 3, "width": 16}, SIZES, True, 0, torch.device("cpu"), dtype)
+    agent = learner("sac_pcgrad", dtype=dtype, layers=3, width=16)
     one, target, noise = batch().to(dtype), double(T, B, seed=9).to(dtype), double(T, B, A, seed=8).to(dtype)
     alpha = torch.ones(T, dtype=dtype)
     losses = {
-        "critics": lambda p: critic_losses(p, one, target),
-        "actor": lambda p: actor_losses(p, agent.critics, one, alpha, noise)[0],
+        "critics": lambda p, taps: critic_losses(p, one, agent.codes, target, taps),
+        "actor": lambda p, taps: actor_losses(p, agent.critics, one, agent.codes, alpha, noise, taps)[0],
     }
     for name, parameters in (("critics", agent.critics), ("actor", agent.actor)):
-        leaves = per_task(parameters, T)
-        fast = task_gradients(losses[name](leaves), leaves)
+        taps: list = []
+        fast = task_gradients(losses[name](parameters, taps), taps)
         plain = [p.clone().requires_grad_() for p in parameters]
-        values = losses[name](plain)
+        values = losses[name](plain, None)
         for n, t in np.ndindex(*values.shape):
             slow = torch.autograd.grad(values[n, t], plain, retain_graph=True)
             for f, s in zip(fast, slow, strict=True):
@@ -208,8 +211,8 @@ def flat(stacks: list[torch.Tensor], n: int) -> torch.Tensor:
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_update_direction_is_algorithm_1_per_network(critic_surgery, reduction):
     """Three tasks, so that every network's own order counts."""
-    settings = {**SETTINGS, "critic_surgery": critic_surgery, "reduction": reduction}
-    agent = Learner(settings, (3, OBS, A), True, 0, torch.device("cpu"), torch.float64)
+    settings = {"critic_surgery": critic_surgery, "reduction": reduction}
+    agent = learner("sac_pcgrad", torch.eye(3, dtype=torch.float64), **settings)
     stacks = [double(2, 3, *shape, seed=k) for k, shape in enumerate([(2, 2), (1,)])]
     gradients = [flat(stacks, n) for n in range(2)]
     mattered = 0
@@ -230,8 +233,8 @@ def test_update_direction_is_algorithm_1_per_network(critic_surgery, reduction):
 
 def test_update_gives_every_network_its_own_orders():
     """With three tasks the order decides: the weights that an update used are those of its own Gramians and orders."""
-    settings = {**SETTINGS, "width": 4, "learning_rate": 0.05}
-    agent = Learner(settings, (3, OBS, A), True, 0, torch.device("cpu"), torch.float64)
+    settings = {"width": 4, "learning_rate": 0.05}
+    agent = learner("sac_pcgrad", torch.eye(3, dtype=torch.float64), **settings)
     draw = torch.Generator().manual_seed(0)
     exchanged = 0
     for step, orders in enumerate(draw_orders("random", 3, 40, draw)):
@@ -249,7 +252,7 @@ def test_the_methods_differ_in_the_weights_alone():
     opposed = torch.tensor([[9.0], [-9.0]], dtype=torch.float64).expand(T, B)  # pulls the critics apart
     one = one._replace(reward=opposed)
     orders = draw_orders("random", T, 1, torch.Generator().manual_seed(0))[0]
-    plain, surgical = (learner(p).update(one, noise, orders, False) for p in (False, True))
+    plain, surgical = (learner(m).update(one, noise, orders, False) for m in ("sac", "sac_pcgrad"))
     assert (plain["weights"] == 1).all()
     assert torch.equal(plain["losses"][1:], surgical["losses"][1:])  # the critics', before any step
     assert torch.equal(plain["gramians"][1:], surgical["gramians"][1:])
@@ -259,11 +262,11 @@ def test_the_methods_differ_in_the_weights_alone():
 
 
 def test_update_without_surgery_is_plain_adam_on_the_summed_losses():
-    agent, one, noise = learner(False), batch(), double(2, T, B, A, seed=8)
+    agent, one, noise = learner("sac"), batch(), double(2, T, B, A, seed=8)
     orders = draw_orders("random", T, 1, torch.Generator().manual_seed(0))[0]
     alpha = torch.ones(T, dtype=torch.float64)
     start = {"critics": [p.clone() for p in agent.critics], "actor": [p.clone() for p in agent.actor]}
-    target = td_target(one, agent.actor, agent.targets, alpha, noise[0], discount=SETTINGS["discount"])
+    target = td_target(one, CODES, agent.actor, agent.targets, alpha, noise[0], discount=SETTINGS["discount"])
     agent.update(one, noise, orders, False)
 
     def adam(parameters, loss):
@@ -273,19 +276,19 @@ def test_update_without_surgery_is_plain_adam_on_the_summed_losses():
         optimizer.step()
         return leaves
 
-    critics = adam(start["critics"], lambda p: critic_losses(p, one, target).sum())
+    critics = adam(start["critics"], lambda p: critic_losses(p, one, CODES, target).sum())
     # The actor meets the new critics, the targets move towards them, temperatures follow the densities.
     new = [p.detach() for p in critics]
-    actor = adam(start["actor"], lambda p: actor_losses(p, new, one, alpha, noise[1])[0].sum())
-    _, log_density = actor_losses(start["actor"], new, one, alpha, noise[1])
+    actor = adam(start["actor"], lambda p: actor_losses(p, new, one, CODES, alpha, noise[1])[0].sum())
+    _, log_density = actor_losses(start["actor"], new, one, CODES, alpha, noise[1])
     for ours, expected in zip([*agent.critics, *agent.actor], [*critics, *actor], strict=True):
         torch.testing.assert_close(ours, expected.detach(), rtol=1e-9, atol=1e-12)
     rate = SETTINGS["target_rate"]
     for ours, old, now in zip(agent.targets, start["critics"], new, strict=True):
         torch.testing.assert_close(ours, (1 - rate) * old + rate * now, rtol=1e-12, atol=1e-15)
     rises = log_density.mean(1) - A > 0  # log π above −target entropy: too little noise, so α must grow
-    assert torch.equal(agent.log_alpha > 0, rises)
-    assert agent.log_alpha.abs().min() > 0
+    assert torch.equal(agent.log_alpha() > 0, rises)
+    assert agent.log_alpha().abs().min() > 0
 
 
 def test_alpha_of_a_task_depends_on_its_own_samples():
@@ -293,11 +296,11 @@ def test_alpha_of_a_task_depends_on_its_own_samples():
     orders = draw_orders("random", T, 1, torch.Generator().manual_seed(0))[0]
     changed = noise.clone()
     changed[1, 1] *= 3  # at s, of task 1
-    first, other = learner(False), learner(False)
+    first, other = learner("sac"), learner("sac")
     first.update(one, noise, orders, False)
     other.update(one, changed, orders, False)
-    assert first.log_alpha.grad[0] == other.log_alpha.grad[0]
-    assert first.log_alpha.grad[1] != other.log_alpha.grad[1]
+    assert first.log_alpha().grad[0] == other.log_alpha().grad[0]
+    assert first.log_alpha().grad[1] != other.log_alpha().grad[1]
 
 
 @pytest.mark.parametrize("kind", ["random", "shared", "fixed"])

@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from sac_helpers import SETTINGS, Walk, new_session, walks
+from sac_helpers import SETTINGS, Walk, fleet, new_session, walks
 
 from multitask.checkpoint import Stopped
 from multitask.errors import UserError
 from multitask.replay import Batch, Replay
-from multitask.sac import Learner, collect, draw_orders, train
+from multitask.sac import METHODS, Learner, collect, draw_orders, train
 
 
 class Still(Walk):
@@ -22,24 +22,26 @@ class Still(Walk):
         return super().reset()
 
 
-def run(path, pcgrad=True, seed=0, environments=None, session=None, **changes):
+def run(path, method="sac_pcgrad", seed=0, environments=None, session=None, **changes):
     session = session or new_session(path / "c.pt")
-    return train({**SETTINGS, **changes}, seed, session, environments or walks(), pcgrad=pcgrad)
+    return train({**SETTINGS, **changes}, seed, session, fleet(environments or walks()), method=method)
 
 
 def values(records, metric, task="all"):
     return [value for _, t, m, value in records.rows if (t, m) == (task, metric)]
 
 
-@pytest.mark.parametrize("pcgrad", [False, True])
-def test_one_seed_gives_one_run(tmp_path, pcgrad):
-    first, second, other = (run(tmp_path, pcgrad, seed) for seed in (0, 0, 1))
+@pytest.mark.parametrize("method", METHODS)
+def test_one_seed_gives_one_run(tmp_path, method):
+    first, second, other = (run(tmp_path, method, seed) for seed in (0, 0, 1))
     assert first.rows == second.rows
     assert first.rows != other.rows
 
 
 def test_methods_share_everything_before_the_first_update(tmp_path):
-    plain, surgical = (run(tmp_path, pcgrad, collections=2, updates_per_collection=20) for pcgrad in (False, True))
+    plain, surgical = (
+        run(tmp_path, method, collections=2, updates_per_collection=20) for method in ("sac", "sac_pcgrad")
+    )
     for step, task, metric, value in plain.rows:
         if metric in ("return", "success") and step <= 1:
             assert (step, task, metric, value) in surgical.rows
@@ -47,23 +49,23 @@ def test_methods_share_everything_before_the_first_update(tmp_path):
 
 
 def test_surgery_off_is_length_ratio_one(tmp_path):
-    assert values(run(tmp_path, False), "length_ratio_q1") == pytest.approx([1.0] * 3, rel=1e-12)
-    assert values(run(tmp_path, False, reduction="mean"), "length_ratio_actor") == pytest.approx([0.5] * 3, rel=1e-12)
+    assert values(run(tmp_path, "sac"), "length_ratio_q1") == pytest.approx([1.0] * 3, rel=1e-12)
+    assert values(run(tmp_path, "sac", reduction="mean"), "length_ratio_actor") == pytest.approx([0.5] * 3, rel=1e-12)
 
 
-@pytest.mark.parametrize("pcgrad", [False, True])
-def test_stopped_after_every_collection_and_resumed_equals_unbroken(tmp_path, pcgrad):
-    unbroken = run(tmp_path / "a", pcgrad, collections=4)
+@pytest.mark.parametrize("method", METHODS)
+def test_stopped_after_every_collection_and_resumed_equals_unbroken(tmp_path, method):
+    unbroken = run(tmp_path / "a", method, collections=4)
     stops = 0
     while True:
         try:
             # A new process has new environments; the checkpoint alone carries their generators.
-            resumed = run(tmp_path, pcgrad, collections=4, session=new_session(tmp_path / "b.pt", deadline=0.0))
+            resumed = run(tmp_path, method, collections=4, session=new_session(tmp_path / "b.pt", deadline=0.0))
             break
         except Stopped:
             stops += 1
             if stops == 4:
-                resumed = run(tmp_path, pcgrad, collections=4, session=new_session(tmp_path / "b.pt"))
+                resumed = run(tmp_path, method, collections=4, session=new_session(tmp_path / "b.pt"))
                 break
     assert stops == 4
     assert resumed.rows == unbroken.rows
@@ -86,7 +88,7 @@ def test_rows_of_a_collection(tmp_path):
 def test_truncation_stores_the_final_observation_and_does_not_terminate():
     environments = walks()
     replay = Replay(2, 100, 3, 2, torch.float64, torch.device("cpu"))
-    found = collect(environments, lambda o: torch.full((2, 2), 0.5, dtype=torch.float64), 3, replay)
+    found = collect(fleet(environments), lambda o: torch.full((2, 2), 0.5, dtype=torch.float64), 3, replay)
     held = Batch(*replay.storage[:, :15].split(replay.widths, dim=-1))
     assert held.terminated.eq(0).all()
     for t, environment in enumerate(environments):
@@ -103,10 +105,9 @@ def test_truncation_stores_the_final_observation_and_does_not_terminate():
 def test_success_at_any_step_and_at_the_last_step_differ():
     class Passing(Walk):
         def step(self, action):
-            *rest, _ = super().step(action)
-            return (*rest, self.time == 2)  # in the middle only
+            return super().step(action)._replace(success=self.time == 2)  # in the middle only
 
-    found = collect([Passing(1.0)], lambda o: torch.zeros(1, 2, dtype=torch.float64), 2, None)
+    found = collect(fleet([Passing(1.0)]), lambda o: torch.zeros(1, 2, dtype=torch.float64), 2, None)
     assert found["success"].tolist() == [[1.0, 1.0]]
     assert found["success_last"].tolist() == [[0.0, 0.0]]
 
@@ -153,15 +154,19 @@ def test_impossible_settings_are_refused(tmp_path, change, message):
 
 def test_episodes_of_unequal_length_are_refused():
     class Short(Walk):
-        horizon = 3
+        def step(self, action):
+            step = super().step(action)
+            return step._replace(truncated=self.time == 3)
 
     with pytest.raises(RuntimeError, match="one horizon"):
-        collect([Walk(1.0), Short(-1.0)], lambda o: torch.zeros(2, 2, dtype=torch.float64), 1, None)
+        collect(fleet([Walk(1.0), Short(-1.0)]), lambda o: torch.zeros(2, 2, dtype=torch.float64), 1, None)
 
 
-def test_learner_comes_back_from_its_state():
+@pytest.mark.parametrize("method", METHODS)
+def test_learner_comes_back_from_its_state(method):
     def new():
-        return Learner(SETTINGS, (2, 3, 2), True, 0, torch.device("cpu"), torch.float64)
+        codes = torch.eye(2, dtype=torch.float64)
+        return Learner(SETTINGS, codes, (3, 2), METHODS[method], 0, torch.device("cpu"), torch.float64)
 
     generator = torch.Generator().manual_seed(0)
     batch = Batch(*(torch.rand(2, 6, *w, generator=generator, dtype=torch.float64) for w in ((3,), (2,), (), (3,), ())))
@@ -173,8 +178,8 @@ def test_learner_comes_back_from_its_state():
     for agent in (first, second):
         agent.update(batch, noise, orders, False)
     for one, two in zip(
-        [*first.actor, *first.critics, *first.targets, first.log_alpha],
-        [*second.actor, *second.critics, *second.targets, second.log_alpha],
+        [*first.actor, *first.critics, *first.targets, first.log_alpha()],
+        [*second.actor, *second.critics, *second.targets, second.log_alpha()],
         strict=True,
     ):
         assert torch.equal(one, two)

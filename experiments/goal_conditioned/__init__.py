@@ -1,0 +1,1 @@
+"""Goal-conditioned pushing: nine starts and goals of one puck learned at once."""

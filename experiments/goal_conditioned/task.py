@@ -1,0 +1,24 @@
+"""Figure 6's runs: SAC on goal-conditioned pushing, plain and with PCGrad (Section 5.2; Appendix J)."""
+
+from typing import Any
+
+from multitask.checkpoint import Session
+from multitask.fleet import Fleet
+from multitask.metaworld import sources
+from multitask.pushing import GOAL, START, TASK, make
+from multitask.records import Records
+from multitask.sac import train as train_sac
+
+METHODS = ("sac", "sac_pcgrad")
+
+
+def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
+    """Meta-World is the data: its version, the simulator's, a hash of push-v3's sources; the ranges and number of goals."""
+    goals = len(make(settings, seed=0))  # refuses bad settings before anything is trained
+    return {**sources([TASK]), "tasks": [TASK], "start": START, "goal": GOAL, "goals_per_seed": goals}
+
+
+def train(method: str, seed: int, settings: dict[str, Any], session: Session) -> Records:
+    """Train one method under one seed, on that seed's pairs; see `multitask.sac` and `multitask.pushing`."""
+    with Fleet(make(settings, seed), settings.get("workers", 0)) as fleet:
+        return train_sac(settings, seed, session, fleet, method=method)

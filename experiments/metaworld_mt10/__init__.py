@@ -1,0 +1,1 @@
+"""MT10: ten Meta-World tasks learned at once."""

@@ -1,0 +1,1 @@
+"""MT3, ours: three tasks that two CPU cores can learn."""

@@ -1,0 +1,1 @@
+"""MT50: fifty Meta-World tasks learned at once."""

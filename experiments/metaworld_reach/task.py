@@ -1,0 +1,18 @@
+"""The check of SAC itself: one task, reach, at a fixed goal and at varied goals; no figure of the paper."""
+
+from typing import Any
+
+from multitask import metaworld
+from multitask.checkpoint import Session
+from multitask.metaworld import fingerprint
+from multitask.records import Records
+
+__all__ = ["METHODS", "fingerprint", "train"]
+
+METHODS = ("fixed_goal", "varied_goals")
+
+
+def train(method: str, seed: int, settings: dict[str, Any], session: Session) -> Records:
+    """Train SAC with the goals that the row's name says; see `multitask.sac`."""
+    goals = method.partition("_")[0]
+    return metaworld.train("sac", seed, {**settings, "goals": goals}, session)

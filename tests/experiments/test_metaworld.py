@@ -1,0 +1,97 @@
+"""The runs on Meta-World's task sets: configs, the command end to end, faults in one line, workers."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments import run
+from multitask.metaworld import fingerprint
+from multitask.sac import METHODS
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "tests" / "tiny.yaml"
+SETS = {"metaworld_mt3": 3, "metaworld_mt10": 10, "metaworld_mt50": 50}
+
+
+def tiny(experiment: str = "metaworld_mt10", **changes) -> dict:
+    config = yaml.safe_load(TINY.read_text())
+    config["experiments"][experiment].update(changes)
+    return config
+
+
+def command(folder: Path, method: str, config: dict, *more: str, experiment: str = "metaworld_mt10") -> list[str]:
+    out = folder / "runs" / experiment / method / "seeds0-0"
+    return [experiment, method, "--seeds", "0", "--config", json.dumps(config), "--out", str(out), *more]
+
+
+def rows(folder: Path, method: str, experiment: str = "metaworld_mt10") -> list[dict[str, str]]:
+    with (folder / "runs" / experiment / method / "seeds0-0" / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("experiment", SETS)
+@pytest.mark.parametrize("scale", ["quick", "laptop", "paper"])
+def test_every_config_has_what_the_runs_read(scale, experiment):
+    config = yaml.safe_load((ROOT / "config" / f"{scale}.yaml").read_text())
+    settings = run.settings_of(config, experiment)
+    assert fingerprint(settings)["tasks"] == f"MT{SETS[experiment]}"
+    assert set(config["experiments"][experiment]["methods"]) <= set(METHODS)
+    assert settings["samples_per_collection"] % settings["horizon"] == 0
+    if scale == "paper":
+        million = settings["collections"] * settings["samples_per_collection"] * SETS[experiment] / 1e6
+        assert million == pytest.approx({3: 1.5, 10: 5, 50: 20}[SETS[experiment]], rel=1e-3)
+        assert (settings["batch_per_task"], settings["layers"]) == (128, 6)
+        assert settings["width"] == (300 if experiment == "metaworld_mt50" else 160)
+
+
+@pytest.mark.parametrize("method", ["multihead_sac_pcgrad", "independent", "cosreg", "gradnorm"])
+def test_command_writes_a_run(tmp_path, method):
+    assert run.main(command(tmp_path, method, tiny())) == 0
+    found = rows(tmp_path, method)
+    tasks = tiny()["experiments"]["metaworld_mt10"]["tasks"]
+    for name in (*tasks, "all"):
+        for metric in ("return", "success", "success_last", "distance"):
+            assert [int(r["step"]) for r in found if (r["task"], r["metric"]) == (name, metric)] == [0, 1, 2]
+    assert any(r["metric"].startswith("conflicts_") for r in found) == (method != "independent")
+    assert not list(tmp_path.rglob("checkpoints/**/*.*"))  # nothing but the outputs is left
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_no_number(tmp_path, workers):
+    assert run.main(command(tmp_path / "a", "sac", tiny(goals="varied"))) == 0
+    assert run.main(command(tmp_path / "b", "sac", tiny(goals="varied", workers=workers))) == 0
+    assert rows(tmp_path / "a", "sac") == rows(tmp_path / "b", "sac")
+
+
+def test_progress_can_be_read_while_the_run_goes_on(tmp_path, capsys):
+    arguments = command(tmp_path, "sac", tiny(collections=3))
+    assert run.main([*arguments, "--max-minutes", "0"]) == 3
+    assert "the same command resumes" in capsys.readouterr().err
+    (progress,) = tmp_path.rglob("seed0.csv")
+    with progress.open() as file:
+        seen = list(csv.DictReader(file))
+    assert {r["step"] for r in seen} == {"0", "1"}
+    assert run.main(arguments) == 0
+    assert [{k: r[k] for k in r if k != "seed"} for r in rows(tmp_path, "sac")][: len(seen)] == seen
+    assert not progress.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tasks": ["reach-v3", "pusch-v3"]}, "push-v3"),
+        ({"tasks": "MT11"}, "MT50"),
+        ({"reward_function_version": "v7"}, "v7"),
+        ({"samples_per_collection": 30}, "multiple of horizon"),
+    ],
+)
+def test_bad_settings_end_in_one_line(tmp_path, capsys, change, words):
+    assert run.main(command(tmp_path, "sac", tiny(**change))) == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("error: ")
+    assert words in message
+    assert "\n" not in message
+    assert not (tmp_path / "runs").exists()

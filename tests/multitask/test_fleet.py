@@ -1,0 +1,195 @@
+"""The fleet: workers change no number, states travel between them, faults are named, nothing is left over."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from multitask.envs import MetaWorld, Step
+from multitask.errors import UserError
+from multitask.fleet import Fleet
+
+ROOT = Path(__file__).resolve().parents[2]
+REAL = {"seed": 0, "horizon": 20, "reward_function_version": "v1", "goals": "varied"}
+
+
+class Drift:
+    """A point that drifts with the action and its own noise; fails at a given step, in a given way."""
+
+    observation_size, action_size = 2, 2
+
+    def __init__(self, name, seed=0, horizon=4, code=None, fault=""):
+        self.name, self.horizon, self.code, self.fault = name, horizon, code, fault
+        self.random = np.random.default_rng(seed)
+        if fault == "make":
+            raise UserError(f"{name} cannot be made; take another")
+
+    def reset(self):
+        self.time, self.x = 0, self.random.normal(size=2)
+        return self.x.copy()
+
+    def step(self, action):
+        self.time += 1
+        self.x = self.x + action + 0.1 * self.random.normal(size=2)
+        if self.time == 3 and self.fault == "raise":
+            raise ValueError("out of the room")
+        if self.time == 3 and self.fault == "mendable":
+            raise UserError("the room is too small; make it larger")
+        if self.time == 3 and self.fault == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        ended = self.time == self.horizon
+        return Step(self.x.copy(), float(self.x.sum()), self.x[0] > 9, ended, self.x[1] > 0, float(self.x[0]))
+
+    def state(self):
+        return {"generator": json.dumps(self.random.bit_generator.state)}
+
+    def load(self, state):
+        self.random.bit_generator.state = json.loads(state["generator"])
+
+
+def makers(count=5, **changes):
+    return [partial(Drift, f"drift{k}", seed=k, **changes) for k in range(count)]
+
+
+def play(fleet, episodes=2):
+    """Everything that the fleet returns under one fixed sequence of actions."""
+    random = np.random.default_rng(7)
+    rows = []
+    for _ in range(episodes):
+        rows.append(fleet.reset())
+        for _ in range(fleet.horizon):
+            rows += fleet.step(random.uniform(-1, 1, (len(fleet.names), fleet.action_size)))
+    return rows
+
+
+def same(first, second):
+    return len(first) == len(second) and all(
+        a.dtype == b.dtype and np.array_equal(a, b, equal_nan=True) for a, b in zip(first, second, strict=True)
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 9])
+def test_workers_change_no_number(workers):
+    with Fleet(makers()) as alone, Fleet(makers(), workers) as shared:
+        assert (shared.names, shared.horizon, shared.observation_size) == (alone.names, 4, 2)
+        np.testing.assert_array_equal(shared.codes, np.eye(5))
+        assert same(play(alone), play(shared))
+
+
+def test_workers_change_no_number_on_metaworld():
+    tasks = [partial(MetaWorld, name, **REAL) for name in ("reach-v3", "drawer-close-v3", "push-v3")]
+    with Fleet(tasks) as alone, Fleet(tasks, 2) as shared:
+        found = play(alone)
+        assert same(found, play(shared))
+    assert np.isfinite(found[-1]).all()  # distances
+    assert found[0].shape == (3, 39)
+
+
+def test_what_a_step_returns_is_each_tasks_own():
+    with Fleet(makers(2), 2) as fleet:
+        observation, actions = fleet.reset(), np.array([[1.0, 0.0], [0.0, -1.0]])
+        fleet.begin(actions)
+        step = fleet.finish()
+        for k in range(2):
+            expected = Drift("", seed=k)
+            np.testing.assert_array_equal(observation[k], expected.reset())
+            wanted = expected.step(actions[k])
+            for ours, value in zip(step, wanted, strict=True):
+                np.testing.assert_array_equal(ours[k], value)
+        held = step.observation.copy()
+        fleet.step(actions)
+        np.testing.assert_array_equal(step.observation, held)  # a later step does not change what was returned
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0), (2, 3)])
+def test_states_travel_between_fleets(before, after):
+    with Fleet(makers(), before) as first:
+        play(first)
+        states = first.state()
+        expected = play(first)
+    with Fleet(makers(), after) as second:
+        play(second, 1)
+        second.load(states)
+        assert same(play(second), expected)
+
+
+def test_codes_replace_one_hots():
+    with Fleet(
+        [partial(Drift, "a", code=np.array([1.0, 2.0])), partial(Drift, "b", code=np.array([3.0, 4.0]))]
+    ) as fleet:
+        np.testing.assert_array_equal(fleet.codes, [[1, 2], [3, 4]])
+    with pytest.raises(UserError, match="all of them"):
+        Fleet([partial(Drift, "a", code=np.zeros(2)), partial(Drift, "b")])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_tasks_of_unequal_horizon_are_refused(workers):
+    with pytest.raises(UserError, match=r"horizons, \[3, 4\]"):
+        Fleet([partial(Drift, "a", horizon=3), partial(Drift, "b", horizon=4)], workers)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "words"),
+    [
+        ("raise", RuntimeError, "drift1.*out of the room"),
+        ("mendable", UserError, "^the room is too small; make it larger$"),
+        ("die", UserError, r"drift1 died \(exit code -9.*the same command resumes"),
+    ],
+)
+def test_a_fault_in_a_worker_is_named(fault, kind, words):
+    tasks = [partial(Drift, f"drift{k}", fault=fault if k == 1 else "") for k in range(2)]
+    began = time.monotonic()
+    with pytest.raises(kind, match=words), Fleet(tasks, 2) as fleet:
+        play(fleet)
+    assert time.monotonic() - began < 20
+    assert not fleet._processes
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_task_that_cannot_be_made_is_the_same_fault_anywhere(workers):
+    with pytest.raises(UserError, match=r"^drift0 cannot be made; take another$"):
+        Fleet([partial(Drift, "drift0", fault="make")], workers)
+
+
+def test_workers_end_with_a_killed_trainer_and_import_no_torch(tmp_path):
+    script = tmp_path / "trainer.py"
+    script.write_text(
+        "import sys, time\n"
+        f"sys.path[:0] = [{str(ROOT / 'src')!r}, {str(ROOT / 'tests' / 'multitask')!r}]\n"
+        "from test_fleet import Fleet, Witness, partial\n"
+        "if __name__ == '__main__':\n"
+        "    fleet = Fleet([partial(Witness, 'a'), partial(Witness, 'b')], 2)\n"
+        "    fleet.reset()\n"
+        "    print([p.pid for p in fleet._processes], fleet.state(), flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    trainer = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert trainer.stdout is not None
+    line = trainer.stdout.readline()
+    workers = json.loads(line[: line.index("]") + 1])
+    assert "'torch': False" in line
+    assert "'torch': True" not in line
+    trainer.kill()
+    trainer.wait()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlives its trainer"
+        time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+
+
+class Witness(Drift):
+    """Its state says whether torch is loaded."""
+
+    def state(self):
+        return {"torch": "torch" in sys.modules}
