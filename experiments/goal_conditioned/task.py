@@ -1,6 +1,8 @@
-"""Figure 6's runs: SAC on goal-conditioned pushing, plain and with PCGrad (Section 5.2; Appendix J)."""
+"""Figure 6's runs: SAC on goal-conditioned pushing, plain and with PCGrad (Appendix J)."""
 
 from typing import Any
+
+import numpy as np
 
 from multitask.checkpoint import Session
 from multitask.fleet import Fleet
@@ -13,9 +15,10 @@ METHODS = ("sac", "sac_pcgrad")
 
 
 def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
-    """Meta-World is the data: its version, the simulator's, a hash of push-v3's sources; the ranges and number of goals."""
+    """Meta-World is the data: its version, the simulator's, a hash of push-v3's source files; which goals are drawn."""
     goals = len(make(settings, seed=0))  # refuses bad settings before anything is trained
-    return {**sources([TASK]), "tasks": [TASK], "start": START, "goal": GOAL, "goals_per_seed": goals}
+    ranges = {"start": np.array(START).tolist(), "goal": np.array(GOAL).tolist()}
+    return {**sources([TASK]), "tasks": [TASK], **ranges, "goals_per_seed": goals}
 
 
 def train(method: str, seed: int, settings: dict[str, Any], session: Session) -> Records:
