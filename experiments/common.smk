@@ -26,6 +26,7 @@ pathvars:
     benchmarks=f"results/{config['scale']}/benchmarks",
 
 
+EXPERIMENTS = [name for name, block in config["experiments"].items() if "methods" in block]  # those that train
 REPORTED = sorted(glob_wildcards("experiments/reported/{name}.csv").name)  # the paper's numbers
 
 

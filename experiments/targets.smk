@@ -1,14 +1,14 @@
 rule figures:
     """Every figure."""
     input:
-        expand("<results>/figures/figure_{number}.png", number=[1, 2, 4, 5]),
+        expand("<results>/figures/figure_{number}.png", number=[*range(1, 10), "tasks", "conflicts"]),
     localrule: True
 
 
 rule tables:
     """Every table."""
     input:
-        expand("<results>/tables/table_{name}.csv", name=[*range(1, 9), "theory"]),
+        expand("<results>/tables/table_{name}.csv", name=[*range(1, 9), "theory", "reach", "mt3", "mt10", "mt50"]),
     localrule: True
 
 
@@ -17,7 +17,7 @@ rule claims:
     input:
         ledger="experiments/claims.yaml",
         paper=expand("experiments/reported/{name}.csv", name=REPORTED),
-        runs=runs("multimnist", "cifar100", "nyuv2", "cityscapes", "celeba", "triad"),
+        runs=runs(*EXPERIMENTS),
         landscape="<results>/landscape/summary.json",
         proofs=expand("<results>/proofs/{statement}.json", statement=STATEMENTS),
     output:

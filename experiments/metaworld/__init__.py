@@ -1,0 +1,1 @@
+"""Figures and tables of the runs on MT3, MT10 and MT50."""

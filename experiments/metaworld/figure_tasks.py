@@ -1,0 +1,34 @@
+"""Success of every single task of MT3 and MT10: which tasks a mean over tasks hides."""
+
+from collections.abc import Sequence
+
+from reporting.figures import save
+from reporting.learning_curves import Panel, figure
+from reporting.runs import Runs, read_runs
+
+METHODS = ("sac", "sac_pcgrad", "multihead_sac", "independent")
+
+
+def panels(runs: Runs) -> list[Panel]:
+    """One panel per experiment and task that the runs hold."""
+    found = []
+    for experiment, name in (("metaworld_mt3", "MT3"), ("metaworld_mt10", "MT10")):
+        tasks = runs.of(experiment).select(metric="success")["task"].unique()
+        found += [
+            Panel(experiment, f"{name}: {task.removesuffix('-v3')}", METHODS, task=task, words="success")
+            for task in tasks
+            if task != "all"
+        ]
+    return found or [Panel("metaworld_mt10", "MT10", METHODS)]
+
+
+def write(paths: Sequence[str], *, png: str, pdf: str) -> None:
+    """Read the runs' metrics.csv and write the figure."""
+    runs = read_runs(paths)
+    save(figure(panels(runs), runs, columns=4), png=png, pdf=pdf)
+
+
+if __name__ == "__main__":
+    snakemake = globals()["snakemake"]  # put there by Snakemake
+
+    write(list(snakemake.input.runs), png=snakemake.output.png, pdf=snakemake.output.pdf)

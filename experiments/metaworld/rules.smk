@@ -1,0 +1,77 @@
+# Figures 3, 7, 8 and 9, two figures of ours, and a table for each task set.
+RL_FIGURES = {  # name: the experiments that it shows, what it shows
+    "3": (["metaworld_mt3", "metaworld_mt10", "metaworld_mt50"], "success with and without surgery"),
+    "7": (["metaworld_mt10"], "PCGrad and CosReg"),
+    "8": (["metaworld_mt50"], "random and fixed order"),
+    "9": (["metaworld_mt10"], "multi-head SAC"),
+    "tasks": (["metaworld_mt3", "metaworld_mt10"], "success of every task"),
+    "conflicts": (["metaworld_mt3", "metaworld_mt10"], "conflict along training"),
+}
+
+for number, (shown, words) in RL_FIGURES.items():
+
+    rule:
+        name:
+            f"figure_{number}"
+        input:
+            runs=runs(*shown),
+            paper="experiments/reported/figures.csv",
+        output:
+            png=report(
+                f"<results>/figures/figure_{number}.png",
+                caption=f"captions/figure_{number}.rst",
+                category="Figures",
+                labels={"figure": number, "shows": words},
+            ),
+            pdf=f"<results>/figures/figure_{number}.pdf",
+        log:
+            f"<logs>/figure_{number}.log",
+        benchmark:
+            f"<benchmarks>/figure_{number}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            gpu=0,
+            mem_mb=1000,
+            runtime=10,
+        params:
+            scale=config["scale"],
+            code=code("src/reporting"),
+        script:
+            f"figure_{number}.py"
+
+
+rule table_metaworld:
+    """The end of training on one task set: every method, its differences to SAC + PCGrad, its cost."""
+    input:
+        runs=lambda wildcards: runs(f"metaworld_{wildcards.tasks}"),
+        settings="config/paper.yaml",  # the footer names what differs from it
+    output:
+        csv="<results>/tables/table_{tasks}.csv",
+        md="<results>/tables/table_{tasks}.md",
+        tex="<results>/tables/table_{tasks}.tex",
+        html=report(
+            "<results>/tables/table_{tasks}.html",
+            caption="captions/table_metaworld.rst",
+            category="Tables",
+            labels={"table": "{tasks}", "shows": "end of training"},
+        ),
+    log:
+        "<logs>/table_{tasks}.log",
+    benchmark:
+        "<benchmarks>/table_{tasks}.tsv"
+    wildcard_constraints:
+        tasks="reach|mt3|mt10|mt50",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        scale=config["scale"],
+        code=code("src/reporting"),
+    script:
+        "table_metaworld.py"

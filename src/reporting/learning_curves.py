@@ -1,0 +1,111 @@
+"""Learning curves of multi-task RL: success, distance or conflict against environment steps, panel by panel."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from reporting.figures import band, color, label, save, stamp, style
+from reporting.runs import Runs, read_runs
+
+SMOOTH = 10  # running mean over collections; the values of single collections are in metrics.csv
+FEW = 10  # collections below this count get dots: a single one would draw no line
+PANEL = (2.75, 2.5)  # width and height of a panel, inches
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One comparison; `metric` is that of the deterministic policy where the runs evaluate it, else of training."""
+
+    experiment: str
+    title: str
+    methods: tuple[str, ...]
+    metric: str = "success"
+    words: str = "success, mean over tasks"
+    task: str = "all"
+    limits: tuple[float, float] | None = (0.0, 1.02)
+    dashed: tuple[tuple[str, float], ...] = ()  # method, the paper's final number
+
+
+def measured(runs: Runs, metric: str) -> str:
+    """`evaluation_<metric>` if the runs record it, else `<metric>`."""
+    evaluated = f"evaluation_{metric}"
+    return evaluated if (runs.frame["metric"] == evaluated).any() else metric
+
+
+def curve(runs: Runs, method: str, task: str, metric: str) -> pd.DataFrame:
+    """Columns seed, steps, value: the metric against the environment steps of all tasks."""
+    rows = runs.select(method=method, task=task, metric=metric)[["seed", "step", "value"]]
+    steps = runs.select(method=method, task="all", metric="environment_steps")[["seed", "step", "value"]]
+    return rows.merge(steps.rename(columns={"value": "steps"}), on=["seed", "step"])
+
+
+def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
+    """Draw one panel; the methods that have runs."""
+    runs = runs.of(panel.experiment)
+    metric = measured(runs, panel.metric)
+    present = [m for m in panel.methods if not runs.select(method=m, task=panel.task, metric=metric).empty]
+    for method in present:
+        frame = curve(runs, method, panel.task, metric)
+        few = frame["steps"].nunique() < FEW
+        band(ax, frame, method, x="steps", smooth=SMOOTH, marker="." if few else "")
+    for method, value in panel.dashed if present else ():
+        ax.axhline(value, color=color(method), linestyle=(0, (1, 2)), linewidth=1)
+    ax.set_title(panel.title)
+    ax.set_xlabel("environment steps, all tasks")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    if not present:
+        ax.text(0.5, 0.5, "no runs at this scale", transform=ax.transAxes, ha="center", va="center", color="gray")
+    if panel.limits:
+        ax.set_ylim(*panel.limits)
+    ax.margins(x=0.02)
+    return present
+
+
+def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -> Figure:
+    """All panels with one legend; a panel without runs says so. Intervals are over seeds."""
+    style()
+    columns = columns or len(panels)
+    rows = -(-len(panels) // columns)
+    size = (max(4.0, PANEL[0] * columns), 0.6 + PANEL[1] * rows)
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    shown: list[str] = []
+    for number, (ax, panel) in enumerate(zip(axes.flat, panels, strict=False)):
+        shown += [method for method in draw(ax, panel, runs) if method not in shown]
+        if number % columns == 0 or panel.words != panels[number - 1].words:
+            ax.set_ylabel(panel.words)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    handles = [Line2D([], [], color=color(method), label=label(method)) for method in shown]
+    if any(panel.dashed for panel in panels) and shown:
+        handles.append(Line2D([], [], color="gray", linestyle=(0, (1, 2)), label="end, as the paper says"))
+    if handles:
+        fig.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), max(2, 2 * columns)))
+    infos = [info for info in runs.infos if info["experiment"] in {panel.experiment for panel in panels}]
+    stamp(fig, infos[0]["scale"] if infos else "none", note(infos))
+    return fig
+
+
+def note(infos: Sequence[dict[str, Any]]) -> str:
+    """Seeds and updates behind a figure, experiment by experiment."""
+    words = []
+    for experiment in sorted({info["experiment"] for info in infos}):
+        group = [info for info in infos if info["experiment"] == experiment]
+        seeds = {seed for info in group for seed in info["seeds"]}
+        settings = group[0]["settings"]
+        name = experiment.removeprefix("metaworld_").replace("_", " ")
+        samples, updates = settings["samples_per_collection"], settings["updates_per_collection"]
+        words.append(f"{name}: {len(seeds)} seed(s), {samples} samples and {updates} updates per collection")
+    return " · ".join(words) or "no runs"
+
+
+def write(panels: Sequence[Panel], paths: Sequence[str], *, png: str, pdf: str, columns: int | None = None) -> None:
+    """Read the runs' metrics.csv and write the figure."""
+    save(figure(panels, read_runs(paths), columns=columns), png=png, pdf=pdf)
