@@ -9,7 +9,7 @@ PANELS = (
         ("sac", "sac_pcgrad"),
         metric="distance",
         words="distance to goal at the end, m",
-        limits=None,
+        limits=(0.0, None),
     ),
 )
 

@@ -4,18 +4,18 @@ from reporting.learning_curves import Panel, write
 
 METHODS = ("sac", "sac_pcgrad", "multihead_sac", "multihead_sac_pcgrad")
 MEASURES = (
-    ("cosine", "mean cosine", None),
+    ("cosine", "mean cosine", (None, None)),
     ("magnitude_similarity", "mean magnitude similarity Φ", (0.0, 1.02)),
-    ("xi_median", "median ξ of conflicting pairs", None),
+    ("xi_median", "median ξ of conflicting pairs", (0.0, None)),
 )
 PANELS = tuple(
     Panel(experiment, f"{name}, {network}", METHODS, f"{metric}_{component}", words, limits=limits)
     for experiment, name in (("metaworld_mt3", "MT3"), ("metaworld_mt10", "MT10"))
-    for metric, words, limits in MEASURES
     for component, network in (("actor", "actor"), ("q1", "critic 1"))
+    for metric, words, limits in MEASURES
 )
 
 if __name__ == "__main__":
     snakemake = globals()["snakemake"]  # put there by Snakemake
 
-    write(PANELS, list(snakemake.input.runs), png=snakemake.output.png, pdf=snakemake.output.pdf, columns=6)
+    write(PANELS, list(snakemake.input.runs), png=snakemake.output.png, pdf=snakemake.output.pdf, columns=3)

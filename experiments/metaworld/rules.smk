@@ -38,8 +38,9 @@ for number, (shown, words) in RL_FIGURES.items():
         params:
             scale=config["scale"],
             code=code("src/reporting"),
+            figure=number,  # the script's path is read after the loop, when `number` is the last one
         script:
-            f"figure_{number}.py"
+            "figure_{params.figure}.py"
 
 
 rule table_metaworld:

@@ -29,7 +29,7 @@ class Panel:
     metric: str = "success"
     words: str = "success, mean over tasks"
     task: str = "all"
-    limits: tuple[float, float] | None = (0.0, 1.02)
+    limits: tuple[float | None, float | None] = (0.0, 1.02)
     dashed: tuple[tuple[str, float], ...] = ()  # method, the paper's final number
 
 
@@ -63,8 +63,8 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
     ax.xaxis.set_major_locator(MaxNLocator(4))
     if not present:
         ax.text(0.5, 0.5, "no runs at this scale", transform=ax.transAxes, ha="center", va="center", color="gray")
-    if panel.limits:
-        ax.set_ylim(*panel.limits)
+    ax.ticklabel_format(axis="y", useOffset=False)
+    ax.set_ylim(*panel.limits)
     ax.margins(x=0.02)
     return present
 
@@ -87,7 +87,7 @@ def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -
     if any(panel.dashed for panel in panels) and shown:
         handles.append(Line2D([], [], color="gray", linestyle=(0, (1, 2)), label="end, as the paper says"))
     if handles:
-        fig.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), max(2, 2 * columns)))
+        fig.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), columns + 1))
     infos = [info for info in runs.infos if info["experiment"] in {panel.experiment for panel in panels}]
     stamp(fig, infos[0]["scale"] if infos else "none", note(infos))
     return fig

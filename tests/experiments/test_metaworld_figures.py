@@ -1,0 +1,123 @@
+"""Figures 3, 6 to 9 and the tables of Meta-World's task sets draw what the runs hold."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from experiments.goal_conditioned import figure_6
+from experiments.metaworld import figure_3, figure_7, figure_8, figure_9, figure_conflicts, figure_tasks
+from experiments.metaworld.table_metaworld import METHODS, table
+from reporting.figures import color
+from reporting.learning_curves import SMOOTH, figure
+from reporting.runs import read_runs
+
+STEPS = range(1, 16)
+SETTINGS = {"samples_per_collection": 600, "updates_per_collection": 7, "collections": len(STEPS)}
+
+
+def end(method: str, seed: int) -> float:
+    """What the synthetic runs reach: a level per method and a common effect per seed."""
+    return 0.05 * list(METHODS).index(method) + 0.01 * seed
+
+
+def write_runs(folder, experiment, methods=METHODS, seeds=(0, 1, 2), metrics=("evaluation_success", "success")):
+    """Curves that rise linearly to their end in the first five collections; every task but "all" lies 0.1 lower."""
+    paths = []
+    for method in methods:
+        rows = []
+        for seed in seeds:
+            for step in STEPS:
+                value = end(method, seed) * min(1.0, step / 5)
+                for metric in metrics:
+                    shift = 0.0 if metric.startswith("evaluation") else 0.5
+                    rows += [
+                        (seed, step, task, metric, value + shift - 0.1 * (task != "all")) for task in ("all", "a-v3")
+                    ]
+                rows.append((seed, step, "all", "environment_steps", 1000.0 * step))
+                rows += [
+                    (seed, step, "all", f"{m}_{c}", value) for m in ("cosine", "xi_median") for c in ("actor", "q1")
+                ]
+        path = folder / experiment / method / "metrics.csv"
+        path.parent.mkdir(parents=True)
+        pd.DataFrame(rows, columns=["seed", "step", "task", "metric", "value"]).to_csv(path, index=False)
+        info = {"experiment": experiment, "method": method, "scale": "laptop", "seeds": list(seeds)}
+        info |= {"data": {"metaworld": "3"}, "settings": SETTINGS, "seconds": dict.fromkeys(map(str, seeds), 3.0)}
+        path.with_name("run.json").write_text(json.dumps(info))
+        paths.append(path)
+    return paths
+
+
+def lines(ax):
+    return {line.get_color(): line for line in ax.get_lines() if len(line.get_xdata()) == len(STEPS)}
+
+
+def test_figure_3_holds_the_curves_and_the_papers_ends(tmp_path):
+    runs = read_runs(write_runs(tmp_path, "metaworld_mt10") + write_runs(tmp_path, "metaworld_mt3"))
+    fig = figure(figure_3.PANELS, runs)
+    mt10, mt50, ablations, mt3 = fig.axes
+    assert set(lines(mt10)) == {color(method) for method in figure_3.COMPARED}
+    assert set(lines(ablations)) == {color(method) for method in figure_3.ABLATIONS}
+    assert len(lines(mt3)) == 4
+    drawn = lines(mt10)[color("independent")]
+    assert list(drawn.get_xdata()) == [1000.0 * step for step in STEPS]
+    expected = end("independent", 1)  # the seeds' mean is the middle one's; evaluation, not training
+    assert drawn.get_ydata()[0] == pytest.approx(expected / 5)
+    tail = [min(1.0, step / 5) for step in STEPS][-SMOOTH:]
+    assert drawn.get_ydata()[-1] == pytest.approx(expected * sum(tail) / len(tail))
+    (paper,) = [line for line in mt10.get_lines() if len(line.get_xdata()) == 2]
+    assert list(paper.get_ydata()) == [1.0, 1.0]
+    assert not mt50.get_lines()
+    assert [text.get_text() for text in mt50.texts] == ["no runs at this scale"]
+
+
+def test_training_success_where_nothing_is_evaluated(tmp_path):
+    runs = read_runs(write_runs(tmp_path, "metaworld_mt50", metrics=("success",)))
+    (ax,) = figure(figure_8.PANELS, runs).axes
+    assert lines(ax)[color("sac_pcgrad_fixed")].get_ydata()[4] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("module", "methods"),
+    [(figure_7, ("sac_pcgrad", "cosreg")), (figure_9, ("multihead_sac", "multihead_sac_pcgrad"))],
+)
+def test_pairs_of_methods(tmp_path, module, methods):
+    (ax,) = figure(module.PANELS, read_runs(write_runs(tmp_path, "metaworld_mt10"))).axes
+    assert set(lines(ax)) == {color(method) for method in methods}
+
+
+def test_figure_6_draws_distances_from_zero(tmp_path):
+    paths = write_runs(tmp_path, "goal_conditioned", ("sac", "sac_pcgrad"), metrics=("evaluation_distance", "distance"))
+    (ax,) = figure(figure_6.PANELS, read_runs(paths)).axes
+    assert ax.get_ylim()[0] == 0
+    assert len(lines(ax)) == 2
+
+
+def test_a_panel_for_every_task_and_every_measure(tmp_path):
+    runs = read_runs(write_runs(tmp_path, "metaworld_mt10"))
+    (panel,) = figure_tasks.panels(runs)
+    assert (panel.task, panel.title) == ("a-v3", "MT10: a")
+    fig = figure(figure_conflicts.PANELS, runs, columns=3)
+    titles = [ax.get_title() for ax in fig.axes]
+    assert len(titles) == 12
+    drawn = {ax.get_title(): len(lines(ax)) for ax in fig.axes if lines(ax)}
+    assert drawn == {"MT10, actor": 4, "MT10, critic 1": 4}
+
+
+def test_no_runs_at_all_is_still_a_figure_and_a_table(tmp_path):
+    figure_tasks.write([], png=str(tmp_path / "a.png"), pdf=str(tmp_path / "a.pdf"))
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    names = {kind: str(tmp_path / f"t.{kind}") for kind in ("csv", "md", "tex", "html")}
+    table("mt50").write([], **names)
+    assert len(pd.read_csv(names["csv"])) == 0
+
+
+def test_the_table_pairs_the_ends_by_seed(tmp_path):
+    runs = read_runs(write_runs(tmp_path, "metaworld_mt10"))
+    found = table("mt10").table(runs)
+    success = found[found["metric"] == "evaluation_success"].set_index("method")
+    assert success.loc["cosreg", "mean"] == pytest.approx(end("cosreg", 1))
+    difference = success.loc["sac_pcgrad - cosreg"]
+    assert difference["mean"] == pytest.approx(end("sac_pcgrad", 0) - end("cosreg", 0))
+    assert difference["ci_high"] == pytest.approx(difference["ci_low"], abs=1e-9)  # the seeds' effects cancel
+    assert "sac_pcgrad - sac" in success.index
