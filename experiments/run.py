@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what needs torch is imported where it is used: --help and f
 GLOBALS = ("scale", "data_root", "torch_threads", "device")
 NOT_SETTINGS = ("methods", "seeds", "tuning")  # which runs there are, not what one run does
 BUDGET = ("methods", "seeds", "validation_share", "epochs")  # of `tuning`; what it has besides are the grid's values
+PLACES = ("data_root", "workers")  # where a run ran: the data's fingerprint and nothing stand for them
 TUNED = "_tuned"  # ends the name of a method's row with tuned values
 EXIT_FAULT, EXIT_STOPPED = 2, 3
 
@@ -173,8 +174,7 @@ def train(args: argparse.Namespace) -> None:
     hashed = code_hash(training_sources(args.experiment))
     deadline = None if args.max_minutes is None else time.monotonic() + 60 * args.max_minutes
     for job in asked:
-        # data_root is a place, not a setting: the data's fingerprint stands for it.
-        kept = {key: value for key, value in job.settings.items() if key != "data_root"}
+        kept = {key: value for key, value in job.settings.items() if key not in PLACES}
         identity = {"settings": kept, "data": data, "code_hash": hashed, **job.notes}
         records, costs = train_seeds(args, task, job, identity, deadline)
         info = {

@@ -161,11 +161,36 @@ def trend(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
     return found, {}
 
 
+def steps_to(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
+    """Environment steps until the metric, a mean over `over` collections, first reaches `level`: difference by seed.
+
+    A run of the first method that ends before that counts with all of its steps, which makes the difference smaller
+    than it is; a seed in which the second method never gets there has no difference.
+    """
+    first, second = (_steps_to(frame, method, test) for method in test["methods"])
+    there = [seed for seed in sorted(set(first) & set(second)) if second[seed][1]]
+    return {seed: first[seed][0] - second[seed][0] for seed in there}, {}
+
+
+def _steps_to(frame: pd.DataFrame, method: str, test: Test) -> dict[int, tuple[float, bool]]:
+    """{seed: (environment steps, whether the level was reached)}."""
+    rows = _series(frame, method, test)
+    steps = _averaged(frame, method, ["all"], ["environment_steps"])[["seed", "step", "value"]]
+    found = {}
+    for seed, part in rows.merge(steps.rename(columns={"value": "steps"}), on=["seed", "step"]).groupby("seed"):
+        part = part.sort_values("step")
+        reached = part["value"].rolling(test["over"]).mean() >= test["level"]
+        at = part.loc[reached, "steps"].min() if reached.any() else part["steps"].max()
+        found[int(str(seed))] = (float(at), bool(reached.any()))
+    return found
+
+
 PER_SEED: dict[str, Callable[[pd.DataFrame, Test], tuple[Seeds, Seeds]]] = {
     "paired": paired,
     "level": level,
     "best": best,
     "trend": trend,
+    "steps_to": steps_to,
 }
 KINDS = (*PER_SEED, "several", "endpoint", "proof", "later")
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 COLUMNS = ["experiment", "method", "seed", "step", "task", "metric", "value"]
 # Settings that say where a run ran: printed in footers, free to differ.
-PLACE = ("device", "torch_threads", "data_root")
+PLACE = ("device", "torch_threads", "data_root", "workers")
 
 
 @dataclass(frozen=True)

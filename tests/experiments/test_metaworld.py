@@ -2,12 +2,16 @@
 
 import csv
 import json
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import yaml
 
 from experiments import run
+from multitask.checkpoint import Session
 from multitask.metaworld import fingerprint
 from multitask.sac import METHODS
 
@@ -64,6 +68,35 @@ def test_workers_change_no_number(tmp_path, workers):
     assert run.main(command(tmp_path / "a", "sac", tiny(goals="varied"))) == 0
     assert run.main(command(tmp_path / "b", "sac", tiny(goals="varied", workers=workers))) == 0
     assert rows(tmp_path / "a", "sac") == rows(tmp_path / "b", "sac")
+
+
+def test_a_run_resumes_with_another_number_of_workers(tmp_path):
+    arguments = command(tmp_path / "a", "sac_pcgrad", tiny(goals="varied", workers=2))
+    assert run.main([*arguments, "--max-minutes", "0"]) == 3
+    assert run.main(command(tmp_path / "a", "sac_pcgrad", tiny(goals="varied"))) == 0
+    assert run.main(command(tmp_path / "b", "sac_pcgrad", tiny(goals="varied"))) == 0
+    assert rows(tmp_path / "a", "sac_pcgrad") == rows(tmp_path / "b", "sac_pcgrad")
+
+
+def test_a_worker_that_dies_ends_in_one_line_and_the_run_resumes(tmp_path, capsys, monkeypatch):
+    config, collections = tiny(workers=1, collections=3), []
+    arguments = command(tmp_path, "sac", config, "--checkpoint-seconds", "0")
+
+    def show(self, rows):
+        collections.append(rows[-1][0])
+        if collections == [1, 2]:
+            (worker,) = multiprocessing.active_children()
+            os.kill(worker.pid, signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "show", show)
+        assert run.main(arguments) == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("error: the worker process of reach-v3, push-v3 died")
+    assert "\n" not in message
+    assert run.main(arguments) == 0
+    assert run.main(command(tmp_path / "unbroken", "sac", config)) == 0
+    assert rows(tmp_path, "sac") == rows(tmp_path / "unbroken", "sac")
 
 
 def test_progress_can_be_read_while_the_run_goes_on(tmp_path, capsys):

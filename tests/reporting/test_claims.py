@@ -52,7 +52,7 @@ def test_every_claim_is_complete_and_its_paper_number_exists():
     for one in read_ledger(PATH):
         assert set(one["scales"]) <= {"quick", "laptop", "paper"}
         assert one["scales"]
-        sampled = one["test"]["kind"] in ("paired", "level", "trend", "best", "several")
+        sampled = one["test"]["kind"] in ("paired", "level", "trend", "best", "several", "steps_to")
         assert (one["seeds"] >= 5) or not sampled
         assert "quick" not in one["scales"] or not sampled  # quick data are stand-ins
         assert one["smallest_effect"] >= 0
@@ -339,3 +339,23 @@ def test_a_gap_is_a_difference_of_metrics(write_job):
     found = gather(one, runs_of(write_job, values))
     assert found.effect.center == pytest.approx(0.1)  # gaps 0.5, 0.4, 0.3 against 0.3, 0.3, 0.3
     assert found.ours.center == pytest.approx(0.4)
+
+
+def test_steps_to_a_level_are_paired_by_seed_and_runs_that_end_early_are_handled(write_job):
+    """Independent training reaches 0.9 in collection 6, 8 or never (of 9); PCGrad in 3, 4 or never."""
+
+    def job(method, starts):
+        rows = {seed: [row for step in range(1, 10) for row in curve(step, start)] for seed, start in enumerate(starts)}
+        return write_job("metaworld_mt10", method, rows, data={"metaworld": "3.1.1"}, scale="paper")
+
+    def curve(step, start):
+        yield step, "all", "success", 1.0 if start is not None and step >= start else 0.0
+        yield step, "all", "environment_steps", 1000.0 * step
+
+    paths = [job("independent", (5, 7, None, 5)), job("sac_pcgrad", (2, 3, 2, None))]
+    one = claim("figure-3-mt10-independent")
+    one["test"]["over"] = 2  # the mean of two collections is 0.9 or more one collection after the first success
+    found = gather(one, Material(read_runs(paths)))
+    assert found.effect is not None
+    assert found.effect.seeds == 3  # the fourth has no collection in which PCGrad reached the level
+    assert found.effect.center == pytest.approx((3000 + 4000 + 6000) / 3)  # the third: all 9,000 of its steps
