@@ -45,6 +45,7 @@ verify: $(STAMP)  ## rerun quick elsewhere and compare it with what is published
 
 bench: $(STAMP)  ## time of one step beside other implementations
 	$(MODULE) benchmarks.run --out results/benchmarks
+	$(MODULE) benchmarks.rl --out results/benchmarks
 
 clean:  ## remove what the scale's rules wrote, checkpoints too; published results stay
 	rm -rf results/$(SCALE) .pytest_cache .mypy_cache .ruff_cache .hypothesis

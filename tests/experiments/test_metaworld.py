@@ -128,3 +128,19 @@ def test_bad_settings_end_in_one_line(tmp_path, capsys, change, words):
     assert words in message
     assert "\n" not in message
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_sac_learns_reach_alone(tmp_path):
+    """Five runs of about 20,000 steps, some 20 minutes: at least four end with 18 of 20 successes or more.
+
+    The same runs are published: results/published/laptop/tables/table_reach.md.
+    """
+    config = yaml.safe_load((ROOT / "config" / "laptop.yaml").read_text())
+    out = tmp_path / "runs" / "metaworld_reach" / "fixed_goal" / "seeds0-4"
+    arguments = ["metaworld_reach", "fixed_goal", "--seeds", "0-4", "--config", json.dumps(config), "--out", str(out)]
+    assert run.main(arguments) == 0
+    with (out / "metrics.csv").open() as file:
+        last = {r["seed"]: float(r["value"]) for r in csv.DictReader(file) if r["metric"] == "evaluation_success"}
+    assert len(last) == 5
+    assert sum(value >= 0.9 for value in last.values()) >= 4, last
