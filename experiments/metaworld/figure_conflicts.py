@@ -1,11 +1,11 @@
 """Cosine, magnitude similarity Φ and ξ of task gradients along training: Figure 4's middle panel, more methods."""
 
-from reporting.learning_curves import Panel, write
+from reporting.learning_curves import SHARE, Panel, write
 
 METHODS = ("sac", "sac_pcgrad", "multihead_sac", "multihead_sac_pcgrad")
 MEASURES = (
     ("cosine", "mean cosine", (None, None)),
-    ("magnitude_similarity", "mean magnitude similarity Φ", (0.0, 1.02)),
+    ("magnitude_similarity", "mean magnitude similarity Φ", SHARE),
     ("xi_median", "median ξ of conflicting pairs", (0.0, None)),
 )
 PANELS = tuple(

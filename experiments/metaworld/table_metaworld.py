@@ -1,7 +1,14 @@
 """Final success, conflicts and cost of every method on one of Meta-World's task sets; the paper has only curves."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
 from reporting.comparison import Comparison
-from reporting.tables import Quantity
+from reporting.runs import Runs, final
+from reporting.statistics import NAN, interval, iqm
+from reporting.tables import COLUMNS, Quantity
 
 METHODS = (
     *("sac", "sac_pcgrad", "multihead_sac", "multihead_sac_pcgrad", "independent", "direction_only", "magnitude_only"),
@@ -9,25 +16,67 @@ METHODS = (
 )
 ALONE = ("fixed_goal", "varied_goals")  # the rows of reach, learned alone
 LAST = 10  # collections over which the end of a run is averaged
+SUCCESS = "evaluation_success"
+IQM = f"{SUCCESS}_iqm"  # over tasks and seeds at once, not over means of tasks
 
 
-def table(tasks: str) -> Comparison:
+@dataclass(frozen=True)
+class TaskSet(Comparison):
+    """A comparison with a share of conflicts, and success as an interquartile mean beside the mean over tasks."""
+
+    last: int = LAST
+
+    def table(self, runs: Runs) -> pd.DataFrame:
+        """Comparison's lines and, at the end, the interquartile means."""
+        lines = super().table(Runs(with_shares(runs.frame), runs.infos))
+        return pd.concat([lines, iqm_lines(runs.frame, self.methods, self.last)], ignore_index=True)
+
+
+def with_shares(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add `conflict_share_q1` of every collection: runs record the counts `conflicts_q1` and `pairs_q1`."""
+    keys = ["experiment", "method", "seed", "step", "task"]
+    conflicts, pairs = (
+        frame[frame["metric"] == f"{count}_q1"].set_index(keys)["value"] for count in ("conflicts", "pairs")
+    )
+    shares = (conflicts / pairs).reset_index().assign(metric="conflict_share_q1")
+    return pd.concat([frame, shares], ignore_index=True)
+
+
+def iqm_lines(frame: pd.DataFrame, methods: Sequence[str], last: int) -> pd.DataFrame:
+    """Mean of the middle half of all tasks and seeds, a line per method; an interval from 10 seeds up."""
+    ends = final(frame[(frame["metric"] == SUCCESS) & (frame["task"] != "all")], last=last)
+    lines = []
+    for method in methods:
+        tasks = ends[ends["method"] == method].pivot(index="task", columns="seed", values="value")
+        if tasks.empty:
+            continue
+        found = interval(tasks)  # of few seeds it is that of the mean over tasks, which stands in its own column
+        low, high = (found.low, found.high) if found.estimator == "IQM" else (NAN, NAN)
+        line = {"method": method, "task": "all", "metric": IQM, "mean": iqm(tasks), "ci_low": low, "ci_high": high}
+        lines.append({**line, "seeds": tasks.shape[1], "estimator": "IQM"})
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def table(tasks: str) -> TaskSet:
     """The table of `mt3`, `mt10`, `mt50`, or of `reach` alone, whose last evaluation has many episodes."""
     methods, last = (ALONE, 1) if tasks == "reach" else (METHODS, LAST)
-    return Comparison(
+    return TaskSet(
         source=f"table_{tasks}",
         title=f"{tasks.upper()}: the end of training",
         experiment=f"metaworld_{tasks}",
         methods=methods,
+        last=last,
         pairs=(
             *(("sac_pcgrad", other) for other in METHODS if other != "sac_pcgrad"),
             ("multihead_sac_pcgrad", "multihead_sac"),
         ),
         quantities=(
-            Quantity("all", "evaluation_success", "success", 3, last=last, compare=True),
+            Quantity("all", SUCCESS, "success", 3, last=last, compare=True),
+            Quantity("all", IQM, "success, IQM", 3),
             Quantity("all", "success", "success in training", 3, last=last),
             Quantity("all", "success_last", "at the last step", 3, last=last),
-            Quantity("all", "conflicts_q1", "conflicts a collection, critic 1", 0, over="all"),
+            Quantity("all", "return", "return in training", 0, last=last),
+            Quantity("all", "conflict_share_q1", "conflicts, critic 1", 3, over="all"),
             Quantity("all", "length_ratio_q1", "length ratio, critic 1", 3, over="all"),
             Quantity("all", "run_seconds", "seconds a run", 0),
             Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
@@ -36,6 +85,7 @@ def table(tasks: str) -> Comparison:
         notes=(
             f"success: share of episodes with success at any step, mean over tasks and the last {last} collection(s)",
             "success: of the deterministic policy, by itself; in training and at the last step: with sampled actions",
+            "IQM: mean of the middle half of all tasks and seeds; interval (bootstrap within tasks) from 10 seeds up",
             "the paper shows curves only; what its text says of their ends is drawn in Figure 3",
         ),
     )

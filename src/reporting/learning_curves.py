@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ from reporting.runs import Runs, read_runs
 SMOOTH = 10  # running mean over collections; the values of single collections are in metrics.csv
 FEW = 10  # collections below this count get dots: a single one would draw no line
 PANEL = (2.75, 2.5)  # width and height of a panel, inches
+SHARE = (-0.03, 1.03)  # limits of an axis from 0 to 1: a curve at 0 or 1 is seen beside the frame
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Panel:
     metric: str = "success"
     words: str = "success, mean over tasks"
     task: str = "all"
-    limits: tuple[float | None, float | None] = (0.0, 1.02)
+    limits: tuple[float | None, float | None] = SHARE
     dashed: tuple[tuple[str, float], ...] = ()  # method, the paper's final number
 
 
@@ -62,9 +64,14 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_major_locator(MaxNLocator(4))
     if not present:
+        ax.set_xticks([])
         ax.text(0.5, 0.5, "no runs at this scale", transform=ax.transAxes, ha="center", va="center", color="gray")
     ax.ticklabel_format(axis="y", useOffset=False)
-    ax.set_ylim(*panel.limits)
+    low, high = panel.limits
+    top = ax.dataLim.y1
+    if low is not None and high is None and np.isfinite(top):  # the automatic end lies on a curve far from `low`
+        high = low + (1.08 * (top - low) or 1.0)
+    ax.set_ylim(low, high)
     ax.margins(x=0.02)
     return present
 

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.goal_conditioned import figure_6
 from experiments.metaworld import figure_3, figure_7, figure_8, figure_9, figure_conflicts, figure_tasks
-from experiments.metaworld.table_metaworld import METHODS, table
+from experiments.metaworld.table_metaworld import METHODS, iqm_lines, table
 from reporting.figures import color
 from reporting.learning_curves import SMOOTH, figure
 from reporting.runs import read_runs
@@ -121,3 +121,42 @@ def test_the_table_pairs_the_ends_by_seed(tmp_path):
     assert difference["mean"] == pytest.approx(end("sac_pcgrad", 0) - end("cosreg", 0))
     assert difference["ci_high"] == pytest.approx(difference["ci_low"], abs=1e-9)  # the seeds' effects cancel
     assert "sac_pcgrad - sac" in success.index
+
+
+def ends(values, method="sac"):
+    """Runs of one method whose last collection holds values[task][seed]."""
+    rows = [
+        ("metaworld_mt10", method, seed, 1, f"{task}-v3", "evaluation_success", value)
+        for task, seeds in enumerate(values)
+        for seed, value in enumerate(seeds)
+    ]
+    rows += [("metaworld_mt10", method, seed, 1, "all", "evaluation_success", 99.0) for seed in range(len(values[0]))]
+    return pd.DataFrame(rows, columns=["experiment", "method", "seed", "step", "task", "metric", "value"])
+
+
+def test_the_iqm_is_over_tasks_and_seeds_and_has_an_interval_from_ten_seeds_up():
+    few = iqm_lines(ends([[0.0, 0.1], [0.2, 0.4], [0.4, 0.6], [0.9, 1.0]]), ("sac", "cosreg"), last=1)
+    assert few["mean"].tolist() == pytest.approx([0.4])  # of 0.2, 0.4, 0.4, 0.6; "all" is no task
+    assert few[["ci_low", "ci_high"]].isna().all(axis=None)
+    many = iqm_lines(ends([[0.0] * 10, [0.4, 0.6] * 5, [0.4, 0.6] * 5, [1.0] * 10]), ("sac",), last=1).iloc[0]
+    assert many["mean"] == pytest.approx(0.5)
+    assert 0.4 < many["ci_low"] < 0.5 < many["ci_high"] < 0.6
+    assert many["seeds"] == 10
+
+
+def test_the_table_shows_the_iqm_and_conflicts_as_a_share(tmp_path):
+    paths = write_runs(tmp_path, "metaworld_mt10", ("sac", "sac_pcgrad"))
+    for path in paths:
+        frame = pd.read_csv(path)
+        counts = [
+            (s, k, "all", f"{c}_q1", n) for s in range(3) for k in STEPS for c, n in (("pairs", 40), ("conflicts", 10))
+        ]
+        pd.concat([frame, pd.DataFrame(counts, columns=frame.columns)]).to_csv(path, index=False)
+    names = {kind: str(tmp_path / f"t.{kind}") for kind in ("csv", "md", "tex", "html")}
+    table("mt10").write([str(path) for path in paths], **names)
+    found = pd.read_csv(names["csv"]).set_index(["method", "task", "metric"])["mean"]
+    assert found["sac", "all", "conflict_share_q1"] == pytest.approx(0.25)
+    assert found["sac_pcgrad", "all", "evaluation_success_iqm"] == pytest.approx(end("sac_pcgrad", 1) - 0.1)
+    with open(names["md"], encoding="utf-8") as file:
+        head = file.readline()
+    assert "success, IQM" in head

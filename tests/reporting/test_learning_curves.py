@@ -1,0 +1,99 @@
+"""A panel of learning curves: which metric, against which steps, inside which limits."""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from reporting.figures import color
+from reporting.learning_curves import SMOOTH, Panel, curve, draw, figure, measured, note
+from reporting.runs import read_runs
+
+PANEL = Panel("metaworld_mt10", "MT10", ("sac", "sac_pcgrad", "cosreg"))
+SETTINGS = {"samples_per_collection": 600, "updates_per_collection": 7}
+
+
+def job(write_job, method, values, *, metric="success", seeds=(0, 1), experiment="metaworld_mt10"):
+    """Seed s has values + s / 100; a warm-up at step 0 has no environment steps."""
+    rows = {}
+    for seed in seeds:
+        rows[seed] = [(0, "all", metric, -5.0)]
+        rows[seed] += [(k, "all", metric, value + seed / 100) for k, value in enumerate(values, start=1)]
+        rows[seed] += [(k, "all", "environment_steps", 100.0 * k + 7) for k in range(1, len(values) + 1)]
+    return write_job(experiment, method, rows, settings=SETTINGS)
+
+
+def drawn(runs, panel=PANEL):
+    """The axes of one panel and the methods in it."""
+    fig, ax = plt.subplots()
+    present = draw(ax, panel, runs)
+    plt.close(fig)
+    return ax, present
+
+
+def test_the_evaluated_metric_counts_where_there_is_one(write_job):
+    training = read_runs([job(write_job, "sac", [0.5])])
+    assert measured(training, "success") == "success"
+    both = read_runs([job(write_job, "sac", [0.5]), job(write_job, "sac_pcgrad", [0.6], metric="evaluation_success")])
+    assert measured(both, "success") == "evaluation_success"
+    assert drawn(both)[1] == ["sac_pcgrad"]  # never two metrics in one panel
+
+
+def test_a_curve_is_against_environment_steps_without_the_warm_up(write_job):
+    found = curve(read_runs([job(write_job, "sac", [0.1, 0.2])]), "sac", "all", "success")
+    assert found["steps"].tolist() == [107.0, 207.0, 107.0, 207.0]
+    assert found["value"].tolist() == pytest.approx([0.1, 0.2, 0.11, 0.21])
+
+
+def test_runs_of_another_experiment_stay_out(write_job):
+    runs = read_runs([job(write_job, "sac", [0.1]), job(write_job, "cosreg", [0.1], experiment="metaworld_mt3")])
+    assert drawn(runs)[1] == ["sac"]
+
+
+def test_dots_where_collections_are_few_and_a_running_mean_over_ten(write_job):
+    few, _ = drawn(read_runs([job(write_job, "sac", [0.0, 1.0])]))
+    assert few.get_lines()[0].get_marker() == "."
+    values = [0.0] * 5 + [1.0] * 15
+    many, _ = drawn(read_runs([job(write_job, "sac", values)]))
+    line = many.get_lines()[0]
+    assert line.get_marker() != "."
+    assert line.get_ydata()[9] == pytest.approx(0.5 + 0.005)
+    assert line.get_ydata()[5 + SMOOTH - 1] == pytest.approx(1.0 + 0.005)
+
+
+def test_one_seed_has_no_shade(write_job):
+    ax, _ = drawn(read_runs([job(write_job, "sac", [0.1, 0.2], seeds=(0,))]))
+    assert not ax.collections
+    ax, _ = drawn(read_runs([job(write_job, "sac", [0.1, 0.2])]))
+    assert len(ax.collections) == 1
+
+
+def test_curves_at_zero_and_at_the_top_lie_inside_the_frame(write_job):
+    ax, _ = drawn(read_runs([job(write_job, "sac", [0.0, 0.0], seeds=(0,)), job(write_job, "cosreg", [1.0, 1.0])]))
+    low, high = ax.get_ylim()
+    assert low < 0
+    assert high > 1
+    distances = Panel("metaworld_mt10", "", ("sac",), metric="distance", limits=(0.0, None))
+    ax, _ = drawn(read_runs([job(write_job, "sac", [0.300, 0.299], metric="distance", seeds=(0,))]), distances)
+    assert ax.get_ylim()[0] == 0
+    assert ax.get_ylim()[1] == pytest.approx(1.08 * 0.3)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_distances_without_a_height_still_have_an_axis(write_job, value):
+    panel = Panel("metaworld_mt10", "", ("sac",), metric="distance", limits=(0.0, None))
+    ax, _ = drawn(read_runs([job(write_job, "sac", [value, value], metric="distance", seeds=(0,))]), panel)
+    assert ax.get_ylim()[1] > 0
+
+
+def test_only_methods_with_runs_are_in_the_legend_and_the_stamp_counts_seeds(write_job):
+    runs = read_runs([job(write_job, "sac", [0.1, 0.2]), job(write_job, "sac_pcgrad", [0.1, 0.2])])
+    panel = Panel("metaworld_mt10", "MT10", PANEL.methods, dashed=(("sac_pcgrad", 0.7),))
+    fig = figure((panel, Panel("metaworld_mt50", "MT50", ("independent",))), runs)
+    (legend,) = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["SAC", "SAC + PCGrad", "end, as the paper says"]
+    paper = [line for line in fig.axes[0].get_lines() if list(line.get_ydata()) == [0.7, 0.7]]
+    assert [line.get_color() for line in paper] == [color("sac_pcgrad")]
+    assert [text.get_text() for text in fig.axes[1].texts] == ["no runs at this scale"]
+    assert not fig.axes[1].get_xticks().size  # no steps, no numbers of steps
+    assert "mt10: 2 seed(s), 600 samples and 7 updates" in fig.get_supxlabel()
+    assert note([]) == "no runs"
