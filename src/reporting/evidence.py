@@ -24,6 +24,7 @@ class Material:
     runs: Runs
     landscape: Mapping[str, Any] = field(default_factory=dict)  # summary.json
     proofs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # statement -> its JSON
+    gallery: Mapping[str, Any] = field(default_factory=dict)  # tasks.json
 
 
 def gather(claim: Mapping[str, Any], material: Material) -> Evidence:
@@ -35,6 +36,8 @@ def gather(claim: Mapping[str, Any], material: Material) -> Evidence:
         return endpoint(test, material.landscape)
     if test["kind"] == "proof":
         return proof(test, material.proofs)
+    if test["kind"] == "gallery":
+        return gallery(test, material.gallery)
     if test["kind"] == "several":
         return several(test, material.runs.of(test["experiment"]))
     if test["kind"] not in PER_SEED:
@@ -165,11 +168,11 @@ def steps_to(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
     """Environment steps until the metric, a mean over `over` collections, first reaches `level`: difference by seed.
 
     A run of the first method that ends before that counts with all of its steps, which makes the difference smaller
-    than it is; a seed in which the second method never gets there has no difference.
+    than it is. A seed in which the second method never gets there is nan, so that its failures do not drop out.
     """
     first, second = (_steps_to(frame, method, test) for method in test["methods"])
-    there = [seed for seed in sorted(set(first) & set(second)) if second[seed][1]]
-    return {seed: first[seed][0] - second[seed][0] for seed in there}, {}
+    shared = sorted(set(first) & set(second))
+    return {seed: first[seed][0] - second[seed][0] if second[seed][1] else NAN for seed in shared}, {}
 
 
 def _steps_to(frame: pd.DataFrame, method: str, test: Test) -> dict[int, tuple[float, bool]]:
@@ -192,7 +195,7 @@ PER_SEED: dict[str, Callable[[pd.DataFrame, Test], tuple[Seeds, Seeds]]] = {
     "trend": trend,
     "steps_to": steps_to,
 }
-KINDS = (*PER_SEED, "several", "endpoint", "proof", "later")
+KINDS = (*PER_SEED, "several", "endpoint", "proof", "gallery", "later")
 
 
 def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
@@ -232,3 +235,13 @@ def proof(test: Test, proofs: Mapping[str, Mapping[str, Any]]) -> Evidence:
     note = [row["rests_on"], f"{violations} violations" if violations or word != FALSE else ""]
     note += ["" if margin is None else f"smallest margin {margin:.2g}", example]
     return Evidence(decided=word, note="; ".join(filter(None, note)))
+
+
+def gallery(test: Test, found: Mapping[str, Any]) -> Evidence:
+    """Figure 10: no chance, so no seeds; MT50 must have `tasks` tasks, each built and its picture like no other."""
+    if not found:
+        return Evidence(missing="no pictures of the tasks")
+    pictured, named, asked = found["pictured"], len(found["tasks"]), test["tasks"]
+    absent = [line["name"] for line in found["tasks"] if not line["built"]]
+    note = f"{pictured} of {named} tasks pictured" + (f"; not built: {', '.join(absent)}" if absent else "")
+    return Evidence(decided=REPLICATED if pictured == named == asked else NOT_REPLICATED, note=note)

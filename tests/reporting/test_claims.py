@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 
 import pandas as pd
 import pytest
@@ -233,6 +234,25 @@ def test_few_instances_are_no_test():
 
 
 @pytest.mark.parametrize(
+    ("pictured", "broken", "names", "word", "reason"),
+    [
+        (50, None, 50, "replicated", "50 of 50 tasks pictured"),
+        (49, "t7", 50, "not replicated", "49 of 50 tasks pictured; not built: t7"),
+        (49, None, 50, "not replicated", "49 of 50 tasks pictured"),  # two pictures are the same
+        (49, None, 49, "not replicated", "49 of 49 tasks pictured"),
+        (51, None, 51, "not replicated", "51 of 51 tasks pictured"),
+    ],
+)
+def test_figure_10_counts_the_tasks(pictured, broken, names, word, reason):
+    one = {**claim("figure-10"), "test": {"kind": "gallery", "tasks": 50}}
+    tasks = [{"name": f"t{index}", "built": f"t{index}" != broken} for index in range(names)]
+    material = Material(EMPTY.runs, gallery={"pictured": pictured, "tasks": tasks})
+    line = ledger([one], material, "quick").iloc[0]
+    assert (line["verdict"], line["reason"]) == (word, reason)
+    assert gather(one, EMPTY).missing == "no pictures of the tasks"
+
+
+@pytest.mark.parametrize(
     ("change", "named"),
     [
         ({"test": None}, "table-4-left lacks test"),
@@ -357,5 +377,10 @@ def test_steps_to_a_level_are_paired_by_seed_and_runs_that_end_early_are_handled
     one["test"]["over"] = 2  # the mean of two collections is 0.9 or more one collection after the first success
     found = gather(one, Material(read_runs(paths)))
     assert found.effect is not None
-    assert found.effect.seeds == 3  # the fourth has no collection in which PCGrad reached the level
+    assert found.effect.seeds == 4
+    assert math.isnan(found.effect.center)  # in the fourth seed PCGrad never reached the level: no verdict without it
+    assert ledger([one], Material(read_runs(paths)), "paper")["verdict"][0] == "inconclusive"
+    paths = [job("independent", (5, 7, None)), job("sac_pcgrad", (2, 3, 2))]
+    found = gather(one, Material(read_runs(paths)))
+    assert found.effect is not None
     assert found.effect.center == pytest.approx((3000 + 4000 + 6000) / 3)  # the third: all 9,000 of its steps
