@@ -1,0 +1,50 @@
+"""Figure 10: the tasks of MT50, pictured at the start of an episode."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from reporting.figures import save, stamp, style
+
+COLUMNS = 5
+
+
+def figure_10(pictures: np.ndarray, tasks: list[dict[str, Any]], note: str, scale: str) -> Figure:
+    """Tiles in the order of their names; pictures [tasks, H, W, 3]; the names of MT10's tasks are bold."""
+    style()
+    names = [task["name"].removesuffix("-v3") for task in tasks]
+    order = sorted(range(len(tasks)), key=lambda index: names[index])
+    rows = -(-len(order) // COLUMNS)
+    fig, axes = plt.subplots(rows, COLUMNS, figsize=(8.2, 0.3 + 1.26 * rows), squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, index in zip(axes.flat, order, strict=False):
+        task = tasks[index]
+        ax.imshow(pictures[index], interpolation="bicubic")
+        weight = "bold" if task["mt10"] else "normal"
+        ax.set_title(names[index], fontsize=8, fontweight=weight, pad=2)
+        if not task["built"]:
+            ax.text(0.5, 0.5, "not built", transform=ax.transAxes, ha="center", color="gray")
+    stamp(fig, scale, note)
+    return fig
+
+
+def write(arrays: str, summary: str, scale: str, *, png: str, pdf: str) -> None:
+    """Read tasks.npz and tasks.json and write the figure."""
+    found = json.loads(Path(summary).read_text(encoding="utf-8"))
+    with np.load(arrays) as file:
+        pictures = file["pictures"]
+    versions = found["versions"]
+    note = f"Meta-World {versions['metaworld']}, MuJoCo {versions['mujoco']}, {found['pictured']} tasks"
+    save(figure_10(pictures, found["tasks"], note, scale), png=png, pdf=pdf)
+
+
+if __name__ == "__main__":
+    snakemake = globals()["snakemake"]  # put there by Snakemake
+
+    given, made = snakemake.input, snakemake.output
+    write(given.pictures, given.tasks, snakemake.params.scale, png=made.png, pdf=made.pdf)
