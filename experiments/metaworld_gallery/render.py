@@ -60,10 +60,9 @@ def gallery(tasks: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]]]:
     return pictures, lines
 
 
-def different(pictures: np.ndarray, lines: Sequence[dict[str, Any]]) -> int:
-    """How many built tasks have a picture that is not of one color and like none before."""
-    seen = {one.tobytes() for one, line in zip(pictures, lines, strict=True) if line["built"] and np.ptp(one)}
-    return len(seen)
+def different(pictures: np.ndarray) -> int:
+    """How many pictures there are, each counted once and none of a single color (a task that is not built)."""
+    return len({one.tobytes() for one in pictures if np.ptp(one)})
 
 
 def write(folder: Path, tasks: Sequence[str] = MT50) -> None:
@@ -76,7 +75,7 @@ def write(folder: Path, tasks: Sequence[str] = MT50) -> None:
     temporary = folder / ".tasks.npz"
     temporary.write_bytes(file.getvalue())
     os.replace(temporary, folder / "tasks.npz")
-    content = {"pictured": different(pictures, lines), "tasks": lines, "settings": SETTINGS}
+    content = {"pictured": different(pictures), "tasks": lines, "settings": SETTINGS}
     core = round(time.process_time() - core, 1)
     origin = {"versions": versions(), "machine": machine(), "commit": commit()}
     write_json(folder / "tasks.json", {**content, "core_seconds": core, **origin})

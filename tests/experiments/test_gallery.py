@@ -25,7 +25,7 @@ def test_every_picture_is_a_scene_of_its_own(some):
     assert [line["name"] for line in lines] == SOME
     assert all(line["built"] and not line["fault"] for line in lines)
     assert [line["mt10"] for line in lines] == [task in MT10 for task in SOME]
-    assert render.different(pictures, lines) == len(SOME)
+    assert render.different(pictures) == len(SOME)
 
 
 def test_arm_table_and_goal_are_in_every_picture(some):
@@ -75,7 +75,7 @@ def test_a_task_that_cannot_be_built_and_an_empty_or_repeated_picture_do_not_cou
 
     monkeypatch.setattr(render, "picture", picture)
     pictures, lines = render.gallery(SOME[:4])  # empty, broken, and two that are the same
-    assert render.different(pictures, lines) == 1
+    assert render.different(pictures) == 1
     assert [line["fault"] for line in lines] == ["", "ValueError: no mesh", "", ""]
     fig = figure_10.figure_10(pictures, lines, "note", "tiny")
     words = {ax.get_title(): [text.get_text() for text in ax.texts] for ax in fig.axes}

@@ -75,6 +75,17 @@ def test_a_box_is_a_rectangle_of_one_depth_and_normal():
     np.testing.assert_allclose(found[geom == 0], np.tile([1.0, 0, 0], ((geom == 0).sum(), 1)), atol=1e-9)
 
 
+def test_another_geoms_points_are_no_slope():
+    """A post one pixel wide before a wall: its own slope is unknown, so it looks at the eye."""
+    rays = directions(VIEW, 5, 4)
+    geom = np.zeros((4, 5), dtype=int)
+    geom[:, 2] = 1
+    points = VIEW.eye + np.where(geom == 1, 1.0, 2.0)[..., None] * rays
+    found = normals(points, geom, rays)
+    np.testing.assert_allclose(found[geom == 0], np.tile([1.0, 0, 0], (16, 1)), atol=1e-9)
+    np.testing.assert_allclose(found[:, 2], -rays[:, 2] / np.linalg.norm(rays[:, 2], axis=-1, keepdims=True))
+
+
 @pytest.mark.parametrize("hidden", ['group="3"', 'group="5"', 'rgba="1 0 0 0"'])
 def test_hidden_geoms_are_not_seen(hidden):
     screen = f'<geom type="box" size="0.1 1 1" pos="1 0 0" {hidden}/>'
