@@ -24,7 +24,7 @@ def figure_10(pictures: np.ndarray, tasks: list[dict[str, Any]], note: str, scal
         ax.set_axis_off()
     for ax, index in zip(axes.flat, order, strict=False):
         task = tasks[index]
-        ax.imshow(pictures[index], interpolation="bicubic")
+        ax.imshow(pictures[index], interpolation="none")  # smoothed, the files are three times as large
         weight = "bold" if task["mt10"] else "normal"
         ax.set_title(names[index], fontsize=8, fontweight=weight, pad=2)
         if not task["built"]:
