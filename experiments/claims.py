@@ -7,4 +7,4 @@ if __name__ == "__main__":
 
     given, made, scale = snakemake.input, snakemake.output, snakemake.params.scale
     files = {"csv": made.csv, "md": made.md, "html": made.get("html")}
-    write(given.ledger, given.runs, given.landscape, given.proofs, scale, **files)
+    write(given.ledger, given.runs, given.landscape, given.proofs, given.gallery, scale, **files)

@@ -1,7 +1,7 @@
 rule figures:
     """Every figure."""
     input:
-        expand("<results>/figures/figure_{number}.png", number=[*range(1, 10), "tasks", "conflicts"]),
+        expand("<results>/figures/figure_{number}.png", number=[*range(1, 11), "tasks", "conflicts"]),
     localrule: True
 
 
@@ -20,6 +20,7 @@ rule claims:
         runs=runs(*EXPERIMENTS),
         landscape="<results>/landscape/summary.json",
         proofs=expand("<results>/proofs/{statement}.json", statement=STATEMENTS),
+        gallery="<results>/gallery/tasks.json",
     output:
         csv="<results>/claims.csv",
         md="<results>/claims.md",

@@ -24,7 +24,7 @@ METHODS = {
     **{"multimnist": 10, "cifar100": 5, "nyuv2": 8, "cityscapes": 3, "celeba": 2, "triad": 2},
     **{"metaworld_reach": 2, "metaworld_mt3": 2, "metaworld_mt10": 11, "metaworld_mt50": 2, "goal_conditioned": 2},
 }
-FIGURES = (*range(1, 10), "tasks", "conflicts")
+FIGURES = (*range(1, 11), "tasks", "conflicts")
 TABLES = (*range(1, 9), "theory", "reach", "mt3", "mt10", "mt50")
 TRIAD = "results/tiny/runs/triad/sac_pcgrad/seeds0-0/metrics.csv"
 DIGITS = "results/tiny/runs/multimnist/pcgrad/seeds0-0/metrics.csv"

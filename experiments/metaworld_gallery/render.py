@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from experiments.metaworld_gallery.raycamera import Marker, View, render
 from multitask.envs import MT10, MT50, MetaWorld, check_names
 from multitask.errors import UserError
 from multitask.provenance import commit, machine, versions
-from multitask.raycamera import Marker, View, render
 from multitask.records import write_json
 
 WIDTH, HEIGHT = 192, 128

@@ -120,6 +120,7 @@ def write(
     runs: Sequence[str],
     landscape: str,
     proofs: Sequence[str],
+    gallery: str,
     scale: str,
     *,
     csv: str,
@@ -129,7 +130,8 @@ def write(
     """Judge every claim and write the ledger as CSV, Markdown and, for the report, HTML."""
     found = read_runs(runs)
     statements = {Path(path).stem: json.loads(Path(path).read_text(encoding="utf-8")) for path in proofs}
-    material = Material(found, json.loads(Path(landscape).read_text(encoding="utf-8")), statements)
+    drawn, pictured = (json.loads(Path(path).read_text(encoding="utf-8")) for path in (landscape, gallery))
+    material = Material(found, drawn, statements, pictured)
     table = ledger(read_ledger(ledger_path), material, scale)
     below = notes(material, scale)
     render.write_csv(table, csv)

@@ -29,6 +29,7 @@ LANDSCAPE = {
         for variant, word, share in (("adam", "task 1's valley", 0.4), ("adam_pcgrad", "joint optimum", 0.9))
     },
 }
+GALLERY = {"pictured": 50, "tasks": [{"name": f"task{k}", "built": True} for k in range(50)]}
 METRICS = {"multimnist": "test_accuracy", "triad": "return"}
 
 
@@ -285,7 +286,9 @@ def test_the_written_ledger_holds_every_claim(write_job, tmp_path):
     (tmp_path / "theorem1.json").write_text(json.dumps(found))
     out = {kind: tmp_path / f"claims.{kind}" for kind in ("csv", "md", "html")}
     proofs = [str(tmp_path / "theorem1.json")]
-    write(str(PATH), [str(p) for p in paths], str(tmp_path / "summary.json"), proofs, "laptop", **out)
+    (tmp_path / "tasks.json").write_text(json.dumps(GALLERY))
+    single = [str(tmp_path / name) for name in ("summary.json", "tasks.json")]
+    write(str(PATH), [str(p) for p in paths], single[0], proofs, single[1], "laptop", **out)
     table, text = pd.read_csv(out["csv"]), out["md"].read_text()
     assert table["id"].tolist() == [one["id"] for one in read_ledger(PATH)]
     assert all(one["claim"] in text for one in read_ledger(PATH))
@@ -296,7 +299,7 @@ def test_the_written_ledger_holds_every_claim(write_job, tmp_path):
     page = out["html"].read_text()
     assert page.count("<tr") == len(table) + 1
     assert "**" not in page
-    assert "replicated: 4 · not replicated: 2 ·" in tested  # Figure 1: 3 and 2; Table 4, left: 1
+    assert "replicated: 5 · not replicated: 2 ·" in tested  # Figure 1: 3 and 2; Figure 10: 1; Table 4, left: 1
 
 
 def runs_of(write_job, values, experiment="nyuv2"):

@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from multitask.raycamera import (
+from experiments.metaworld_gallery.raycamera import (
     AMBIENT,
     DIFFUSE,
     HIDDEN,
