@@ -27,15 +27,19 @@ MOST_BYTES = 30_000_000  # of everything below results/published
 PATTERNS = (
     *("figures/*.png", "figures/*.pdf", "tables/*.csv", "tables/*.md", "tables/*.tex", "tables/*.html"),
     *("notebooks/*.html", "proofs/*.json", "claims.csv", "claims.md", "landscape/*.json", "landscape/*.npz"),
+    "gallery/*.json",
     *("data/*.json", "tuning/*/*/chosen.json", "runs/*/*/*/metrics.csv", "runs/*/*/*/run.json"),
     *("runtimes.csv", "runtimes.md"),
 )
+# A script that draws more than one table.
+SEVERAL = {"table_metaworld": ("table_reach", "table_mt3", "table_mt10", "table_mt50")}
 
 
 def expected(root: Path) -> list[str]:
     """What a complete scale holds: an output of each figure and table script, notebook and proof there is."""
     names = [f"figures/{s.stem}.{kind}" for s in root.glob("experiments/*/figure_*.py") for kind in ("png", "pdf")]
-    names += [f"tables/{s.stem}.{kind}" for s in root.glob("experiments/*/table_*.py") for kind in ("csv", "md", "tex")]
+    tables = [t for s in root.glob("experiments/*/table_*.py") for t in SEVERAL.get(s.stem, (s.stem,))]
+    names += [f"tables/{table}.{kind}" for table in tables for kind in ("csv", "md", "tex")]
     names += [f"notebooks/{notebook.stem}.html" for notebook in root.glob("notebooks/*.ipynb")]
     tests = [claim["test"] for claim in read_ledger(root / "experiments" / "claims.yaml")]
     names += [f"proofs/{statement}.json" for statement in {t["statement"] for t in tests if t["kind"] == "proof"}]
