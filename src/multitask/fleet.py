@@ -1,17 +1,21 @@
 """The environments of all tasks as one, in this process or in worker processes that share their arrays with it.
 
 Workers are spawned, each with a contiguous share of the tasks. Per step they wait for one byte on a pipe, read their
-actions from shared memory, write what they see there, and answer with one byte. They import no torch.
+actions from shared memory, write what they see there, and answer with one byte. They import no torch, and nothing of
+the main module: makers and what they make must come from modules that can be imported.
 """
 
+import atexit
 import contextlib
 import signal
+import sys
 import traceback
-from collections.abc import Callable, Sequence
-from multiprocessing import get_context
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.shared_memory import SharedMemory
+from types import ModuleType
 from typing import Any, NamedTuple, NoReturn, Protocol, Self
 
 import numpy as np
@@ -60,12 +64,15 @@ DONE, FAILED = b"d", b"f"
 
 
 class Memory:
-    """Actions `[T, A]` and rows `[T, O + COLUMNS]` in one block of shared memory; pickles as its name."""
+    """Actions `[T, A]` and rows `[T, O + COLUMNS]` in one block of shared memory; pickles as its name.
+
+    Once all have it, its maker calls `forget_name`: then nothing is left over, whoever is killed.
+    """
 
     def __init__(self, shapes: Sequence[tuple[int, int]], name: str | None = None) -> None:
-        self.shapes, self.created = shapes, name is None
+        self.shapes, self.named = shapes, name is None
         numbers = sum(rows * columns for rows, columns in shapes)
-        self.block = SharedMemory(name, create=self.created, size=8 * numbers)
+        self.block = SharedMemory(name, create=self.named, size=8 * numbers)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Memory, (self.shapes, self.block.name)
@@ -78,12 +85,42 @@ class Memory:
             offset += 8 * shape[0] * shape[1]
         return found
 
+    def forget_name(self) -> None:
+        """Nobody else can open the block any more; the last process to end frees it."""
+        if self.named:
+            self.block.unlink()
+        self.named = False
+
     def close(self) -> None:
         """Give the block back; the arrays must not be used any more."""
+        self.forget_name()
         with contextlib.suppress(BufferError):  # somebody still holds an array: the process's end frees it
             self.block.close()
-        if self.created:
-            self.block.unlink()
+
+
+@contextlib.contextmanager
+def in_task(name: str) -> Iterator[None]:
+    """An exception leaves with a note of the task that it came from; a UserError has said what it has to say."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        error.add_note(f"task {name}")
+        raise
+
+
+@contextlib.contextmanager
+def bare_start() -> Iterator[None]:
+    """Processes started here never see SIGINT and SIGTERM, not while they import either, and import no main module."""
+    resource_tracker.ensure_running()  # its own start would unblock the signals
+    main, before = sys.modules["__main__"], signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def describe(environment: Environment) -> Description:
@@ -95,26 +132,55 @@ def describe(environment: Environment) -> Description:
 def reset_into(environments: Sequence[Environment], rows: np.ndarray) -> None:
     """Reset every environment and write its observation into its row."""
     for environment, row in zip(environments, rows, strict=True):
-        row[:-COLUMNS] = environment.reset()
+        with in_task(environment.name):
+            row[:-COLUMNS] = environment.reset()
 
 
 def step_into(environments: Sequence[Environment], actions: np.ndarray, rows: np.ndarray) -> None:
     """Step every environment and write what it returns into its row."""
     for environment, action, row in zip(environments, actions, rows, strict=True):
-        observation, *rest = environment.step(action)
-        row[:-COLUMNS], row[-COLUMNS:] = observation, rest
+        try:
+            observation, *rest = environment.step(action)
+            row[:-COLUMNS], row[-COLUMNS:] = observation, rest
+        except Exception as error:
+            with in_task(environment.name):  # around the whole it would cost a microsecond per task and step
+                raise error
 
 
-def work(pipe: Connection, makers: Sequence[Maker]) -> None:
+def make_all(makers: Sequence[Maker], first: int = 0) -> list[Environment]:
+    """The environments of tasks `first`, `first + 1`, ..."""
+    environments = []
+    for k, make in enumerate(makers, first):
+        with in_task(str(k)):  # its number: it cannot say its name yet
+            environments.append(make())
+    return environments
+
+
+def load_all(environments: Sequence[Environment], states: Sequence[dict[str, Any]]) -> None:
+    """Restore every environment's state."""
+    for environment, state in zip(environments, states, strict=True):
+        with in_task(environment.name):
+            environment.load(state)
+
+
+def failure(error: Exception) -> Failure:
+    """A UserError's own words, or: task, exception, traceback in one line."""
+    if isinstance(error, UserError):
+        return Failure(True, str(error))
+    where = ", ".join(getattr(error, "__notes__", [])) or "a worker"
+    trace = " | ".join(traceback.format_exc().strip().splitlines())
+    return Failure(False, f"{where} failed: {type(error).__name__}: {error} | {trace}")
+
+
+def work(pipe: Connection, makers: Sequence[Maker], first: int) -> None:
     """A worker's life: make the environments, obey, end when the pipe closes (the trainer ended, however it did)."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the trainer decides; it closes the pipe
     running = False
     try:
-        environments = [make() for make in makers]
+        environments = make_all(makers, first)
         pipe.send([describe(environment) for environment in environments])
-        memory, first, last = pipe.recv()
-        actions, rows = (part[first:last] for part in memory.arrays())
+        memory: Memory = pipe.recv()
+        actions, rows = (part[first : first + len(makers)] for part in memory.arrays())
+        pipe.send_bytes(DONE)
         running = True
         while (order := pipe.recv_bytes()) != CLOSE:
             if order == RESET:
@@ -122,8 +188,7 @@ def work(pipe: Connection, makers: Sequence[Maker]) -> None:
             elif order == STEP:
                 step_into(environments, actions, rows)
             elif order == LOAD:
-                for environment, state in zip(environments, pipe.recv(), strict=True):
-                    environment.load(state)
+                load_all(environments, pipe.recv())
             pipe.send_bytes(DONE)
             if order == STATE:
                 pipe.send([environment.state() for environment in environments])
@@ -133,8 +198,7 @@ def work(pipe: Connection, makers: Sequence[Maker]) -> None:
         with contextlib.suppress(OSError):
             if running:
                 pipe.send_bytes(FAILED)
-            words = str(error) if isinstance(error, UserError) else traceback.format_exc().strip().replace("\n", " | ")
-            pipe.send(Failure(isinstance(error, UserError), words))
+            pipe.send(failure(error))
 
 
 class Fleet:
@@ -148,6 +212,8 @@ class Fleet:
         self._memory: Memory | None = None
         self.names = [f"task {k}" for k in range(len(makers))]  # until they say
         self._shares = np.array_split(np.arange(len(makers)), min(workers, len(makers)) or 1)
+        if workers:
+            atexit.register(self.close)  # runs before multiprocessing's own, which waits for workers that wait for us
         try:
             described = self._start(makers) if workers else self._make(makers)
             self._check(described)
@@ -155,8 +221,11 @@ class Fleet:
             if workers:
                 self._memory = Memory(shapes)
                 self._actions, self._rows = self._memory.arrays()
-                for worker, share in enumerate(self._shares):
-                    self._pipes[worker].send((self._memory, int(share[0]), int(share[-1]) + 1))
+                for worker, pipe in enumerate(self._pipes):
+                    with self._alive(worker):
+                        pipe.send(self._memory)
+                self._hear()
+                self._memory.forget_name()
             else:
                 self._actions, self._rows = (np.zeros(shape) for shape in shapes)
         except BaseException:
@@ -164,18 +233,20 @@ class Fleet:
             raise
 
     def _make(self, makers: Sequence[Maker]) -> list[Description]:
-        self._environments = [make() for make in makers]
+        self._environments = make_all(makers)
         return [describe(environment) for environment in self._environments]
 
     def _start(self, makers: Sequence[Maker]) -> list[Description]:
         context = get_context("spawn")
         for share in self._shares:
             ours, theirs = context.Pipe()
-            process = context.Process(target=work, args=(theirs, [makers[k] for k in share]), daemon=True)
-            process.start()
-            theirs.close()
-            self._processes.append(process)
-            self._pipes.append(ours)
+            share_of_makers = [makers[k] for k in share]
+            process = context.Process(target=work, args=(theirs, share_of_makers, int(share[0])), daemon=True)
+            with bare_start():  # an interrupt waits until `close` knows the worker
+                process.start()
+                theirs.close()
+                self._processes.append(process)
+                self._pipes.append(ours)
         return [one for worker in range(len(self._pipes)) for one in self._receive(worker)]
 
     def _check(self, described: Sequence[Description]) -> None:
@@ -234,15 +305,19 @@ class Fleet:
 
     def load(self, states: Sequence[dict[str, Any]]) -> None:
         """Restore `state()`, whatever the number of workers was."""
-        for environment, state in zip(self._environments, states, strict=False):
-            environment.load(state)
+        if len(states) != len(self.names):
+            raise UserError(f"{len(states)} saved states for {len(self.names)} tasks; resume with the tasks of the run")
+        if self._environments:
+            return load_all(self._environments, states)
         self._tell(LOAD)
-        for pipe, share in zip(self._pipes, self._shares, strict=False):
-            pipe.send([states[k] for k in share])
-        self._hear() if self._pipes else None
+        for worker, (pipe, share) in enumerate(zip(self._pipes, self._shares, strict=True)):
+            with self._alive(worker):
+                pipe.send([states[k] for k in share])
+        self._hear()
 
     def close(self) -> None:
         """End the workers and free what they shared; a second call does nothing."""
+        atexit.unregister(self.close)
         for pipe in self._pipes:
             with contextlib.suppress(OSError):
                 pipe.send_bytes(CLOSE)
@@ -265,44 +340,40 @@ class Fleet:
 
     # --- talking with the workers
 
+    @contextlib.contextmanager
+    def _alive(self, worker: int) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError):  # a dead worker's end of the pipe is closed: noticed at once
+            self._died(worker)
+
     def _tell(self, order: bytes) -> None:
         for worker, pipe in enumerate(self._pipes):
-            try:
+            with self._alive(worker):
                 pipe.send_bytes(order)
-            except OSError:
-                self._died(worker)
 
     def _hear(self) -> None:
         for worker, pipe in enumerate(self._pipes):
-            try:
+            with self._alive(worker):
                 answer = pipe.recv_bytes()
-            except (EOFError, OSError):  # a dead worker's end of the pipe is closed: noticed at once
-                self._died(worker)
             if answer == FAILED:
                 self._failed(worker)
 
     def _receive(self, worker: int) -> Any:
-        try:
+        with self._alive(worker):
             answer = self._pipes[worker].recv()
-        except (EOFError, OSError):
-            self._died(worker)
         if isinstance(answer, Failure):
             self._failed(worker, answer)
         return answer
 
-    def _tasks(self, worker: int) -> str:
-        return ", ".join(self.names[k] for k in self._shares[worker])
-
     def _failed(self, worker: int, failure: "Failure | None" = None) -> NoReturn:
         failure = failure or self._pipes[worker].recv()
-        if failure.mendable:
-            raise UserError(failure.words)
-        raise RuntimeError(f"a worker of {self._tasks(worker)} failed: {failure.words}")
+        raise (UserError if failure.mendable else RuntimeError)(failure.words)
 
     def _died(self, worker: int) -> NoReturn:
         self._processes[worker].join(timeout=5)
-        code = self._processes[worker].exitcode
+        code, tasks = self._processes[worker].exitcode, ", ".join(self.names[k] for k in self._shares[worker])
         raise UserError(
-            f"the worker process of {self._tasks(worker)} died (exit code {code}; -9 is often lack of memory); "
+            f"the worker process of {tasks} died (exit code {code}; -9 is often lack of memory); "
             "the last checkpoint is intact, the same command resumes from it"
         )

@@ -3,8 +3,9 @@
 import mujoco
 import numpy as np
 import pytest
+from metaworld import env_dict
 
-from multitask.envs import MetaWorld
+from multitask.envs import MT3, MT10, MT50, MetaWorld, check_names
 from multitask.errors import UserError
 
 TASKS = ["reach-v3", "button-press-topdown-v3"]
@@ -99,6 +100,35 @@ def test_observation_shows_the_goal():
     assert observation.shape == (environment.observation_size,) == (39,)
     assert np.array_equal(observation[-3:], environment.env._target_pos)
     assert environment.action_size == 4
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_step_says_how_far_the_object_is_from_its_goal(task):
+    ours, theirs = make(task), make(task)
+    ours.reset(), theirs.reset()
+    for action in np.random.default_rng(1).uniform(-1, 1, (5, 4)):
+        distance, expected = ours.step(action).distance, theirs.env.step(action)[-1]["obj_to_target"]
+        assert distance == expected > 0
+
+
+def test_a_task_without_a_distance_says_nan(monkeypatch):
+    environment = make("reach-v3")
+    observation = environment.reset()
+    monkeypatch.setattr(environment.env, "step", lambda action: (observation, 1.0, False, False, {"success": 1.0}))
+    assert np.isnan(environment.step(np.zeros(4)).distance)
+
+
+def test_task_sets_are_metaworlds_own():
+    assert set(MT10) == set(env_dict.MT10_V3)
+    assert set(MT50) == set(env_dict.MT50_V3)
+    assert [len(names) for names in (MT3, MT10, MT50)] == [3, 10, 50]
+    assert set(MT3) <= set(MT10) <= set(MT50)
+    check_names(list(MT50), "v1", "fixed")
+
+
+def test_one_unknown_name_among_many_is_found():
+    with pytest.raises(UserError, match="'push-v9'"):
+        check_names([*MT10, "push-v9"], "v1", "fixed")
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 from functools import partial
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from multitask.envs import MetaWorld, Step
 from multitask.errors import UserError
 from multitask.fleet import Fleet
 
@@ -45,13 +45,27 @@ class Drift:
         if self.time == 3 and self.fault == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         ended = self.time == self.horizon
-        return Step(self.x.copy(), float(self.x.sum()), self.x[0] > 9, ended, self.x[1] > 0, float(self.x[0]))
+        return self.x.copy(), float(self.x.sum()), self.x[0] > 9, ended, self.x[1] > 0, float(self.x[0])
 
     def state(self):
         return {"generator": json.dumps(self.random.bit_generator.state)}
 
     def load(self, state):
         self.random.bit_generator.state = json.loads(state["generator"])
+
+
+def interrupted_while_it_starts():
+    """What unpickling `Interrupted` calls: in a worker, before anything else of ours."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    return partial(Drift, "a")
+
+
+class Interrupted:
+    """A maker; the worker that receives it is interrupted while it still starts."""
+
+    def __reduce__(self):
+        return interrupted_while_it_starts, ()
 
 
 def makers(count=5, **changes):
@@ -75,15 +89,24 @@ def same(first, second):
     )
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 9])
+@pytest.mark.parametrize("workers", [1, 2, 3])
 def test_workers_change_no_number(workers):
     with Fleet(makers()) as alone, Fleet(makers(), workers) as shared:
+        assert len(shared._processes) == workers
         assert (shared.names, shared.horizon, shared.observation_size) == (alone.names, 4, 2)
         np.testing.assert_array_equal(shared.codes, np.eye(5))
         assert same(play(alone), play(shared))
 
 
+def test_no_more_workers_than_tasks():
+    with Fleet(makers(2)) as alone, Fleet(makers(2), 9) as shared:
+        assert len(shared._processes) == 2
+        assert same(play(alone), play(shared))
+
+
 def test_workers_change_no_number_on_metaworld():
+    from multitask.envs import MetaWorld  # here: a worker of the other tests would import it for nothing
+
     tasks = [partial(MetaWorld, name, **REAL) for name in ("reach-v3", "drawer-close-v3", "push-v3")]
     with Fleet(tasks) as alone, Fleet(tasks, 2) as shared:
         found = play(alone)
@@ -138,18 +161,53 @@ def test_tasks_of_unequal_horizon_are_refused(workers):
 @pytest.mark.parametrize(
     ("fault", "kind", "words"),
     [
-        ("raise", RuntimeError, "drift1.*out of the room"),
+        ("raise", RuntimeError, r"^task drift1 failed: ValueError: out of the room \|.*in step"),
         ("mendable", UserError, "^the room is too small; make it larger$"),
-        ("die", UserError, r"drift1 died \(exit code -9.*the same command resumes"),
+        ("die", UserError, r"of drift0, drift1 died \(exit code -9.*checkpoint is intact, the same command resumes"),
     ],
 )
 def test_a_fault_in_a_worker_is_named(fault, kind, words):
-    tasks = [partial(Drift, f"drift{k}", fault=fault if k == 1 else "") for k in range(2)]
-    began = time.monotonic()
-    with pytest.raises(kind, match=words), Fleet(tasks, 2) as fleet:
+    tasks = [partial(Drift, f"drift{k}", fault=fault if k == 1 else "") for k in range(3)]
+    with pytest.raises(kind, match=words) as caught, Fleet(tasks, 2) as fleet:
         play(fleet)
-    assert time.monotonic() - began < 20
+    assert "\n" not in str(caught.value)
     assert not fleet._processes
+
+
+def test_a_worker_killed_between_steps_is_noticed_at_once():
+    with Fleet(makers(2), 2) as fleet:
+        fleet.reset()
+        processes = list(fleet._processes)
+        os.kill(processes[1].pid, signal.SIGKILL)
+        began = time.monotonic()
+        with pytest.raises(UserError, match=r"^the worker process of drift1 died \(exit code -9"):
+            fleet.step(np.zeros((2, 2)))
+        assert time.monotonic() - began < 1
+    assert all(process.exitcode is not None for process in processes)  # none is left, not as a zombie either
+
+
+def test_a_worker_is_deaf_to_signals_from_its_first_moment():
+    with Fleet([Interrupted(), partial(Drift, "b")], 1) as fleet:
+        pid = fleet._processes[0].pid
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(pid, number)
+        assert fleet.reset().shape == (2, 2)
+        assert fleet._processes[0].pid == pid
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert not before & {signal.SIGINT, signal.SIGTERM}  # and the trainer hears them
+
+
+def test_shared_memory_has_no_name_that_could_be_left_over():
+    with Fleet(makers(2), 1) as fleet:
+        with pytest.raises(FileNotFoundError):
+            SharedMemory(fleet._memory.block.name)
+        play(fleet, 1)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_states_of_another_number_of_tasks_are_refused(workers):
+    with Fleet(makers(3), workers) as fleet, pytest.raises(UserError, match="2 saved states for 3 tasks"):
+        fleet.load(fleet.state()[:2])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -158,38 +216,69 @@ def test_a_task_that_cannot_be_made_is_the_same_fault_anywhere(workers):
         Fleet([partial(Drift, "drift0", fault="make")], workers)
 
 
-def test_workers_end_with_a_killed_trainer_and_import_no_torch(tmp_path):
-    script = tmp_path / "trainer.py"
-    script.write_text(
-        "import sys, time\n"
-        f"sys.path[:0] = [{str(ROOT / 'src')!r}, {str(ROOT / 'tests' / 'multitask')!r}]\n"
-        "from test_fleet import Fleet, Witness, partial\n"
-        "if __name__ == '__main__':\n"
-        "    fleet = Fleet([partial(Witness, 'a'), partial(Witness, 'b')], 2)\n"
-        "    fleet.reset()\n"
-        "    print([p.pid for p in fleet._processes], fleet.state(), flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    trainer = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert trainer.stdout is not None
-    line = trainer.stdout.readline()
-    workers = json.loads(line[: line.index("]") + 1])
-    assert "'torch': False" in line
-    assert "'torch': True" not in line
-    trainer.kill()
-    trainer.wait()
-    deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{pid}/cmdline").exists() and _runs(pid) for pid in workers):
-        assert time.monotonic() < deadline, "a worker outlives its trainer"
-        time.sleep(0.05)
+@pytest.fixture
+def trainer(tmp_path):
+    """A process whose main module imports `wave` and makes a fleet of two workers; its first line and their pids."""
+    started = []
+
+    def start(then):
+        script = tmp_path / "trainer.py"
+        script.write_text(
+            "import sys, time, wave\n"
+            f"sys.path[:0] = [{str(ROOT / 'src')!r}, {str(ROOT / 'tests' / 'multitask')!r}]\n"
+            "from test_fleet import Fleet, Witness, partial\n"
+            "if __name__ == '__main__':\n"
+            "    fleet = Fleet([partial(Witness, 'a'), partial(Witness, 'b')], 2)\n"
+            "    print([p.pid for p in fleet._processes], fleet.state(), flush=True)\n"
+            f"    {then}\n"
+        )
+        process = subprocess.Popen(
+            [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        started.append(process)
+        line = process.stdout.readline()
+        return process, line, json.loads(line[: line.index("]") + 1])
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_workers_end_with_a_killed_trainer_and_import_neither_torch_nor_its_main_module(trainer):
+    process, line, workers = trainer("time.sleep(60)")
+    assert line.count("{'torch': False, 'wave': False}") == 2
+    process.kill()
+    assert ended(workers, 10), "a worker outlives its trainer"
+
+
+def test_a_trainer_that_forgets_to_close_its_fleet_ends_and_so_do_its_workers(trainer):
+    process, _, workers = trainer("raise ValueError('lost')")
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert errors.count("Traceback") == errors.count("ValueError: lost") == 1  # the trainer's alone
+    assert ended(workers, 1)
+
+
+def ended(pids: list[int], seconds: float) -> bool:
+    """Whether all these processes are gone, or zombies of a process that is not ours, within the time."""
+    deadline = time.monotonic() + seconds
+    while any(_runs(pid) for pid in pids):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _runs(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 class Witness(Drift):
-    """Its state says whether torch is loaded."""
+    """Its state says what is loaded."""
 
     def state(self):
-        return {"torch": "torch" in sys.modules}
+        return {name: name in sys.modules for name in ("torch", "wave")}
