@@ -116,16 +116,18 @@ def test_workers_change_no_number_on_metaworld():
 
 
 def test_what_a_step_returns_is_each_tasks_own():
+    actions, seen = np.array([[1.0, 0.0], [0.0, -1.0]]), set()
     with Fleet(makers(2), 2) as fleet:
-        observation, actions = fleet.reset(), np.array([[1.0, 0.0], [0.0, -1.0]])
-        fleet.begin(actions)
-        step = fleet.finish()
-        for k in range(2):
-            expected = Drift("", seed=k)
-            np.testing.assert_array_equal(observation[k], expected.reset())
-            wanted = expected.step(actions[k])
-            for ours, value in zip(step, wanted, strict=True):
-                np.testing.assert_array_equal(ours[k], value)
+        observation, alone = fleet.reset(), [Drift("", seed=k) for k in range(2)]
+        np.testing.assert_array_equal(observation, [one.reset() for one in alone])
+        for _ in range(fleet.horizon):
+            fleet.begin(actions)
+            step = fleet.finish()
+            for k, one in enumerate(alone):
+                for ours, value in zip(step, one.step(actions[k]), strict=True):
+                    np.testing.assert_array_equal(ours[k], value)
+            seen |= {(bool(t), bool(s)) for t, s in zip(step.truncated, step.success, strict=True)}
+        assert seen >= {(False, True), (True, False)}  # else nobody would see the two swapped
         held = step.observation.copy()
         fleet.step(actions)
         np.testing.assert_array_equal(step.observation, held)  # a later step does not change what was returned

@@ -1,0 +1,108 @@
+"""Time Meta-World's environments alone: making them, their steps, and what lockstep costs. Imports no torch.
+
+    python -m benchmarks.environments --out results/benchmarks
+
+- *making*: seconds from nothing to a fleet that can be reset, its processes' start and imports included.
+- *steps*: environment steps a second of all tasks together, over whole episodes with their resets.
+- *lockstep*: microseconds that a step of all tasks takes where the environments do nothing.
+Medians of repeats, in which the numbers of workers take turns, so that a drift of the machine hits all alike. Writes
+`environments.csv`.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from multitask.envs import MT10, MT50, MetaWorld, Step
+from multitask.fleet import Fleet
+
+SETS = {"MT10": MT10, "MT50": MT50}
+WORKERS = (0, 1, 2)
+EPISODE = 150
+LOCKSTEPS = 2000
+
+
+class Idle:
+    """An environment of Meta-World's sizes that does nothing."""
+
+    horizon, observation_size, action_size = EPISODE, 39, 4
+    code: np.ndarray | None = None
+
+    def __init__(self, name: str) -> None:
+        self.name, self.observation = name, np.zeros(39)
+
+    def reset(self) -> np.ndarray:
+        """Nothing."""
+        return self.observation
+
+    def step(self, action: np.ndarray) -> Step:
+        """Nothing."""
+        return Step(self.observation, 0.0, False, False, False, 0.0)
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Nothing."""
+
+
+def seconds_of(fleet: Fleet, steps: int) -> float:
+    """Seconds of one reset and so many steps under random actions."""
+    actions = np.random.default_rng(0).uniform(-1, 1, (steps, len(fleet.names), fleet.action_size))
+    start = time.perf_counter()
+    fleet.reset()
+    for action in actions:
+        fleet.step(action)
+    return time.perf_counter() - start
+
+
+def once(tasks: Sequence[str], workers: int) -> dict[str, float]:
+    """One repeat: making, steps a second, lockstep."""
+    make = partial(MetaWorld, seed=0, horizon=EPISODE, reward_function_version="v1", goals="fixed")
+    start = time.perf_counter()
+    with Fleet([partial(make, task) for task in tasks], workers) as fleet:
+        making = time.perf_counter() - start
+        seconds_of(fleet, EPISODE)  # warm-up
+        speed = EPISODE * len(tasks) / seconds_of(fleet, EPISODE)
+    with Fleet([partial(Idle, task) for task in tasks], workers) as fleet:
+        seconds_of(fleet, LOCKSTEPS)
+        lockstep = seconds_of(fleet, LOCKSTEPS) / LOCKSTEPS
+    return {"making_seconds": making, "steps_per_second": speed, "lockstep_microseconds": 1e6 * lockstep}
+
+
+def measure(repeats: int) -> pd.DataFrame:
+    """Medians per set of tasks and number of workers."""
+    rows = [
+        {"tasks": name, "workers": workers, **once(tasks, workers)}
+        for name, tasks in SETS.items()
+        for _ in range(repeats)
+        for workers in WORKERS
+    ]
+    return pd.DataFrame(rows).groupby(["tasks", "workers"], sort=False).median().reset_index()
+
+
+def main() -> None:
+    """Measure, print and write."""
+    words = (__doc__ or "").partition("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.environments", description=words)
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    table = measure(args.repeats)
+    args.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(args.out / "environments.csv", index=False, float_format="%.4g")
+    print(table.to_markdown(index=False, floatfmt=".4g"))
+
+
+if __name__ == "__main__":
+    # By its importable name: workers import nothing of the main module, where `Idle` would otherwise be.
+    from benchmarks import environments
+
+    environments.main()
