@@ -13,18 +13,16 @@ Writes `rl.csv` and `rl.md`.
 import argparse
 import platform
 import statistics
-import time
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from benchmarks.environments import once
 from benchmarks.run import Candidates, interleaved
-from multitask.envs import MT10, MT50, MetaWorld
-from multitask.fleet import Fleet
+from multitask.envs import MT10, MT50
 from multitask.replay import Batch
 from multitask.sac import METHODS, Learner, draw_orders
 from multitask.sac.learner import Loss
@@ -34,7 +32,6 @@ SETTINGS = {"layers": 6, "learning_rate": 3e-4, "discount": 0.99, "target_rate":
 SETTINGS |= {"reduction": "sum", "gradnorm_alpha": 1.5, "gradnorm_rate": 0.025, "cosreg_weight": 0.1}
 COMPARED = ("sac", "sac_pcgrad", "multihead_sac_pcgrad", "independent", "gradnorm", "cosreg")
 SIZES, BATCH = (39, 4), 128
-EPISODE = 150
 
 
 class Plain(Learner):
@@ -70,22 +67,6 @@ def update_case(tasks: int, width: int) -> Candidates:
     return {name: partial(one.update, batch, noise, orders, False) for name, one in learners.items()}
 
 
-def environments(tasks: tuple[str, ...], workers: int) -> tuple[float, float]:
-    """Seconds to make a fleet, and environment steps a second over one episode after a first one."""
-    make = partial(MetaWorld, seed=0, horizon=EPISODE, reward_function_version="v1", goals="fixed")
-    start = time.perf_counter()
-    with Fleet([partial(make, task) for task in tasks], workers) as fleet:
-        made = time.perf_counter() - start
-        actions = np.random.default_rng(0).uniform(-1, 1, (EPISODE, len(tasks), fleet.action_size))
-        for _ in range(2):
-            start = time.perf_counter()
-            fleet.reset()
-            for action in actions:
-                fleet.step(action)
-            seconds = time.perf_counter() - start
-    return made, EPISODE * len(tasks) / seconds
-
-
 def measure(repeats: int) -> pd.DataFrame:
     """All cases in long form: set, what, value, unit, ratio."""
     rows: list[tuple[str, str, float, str, float | None]] = []
@@ -96,7 +77,7 @@ def measure(repeats: int) -> pd.DataFrame:
             rows.append((name, f"update, {method}", 1e3 * median, "ms", median / medians["plain"]))
         speeds = {}
         for workers in (0, 1, 2):
-            made, speeds[workers] = environments(tasks, workers)
+            made, speeds[workers], _ = once(tasks, workers).values()
             rows.append((name, f"making the environments, {workers} workers", made, "s", None))
             rows.append((name, f"environments, {workers} workers", speeds[workers], "steps/s", None))
         acting = len(tasks) / speeds[0]  # one step of every task, then one update
