@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sac_helpers import SETTINGS, Walk, fleet, new_session, walks
 
 from multitask.checkpoint import Stopped
 from multitask.errors import UserError
+from multitask.fleet import Fleet
 from multitask.replay import Batch, Replay
 from multitask.sac import METHODS, Learner, collect, draw_orders, train
 
@@ -71,6 +73,55 @@ def test_stopped_after_every_collection_and_resumed_equals_unbroken(tmp_path, me
     assert resumed.rows == unbroken.rows
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_overlap_repeats_to_the_bit_and_resumes(tmp_path, workers):
+    def overlapping(name, **session):
+        with Fleet([partial(Walk, 1.0, seed=1), partial(Walk, -1.0, seed=2)], workers) as shared:
+            settings = {**SETTINGS, "overlap": True}
+            return train(settings, 0, new_session(tmp_path / name, **session), shared, method="sac_pcgrad")
+
+    first, second = (overlapping(name).rows for name in ("a.pt", "b.pt"))
+    assert first == second == run(tmp_path / "c", overlap=True).rows
+    with pytest.raises(Stopped):
+        overlapping("d.pt", deadline=0.0)
+    assert overlapping("d.pt").rows == first
+
+
+def test_overlap_plays_by_the_actor_from_before_the_updates(tmp_path):
+    """Its first collection is that of a run that never updates; in turn, the second one already is not."""
+    idle = run(tmp_path / "a", updates_per_collection=1, learning_rate=0.0, collections=3)
+    fast = {"updates_per_collection": 40, "collections": 3}
+    overlapping, in_turn = (run(tmp_path / f"{overlap}", overlap=overlap, **fast) for overlap in (True, False))
+    assert values(overlapping, "return")[:2] == values(in_turn, "return")[:2] == values(idle, "return")[:2]
+    assert values(overlapping, "return")[2] != values(idle, "return")[2]
+
+
+def test_overlap_updates_draw_from_the_collections_before(tmp_path, monkeypatch):
+    held = []
+    original = Replay.draw_indices
+
+    def draw_indices(self, *args):
+        held.append(len(self))
+        return original(self, *args)
+
+    monkeypatch.setattr(Replay, "draw_indices", draw_indices)
+    run(tmp_path / "a", overlap=True)
+    run(tmp_path / "b")
+    warm_up, samples = SETTINGS["warm_up_paths"] * SETTINGS["horizon"], SETTINGS["samples_per_collection"]
+    assert held == [warm_up + k * samples for k in (0, 1, 2, 1, 2, 3)]
+
+
+def test_a_fault_of_the_environments_ends_an_overlapping_run(tmp_path):
+    class Broken(Walk):
+        def step(self, action):
+            if len(self.resets) > SETTINGS["warm_up_paths"]:
+                raise UserError("the walk is broken; mend it")
+            return super().step(action)
+
+    with pytest.raises(UserError, match="the walk is broken"):
+        run(tmp_path, environments=[Broken(1.0), Walk(-1.0)], overlap=True)
+
+
 def test_rows_of_a_collection(tmp_path):
     records = run(tmp_path, collections=2)
     rows = {(step, task, metric) for step, task, metric, _ in records.rows}
@@ -88,7 +139,7 @@ def test_rows_of_a_collection(tmp_path):
 def test_truncation_stores_the_final_observation_and_does_not_terminate():
     environments = walks()
     replay = Replay(2, 100, 3, 2, torch.float64, torch.device("cpu"))
-    found = collect(fleet(environments), lambda o: torch.full((2, 2), 0.5, dtype=torch.float64), 3, replay)
+    found = collect(fleet(environments), lambda o: torch.full((2, 2), 0.5, dtype=torch.float64), 3, replay.add)
     held = Batch(*replay.storage[:, :15].split(replay.widths, dim=-1))
     assert held.terminated.eq(0).all()
     for t, environment in enumerate(environments):

@@ -29,6 +29,8 @@ Choices that neither the paper nor its base code fixes, or where this loop leave
 14. CosReg (Suteu and Guo 2019) penalizes the cosines of the gradients of the last shared layer.
 15. Where α is predicted from the task's code (goal-conditioned pushing), by one hidden layer of 64 units that starts
     at α = 1.
+16. With `overlap` the environments step while the learner learns, in a thread and best in worker processes: the
+    updates of a collection do not see its own samples yet, and the actor from before them plays it. Off by default.
 """
 
 from multitask.sac.collection import collect

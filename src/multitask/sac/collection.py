@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from multitask.fleet import Fleet
-from multitask.replay import Batch, Replay
+from multitask.replay import Batch
 
 
 def collect(
-    fleet: Fleet, policy: Callable[[Tensor], Tensor], episodes: int, replay: Replay | None
+    fleet: Fleet, policy: Callable[[Tensor], Tensor], episodes: int, store: Callable[[Batch], None] | None
 ) -> dict[str, Tensor]:
-    """Play whole episodes in all tasks, in lockstep, and store every transition (if there is a buffer).
+    """Play whole episodes in all tasks, in lockstep, and store every transition (where there is somewhere to store it).
 
-    `policy`: observations `[T, O]` -> actions `[T, A]`. Returns per task `[T, episodes]`: `return` (undiscounted, raw),
-    `success` (at any step), `success_last` and `distance` (from object to goal, m; nan where a task has none) at the
-    last step.
+    `policy`: observations `[T, O]` -> actions `[T, A]`; `store` gets an episode at a time, `[T, horizon, ...]`. Returns
+    per task `[T, episodes]`: `return` (undiscounted, raw), `success` (at any step), `success_last` and `distance` (from
+    object to goal, m; nan where a task has none) at the last step.
     """
     found: dict[str, list[np.ndarray]] = {"return": [], "success": [], "success_last": [], "distance": []}
     for _ in range(episodes):
@@ -36,9 +36,9 @@ def collect(
             running = not ended.any()
         if not ended.all():
             raise RuntimeError("the tasks' episodes ended at different steps; lockstep needs one horizon for all")
-        if replay is not None:
+        if store is not None:
             columns = (np.stack(part, axis=1).astype(np.float64) for part in zip(*rows, strict=True))
-            replay.add(Batch(*(torch.from_numpy(column) for column in columns)))
+            store(Batch(*(torch.from_numpy(column) for column in columns)))
         for metric, values in zip(found, (total, ever, step.success, step.distance), strict=True):
             found[metric].append(values.astype(float))
     return {metric: torch.from_numpy(np.stack(values, axis=1)) for metric, values in found.items()}

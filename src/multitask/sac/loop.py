@@ -1,5 +1,8 @@
 """Training: collect, update, record, until all collections are done."""
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +14,7 @@ from multitask.devices import choose_device
 from multitask.errors import UserError
 from multitask.fleet import Fleet
 from multitask.records import Records
-from multitask.replay import Replay
+from multitask.replay import Batch, Replay
 from multitask.sac.collection import collect
 from multitask.sac.learner import Learner
 from multitask.sac.losses import sample_actions, with_task
@@ -54,17 +57,24 @@ class Policies:
 
     def sampled(self, observations: Tensor) -> Tensor:
         """From the actor's distribution: training."""
-        return self._act(observations, torch.randn(self.shape, generator=self.stream, dtype=self.dtype))
+        return self._sample(self.learner.actor, observations)
+
+    def sampled_by_copy(self) -> Callable[[Tensor], Tensor]:
+        """`sampled` by the actor as it is now, whatever it learns meanwhile."""
+        return partial(self._sample, [p.detach().clone() for p in self.learner.actor])
 
     def deterministic(self, observations: Tensor) -> Tensor:
         """tanh(μ): evaluation."""
-        return self._act(observations, torch.zeros(self.shape, dtype=self.dtype))
+        return self._act(self.learner.actor, observations, torch.zeros(self.shape, dtype=self.dtype))
+
+    def _sample(self, actor: Sequence[Tensor], observations: Tensor) -> Tensor:
+        return self._act(actor, observations, torch.randn(self.shape, generator=self.stream, dtype=self.dtype))
 
     @torch.inference_mode()
-    def _act(self, observations: Tensor, noise: Tensor) -> Tensor:
+    def _act(self, actor: Sequence[Tensor], observations: Tensor, noise: Tensor) -> Tensor:
         codes = self.learner.codes
         inputs = with_task(observations.to(codes).unsqueeze(1), codes)
-        return sample_actions(self.learner.actor, inputs, noise.to(codes.device).unsqueeze(1))[0].squeeze(1)
+        return sample_actions(actor, inputs, noise.to(codes.device).unsqueeze(1))[0].squeeze(1)
 
 
 def learn(
@@ -90,6 +100,31 @@ def learn(
         batch = batch._replace(reward=scale * batch.reward)
         logs.append(learner.update(batch, noise[update], orders[update], measure))
     return logs
+
+
+def play_and_learn(
+    fleet: Fleet,
+    policies: Policies,
+    replay: Replay,
+    update: Callable[[], list[dict[str, Tensor]]],
+    settings: dict[str, Any],
+) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+    """One collection and the updates that belong to it: the episodes, and what the updates say.
+
+    With `overlap` both run at once, and still repeat to the bit: a thread plays with a copy of the actor, the updates
+    draw from what the collections before have stored, and the new episodes are stored when both are done.
+    """
+    episodes = settings["samples_per_collection"] // settings["horizon"]
+    if not settings.get("overlap", False):
+        return collect(fleet, policies.sampled, episodes, replay.add), update()
+    waiting: list[Batch] = []
+    with ThreadPoolExecutor(1, "episodes") as thread:
+        playing = thread.submit(collect, fleet, policies.sampled_by_copy(), episodes, waiting.append)
+        logs = update()
+        played = playing.result()
+    for batch in waiting:
+        replay.add(batch)
+    return played, logs
 
 
 def train(
@@ -132,7 +167,7 @@ def train(
 
     saved = session.load()
     if saved is None:
-        record_episodes(records, 0, names, collect(fleet, policies.explore, settings["warm_up_paths"], replay))
+        record_episodes(records, 0, names, collect(fleet, policies.explore, settings["warm_up_paths"], replay.add))
     else:
         first, records = saved["next"], Records(saved["records"])
         learner.load(saved["learner"])
@@ -144,10 +179,12 @@ def train(
     label = f"{method}, seed {seed}"
     progress = tqdm(range(first, last + 1), label, last, initial=first - 1, unit="collection", disable=None)
     for collection in progress:
-        episodes = collect(fleet, policies.sampled, samples // horizon, replay)
+        episodes, logs = play_and_learn(
+            fleet, policies, replay, partial(learn, learner, replay, streams, settings), settings
+        )
         record_episodes(records, collection, names, episodes)
         progress.set_postfix({"success": f"{episodes['success'].mean():.2f}"})
-        record_updates(records, collection, names, learn(learner, replay, streams, settings), learner)
+        record_updates(records, collection, names, logs, learner)
         if settings["evaluation_episodes"]:
             played = collect(fleet, policies.deterministic, settings["evaluation_episodes"], None)
             record_episodes(records, collection, names, {f"evaluation_{k}": v for k, v in played.items()})
