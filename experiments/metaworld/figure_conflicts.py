@@ -2,14 +2,17 @@
 
 from reporting.learning_curves import SHARE, Panel, write
 
-METHODS = ("sac", "sac_pcgrad", "multihead_sac", "multihead_sac_pcgrad")
+METHODS = {
+    "metaworld_mt3": ("sac", "sac_pcgrad", "direction_only", "magnitude_only"),
+    "metaworld_mt10": ("sac", "sac_pcgrad", "multihead_sac", "multihead_sac_pcgrad"),
+}
 MEASURES = (
     ("cosine", "mean cosine", (None, None)),
     ("magnitude_similarity", "mean magnitude similarity Φ", SHARE),
     ("xi_median", "median ξ of conflicting pairs", (0.0, None)),
 )
 PANELS = tuple(
-    Panel(experiment, f"{name}, {network}", METHODS, f"{metric}_{component}", words, limits=limits)
+    Panel(experiment, f"{name}, {network}", METHODS[experiment], f"{metric}_{component}", words, limits=limits)
     for experiment, name in (("metaworld_mt3", "MT3"), ("metaworld_mt10", "MT10"))
     for component, network in (("actor", "actor"), ("q1", "critic 1"))
     for metric, words, limits in MEASURES

@@ -6,7 +6,10 @@ from reporting.figures import save
 from reporting.learning_curves import Panel, figure
 from reporting.runs import Runs, read_runs
 
-METHODS = ("sac", "sac_pcgrad", "multihead_sac", "independent")
+METHODS = {
+    "metaworld_mt3": ("sac", "sac_pcgrad", "direction_only", "magnitude_only"),
+    "metaworld_mt10": ("sac", "sac_pcgrad", "multihead_sac", "independent"),
+}
 
 
 def panels(runs: Runs) -> list[Panel]:
@@ -15,11 +18,11 @@ def panels(runs: Runs) -> list[Panel]:
     for experiment, name in (("metaworld_mt3", "MT3"), ("metaworld_mt10", "MT10")):
         tasks = runs.of(experiment).select(metric="success")["task"].unique()
         found += [
-            Panel(experiment, f"{name}: {task.removesuffix('-v3')}", METHODS, task=task, words="success")
+            Panel(experiment, f"{name}: {task.removesuffix('-v3')}", METHODS[experiment], task=task, words="success")
             for task in tasks
             if task != "all"
         ]
-    return found or [Panel("metaworld_mt10", "MT10", METHODS)]
+    return found or [Panel("metaworld_mt10", "MT10", METHODS["metaworld_mt10"])]
 
 
 def write(paths: Sequence[str], *, png: str, pdf: str) -> None:

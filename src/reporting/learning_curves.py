@@ -64,8 +64,10 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_major_locator(MaxNLocator(4))
     if not present:
+        ran = any(info["experiment"] == panel.experiment and info["method"] in panel.methods for info in runs.infos)
+        why = "undefined in all runs" if ran else "no runs at this scale"  # e.g. a measure of conflicts without any
         ax.set_xticks([])
-        ax.text(0.5, 0.5, "no runs at this scale", transform=ax.transAxes, ha="center", va="center", color="gray")
+        ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color="gray")
     ax.ticklabel_format(axis="y", useOffset=False)
     low, high = panel.limits
     top = ax.dataLim.y1

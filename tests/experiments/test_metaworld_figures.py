@@ -102,6 +102,9 @@ def test_a_panel_for_every_task_and_every_measure(tmp_path):
     assert len(titles) == 12
     drawn = {ax.get_title(): len(lines(ax)) for ax in fig.axes if lines(ax)}
     assert drawn == {"MT10, actor": 4, "MT10, critic 1": 4}
+    empty = {ax.get_title(): ax.texts[0].get_text() for ax in fig.axes if not lines(ax)}
+    assert empty["MT3, actor"] == "no runs at this scale"
+    assert empty["MT10, actor"] == "undefined in all runs"
 
 
 def test_no_runs_at_all_is_still_a_figure_and_a_table(tmp_path):
