@@ -50,8 +50,7 @@ def fixed_orders(tasks: int) -> Tensor:
     Returns a CPU LongTensor ``[T, T-1]``.
     """
     _check_tasks(tasks)
-    others = torch.arange(tasks - 1).expand(tasks, tasks - 1)
-    return others + (others >= torch.arange(tasks).unsqueeze(-1))
+    return torch.ones(tasks, tasks - 1, dtype=torch.int64).triu_().add_(torch.arange(tasks - 1))  # 1 from i on
 
 
 def check_orders(orders: Tensor, tasks: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -23,8 +23,9 @@ def full_precision(device: torch.device) -> Iterator[None]:
     reduced = before not in ("ieee", "none")  # "none": never set, which is full precision for products
     if reduced:
         backend.fp32_precision = "ieee"
+    autocast = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     try:
-        with torch.autocast(device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False) if autocast else nullcontext():
             yield
     finally:
         if reduced:

@@ -61,18 +61,19 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
         raise ValueError("there are no tasks: the Gramian is empty")
     check_orders(orders, tasks)
     gramian = gramian.detach().double()
-    batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])
-    full = gramian.expand(*batch, tasks, tasks)
-    visited = orders.to(gramian.device, non_blocking=True).expand(*batch, tasks, tasks - 1)
-    squares = full.diagonal(dim1=-2, dim2=-1).gather(-1, visited.flatten(-2)).view(visited.shape)
-    squares = squares.masked_fill(squares <= 0, torch.inf)  # nothing is projected onto a zero gradient's plane
-    coefficients = torch.eye(tasks, dtype=torch.float64, device=gramian.device).repeat(*batch, 1, 1)
+    visited, full = orders.to(gramian.device, non_blocking=True), gramian
+    if orders.dim() > 2 or gramian.dim() > 2:
+        batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])
+        visited, full = visited.expand(*batch, tasks, tasks - 1), gramian.expand(*batch, tasks, tasks)
+    squares = full.diagonal(dim1=-2, dim2=-1).unsqueeze(-2).expand(full.shape).gather(-1, visited)
+    squares = squares.masked_fill_(squares <= 0, torch.inf).neg_()  # no projection onto a zero gradient's plane
+    coefficients = torch.eye(tasks, dtype=torch.float64, device=gramian.device).expand(full.shape).contiguous()
     for k in range(tasks - 1):
         j = visited[..., k : k + 1]  # [..., T, 1]: whom each task meets at position k
         g_j = full.gather(-2, j.expand(full.shape))  # row i: the products of g_j with all gradients
-        product = (coefficients * g_j).sum(-1, keepdim=True)  # g_i^PC . g_j
-        step = product.clamp(max=0) / squares[..., k : k + 1]  # clamp and quotient keep nan
-        coefficients.scatter_add_(-1, j, step.neg_())
+        product = g_j.mul_(coefficients).sum(-1, keepdim=True)  # g_i^PC . g_j
+        step = product.clamp_(max=0).div_(squares[..., k : k + 1])  # clamp and quotient keep nan
+        coefficients.scatter_add_(-1, j, step)
     return coefficients
 
 
