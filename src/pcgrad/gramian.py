@@ -135,7 +135,7 @@ def _weighted_sum(rows: Tensor, w: Tensor) -> Tensor:
         return w @ rows
     update = rows.new_empty(rows.shape[1])
     for piece, columns in zip(update.split(PIECE), rows.split(PIECE, 1), strict=True):
-        torch.matmul(w, columns, out=piece)
+        torch.mv(columns.T, w, out=piece)
     return update
 
 
