@@ -88,9 +88,11 @@ def task_gradients(
             task's backward pass through all heads, and one loss that is not a number would poison all tasks.)
         parameters: tensors, ``(name, tensor)`` pairs or a dict of them.
         strategy: ``"loop"`` one backward pass per task; ``"batched"`` one vectorised backward pass, which runs every
-            head for every task, mixes up tasks where a loss is not finite and fails under inductor; ``"auto"`` the loop
-            (measured on one CPU core: 0.6 to 0.95 times the batched pass on LeNet and on MLPs with batches of 64 and
-            more; batched wins where calling kernels costs most, 3.4 times on 20 layers of 32 units with 20 tasks).
+            head for every task, holds T times the plain pass's inner gradients, mixes up tasks where a loss is not
+            finite and fails under inductor; ``"auto"`` the loop, always: it was measured once, not at every start, for
+            a choice by stopwatch could differ between two runs of one seed. (One CPU core: the loop takes 0.6 to 0.95
+            times the batched pass on LeNet and on MLPs with batches of 64 and more. Batched wins where calling kernels
+            costs most: ask for it with many tiny layers; 3.4 times as fast with 20 layers of 32 units and 20 tasks.)
         retain_graph: keep the graph for another backward pass.
 
     Returns:
@@ -130,6 +132,7 @@ def _loop(
     several = [mask.bit_count() > 1 for mask in own_masks]
     joint = iter(_joint(losses, [p for p, many in zip(own, several, strict=True) if many], reach))
     plain = [next(joint) if many else torch.zeros_like(p) for p, many in zip(own, several, strict=True)]
+    rows = list(zip(*(stack.unbind(0) for stack in stacks), strict=True))
     for i, loss in enumerate(losses):
         mine = [k for k, mask in enumerate(shared_masks) if mask >> i & 1]
         alone = [k for k, mask in enumerate(own_masks) if mask == 1 << i]
@@ -138,16 +141,21 @@ def _loop(
         if inputs:
             keep = retain_graph or i + 1 < len(losses)
             found = torch.autograd.grad(loss, inputs, retain_graph=keep, allow_unused=True)
-        by_index: dict[int, Tensor | None] = dict(zip(mine, found, strict=False))
-        for k, stack in enumerate(stacks):
-            gradient = by_index.get(k)
-            if gradient is None:
-                stack[i].zero_()
-            else:
-                stack[i].copy_(_dense(gradient))
+        _fill(rows[i], dict(zip(mine, found, strict=False)))
         for k, head in zip(alone, found[len(mine) :], strict=True):
             plain[k] = plain[k] if head is None else _dense(head)
+        del found  # before the next pass: one task's gradients beside the stacks, not two
     return stacks, plain
+
+
+def _fill(rows: Sequence[Tensor], found: dict[int, Tensor | None]) -> None:
+    """Row k takes what was found for it, or zero; one call for all rows, which is one kernel on a GPU."""
+    reached = {k: _dense(gradient) for k, gradient in found.items() if gradient is not None}
+    others = [row for k, row in enumerate(rows) if k not in reached]
+    if reached:
+        torch._foreach_copy_([rows[k] for k in reached], list(reached.values()))
+    if others:
+        torch._foreach_zero_(others)
 
 
 def _batched(

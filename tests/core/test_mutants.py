@@ -83,21 +83,24 @@ def test_a_self_test_is_caught_where_it_matters() -> None:
 
 
 EDITS = {
-    "no conflict test": (".clamp(max=0)", ""),
-    "only agreeing tasks": (".clamp(max=0)", ".clamp(min=0)"),
+    "no conflict test": (".clamp_(max=0)", ""),
+    "only agreeing tasks": (".clamp_(max=0)", ".clamp_(min=0)"),
     "mean for sum": ("coefficients.sum(-2) if", "coefficients.mean(-2) if"),
     "rows for columns": ("coefficients.sum(-2) if", "coefficients.sum(-1) if"),
-    "zero gradient unguarded": ("squares = squares.masked_fill(squares <= 0, torch.inf)", "pass"),
+    "zero gradient unguarded": (".masked_fill_(squares <= 0, torch.inf)", ""),
     "absolute guard": ("squares <= 0", "squares <= 1e-12"),
-    "absolute epsilon": ("/ squares[..., k : k + 1]", "/ (squares[..., k : k + 1] + 1e-12)"),
-    "own square": (".gather(-1, visited.flatten(-2))", ".repeat_interleave(tasks - 1, -1)"),
-    "projection doubled": ("step.neg_()", "step.neg_() * 2"),
-    "sign lost": ("step.neg_()", "step"),
+    "absolute epsilon": ("(squares[..., k : k + 1])", "(squares[..., k : k + 1] - 1e-12)"),
+    "own square": (
+        ".unsqueeze(-2).expand(full.shape).gather(-1, visited)",
+        ".unsqueeze(-1).repeat_interleave(tasks - 1, -1)",
+    ),
+    "projection doubled": ("(-1, j, step)", "(-1, j, step * 2)"),
+    "sign lost": (".neg_()", ""),
     "last visit dropped": ("for k in range(tasks - 1)", "for k in range(tasks - 2)"),
     "first visit dropped": ("for k in range(tasks - 1)", "for k in range(1, tasks - 1)"),
     "first task's order for all": ("j = visited[..., k : k + 1]", "j = visited[..., :1, k : k + 1].expand_as(squares)"),
     "visits reversed": ("(tasks - 1):", "(tasks - 1)[::-1]:"),
-    "original gradient tested": ("(coefficients * g_j)", "(torch.eye(tasks, dtype=torch.float64) * g_j)"),
+    "original gradient tested": ("g_j.mul_(coefficients)", "g_j.mul_(torch.eye(tasks, dtype=torch.float64))"),
     "start from zero": ("torch.eye(tasks,", "0 * torch.eye(tasks,"),
 }
 
