@@ -1,8 +1,10 @@
 """Figure 10: tasks are built and pictured, faults are told, the figure shows what was pictured."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from experiments.metaworld_gallery import figure_10, render
 from multitask.envs import MT10, MT50
 from multitask.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 SOME = ["reach-v3", "push-v3", "drawer-open-v3", "drawer-close-v3", "peg-unplug-side-v3", "faucet-open-v3"]
 
 
@@ -47,7 +50,8 @@ def test_an_unknown_task_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"reech-v3.*reach-v3"):
         render.gallery(["push-v3", "reech-v3"])
     command = [sys.executable, "-m", "experiments.metaworld_gallery.render", str(tmp_path), "reech-v3"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 2
     assert done.stderr.startswith("error: Meta-World has no task 'reech-v3'")
     assert done.stderr.count("\n") == 1
