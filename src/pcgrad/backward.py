@@ -36,6 +36,8 @@ def backward(
     Four steps: task gradients -> Gramian -> surgery -> weights. ``.grad`` is **added to**, as by ``Tensor.backward``.
     The other leaves that the losses reach (task heads) receive the plain sum of their gradients. A parameter that no
     loss reaches, and a frozen one, keeps its ``.grad``. Nothing is added where an error is raised.
+    Micro-batches add up: two calls are two surgeries. For one surgery on their sum, add up the task gradients first.
+    The host waits for the device only where ``check_finite`` asks for it, and twice a call under a ``group``.
 
     Args:
         losses: T scalars that share a graph, as a Python list, weighted already where weights are wanted.
@@ -47,8 +49,9 @@ def backward(
         granularity: ``"global"`` (Algorithm 1: one dot product over all shared parameters) or ``"per_tensor"``.
         generator: the CPU generator of the orders; ``None`` is torch's default one.
         group: data parallelism: gradients are averaged over this process group before surgery, and rank 0's orders hold
-            for all. Call the model unwrapped or under ``no_sync()``. ``None`` is refused where several processes run;
-            ``False`` says "local on purpose".
+            for all. Call the model wrapped or not: DistributedDataParallel does not see this pass. It does see a plain
+            ``.backward()`` beside it: call the wrapped model under ``no_sync()`` then. ``None`` is refused where
+            several processes run; ``False`` says "local on purpose".
         strategy: see :func:`pcgrad.task_gradients`.
         check_finite: raise FloatingPointError naming the task whose loss or gradient is not finite (one host
             synchronisation). Without it such values reach ``.grad``, where a GradScaler skips the step.
@@ -82,7 +85,7 @@ def backward(
         _check_finite(losses, products, local=ranks is None)
     result = surgery(products, broadcast_orders(drawn, device, ranks), reduction=reduction)
     keep = [k for k in range(len(shared)) if reached[k]]
-    weights = result.weights[keep] if per_tensor else result.weights
+    weights = torch.stack([result.weights[k] for k in keep]) if per_tensor else result.weights  # [keep] would wait
     apply_weights([shared[k] for k in keep], [stacks[k] for k in keep], weights)
     with torch.no_grad():
         for parameter, gradient, is_reached in zip(own, plain, reached[len(shared) :], strict=True):

@@ -39,7 +39,7 @@ def broadcast_orders(orders: Tensor, device: torch.device, group: Any | None) ->
     """The orders of the group's first rank, on every rank."""
     if group is None:
         return orders
-    orders = orders.to(device).contiguous()  # NCCL only moves device tensors
+    orders = orders.to(device, non_blocking=True).contiguous()  # NCCL only moves device tensors
     dist.broadcast(orders, group=group, group_src=0)
     return orders
 

@@ -112,17 +112,16 @@ def apply_weights(parameters: Iterable[Tensor] | Mapping[str, Tensor], gradients
             raise ValueError(f"gradient {k} is on {block.device}, parameter {k} on {parameter.device}; use one device")
     with full_precision(blocks[0].device):
         for k, (parameter, block) in enumerate(zip(parameters, blocks, strict=True)):
-            rows, w = _rows(block), weights if weights.dim() == 1 else weights[k]
-            _add_update(parameter, rows, w.to(rows.device, rows.dtype))
+            _add_update(parameter, _rows(block), weights if weights.dim() == 1 else weights[k])
 
 
 def _add_update(parameter: Tensor, rows: Tensor, w: Tensor) -> None:
     """``parameter.grad += w @ rows``. A new ``.grad`` is the product itself where its layout is the parameter's: memory
     that is touched for the first time costs more than the product."""
-    grad = parameter.grad
+    grad, w = parameter.grad, w.to(rows.device, rows.dtype)
     if grad is not None and rows.device.type == "cpu" and grad.numel() > PIECE and grad.is_contiguous():
         for piece, columns in zip(grad.view(-1).split(PIECE), rows.split(PIECE, 1), strict=True):
-            piece.add_(w @ columns)
+            piece.add_((w @ columns).to(grad.dtype))
         return
     update = _weighted_sum(rows, w).view(parameter.shape)
     if grad is None and update.dtype == parameter.dtype and update.stride() == parameter.stride():

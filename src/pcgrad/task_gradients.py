@@ -169,7 +169,7 @@ def _batched(
     if reached:
         units = [torch.zeros((tasks, *loss.shape), dtype=loss.dtype, device=loss.device) for loss in losses]
         for i, unit in enumerate(units):
-            unit[i] = 1
+            unit[i].fill_(1)
         inputs = [shared[k] for k in reached]
         found = torch.autograd.grad(
             losses, inputs, units, retain_graph=retain_graph, allow_unused=True, is_grads_batched=True

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 import pcgrad
+from pcgrad.gramian import PIECE
 
 
 def blocks_of(tasks: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -85,6 +86,30 @@ def test_apply_weights_adds_the_weighted_sum(dtype: torch.dtype) -> None:
     once = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
     pcgrad.apply_weights({str(k): p for k, p in enumerate(parameters)}, blocks, weights)
     assert all(torch.equal(p.grad, 2 * g) for p, g in zip(parameters, once, strict=True) if p.grad is not None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["flat", "channels last"])
+def test_apply_weights_on_long_parameters(dtype: torch.dtype, layout: str) -> None:
+    """Longer than a piece, to a new .grad and to an old one; the last piece is a short one."""
+    random = torch.Generator().manual_seed(4)
+    shape = (70, 2, 30, 34) if layout == "channels last" else (2 * PIECE + 77,)
+    gradients = torch.randn(3, *shape, generator=random, dtype=torch.float64).to(dtype)
+    assert gradients[0].numel() > 2 * PIECE
+    assert gradients[0].numel() % PIECE
+    parameter = torch.zeros(shape, dtype=dtype)
+    if layout == "channels last":
+        parameter = parameter.to(memory_format=torch.channels_last)
+    weights = torch.tensor([1.0, -2.5, 0.25], dtype=torch.float64)
+    expected = torch.tensordot(weights, gradients.double(), 1)
+    tolerance = 4 * torch.finfo(dtype).eps * expected.abs().max()
+    for times in (1, 2):
+        pcgrad.apply_weights([parameter], [gradients], weights)
+        assert parameter.grad is not None
+        assert parameter.grad.dtype == dtype
+        assert parameter.grad.stride() == parameter.stride()
+        assert (parameter.grad.double() - times * expected).abs().max() <= times * tolerance
+    assert (gradients[0] != 0).any()
 
 
 def test_apply_weights_per_tensor_uses_each_row() -> None:
