@@ -1,6 +1,10 @@
 """Cosine, magnitude similarity Φ and ξ of task gradients along training: Figure 4's middle panel, more methods."""
 
-from reporting.learning_curves import SHARE, Panel, write
+from collections.abc import Sequence
+
+from reporting.figures import save
+from reporting.learning_curves import SHARE, Panel, figure
+from reporting.runs import Runs, read_runs
 
 METHODS = {
     "metaworld_mt3": ("sac", "sac_pcgrad", "direction_only", "magnitude_only"),
@@ -18,7 +22,19 @@ PANELS = tuple(
     for metric, words, limits in MEASURES
 )
 
+
+def panels(runs: Runs) -> Sequence[Panel]:
+    """Those of the experiments that the runs hold; all where they hold none."""
+    return [panel for panel in PANELS if runs.of(panel.experiment).infos] or PANELS
+
+
+def write(paths: Sequence[str], *, png: str, pdf: str) -> None:
+    """Read the runs' metrics.csv and write the figure."""
+    runs = read_runs(paths)
+    save(figure(panels(runs), runs, columns=len(MEASURES)), png=png, pdf=pdf)
+
+
 if __name__ == "__main__":
     snakemake = globals()["snakemake"]  # put there by Snakemake
 
-    write(PANELS, list(snakemake.input.runs), png=snakemake.output.png, pdf=snakemake.output.pdf, columns=3)
+    write(list(snakemake.input.runs), png=snakemake.output.png, pdf=snakemake.output.pdf)

@@ -86,14 +86,17 @@ def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -
     size = (max(4.0, PANEL[0] * columns), 0.6 + PANEL[1] * rows)
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     shown: list[str] = []
+    dashed = False
     for number, (ax, panel) in enumerate(zip(axes.flat, panels, strict=False)):
-        shown += [method for method in draw(ax, panel, runs) if method not in shown]
+        present = draw(ax, panel, runs)
+        shown += [method for method in present if method not in shown]
+        dashed = dashed or bool(present and panel.dashed)
         if number % columns == 0 or panel.words != panels[number - 1].words:
             ax.set_ylabel(panel.words)
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     handles = [Line2D([], [], color=color(method), label=label(method)) for method in shown]
-    if any(panel.dashed for panel in panels) and shown:
+    if dashed:
         handles.append(Line2D([], [], color="gray", linestyle=(0, (1, 2)), label="end, as the paper says"))
     if handles:
         fig.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), columns + 1))
