@@ -137,14 +137,13 @@ def _loop(
         mine = [k for k, mask in enumerate(shared_masks) if mask >> i & 1]
         alone = [k for k, mask in enumerate(own_masks) if mask == 1 << i]
         inputs = [shared[k] for k in mine] + [own[k] for k in alone]
-        found: tuple[Tensor | None, ...] = ()
+        found: tuple[Tensor | None, ...] = ()  # and the last task's gradients are freed before this pass
         if inputs:
             keep = retain_graph or i + 1 < len(losses)
             found = torch.autograd.grad(loss, inputs, retain_graph=keep, allow_unused=True)
         _fill(rows[i], dict(zip(mine, found, strict=False)))
         for k, head in zip(alone, found[len(mine) :], strict=True):
             plain[k] = plain[k] if head is None else _dense(head)
-        del found  # before the next pass: one task's gradients beside the stacks, not two
     return stacks, plain
 
 
