@@ -79,9 +79,7 @@ def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None)
     with full_precision(blocks[0].device):
         products = [_products(_rows(block)) for block in blocks]
     stacked = torch.stack(products)
-    stacked = (stacked + stacked.mT).mul_(
-        0.5
-    )  # a product of a matrix with itself need not be symmetric to the last bit
+    stacked = (stacked + stacked.mT).mul_(0.5)  # a matrix's product with itself need not be symmetric to the last bit
     return stacked if per_tensor else stacked.sum(0)
 
 
