@@ -1,150 +1,127 @@
-"""Time the core beside its peers: one process, interleaved repeats, medians and ratios.
+"""Time and memory of gradient surgery beside its peers, in one run and as ratios. See benchmarks/README.md.
 
     python -m benchmarks.run --out results/benchmarks
+    python -m benchmarks.run --cases MT10 LeNet --seconds 2   # a part of it, sooner
+    python -m benchmarks.run --device cuda
 
-Two questions, each as a ratio that survives a change of machine:
-- *surgery*: from task gradients [T, P] to one update [P]; the reference is this core.
-- *step*: losses to `.grad` of a whole model; the reference is the plain joint backward pass.
-Writes `speed.csv` and `speed.md`. Repeats are interleaved (A B C A B C ...), so that a drift of the machine hits all
-alike. Ours ends with the update added to `.grad`, the peers' with a new vector: a copy that their users make later.
+- *surgery*: from task gradients [T, P] to one update [P]; the reference reads the gradients twice and does no more.
+- *step*: forward pass, backward pass, `.grad` of a whole network; the reference is the plain joint step.
+Writes `speed_<device>.csv`, then its table (Markdown) and its figure by `benchmarks.report`.
 """
 
 import argparse
-import platform
+import gc
+import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
-from conflictfree.grad_operator import PCGradOperator
-from torch import Tensor, nn
-from torchjd.aggregation import PCGrad
-from torchjd.autojac import jac_to_grad, mtl_backward
 
-import pcgrad
+from benchmarks import report, steps, surgery
+from benchmarks.measure import SLOW, peak, quartiles
+from benchmarks.measure import Candidates as Candidates  # by this name `benchmarks.rl` knows them
+from benchmarks.measure import interleaved as interleaved
+from benchmarks.surgery import Case
+from multitask.devices import choose_device
+from multitask.errors import UserError
+from multitask.provenance import commit, machine
 
-Candidates = dict[str, Callable[[], object]]
-
-
-def interleaved(candidates: Candidates, repeats: int) -> dict[str, list[float]]:
-    """Seconds of every repeat of every candidate, in turn, after one warm-up of each."""
-    for call in candidates.values():
-        call()
-    seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(repeats):
-        for name, call in candidates.items():
-            start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
+PEERS = ("torchjd", "conflictfree", "LibMTL")
 
 
-def literal(gradients: Tensor, orders: Tensor) -> Tensor:
-    """Algorithm 1 word for word: a Python loop over pairs of vectors."""
-    update = torch.zeros_like(gradients[0])
-    for i, row in enumerate(orders.tolist()):
-        g = gradients[i].clone()
-        for j in row:
-            product = g @ gradients[j]
-            if product < 0:
-                g -= product / (gradients[j] @ gradients[j]) * gradients[j]
-        update += g
-    return update
+def measured(case: Case, budget: float, device: torch.device, before: dict[tuple[str, int], float]) -> pd.DataFrame:
+    """One line per code: milliseconds, ratios to the first code, bytes.
 
-
-def surgery_case(tasks: int, size: int, generator: torch.Generator) -> Candidates:
-    """Ways from [T, P] gradients to one update [P]; about half of the pairs conflict."""
-    gradients = torch.randn(tasks, size, generator=generator)
-    parameter = torch.zeros(size, requires_grad=True)
-    peers = {"torchjd": PCGrad(), "conflictfree": PCGradOperator()}
-
-    def ours() -> None:
-        parameter.grad = None
-        orders = pcgrad.random_orders(tasks, generator)
-        weights = pcgrad.surgery(pcgrad.gramian([gradients], group=False), orders).weights
-        pcgrad.apply_weights([parameter], [gradients], weights)
-
-    return {
-        "pcgrad": ours,
-        "literal Algorithm 1": lambda: literal(gradients, pcgrad.random_orders(tasks, generator)),
-        "torchjd": lambda: peers["torchjd"](gradients),
-        "conflictfree": lambda: peers["conflictfree"].calculate_gradient(gradients),
-    }
-
-
-def step_case(generator: torch.Generator) -> Candidates:
-    """Whole steps of the LeNet of MultiMNIST, batch 256, two tasks that share a trunk."""
-    trunk = nn.Sequential(
-        *(nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(10, 20, 5), nn.MaxPool2d(2), nn.ReLU()),
-        *(nn.Flatten(), nn.Linear(320, 50), nn.ReLU()),
-    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    heads = [nn.Sequential(nn.Linear(50, 50), nn.ReLU(), nn.Linear(50, 10)) for _ in range(2)]
-    images = torch.randn(256, 1, 28, 28, generator=generator).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(10, (2, 256), generator=generator)
-    parameters = [*trunk.parameters(), *(p for head in heads for p in head.parameters())]
-    aggregator = PCGrad()
-
-    def losses(features: Tensor) -> list[Tensor]:
-        return [nn.functional.cross_entropy(head(features), y) for head, y in zip(heads, labels, strict=True)]
-
-    def clear() -> None:
-        for parameter in parameters:
-            parameter.grad = None
-
-    def plain() -> None:
-        clear()
-        torch.stack(losses(trunk(images))).sum().backward()
-
-    def ours() -> None:
-        clear()
-        pcgrad.backward(losses(trunk(images)), trunk.parameters(), generator=generator)
-
-    def torchjd() -> None:
-        clear()
-        features = trunk(images)
-        own = [list(head.parameters()) for head in heads]
-        mtl_backward(losses(features), features, tasks_params=own, shared_params=trunk.parameters())
-        jac_to_grad(trunk.parameters(), aggregator)
-
-    return {"plain joint step": plain, "pcgrad": ours, "torchjd": torchjd}
-
-
-def measure(repeats: int) -> pd.DataFrame:
-    """All cases: median milliseconds and the ratio of medians to the case's first candidate."""
-    generator = torch.Generator().manual_seed(0)
-    cases = {
-        f"surgery, T = {tasks}, P = {size:.0e}": surgery_case(tasks, size, generator)
-        for tasks, size in ((2, 10**4), (2, 10**6), (10, 10**4), (10, 10**6), (50, 10**5))
-    }
-    cases["step, LeNet, T = 2, batch 256"] = step_case(generator)
-    rows = []
-    for case, candidates in cases.items():
-        medians = {name: pd.Series(times).median() for name, times in interleaved(candidates, repeats).items()}
-        reference = next(iter(medians.values()))
-        rows += [
-            {"case": case, "code": name, "milliseconds": 1e3 * median, "ratio": median / reference}
-            for name, median in medians.items()
-        ]
+    `before`: seconds of a code's call at the same T and a tenth of P. Where they promise a call of more than the
+    case's budget, the code is left out: its line says so and holds no number.
+    """
+    size, candidates = case.make()
+    absent = {n: "left out" for n in candidates if 10 * before.get((n, case.tasks), 0) > budget}
+    peaks: dict[str, int] = {}
+    first: dict[str, float] = {}
+    for name in [name for name in candidates if name not in absent]:
+        try:
+            peaks[name], first[name] = peak(candidates[name], device)
+            if first[name] < SLOW:  # the first call of all may set things up
+                peaks[name], first[name] = peak(candidates[name], device)
+        except torch.OutOfMemoryError:
+            absent[name] = "out of memory"
+    times = interleaved({name: candidates[name] for name in peaks}, budget=budget, first=first, device=device)
+    reference = next(iter(candidates))
+    rows: list[dict[str, Any]] = []
+    for name in candidates:
+        row: dict[str, Any] = {"kind": case.kind, "case": case.name, "code": name, "T": case.tasks, "P": size}
+        if name in absent:
+            rows.append({**row, "repeats": 0, "note": absent[name]})
+            continue
+        beyond = peaks[name] - peaks[reference]
+        row |= {"repeats": len(times[name]), **quartiles(times[name], times[reference])}
+        rows.append(row | {"peak_bytes": peaks[name], "beyond": beyond, "beyond_TP": beyond / (4 * case.tasks * size)})
+        if case.kind == "surgery":
+            before[name, case.tasks] = row["median_ms"] / 1e3
     return pd.DataFrame(rows)
 
 
-def main() -> None:
-    """Measure and write."""
+def circumstances(device: torch.device) -> dict[str, str]:
+    """Where and with what the numbers were made: columns that are the same in every line."""
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()["processor"]
+    versions = {"torch": torch.__version__}
+    for name in PEERS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            print(f"{name} is not installed and left out; `make bench` installs it", file=sys.stderr)
+    return {
+        "device": device.type,
+        "threads": str(torch.get_num_threads()),
+        "machine": where,
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+
+
+def measure(cases: Sequence[Case], budget: float, device: torch.device, path: Path) -> None:
+    """All cases, each with its own budget of seconds; the CSV grows with every finished one."""
+    tables, same, before = [], circumstances(device), dict[tuple[str, int], float]()
+    for case in cases:
+        start = time.perf_counter()
+        table = measured(case, budget, device, before)
+        gc.collect()
+        tables.append(table.assign(**same))
+        report.write_csv(pd.concat(tables, ignore_index=True), path)
+        ratios = "  ".join(f"{row['code']} {row['ratio']:.2f}" for _, row in table.iterrows() if row["repeats"])
+        print(f"{case.kind} {case.name}, {time.perf_counter() - start:.0f} s: {ratios}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, write, draw."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    parser.add_argument("--repeats", type=int, default=31)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    table = measure(args.repeats)
-    args.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(args.out / "speed.csv", index=False, float_format="%.4g")
-    machine = f"One CPU thread, torch {torch.__version__}, {platform.machine()}"
-    note = f"{machine}; medians of {args.repeats} interleaved repeats."
-    (args.out / "speed.md").write_text(
-        f"{table.to_markdown(index=False, floatfmt='.2f')}\n\n{note}\n", encoding="utf-8"
-    )
-    print((args.out / "speed.md").read_text(encoding="utf-8"))
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, default=1, help="of the CPU")
+    parser.add_argument("--seconds", type=float, default=8.0, help="per case, for repeats beyond the least number")
+    parser.add_argument("--cases", nargs="*", default=[""], help="only those whose name contains one of these words")
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore", message="There is a performance drop because")  # torchjd's vmap of batch norm
+    try:
+        device = choose_device(args.device)
+        every = [*steps.cases(device), *surgery.cases(device)]
+        cases = [case for case in every if any(word in f"{case.kind} {case.name}" for word in args.cases)]
+        if not cases:
+            known = ", ".join(f"{case.kind} {case.name}" for case in every)
+            raise UserError(f"no case's name contains {' or '.join(args.cases)}; there are: {known}")
+    except UserError as error:
+        parser.exit(1, f"error: {error}\n")
+    path = args.out / f"speed_{device.type}.csv"
+    measure(cases, args.seconds, device, path)
+    print(report.write(path))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,110 @@
+"""One figure of the benchmark: what gradient surgery costs in training, and how it grows with the tasks."""
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from reporting.figures import color, style
+
+# Codes, not methods: ours has PCGrad's color; the peers' colors and marks are this figure's alone.
+MARKS = {
+    "literal": ("#7F7F7F", "x", "literal Algorithm 1"),
+    "conflictfree": ("#E69F00", "s", "conflictfree"),
+    "libmtl": ("#009E73", "^", "LibMTL"),
+    "torchjd": ("#56B4E9", "D", "torchjd"),
+}
+OURS = ("pcgrad", "o", "ours")
+SIZE = 10**6  # the size of the right panel, nearest to the networks'
+
+
+def mark(code: str) -> tuple[str, str, str]:
+    """Color, marker, words."""
+    return (color(OURS[0]), *OURS[1:]) if code == OURS[0] else MARKS[code]
+
+
+def times(value: float, _: int = 0) -> str:
+    """1×, 1.5×, 20×."""
+    return f"{value:g}×"
+
+
+def steps_panel(ax: Axes, table: pd.DataFrame) -> None:
+    """A row per network, a mark per code; ours is written out."""
+    cases = list(dict.fromkeys(table["case"]))
+    for row, name in enumerate(cases):
+        case = table[table["case"] == name].set_index("code")
+        for code in (*MARKS, "pcgrad"):
+            if code in case.index and case.loc[code, "repeats"] > 0:
+                hue, marker, _ = mark(code)
+                ratio, ours = float(case.loc[code, "ratio"]), code == "pcgrad"
+                ax.plot(ratio, row, marker, color=hue, markersize=8 if ours else 5, zorder=3 if ours else 2)
+                if ours:
+                    ax.annotate(f"{ratio:.2f}×", (ratio, row), (0, -13), textcoords="offset points",
+                                ha="center", fontsize=7, color=hue)  # fmt: skip
+    ax.axvline(1, color="black", linewidth=1)
+    labels = [f"{name}\n{table[table['case'] == name]['T'].iloc[0]} tasks" for name in cases]
+    ax.set_yticks(range(len(cases)), labels, fontsize=7)
+    ax.set_ylim(len(cases) - 0.4, -0.6)
+    ax.set_xscale("log")
+    ax.set_xlabel("time of one step / plain step without surgery")
+    ax.set_title("(a) a whole training step: left is better")
+    ticks(ax.xaxis)
+
+
+def surgery_panel(ax: Axes, table: pd.DataFrame) -> None:
+    """Time over two reads of the gradients against the number of tasks."""
+    for code in (*MARKS, "pcgrad"):
+        rows = table[(table["code"] == code) & (table["repeats"] > 0)].sort_values("T")
+        hue, marker, _ = mark(code)
+        ax.plot(rows["T"], rows["ratio"], "-" + marker, color=hue, markersize=6 if code == "pcgrad" else 4)
+    ax.axhline(1, color="black", linewidth=1)
+    counts = sorted(table["T"].unique())
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xticks(counts, [str(count) for count in counts])
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("tasks")
+    ax.set_ylabel("time / two reads of the gradients")
+    ax.set_title(f"(b) surgery alone, {table['P'].iloc[0]:,} parameters" if len(table) else "(b) surgery alone")
+    ticks(ax.yaxis)
+
+
+def ticks(axis: "plt.matplotlib.axis.Axis") -> None:  # type: ignore[name-defined]
+    """1, 2, 5, 10, ... with a multiplication sign."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(times))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """Two panels; a panel without measurements stays away."""
+    style()
+    surgery = table[table["kind"] == "surgery"]
+    if len(surgery):
+        nearest = min(surgery["P"].unique(), key=lambda size: abs(np.log(size / SIZE)))
+        surgery = surgery[surgery["P"] == nearest]
+    steps = table[table["kind"] == "step"]
+    panels = [(steps_panel, steps, 1.4), (surgery_panel, surgery, 1.0)]
+    panels = [panel for panel in panels if len(panel[1])]
+    rows = steps["case"].nunique()
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=(4.2 * len(panels), max(3.0, 0.9 + 0.4 * rows)), squeeze=False,
+        width_ratios=[width for *_, width in panels],
+    )  # fmt: skip
+    for ax, (panel, rows_of, _) in zip(axes[0], panels, strict=True):
+        panel(ax, rows_of)
+    codes = [code for code in ("pcgrad", *MARKS) if code in set(table["code"])]
+    handles = [
+        Line2D([], [], color=hue, marker=marker, linestyle="", label=words)
+        for hue, marker, words in (mark(code) for code in codes)
+    ]
+    handles.append(Line2D([], [], color="black", linewidth=1, label="no surgery (a), memory traffic alone (b)"))
+    fig.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    one = table.iloc[0]
+    fig.supxlabel(
+        f"{one['machine']}, {one['versions']}, {one['date']}", fontsize=6, color="#7F7F7F", x=0.995, ha="right"
+    )
+    return fig

@@ -1,0 +1,213 @@
+"""The project's networks with random inputs, in the form that the step benchmark takes them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import pcgrad
+from benchmarks.measure import Candidates
+from benchmarks.peers import Features, Losses
+from multitask.dense_losses import depth_loss, normal_loss, segmentation_loss
+from multitask.models.convnet import ConvNet
+from multitask.models.dense_networks import build
+from multitask.models.lenet import Dropout, LeNet
+from multitask.models.mlp import Tap, init_mlp, mlp, task_gradients
+from multitask.models.resnet import FaceNet
+from multitask.seeding import initialization
+
+Parameters = Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, its batch and its losses.
+
+    `losses`: one scalar per task, from one forward pass where the tasks share their input, else from one per task.
+    `plain`: their sum by the fastest forward pass, for the plain joint step. `routes`: whole steps of ours that start
+    otherwise than from such losses, by code.
+    """
+
+    shared: Parameters
+    own: Sequence[Parameters]
+    losses: Losses
+    plain: Callable[[], Tensor]
+    shares_input: bool
+    features: Features | None = None
+    chunk: int | None = None  # torchjd's tasks per vectorized backward pass
+    routes: Candidates = field(default_factory=dict)
+
+    @property
+    def everything(self) -> list[Tensor]:
+        """Shared and own parameters."""
+        return [*self.shared, *(parameter for mine in self.own for parameter in mine)]
+
+
+def from_stacks(shared: Parameters, stacks: list[Tensor], generator: torch.Generator) -> None:
+    """The three steps after the task gradients [T, *shape]."""
+    orders = pcgrad.random_orders(len(stacks[0]), generator)
+    weights = pcgrad.surgery(pcgrad.gramian(stacks, group=False), orders).weights
+    pcgrad.apply_weights(shared, stacks, weights)
+
+
+def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -> Network:
+    """A network of soft actor-critic; one batch per task, nothing is a task's own.
+
+    The loss is the squared distance to given outputs: SAC's own losses are as cheap beside the network.
+    """
+    draw = torch.Generator().manual_seed(0)
+    flat = [p.to(device) for p in init_mlp(sizes, 1, draw, torch.float32)]
+    model = nn.Sequential()
+    for k, (weight, bias) in enumerate(zip(flat[::2], flat[1::2], strict=True)):
+        layer = nn.Linear(*weight.shape[1:], device=device)
+        layer.weight.data, layer.bias.data = weight[0].T.contiguous(), bias[0].clone()
+        model.extend([nn.ReLU(), layer] if k else [layer])
+    x, target = (torch.randn(tasks, batch, size, generator=draw).to(device) for size in (sizes[0], sizes[-1]))
+    shared, names = list(model.parameters()), dict(model.named_parameters())
+
+    def loss(y: Tensor, target: Tensor) -> Tensor:
+        return 0.5 * (y - target).square().flatten(-2).mean(-1)
+
+    def recorded(streaming: bool) -> None:
+        with pcgrad.record_linear(model, tasks) as record:
+            y = model(x)
+        record.backward(loss(y, target), generator=draw, group=False, streaming=streaming)
+
+    def one(p: dict[str, Tensor], _: None, batch: Sequence[Tensor]) -> Tensor:
+        return loss(torch.func.functional_call(model, p, batch[0]), batch[1])
+
+    def vectorized() -> None:
+        stacks = pcgrad.task_gradients_batched(one, names, None, (x, target))[1]
+        from_stacks(shared, list(stacks.values()), draw)
+
+    leaves = [p.clone().requires_grad_() for p in flat]
+
+    def tapped() -> None:
+        taps: list[Tap] = []
+        losses = loss(mlp(flat, x, 1, taps), target)
+        from_stacks(leaves, [stack.transpose(0, 1) for stack in task_gradients(losses, taps)], draw)
+        for leaf in leaves:
+            leaf.grad = None
+
+    return Network(
+        shared,
+        [[] for _ in range(tasks)],
+        lambda: [loss(model(x[t]), target[t]) for t in range(tasks)],
+        lambda: loss(model(x), target).sum(),
+        shares_input=False,
+        routes={
+            **{"pcgrad": partial(recorded, False), "pcgrad_streaming": partial(recorded, True)},
+            **{"pcgrad_taps": tapped, "pcgrad_vmap": vectorized},
+        },
+    )
+
+
+def cifar100(tasks: int, each: int, filters: int, units: int, device: torch.device) -> Network:
+    """Table 2's network: a batch of `each` images per task, a head of 5 classes per task."""
+    with initialization(0):
+        model = ConvNet("one_fc", tasks, 5, filters, units).to(device)
+        images = torch.randn(tasks * each, 3, 32, 32).to(device)
+        labels = torch.randint(5, (tasks, each)).to(device)
+    images = images.unflatten(0, (tasks, each))
+    trunk = nn.Sequential(model.convolutions[0], model.dense[0])
+    shared, heads = dict(trunk.named_parameters()), list(model.heads)
+
+    def plain() -> Tensor:
+        features = trunk(images.flatten(0, 1)).unflatten(0, (tasks, each))
+        triples = zip(heads, features, labels, strict=True)
+        return torch.stack([functional.cross_entropy(head(x), y) for head, x, y in triples]).sum()
+
+    def one(p: dict[str, Tensor], own: list[Tensor], batch: Sequence[Tensor]) -> Tensor:
+        features = torch.func.functional_call(trunk, p, batch[0])
+        return functional.cross_entropy(functional.linear(features, *own), batch[1])
+
+    generator = torch.Generator().manual_seed(0)
+
+    def vectorized() -> None:
+        own = [torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads])]
+        _, stacks, found = pcgrad.task_gradients_batched(one, shared, own, (images, labels))
+        for head, weight, bias in zip(heads, *found, strict=True):
+            head.weight.grad, head.bias.grad = weight, bias
+        from_stacks(list(shared.values()), list(stacks.values()), generator)
+
+    return Network(
+        list(shared.values()),
+        [list(head.parameters()) for head in heads],
+        lambda: [functional.cross_entropy(model(images[t], t), labels[t]) for t in range(tasks)],
+        plain,
+        shares_input=False,
+        routes={"pcgrad_vmap": vectorized},
+    )
+
+
+def classifiers(trunk: nn.Module, heads: nn.ModuleList, images: Tensor, labels: Sequence[Tensor]) -> Network:
+    """One input, a trunk, a classifier per task."""
+
+    def features() -> tuple[Tensor, list[Tensor]]:
+        shared = trunk(images)
+        return shared, [functional.cross_entropy(head(shared), y) for head, y in zip(heads, labels, strict=True)]
+
+    return Network(
+        list(trunk.parameters()),
+        [list(head.parameters()) for head in heads],
+        lambda: features()[1],
+        lambda: torch.stack(features()[1]).sum(),
+        shares_input=True,
+        features=features,
+    )
+
+
+class Undropped(nn.Module):
+    """A part of LeNet without dropout, whose masks would be the same work for all."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All units kept."""
+        return self.part(x, None)  # type: ignore[no-any-return]
+
+
+def multimnist(batch: int, device: torch.device) -> Network:
+    """Table 4's LeNet with its two heads."""
+    with initialization(0):
+        model = LeNet(2, Dropout(0.0, "standard")).to(device)
+        images = torch.randn(batch, 1, 28, 28).to(device)
+        labels = torch.randint(10, (2, batch)).to(device)
+    heads = nn.ModuleList(Undropped(head) for head in model.heads)
+    return classifiers(Undropped(model.trunks[0]), heads, images, list(labels))
+
+
+def celeba(tasks: int, width: int, batch: int, side: int, device: torch.device) -> Network:
+    """Table 3's ResNet-18 (`width` 64) with a linear head of two classes per attribute."""
+    with initialization(0):
+        model = FaceNet(tasks, width, 2).to(device)
+        images = torch.randn(batch, 3, side, side).to(device)
+        labels = torch.randint(2, (tasks, batch)).to(device)
+    network = classifiers(model.trunk, model.heads, images, list(labels))
+    return replace(network, chunk=1)
+
+
+def nyuv2(widths: Sequence[int], batch: int, height: int, width: int, device: torch.device) -> Network:
+    """Table 1's MTAN: segmentation, depth, normals. The extractors lie between trunk and heads: no single features."""
+    with initialization(0):
+        model = build("mtan", {"segmentation": 13, "depth": 1, "normal": 3}, widths).to(device)
+        images = torch.randn(batch, 3, height, width).to(device)
+        truths = [
+            torch.randint(13, (batch, height, width)).to(device),
+            1 + torch.rand(batch, 1, height, width).to(device),
+            functional.normalize(torch.randn(batch, 3, height, width), dim=1).to(device),
+        ]
+
+    def losses() -> list[Tensor]:
+        functions = (segmentation_loss, depth_loss, normal_loss)
+        return [f(x, y) for f, x, y in zip(functions, model(images), truths, strict=True)]
+
+    shared: list[Tensor] = model.shared_parameters()  # type: ignore[operator]
+    parts = zip(model.attention, model.heads, strict=True)  # type: ignore[arg-type]
+    own = [[*attention.parameters(), *head.parameters()] for attention, head in parts]
+    return Network(shared, own, losses, lambda: torch.stack(losses()).sum(), shares_input=True, chunk=1)

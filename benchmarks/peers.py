@@ -1,0 +1,140 @@
+"""Algorithm 1 by others, behind one form: task gradients -> update, or losses -> `.grad`."""
+
+import importlib
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from conflictfree.grad_operator import PCGradOperator
+from conflictfree.utils import apply_gradient_vector, get_gradient_vector
+from torch import Tensor, nn
+from torchjd.aggregation import PCGrad
+from torchjd.autojac import backward as torchjd_backward
+from torchjd.autojac import jac_to_grad, mtl_backward
+
+from benchmarks.measure import Candidates
+from pcgrad import random_orders
+
+Losses = Callable[[], list[Tensor]]
+Features = Callable[[], tuple[Tensor, list[Tensor]]]
+
+
+def literal(gradients: Tensor, orders: Tensor) -> Tensor:
+    """Algorithm 1 word for word: a Python loop over pairs of vectors."""
+    update = torch.zeros_like(gradients[0])
+    for i, row in enumerate(orders.tolist()):
+        g = gradients[i].clone()
+        for j in row:
+            product = g @ gradients[j]
+            if product < 0:
+                g -= product / (gradients[j] @ gradients[j]) * gradients[j]
+        update += g
+    return update
+
+
+def libmtl(tasks: int, shared: Sequence[Tensor]) -> Any | None:
+    """LibMTL's PCGrad on shared parameters, or None where the package is not installed.
+
+    Its class expects to be mixed into a network; here it gets the few attributes that it reads. `import LibMTL` would
+    load its networks, which need a torchvision of 2022: only its `weighting` part is imported.
+    """
+    found = importlib.util.find_spec("LibMTL")
+    if found is None or found.submodule_search_locations is None:
+        return None
+    if "LibMTL" not in sys.modules:
+        package = types.ModuleType("LibMTL")
+        package.__spec__, package.__path__ = found, list(found.submodule_search_locations)
+        sys.modules["LibMTL"] = package
+    weighting: Any = importlib.import_module("LibMTL.weighting.PCGrad").PCGrad()
+    weighting.task_num, weighting.device, weighting.rep_grad = tasks, shared[0].device, False
+    weighting.get_share_params = lambda: shared
+
+    def zero() -> None:
+        for parameter in shared:
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+
+    weighting.zero_grad_share_params = zero
+    return weighting
+
+
+def surgeries(gradients: Tensor, generator: torch.Generator) -> Candidates:
+    """From the matrix [T, P] to the update [P]. LibMTL copies its update into `.grad`; the others return a vector."""
+    tasks = len(gradients)
+    aggregator, operator = PCGrad(), PCGradOperator()
+    calls: Candidates = {
+        "literal": lambda: literal(gradients, random_orders(tasks, generator)),
+        "torchjd": lambda: aggregator(gradients),
+        "conflictfree": lambda: operator.calculate_gradient(gradients),
+    }
+    parameter = gradients[0].clone().requires_grad_()
+    weighting = libmtl(tasks, [parameter])
+    if weighting is not None:
+        parameter.grad = torch.zeros_like(parameter)
+        weighting._compute_grad = lambda losses, mode: gradients
+        calls["libmtl"] = lambda: weighting.backward([None] * tasks)
+    return calls
+
+
+def task_backwards(losses: list[Tensor], shared: Sequence[Tensor], own: Sequence[Sequence[Tensor]]) -> list[Any]:
+    """One backward pass per task, through the task's own head and the trunk; heads' `.grad` is set on the way."""
+    found = []
+    for i, (loss, mine) in enumerate(zip(losses, own, strict=True)):
+        gradients = torch.autograd.grad(loss, [*shared, *mine], retain_graph=i + 1 < len(losses))
+        for parameter, gradient in zip(mine, gradients[len(shared) :], strict=True):
+            parameter.grad = gradient
+        found.append(gradients[: len(shared)])
+    return found
+
+
+def steps(
+    losses: Losses,
+    shared: Sequence[Tensor],
+    own: Sequence[Sequence[Tensor]],
+    features: Features | None,
+    generator: torch.Generator,
+    chunk: int | None = None,
+) -> Candidates:
+    """From a forward pass to `.grad` of everything.
+
+    `features`: a forward pass that gives the trunk's output too. `chunk`: torchjd's tasks per vectorized backward pass;
+    None is all, its default.
+    """
+    heads = [parameter for mine in own for parameter in mine]
+    network, aggregator, operator = nn.ParameterList(shared), PCGrad(), PCGradOperator()
+
+    def by_algorithm() -> None:
+        found = task_backwards(losses(), shared, own)
+        rows = torch.stack([torch.cat([gradient.flatten() for gradient in one]) for one in found])
+        update = literal(rows, random_orders(len(found), generator))
+        for parameter, piece in zip(shared, update.split([p.numel() for p in shared]), strict=True):
+            parameter.grad = piece.view(parameter.shape)
+
+    def by_torchjd() -> None:
+        if features is not None:
+            inner, values = features()
+            mtl_backward(values, inner, tasks_params=own, shared_params=shared, parallel_chunk_size=chunk)
+        else:
+            values = losses()
+            torchjd_backward(values, inputs=shared, retain_graph=bool(heads), parallel_chunk_size=chunk)
+            if heads:
+                torch.stack(values).sum().backward(inputs=heads)
+        jac_to_grad(shared, aggregator)
+
+    def by_conflictfree() -> None:
+        vectors = []
+        for loss in (values := losses()):
+            for parameter in shared:
+                parameter.grad = None
+            loss.backward(retain_graph=loss is not values[-1])
+            vectors.append(get_gradient_vector(network))
+        apply_gradient_vector(network, operator.calculate_gradient(vectors))
+
+    calls: Candidates = {"literal": by_algorithm, "torchjd": by_torchjd, "conflictfree": by_conflictfree}
+    weighting = libmtl(len(own), shared)
+    if weighting is not None:
+        calls["libmtl"] = lambda: weighting.backward(losses())
+    return calls

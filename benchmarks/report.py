@@ -1,0 +1,127 @@
+"""From the benchmark's CSV to its table and figure; imports no torch.
+
+python -m benchmarks.report results/benchmarks/speed_cpu.csv
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks import figure
+from reporting import render
+from reporting.figures import save
+
+LABELS = {
+    "pcgrad": "ours",
+    "pcgrad_graph": "ours, CUDA graph",
+    "pcgrad_streaming": "ours, streaming",
+    "pcgrad_taps": "ours, as in the RL loop",
+    "pcgrad_vmap": "ours, vmap",
+    "pcgrad_loop": "ours, T backwards",
+    "bound": "T task gradients alone",
+    "literal": "literal Algorithm 1",
+    "torchjd": "torchjd",
+    "conflictfree": "conflictfree",
+    "libmtl": "LibMTL",
+}
+PEERS = ("literal", "torchjd", "conflictfree", "libmtl")
+REFERENCES = {"surgery": "floor", "step": "plain"}
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """The CSV, with empty notes for what was measured."""
+    table = pd.read_csv(path)
+    table["note"] = table["note"].fillna("") if "note" in table else ""
+    return table
+
+
+def write_csv(table: pd.DataFrame, path: str | Path) -> None:
+    """The table at four digits."""
+    render.write_text(table.to_csv(index=False, float_format="%.4g", lineterminator="\n"), path)
+
+
+def printed(value: float, low: float, high: float) -> str:
+    """A ratio with its quartiles, to about three digits; quartiles only where they differ from the median."""
+    text = short(value)
+    return text if short(low) == text == short(high) else f"{text} ({short(low)} to {short(high)})"
+
+
+def short(value: float) -> str:
+    """Three digits without an exponent."""
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
+
+
+def ratios(case: pd.DataFrame) -> dict[str, str]:
+    """What a case's codes cost, as a multiple of the reference."""
+    cells = {}
+    for row in case.to_dict("records"):
+        if row["code"] in LABELS:
+            known = row["repeats"] > 0
+            cells[LABELS[row["code"]]] = (
+                printed(row["ratio"], row["ratio_low"], row["ratio_high"]) + "*" * (row["repeats"] == 1)
+                if known else row["note"]
+            )  # fmt: skip
+    return cells
+
+
+def memory(case: pd.DataFrame) -> dict[str, str]:
+    """The most bytes beyond the reference's, in multiples of T x P values."""
+    known = case[(case["repeats"] > 0) & case["code"].isin(LABELS)]
+    return {LABELS[row["code"]]: short(row["beyond_TP"]) for row in known.to_dict("records")}
+
+
+def shown(table: pd.DataFrame, kind: str, cells: str) -> pd.DataFrame:
+    """One row per case: T, P, the reference, then a column per code; `cells`: "time" or "memory"."""
+    rows: list[Mapping[str, str]] = []
+    for name, case in table[table["kind"] == kind].groupby("case", sort=False):
+        reference = case[case["code"] == REFERENCES[kind]].iloc[0]
+        words = {"case": str(name)} if kind == "step" else {}
+        row = {**words, "T": str(reference["T"]), "P": f"{reference['P']:,}"}
+        if cells == "time":
+            unit = "plain step" if kind == "step" else "two reads"
+            row |= {f"{unit}, ms": short(reference["median_ms"]), **ratios(case)}
+        else:
+            row |= {"T x P, MB": short(4e-6 * reference["T"] * reference["P"]), **memory(case)}
+        rows.append(row)
+    frame = pd.DataFrame(rows).fillna("")
+    order = [name for name in LABELS.values() if name in frame]
+    return frame[[*(name for name in frame if name not in order), *order]]
+
+
+def text(table: pd.DataFrame) -> str:
+    """The Markdown of both kinds, time and memory, and under which circumstances they were measured."""
+    titles = {
+        ("step", "time"): "A full training step: time as a multiple of the plain joint step",
+        ("step", "memory"): "A full training step: peak memory beyond the plain step's, in multiples of T x P",
+        ("surgery", "time"): "Surgery alone: time as a multiple of reading the gradients twice",
+        ("surgery", "memory"): "Surgery alone: peak memory beyond the given gradients, in multiples of T x P",
+    }
+    parts = []
+    for (kind, cells), title in titles.items():
+        if (table["kind"] == kind).any():
+            parts.append(f"**{title}**\n\n{render.markdown(shown(table, kind, cells), [])}")
+    one = table.iloc[0]
+    threads = f", {one['threads']} thread(s)" if one["device"] == "cpu" else ""
+    most, least = table["repeats"].max(), table.loc[table["repeats"] > 1, "repeats"].min()
+    footer = [
+        f"Medians of the ratios of {least} to {most} interleaved repeats, with quartiles; *: one call.",
+        f"{one['machine']}{threads}; {one['versions']}; commit {one['commit']}; {one['date']}.",
+    ]
+    return "\n".join([*parts, *(f"- {line}" for line in footer), ""])
+
+
+def write(path: str | Path) -> str:
+    """Write table and figure beside the CSV; returns the table's text."""
+    path, table = Path(path), read(path)
+    words = text(table)
+    render.write_text(words, path.with_suffix(".md"))
+    save(figure.draw(table), png=path.with_suffix(".png"), pdf=path.with_suffix(".pdf"))
+    return words
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
+        sys.exit(f"error: {' '.join(sys.argv[1:]) or 'no file'} is no CSV; name one that `benchmarks.run` wrote")
+    print(write(sys.argv[1]))

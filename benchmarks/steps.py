@@ -1,0 +1,75 @@
+"""A whole training step without its optimizer: forward pass, backward pass, `.grad` of every parameter."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+import pcgrad
+from benchmarks import networks, peers
+from benchmarks.measure import Candidates
+from benchmarks.networks import Network
+from benchmarks.surgery import Case
+from multitask.models.segnet import WIDTHS
+
+# Tasks, inputs beside the one-hot of the task, hidden layers, units, outputs. Meta-World: 39 observations, 4 actions.
+LINEAR = {
+    "MT10 critic": (10, 43, 6, 160, 1),
+    "MT10 actor": (10, 39, 6, 160, 8),
+    "actor of 10 tasks": (10, 39, 3, 400, 8),
+    "MT50 critic": (50, 43, 6, 300, 1),
+}
+
+
+def candidates(make: Callable[[], Network]) -> tuple[int, Candidates]:
+    """The plain joint step, ours by every route, the bound for shared input, and the peers; each clears `.grad` first.
+
+    "pcgrad" is the route that the project takes for such a network: one ordinary backward pass that keeps what the
+    layers saw, where there is one; else `pcgrad.backward`. "bound" is the forward pass and T backward passes of the
+    trunk, each with the task's own head, with nothing done to the gradients: what T task gradients cost by themselves.
+    """
+    generator, network = torch.Generator().manual_seed(0), make()
+    shared, own = network.shared, network.own
+
+    def ours() -> None:
+        pcgrad.backward(network.losses(), shared, generator=generator, group=False)
+
+    def bound() -> None:
+        peers.task_backwards(network.losses(), shared, own)
+
+    routes = dict(network.routes)
+    calls: Candidates = {
+        "plain": lambda: network.plain().backward(),  # type: ignore[no-untyped-call]
+        "pcgrad": routes.pop("pcgrad", ours),
+        **({"bound": bound} if network.shares_input else {}),
+        **routes,
+        **({"pcgrad_loop": ours} if "pcgrad" in network.routes else {}),
+        **peers.steps(network.losses, shared, own, network.features, generator, network.chunk),
+    }
+
+    def step(call: Callable[[], object]) -> None:
+        for parameter in network.everything:
+            parameter.grad = None
+        call()
+
+    return sum(p.numel() for p in shared), {name: partial(step, call) for name, call in calls.items()}
+
+
+def cases(device: torch.device) -> list[Case]:
+    """Every network at the paper's size and batch, but for the two that a CPU cannot step in seconds."""
+    gpu = device.type == "cuda"
+    width, batch = (64, 256) if gpu else (16, 8)
+    images, height, sides, each = (2, 288, 384, 10) if gpu else (1, 64, 96, 5)
+    makers: dict[str, tuple[int, Callable[[], Network]]] = {}
+    for name, (tasks, inputs, layers, units, outputs) in LINEAR.items():
+        sizes = [inputs + tasks, *[units] * layers, outputs]
+        makers[f"{name}, {layers}x{units}"] = (tasks, partial(networks.linear, sizes, tasks, 128, device))
+    makers |= {
+        f"CIFAR-100 net, 20 x {each} images": (20, partial(networks.cifar100, 20, each, 160, 320, device)),
+        "LeNet MultiMNIST, 256 images": (2, partial(networks.multimnist, 256, device)),
+        f"MTAN NYUv2, {images} of {height}x{sides}": (
+            3, partial(networks.nyuv2, WIDTHS, images, height, sides, device)),
+        f"ResNet-18 CelebA, {width} filters, {batch} of 64x64": (
+            40, partial(networks.celeba, 40, width, batch, 64, device)),
+    }  # fmt: skip
+    return [Case("step", name, tasks, partial(candidates, make)) for name, (tasks, make) in makers.items()]

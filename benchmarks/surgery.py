@@ -1,0 +1,86 @@
+"""Surgery alone: from task gradients [T, P] that are there to the update in `.grad`."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+import pcgrad
+from benchmarks import peers
+from benchmarks.measure import Candidates
+
+TASKS, SIZES = (2, 3, 10, 20, 40, 50), (10**4, 10**5, 10**6, 10**7)
+MOST_BYTES = 2e9  # of the task gradients in float32
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: `make` builds its candidates, which hold its data, and is called when its turn comes."""
+
+    kind: str  # "surgery", "step"
+    name: str
+    tasks: int
+    make: Callable[[], tuple[int, Candidates]]  # P, the number of shared values, and the ways to be compared
+
+
+def candidates(tasks: int, size: int, device: torch.device) -> tuple[int, Candidates]:
+    """Ways from [T, P] gradients to one update [P]; about half of the pairs conflict.
+
+    "floor" reads the gradients twice and does nothing else: any algorithm must, once for the products that decide the
+    weights and once for the weighted sum.
+    """
+    generator = torch.Generator().manual_seed(0)
+    gradients = torch.randn(tasks, size, generator=generator).to(device)
+    parameter = torch.zeros(size, device=device, requires_grad=True)
+
+    def ours() -> None:
+        parameter.grad = None
+        orders = pcgrad.random_orders(tasks, generator)
+        weights = pcgrad.surgery(pcgrad.gramian([gradients], group=False), orders).weights
+        pcgrad.apply_weights([parameter], [gradients], weights)
+
+    return size, {
+        "floor": lambda: (gradients.sum(), gradients.sum()),
+        "pcgrad": ours,
+        **({"pcgrad_graph": captured(gradients, generator)} if device.type == "cuda" else {}),
+        **peers.surgeries(gradients, generator),
+    }
+
+
+def captured(gradients: torch.Tensor, generator: torch.Generator) -> Callable[[], None]:
+    """Ours recorded as a CUDA graph; only the orders are drawn anew and copied before each replay."""
+    tasks, device = len(gradients), gradients.device
+    parameter = torch.zeros_like(gradients[0]).requires_grad_()
+    orders = pcgrad.random_orders(tasks, generator).to(device)
+
+    def once() -> None:
+        parameter.grad = None
+        weights = pcgrad.surgery(pcgrad.gramian([gradients], group=False), orders).weights
+        pcgrad.apply_weights([parameter], [gradients], weights)
+
+    beside = torch.cuda.Stream(device)
+    beside.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            once()
+    torch.cuda.current_stream(device).wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        once()
+
+    def replay() -> None:
+        orders.copy_(pcgrad.random_orders(tasks, generator), non_blocking=True)
+        graph.replay()
+
+    return replay
+
+
+def cases(device: torch.device) -> list[Case]:
+    """The grid, from small to large; gradients of more than MOST_BYTES are left out."""
+    grid = [(tasks, size) for tasks in TASKS for size in SIZES if 4 * tasks * size <= MOST_BYTES]
+    return [
+        Case("surgery", f"T={tasks} P=1e{round(math.log10(size))}", tasks, partial(candidates, tasks, size, device))
+        for tasks, size in grid
+    ]
