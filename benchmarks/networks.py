@@ -1,7 +1,7 @@
-"""The project's networks with random inputs, in the form that the step benchmark takes them."""
+"""Networks that see one batch per task, with random inputs, in the form that the step benchmark takes them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -11,12 +11,8 @@ from torch.nn import functional
 import pcgrad
 from benchmarks.measure import Candidates
 from benchmarks.peers import Features, Losses
-from multitask.dense_losses import depth_loss, normal_loss, segmentation_loss
 from multitask.models.convnet import ConvNet
-from multitask.models.dense_networks import build
-from multitask.models.lenet import Dropout, LeNet
 from multitask.models.mlp import Tap, init_mlp, mlp, task_gradients
-from multitask.models.resnet import FaceNet
 from multitask.seeding import initialization
 
 Parameters = Sequence[Tensor]
@@ -62,7 +58,7 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
     flat = [p.to(device) for p in init_mlp(sizes, 1, draw, torch.float32)]
     model = nn.Sequential()
     for k, (weight, bias) in enumerate(zip(flat[::2], flat[1::2], strict=True)):
-        layer = nn.Linear(*weight.shape[1:], device=device)
+        layer = nn.Linear(weight.shape[1], weight.shape[2], device=device)
         layer.weight.data, layer.bias.data = weight[0].T.contiguous(), bias[0].clone()
         model.extend([nn.ReLU(), layer] if k else [layer])
     x, target = (torch.randn(tasks, batch, size, generator=draw).to(device) for size in (sizes[0], sizes[-1]))
@@ -71,10 +67,10 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
     def loss(y: Tensor, target: Tensor) -> Tensor:
         return 0.5 * (y - target).square().flatten(-2).mean(-1)
 
-    def recorded(streaming: bool) -> None:
-        with pcgrad.record_linear(model, tasks) as record:
+    def recorded(recorder: pcgrad.LinearRecorder, streaming: bool) -> None:
+        with recorder:
             y = model(x)
-        record.backward(loss(y, target), generator=draw, group=False, streaming=streaming)
+        recorder.backward(loss(y, target), generator=draw, group=False, streaming=streaming)
 
     def one(p: dict[str, Tensor], _: None, batch: Sequence[Tensor]) -> Tensor:
         return loss(torch.func.functional_call(model, p, batch[0]), batch[1])
@@ -99,8 +95,10 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
         lambda: loss(model(x), target).sum(),
         shares_input=False,
         routes={
-            **{"pcgrad": partial(recorded, False), "pcgrad_streaming": partial(recorded, True)},
-            **{"pcgrad_taps": tapped, "pcgrad_vmap": vectorized},
+            "pcgrad": partial(recorded, pcgrad.LinearRecorder(model, tasks), False),
+            "pcgrad_streaming": partial(recorded, pcgrad.LinearRecorder(model, tasks), True),
+            "pcgrad_taps": tapped,
+            "pcgrad_vmap": vectorized,
         },
     )
 
@@ -127,7 +125,7 @@ def cifar100(tasks: int, each: int, filters: int, units: int, device: torch.devi
     generator = torch.Generator().manual_seed(0)
 
     def vectorized() -> None:
-        own = [torch.stack([head.weight for head in heads]), torch.stack([head.bias for head in heads])]
+        own = [torch.stack([getattr(head, name) for head in heads]) for name in ("weight", "bias")]
         _, stacks, found = pcgrad.task_gradients_batched(one, shared, own, (images, labels))
         for head, weight, bias in zip(heads, *found, strict=True):
             head.weight.grad, head.bias.grad = weight, bias
@@ -141,73 +139,3 @@ def cifar100(tasks: int, each: int, filters: int, units: int, device: torch.devi
         shares_input=False,
         routes={"pcgrad_vmap": vectorized},
     )
-
-
-def classifiers(trunk: nn.Module, heads: nn.ModuleList, images: Tensor, labels: Sequence[Tensor]) -> Network:
-    """One input, a trunk, a classifier per task."""
-
-    def features() -> tuple[Tensor, list[Tensor]]:
-        shared = trunk(images)
-        return shared, [functional.cross_entropy(head(shared), y) for head, y in zip(heads, labels, strict=True)]
-
-    return Network(
-        list(trunk.parameters()),
-        [list(head.parameters()) for head in heads],
-        lambda: features()[1],
-        lambda: torch.stack(features()[1]).sum(),
-        shares_input=True,
-        features=features,
-    )
-
-
-class Undropped(nn.Module):
-    """A part of LeNet without dropout, whose masks would be the same work for all."""
-
-    def __init__(self, part: nn.Module) -> None:
-        super().__init__()
-        self.part = part
-
-    def forward(self, x: Tensor) -> Tensor:
-        """All units kept."""
-        return self.part(x, None)  # type: ignore[no-any-return]
-
-
-def multimnist(batch: int, device: torch.device) -> Network:
-    """Table 4's LeNet with its two heads."""
-    with initialization(0):
-        model = LeNet(2, Dropout(0.0, "standard")).to(device)
-        images = torch.randn(batch, 1, 28, 28).to(device)
-        labels = torch.randint(10, (2, batch)).to(device)
-    heads = nn.ModuleList(Undropped(head) for head in model.heads)
-    return classifiers(Undropped(model.trunks[0]), heads, images, list(labels))
-
-
-def celeba(tasks: int, width: int, batch: int, side: int, device: torch.device) -> Network:
-    """Table 3's ResNet-18 (`width` 64) with a linear head of two classes per attribute."""
-    with initialization(0):
-        model = FaceNet(tasks, width, 2).to(device)
-        images = torch.randn(batch, 3, side, side).to(device)
-        labels = torch.randint(2, (tasks, batch)).to(device)
-    network = classifiers(model.trunk, model.heads, images, list(labels))
-    return replace(network, chunk=1)
-
-
-def nyuv2(widths: Sequence[int], batch: int, height: int, width: int, device: torch.device) -> Network:
-    """Table 1's MTAN: segmentation, depth, normals. The extractors lie between trunk and heads: no single features."""
-    with initialization(0):
-        model = build("mtan", {"segmentation": 13, "depth": 1, "normal": 3}, widths).to(device)
-        images = torch.randn(batch, 3, height, width).to(device)
-        truths = [
-            torch.randint(13, (batch, height, width)).to(device),
-            1 + torch.rand(batch, 1, height, width).to(device),
-            functional.normalize(torch.randn(batch, 3, height, width), dim=1).to(device),
-        ]
-
-    def losses() -> list[Tensor]:
-        functions = (segmentation_loss, depth_loss, normal_loss)
-        return [f(x, y) for f, x, y in zip(functions, model(images), truths, strict=True)]
-
-    shared: list[Tensor] = model.shared_parameters()  # type: ignore[operator]
-    parts = zip(model.attention, model.heads, strict=True)  # type: ignore[arg-type]
-    own = [[*attention.parameters(), *head.parameters()] for attention, head in parts]
-    return Network(shared, own, losses, lambda: torch.stack(losses()).sum(), shares_input=True, chunk=1)

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 import pcgrad
-from benchmarks import networks, peers
+from benchmarks import images, networks, peers
 from benchmarks.measure import Candidates
 from benchmarks.networks import Network
 from benchmarks.surgery import Case
@@ -59,17 +59,17 @@ def cases(device: torch.device) -> list[Case]:
     """Every network at the paper's size and batch, but for the two that a CPU cannot step in seconds."""
     gpu = device.type == "cuda"
     width, batch = (64, 256) if gpu else (16, 8)
-    images, height, sides, each = (2, 288, 384, 10) if gpu else (1, 64, 96, 5)
+    scenes, height, sides, each = (2, 288, 384, 10) if gpu else (1, 64, 96, 5)
     makers: dict[str, tuple[int, Callable[[], Network]]] = {}
     for name, (tasks, inputs, layers, units, outputs) in LINEAR.items():
         sizes = [inputs + tasks, *[units] * layers, outputs]
         makers[f"{name}, {layers}x{units}"] = (tasks, partial(networks.linear, sizes, tasks, 128, device))
     makers |= {
         f"CIFAR-100 net, 20 x {each} images": (20, partial(networks.cifar100, 20, each, 160, 320, device)),
-        "LeNet MultiMNIST, 256 images": (2, partial(networks.multimnist, 256, device)),
-        f"MTAN NYUv2, {images} of {height}x{sides}": (
-            3, partial(networks.nyuv2, WIDTHS, images, height, sides, device)),
+        "LeNet MultiMNIST, 256 images": (2, partial(images.multimnist, 256, device)),
+        f"MTAN NYUv2, {scenes} of {height}x{sides}": (
+            3, partial(images.nyuv2, WIDTHS, scenes, height, sides, device)),
         f"ResNet-18 CelebA, {width} filters, {batch} of 64x64": (
-            40, partial(networks.celeba, 40, width, batch, 64, device)),
+            40, partial(images.celeba, 40, width, batch, 64, device)),
     }  # fmt: skip
     return [Case("step", name, tasks, partial(candidates, make)) for name, (tasks, make) in makers.items()]
