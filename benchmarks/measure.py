@@ -44,20 +44,21 @@ def interleaved(
     *,
     budget: float = math.inf,
     least: int = LEAST,
+    always: int = 2,
     first: Mapping[str, float] | None = None,
     device: torch.device = CPU,
 ) -> dict[str, list[float]]:
     """Seconds of every repeat of every candidate, in turn (A B C A B C ...), so that a drift of the machine hits all.
 
     Repeats go on until `budget` seconds are spent: at least `least`, at most `most`. Candidates for which `least` turns
-    do not fit are timed once, slowest first; the first two always take their turns. `first`: seconds of a call of
-    every candidate that was made before, which then is the warm-up of the slow ones.
+    do not fit are timed once, slowest first; the first `always` take their turns in any case. `first`: seconds of a
+    call of every candidate that was made before, which then is the warm-up of the slow ones.
     """
     warm = {name: (first or {}).get(name, 0.0) for name in candidates}
     for name, call in candidates.items():
         if warm[name] < SLOW:
             warm[name] = seconds(call, device)
-    turns, optional = dict(candidates), sorted(list(candidates)[2:], key=lambda name: warm[name])
+    turns, optional = dict(candidates), sorted(list(candidates)[always:], key=lambda name: warm[name])
     while optional and least * sum(warm[name] for name in turns) > budget:
         del turns[optional.pop()]
     times: dict[str, list[float]] = {name: [] if name in turns else [warm[name]] for name in candidates}

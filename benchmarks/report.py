@@ -82,12 +82,30 @@ def shown(table: pd.DataFrame, kind: str, cells: str) -> pd.DataFrame:
         if cells == "time":
             unit = "plain step" if kind == "step" else "two reads"
             row |= {f"{unit}, ms": short(reference["median_ms"]), **ratios(case)}
+            bound = case[(case["code"] == "bound") & (case["repeats"] > 0)]
+            row |= {"ours / T task gradients": short(bound["ours_over"].iloc[0])} if len(bound) else {}
         else:
             row |= {"T x P, MB": short(4e-6 * reference["T"] * reference["P"]), **memory(case)}
         rows.append(row)
     frame = pd.DataFrame(rows).fillna("")
-    order = [name for name in LABELS.values() if name in frame]
+    order = [name for name in (*LABELS.values(), "ours / T task gradients") if name in frame]
     return frame[[*(name for name in frame if name not in order), *order]]
+
+
+def beaten(table: pd.DataFrame) -> str:
+    """In how many cases no peer is faster than ours by more than a tenth and 0.1 ms, and which are the others."""
+    cases, worse = 0, []
+    for (kind, name), case in table[table["repeats"] > 0].groupby(["kind", "case"], sort=False):
+        ours, others = case[case["code"] == "pcgrad"], case[case["code"].isin(PEERS)]
+        if not len(ours) or not len(others):
+            continue
+        cases += 1
+        best = others.sort_values("median_ms").iloc[0]
+        if ours["median_ms"].iloc[0] > 1.1 * best["median_ms"] + 0.1:
+            worse.append(f"{kind} {name} ({LABELS[best['code']]} {short(best['median_ms'])} ms, "
+                         f"ours {short(ours['median_ms'].iloc[0])} ms)")  # fmt: skip
+    words = f"Ours takes at most 1.1 times the fastest peer's time + 0.1 ms in {cases - len(worse)} of {cases} cases"
+    return words + (f"; not in {', '.join(worse)}." if worse else ".")
 
 
 def text(table: pd.DataFrame) -> str:
@@ -106,6 +124,7 @@ def text(table: pd.DataFrame) -> str:
     threads = f", {one['threads']} thread(s)" if one["device"] == "cpu" else ""
     most, least = table["repeats"].max(), table.loc[table["repeats"] > 1, "repeats"].min()
     footer = [
+        beaten(table),
         f"Medians of the ratios of {least} to {most} interleaved repeats, with quartiles; *: one call.",
         f"{one['machine']}{threads}; {one['versions']}; commit {one['commit']}; {one['date']}.",
     ]

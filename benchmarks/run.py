@@ -37,11 +37,11 @@ PEERS = ("torchjd", "conflictfree", "LibMTL")
 def measured(case: Case, budget: float, device: torch.device, before: dict[tuple[str, int], float]) -> pd.DataFrame:
     """One line per code: milliseconds, ratios to the first code, bytes.
 
-    `before`: seconds of a code's call at the same T and a tenth of P. Where they promise a call of more than the
-    case's budget, the code is left out: its line says so and holds no number.
+    `before`: seconds of a code's call at the same T and a smaller P, over that P. Where they promise a call of more
+    than the case's budget, the code is left out: its line says so and holds no number.
     """
     size, candidates = case.make()
-    absent = {n: "left out" for n in candidates if 10 * before.get((n, case.tasks), 0) > budget}
+    absent = {n: "left out" for n in candidates if size * before.get((n, case.tasks), 0) > budget}
     reference = next(iter(candidates))
     candidates[reference]()  # so that every code begins with the `.grad` of another one, which it frees
     peaks: dict[str, int] = {}
@@ -51,18 +51,21 @@ def measured(case: Case, budget: float, device: torch.device, before: dict[tuple
             peaks[name], first[name] = peak(candidates[name], device)
         except torch.OutOfMemoryError:
             absent[name] = "out of memory"
-    times = interleaved({name: candidates[name] for name in peaks}, budget=budget, first=first, device=device)
+    present = {name: candidates[name] for name in peaks}
+    always = 3 if "bound" in candidates else 2
+    times = interleaved(present, budget=budget, always=always, first=first, device=device)
     rows: list[dict[str, Any]] = []
     for name in candidates:
         row: dict[str, Any] = {"kind": case.kind, "case": case.name, "code": name, "T": case.tasks, "P": size}
         if name in absent:
             rows.append({**row, "repeats": 0, "note": absent[name]})
             continue
+        row["ours_over"] = quartiles(times["pcgrad"], times[name])["ratio"] if "pcgrad" in times else float("nan")
         beyond = peaks[name] - peaks[reference]
         row |= {"repeats": len(times[name]), **quartiles(times[name], times[reference])}
         rows.append(row | {"peak_bytes": peaks[name], "beyond": beyond, "beyond_TP": beyond / (4 * case.tasks * size)})
         if case.kind == "surgery":
-            before[name, case.tasks] = row["median_ms"] / 1e3
+            before[name, case.tasks] = row["median_ms"] / 1e3 / size
     return pd.DataFrame(rows)
 
 

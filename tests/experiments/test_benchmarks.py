@@ -176,3 +176,15 @@ def test_table_prints_ratios_notes_and_single_calls():
 def test_tables_and_figures_load_no_torch():
     code = "import sys; from benchmarks import report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "src:."}).returncode == 0
+
+
+def test_a_faster_peer_is_named():
+    rows = [
+        {"case": "a", "code": "pcgrad", "median_ms": 1.15},
+        {"case": "a", "code": "torchjd", "median_ms": 1.0},
+        {"case": "b", "code": "pcgrad", "median_ms": 1.25},
+        {"case": "b", "code": "torchjd", "median_ms": 1.0},
+        {"case": "b", "code": "libmtl", "median_ms": 2.0},
+    ]
+    words = report.beaten(pd.DataFrame(rows).assign(kind="step", repeats=5))
+    assert "in 1 of 2 cases; not in step b (torchjd 1.00 ms, ours 1.25 ms)." in words
