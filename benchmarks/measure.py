@@ -16,6 +16,7 @@ Candidates = dict[str, Callable[[], object]]  # the first is the reference of al
 CPU = torch.device("cpu")
 LEAST, MOST = 5, 101  # repeats
 SLOW = 1.0  # seconds from which a first call needs no other one as warm-up
+ONCE = 5.0  # seconds from which the memory of a first call counts, set-up and all
 
 
 def seconds(call: Callable[[], object], device: torch.device = CPU) -> float:
@@ -97,12 +98,12 @@ def peak(call: Callable[[], object], device: torch.device = CPU) -> tuple[int, f
         for _ in range(2):
             torch.cuda.reset_peak_memory_stats(device)
             took = seconds(call, device)
-            if took >= SLOW:
+            if took >= ONCE:
                 break
         return torch.cuda.max_memory_allocated(device) - before, took
     with quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         took = seconds(call)
-        if took < SLOW:
+        if took < ONCE:
             with record_function("second call"):
                 took = seconds(call)
     results: Any = recorded.profiler
