@@ -16,6 +16,7 @@ MARKS = {
     "conflictfree": ("#E69F00", "s", "conflictfree"),
     "libmtl": ("#009E73", "^", "LibMTL"),
     "torchjd": ("#56B4E9", "D", "torchjd"),
+    "bound": ("#000000", "|", "T task gradients alone"),
 }
 OURS = ("pcgrad", "o", "ours")
 SIZE = 10**6  # the size of the right panel, nearest to the networks'
@@ -40,7 +41,8 @@ def steps_panel(ax: Axes, table: pd.DataFrame) -> None:
             if code in case.index and case.loc[code, "repeats"] > 0:
                 hue, marker, _ = mark(code)
                 ratio, ours = float(case.loc[code, "ratio"]), code == "pcgrad"
-                ax.plot(ratio, row, marker, color=hue, markersize=8 if ours else 5, zorder=3 if ours else 2)
+                ax.plot(ratio, row, marker, color=hue, markersize={"pcgrad": 8, "bound": 16}.get(code, 5),
+                        zorder=3 if ours else 2)  # fmt: skip
                 if ours:
                     ax.annotate(f"{ratio:.2f}×", (ratio, row), (0, -13), textcoords="offset points",
                                 ha="center", fontsize=7, color=hue)  # fmt: skip
@@ -56,10 +58,10 @@ def steps_panel(ax: Axes, table: pd.DataFrame) -> None:
 
 def surgery_panel(ax: Axes, table: pd.DataFrame) -> None:
     """Time over two reads of the gradients against the number of tasks."""
-    for code in (*MARKS, "pcgrad"):
+    for code in [code for code in (*MARKS, "pcgrad") if code in set(table["code"])]:
         rows = table[(table["code"] == code) & (table["repeats"] > 0)].sort_values("T")
         hue, marker, _ = mark(code)
-        ax.plot(rows["T"], rows["ratio"], "-" + marker, color=hue, markersize=6 if code == "pcgrad" else 4)
+        ax.plot(rows["T"], rows["ratio"], f"-{marker}", color=hue, markersize=6 if code == "pcgrad" else 4)
     ax.axhline(1, color="black", linewidth=1)
     counts = sorted(table["T"].unique())
     ax.set_xscale("log")
@@ -68,7 +70,7 @@ def surgery_panel(ax: Axes, table: pd.DataFrame) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("tasks")
     ax.set_ylabel("time / two reads of the gradients")
-    ax.set_title(f"(b) surgery alone, {table['P'].iloc[0]:,} parameters" if len(table) else "(b) surgery alone")
+    ax.set_title(f"(b) surgery alone, $10^{{{round(np.log10(table['P'].iloc[0]))}}}$ values")
     ticks(ax.yaxis)
 
 
@@ -101,8 +103,8 @@ def draw(table: pd.DataFrame) -> Figure:
         Line2D([], [], color=hue, marker=marker, linestyle="", label=words)
         for hue, marker, words in (mark(code) for code in codes)
     ]
-    handles.append(Line2D([], [], color="black", linewidth=1, label="no surgery (a), memory traffic alone (b)"))
-    fig.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    handles.append(Line2D([], [], color="black", linewidth=1, label="no surgery (a), two reads (b)"))
+    fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.2, handletextpad=0.3)
     one = table.iloc[0]
     fig.supxlabel(
         f"{one['machine']}, {one['versions']}, {one['date']}", fontsize=6, color="#7F7F7F", x=0.995, ha="right"
