@@ -13,6 +13,22 @@ The four steps by hand, here for one batch per task::
     gramian = pcgrad.gramian(gradients)
     surgery = pcgrad.surgery(gramian, pcgrad.random_orders(tasks, generator))
     pcgrad.apply_weights(shared, gradients, surgery.weights)
+
+One batch per task and layers that are linear: one backward pass in the place of T::
+
+    recorder = pcgrad.LinearRecorder(trunk, tasks=T)  # once
+    with recorder:
+        features = trunk(x)  # [T, B, inputs]
+    losses = [loss(head(h), y) for head, h, y in zip(heads, features, targets)]
+    recorder.backward(losses, generator=generator)
+
+A named approximation, never a default: conflicts judged at the shared representation, whose gradients cost no backward
+passes of the trunk (the upper bound of Sener and Koltun, NeurIPS 2018)::
+
+    features = trunk(x)
+    z = features.detach().requires_grad_()
+    pcgrad.backward([loss(head(z), y) for head, loss, y in zip(heads, criteria, targets)], [z], generator=generator)
+    features.backward(z.grad)
 """
 
 from pcgrad.ablations import direction_only, magnitude_only
@@ -20,12 +36,14 @@ from pcgrad.backward import backward
 from pcgrad.batched import task_gradients_batched
 from pcgrad.curvature import curvature_estimate, multitask_curvature
 from pcgrad.gramian import apply_weights, gramian
+from pcgrad.linear import LinearRecorder
 from pcgrad.measures import condition_a, conflicting, cosine, curvature_bounding_measure, magnitude_similarity
 from pcgrad.orders import fixed_orders, random_orders
 from pcgrad.surgery import Surgery, Weighting, project_conflicting, surgery, surgery_coefficients
 from pcgrad.task_gradients import task_gradients
 
 __all__ = [
+    "LinearRecorder",
     "Surgery",
     "Weighting",
     "apply_weights",
