@@ -16,7 +16,6 @@ import argparse
 import platform
 import statistics
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ import yaml
 from torch import Tensor
 
 from benchmarks.environments import once
-from benchmarks.run import Candidates, interleaved
+from benchmarks.measure import Candidates, interleaved
 from multitask.envs import MT10, MT50, MetaWorld
 from multitask.fleet import Fleet
 from multitask.replay import Batch, Replay
@@ -76,16 +75,9 @@ def update_case(tasks: int, width: int, device: torch.device) -> Candidates:
     noise = normal(2, *shape, SIZES[1]).to(device)
     orders = draw_orders("random", tasks, 1, draw)[0].to(device)
 
-    def timed(one: Learner) -> Callable[[], None]:
-        def call() -> None:
-            one.update(batch, noise, orders, False)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-
-        return call
-
     kinds = {"plain": (Plain, "sac")} | {name: (Learner, name) for name in COMPARED}
-    return {name: timed(new_learner(kind, method, tasks, width, device)) for name, (kind, method) in kinds.items()}
+    learners = {name: new_learner(kind, method, tasks, width, device) for name, (kind, method) in kinds.items()}
+    return {name: partial(one.update, batch, noise, orders, False) for name, one in learners.items()}
 
 
 def waiting(device: torch.device, workers: int, overlap: bool) -> float:
@@ -129,7 +121,7 @@ def measure(repeats: int, device: torch.device) -> pd.DataFrame:
     """All cases in long form: set, what, value, unit, ratio."""
     rows: list[tuple[str, str, float, str, float | None]] = []
     for name, (tasks, width) in SETS.items():
-        times = interleaved(update_case(len(tasks), width, device), repeats)
+        times = interleaved(update_case(len(tasks), width, device), repeats, least=repeats, device=device)
         medians = {method: statistics.median(seconds) for method, seconds in times.items()}
         for method, median in medians.items():
             rows.append((name, f"update, {method}", 1e3 * median, "ms", median / medians["plain"]))

@@ -23,9 +23,7 @@ import pandas as pd
 import torch
 
 from benchmarks import report, steps, surgery
-from benchmarks.measure import Candidates as Candidates  # by this name `benchmarks.rl` knows them
-from benchmarks.measure import interleaved as interleaved
-from benchmarks.measure import peak, quartiles
+from benchmarks.measure import interleaved, peak, quartiles
 from benchmarks.surgery import Case
 from multitask.devices import choose_device
 from multitask.errors import UserError

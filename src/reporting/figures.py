@@ -16,6 +16,8 @@ from reporting.statistics import interval
 _BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 _YELLOW, _BLUE, _VERMILION, _PURPLE, _GRAY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 
+FEW_SEEDS = 5  # from here on an interval is drawn as clearly as a line
+
 COLORS = {
     "adam": _BLUE,
     "adam_pcgrad": _VERMILION,
@@ -168,7 +170,8 @@ def band(
     (artist,) = ax.plot(drawn[x], drawn["center"], **line)
     known = drawn.dropna(subset=["low", "high"])
     if len(known):
-        ax.fill_between(known[x], known["low"], known["high"], color=artist.get_color(), alpha=0.2, linewidth=0)
+        alpha = 0.2 if frame["seed"].nunique() >= FEW_SEEDS else 0.1  # intervals of few seeds cover each other
+        ax.fill_between(known[x], known["low"], known["high"], color=artist.get_color(), alpha=alpha, linewidth=0)
     return drawn
 
 
