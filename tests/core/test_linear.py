@@ -107,14 +107,15 @@ def test_everything_that_a_layer_may_go_through() -> None:
 @pytest.mark.parametrize("granularity", ["global", "per_tensor"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_backward_equals_algorithm_1(streaming: bool, granularity: str, dtype: torch.dtype) -> None:
-    """Heads of every task and a temperature outside get plain gradients; `.grad` is added to."""
+    """Heads, temperatures and what lies below the module get plain gradients; `.grad` is added to."""
     trunk, heads = mlp().to(dtype), [nn.Linear(3, 2).to(dtype) for _ in range(T)]
     log_alpha, untouched = nn.Parameter(torch.zeros(T, dtype=dtype)), nn.Parameter(torch.zeros(2, dtype=dtype))
+    code = nn.Parameter(torch.zeros(4, dtype=dtype))  # below the recorded module
     x, y = data(T, B, 4).to(dtype), data(T, B, 2).to(dtype)
-    everything = [*trunk.parameters(), *(p for head in heads for p in head.parameters()), log_alpha]
+    everything = [*trunk.parameters(), *(p for head in heads for p in head.parameters()), log_alpha, code]
 
     def losses() -> list[Tensor]:
-        parts = zip(heads, trunk(x), y, log_alpha, strict=True)
+        parts = zip(heads, trunk(x + code), y, log_alpha, strict=True)
         return [(head(h) - target).square().mean() * a.exp() for head, h, target, a in parts]
 
     gradients = separate(trunk, torch.stack(losses()))

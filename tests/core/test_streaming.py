@@ -13,7 +13,7 @@ import pcgrad
 from tests.core.test_linear import agree, data, mlp
 from tests.core.test_memory import Peak
 
-T, ROWS, WIDTH, LAYERS = 8, 4, 64, 12
+T, ROWS, WIDTH, LAYERS = 8, 32, 64, 12
 LAYER = 4 * T * WIDTH * WIDTH
 """Bytes of one layer's task gradients."""
 DELTAS = 4 * T * ROWS * WIDTH * LAYERS
@@ -22,7 +22,7 @@ DELTAS = 4 * T * ROWS * WIDTH * LAYERS
 def peak(streaming: bool | None) -> int:
     """Live bytes of a second step; ``None``: the plain one. What the recorder keeps between steps is counted."""
     model, x = mlp(WIDTH, LAYERS), data(T, ROWS, 4).float()
-    recorder = pcgrad.LinearRecorder(model, T)
+    recorder = pcgrad.LinearRecorder(model, T, check=False)
     with Peak() as mode:
         for _ in range(2):
             model.zero_grad()
@@ -44,9 +44,10 @@ def test_streaming_holds_one_layer_and_the_deltas() -> None:
 
 
 def test_all_gradients_are_held_once_without_it() -> None:
+    """And no deltas: each is forgotten when its layer's gradients are formed."""
     plain, held = peak(None), peak(False)
     whole = (LAYERS - 1) * LAYER
-    assert whole <= held - plain <= 1.1 * (whole + LAYER + DELTAS)
+    assert 0.9 * whole <= held - plain <= whole + DELTAS / 2
 
 
 def test_the_update_needs_no_gradients_of_tasks() -> None:
