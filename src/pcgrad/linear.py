@@ -189,24 +189,30 @@ class LinearRecorder:
             if id(p) not in formed:
                 form([(p, pending.get(id(p), []))])
         kept = [p for p in reached if id(p) in stacks]
+        blocks = [*products.values()]
         if kept:
-            blocks = gramian([stacks[id(p)] for p in kept], per_tensor=True, group=False)
-            products.update(zip((id(p) for p in kept), blocks.unbind(), strict=True))
-        zero = torch.zeros(self.tasks, self.tasks, dtype=torch.float64, device=device)
-        gramians = torch.stack([products.get(id(p), zero) for p in shared])
-        gramians = gramians if per_tensor else gramians.sum(0)
+            held = gramian([stacks[id(p)] for p in kept], per_tensor=per_tensor, group=False)
+            blocks += held.unbind() if per_tensor else [held]
+        if per_tensor:
+            order = {key: block for key, block in zip([*products, *map(id, kept)], blocks, strict=True)}
+            zero = torch.zeros_like(blocks[0])
+            gramians = torch.stack([order.get(id(p), zero) for p in shared])
+        else:
+            gramians = torch.stack(blocks).sum(0) if len(blocks) > 1 else blocks[0]
         if check_finite:
             values = roots if len(roots) == self.tasks else list(roots[0].detach().unbind())
             _check_finite(values, gramians, local=ranks is None)
         result = surgery(gramians, broadcast_orders(drawn, device, ranks), reduction=reduction)
-        weights = result.weights if per_tensor else result.weights.expand(len(shared), -1)
-        rows = {id(p): w for p, w in zip(shared, weights.unbind(), strict=True)}
+        index = {id(p): k for k, p in enumerate(shared)}
         if kept:
-            wanted = torch.stack([rows[id(p)] for p in kept]) if per_tensor else result.weights
-            apply_weights(kept, [stacks[id(p)] for p in kept], wanted)
+            weights = result.weights
+            if per_tensor:
+                weights = torch.stack([weights[index[id(p)]] for p in kept])
+            apply_weights(kept, [stacks[id(p)] for p in kept], weights)
         for p in reached:
             if id(p) not in stacks:
-                _add(p, _update(p, calls[id(p)], rows[id(p)]), ranks)
+                weights = result.weights[index[id(p)]] if per_tensor else result.weights
+                _add(p, _update(p, calls[id(p)], weights), ranks)
         for leaf, gradient, flag in zip(own, plain, flags[len(shared) :], strict=True):
             if flag:
                 _add(leaf, torch.zeros_like(leaf) if gradient is None else gradient, ranks)
