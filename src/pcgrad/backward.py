@@ -82,7 +82,7 @@ def backward(
     average(stacks + plain, ranks)
     products = gramian(stacks, per_tensor=per_tensor, group=False)
     if check_finite:
-        _check_finite(losses, products, local=ranks is None)
+        refuse_not_finite(losses, products, local=ranks is None)
     result = surgery(products, broadcast_orders(drawn, device, ranks), reduction=reduction)
     keep = [k for k in range(len(shared)) if reached[k]]
     weights = torch.stack([result.weights[k] for k in keep]) if per_tensor else result.weights  # [keep] would wait
@@ -114,7 +114,7 @@ def _check_leaves(table: dict[str, Tensor], own: list[Tensor]) -> None:
             raise ValueError(f"parameter {name} is not a leaf and has no .grad; use task_gradients for it")
 
 
-def _check_finite(losses: list[Tensor], products: Tensor, *, local: bool) -> None:
+def refuse_not_finite(losses: list[Tensor], products: Tensor, *, local: bool) -> None:
     """Name the tasks that are not finite; the one place that waits for the device. Several ranks decide by what all of
     them see, the averaged gradients, so that all raise together."""
     squares = products.diagonal(dim1=-2, dim2=-1).reshape(-1, len(losses)).sum(0)

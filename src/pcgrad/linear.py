@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from pcgrad.backward import GRANULARITIES, _check_finite
+from pcgrad.backward import GRANULARITIES, refuse_not_finite
 from pcgrad.distributed import Group, agree, average, broadcast_orders, reached_anywhere, world
 from pcgrad.gramian import accumulate, apply_weights, gramian
 from pcgrad.orders import make_orders
-from pcgrad.streaming import Calls, Tap, backward_pass, calls_of, leaves_beside, mixed_rows
 from pcgrad.surgery import REDUCTIONS, Surgery, surgery
-from pcgrad.task_gradients import Parameters, _dense, check_losses, named
+from pcgrad.taps import Calls, Tap, backward_pass, calls_of, leaves_beside, mixed_rows
+from pcgrad.task_gradients import Parameters, check_losses, dense, named
 
 COVERED = (nn.Linear, nn.LayerNorm)
 
@@ -189,30 +189,18 @@ class LinearRecorder:
             if id(p) not in formed:
                 form([(p, pending.get(id(p), []))])
         kept = [p for p in reached if id(p) in stacks]
-        blocks = [*products.values()]
-        if kept:
-            held = gramian([stacks[id(p)] for p in kept], per_tensor=per_tensor, group=False)
-            blocks += held.unbind() if per_tensor else [held]
-        if per_tensor:
-            order = {key: block for key, block in zip([*products, *map(id, kept)], blocks, strict=True)}
-            zero = torch.zeros_like(blocks[0])
-            gramians = torch.stack([order.get(id(p), zero) for p in shared])
-        else:
-            gramians = torch.stack(blocks).sum(0) if len(blocks) > 1 else blocks[0]
+        gramians = _joined(shared, [stacks[id(p)] for p in kept], kept, products, per_tensor=per_tensor)
         if check_finite:
             values = roots if len(roots) == self.tasks else list(roots[0].detach().unbind())
-            _check_finite(values, gramians, local=ranks is None)
+            refuse_not_finite(values, gramians, local=ranks is None)
         result = surgery(gramians, broadcast_orders(drawn, device, ranks), reduction=reduction)
-        index = {id(p): k for k, p in enumerate(shared)}
+        weights = dict(zip(map(id, shared), result.weights.expand(len(shared), -1), strict=True))
         if kept:
-            weights = result.weights
-            if per_tensor:
-                weights = torch.stack([weights[index[id(p)]] for p in kept])
-            apply_weights(kept, [stacks[id(p)] for p in kept], weights)
+            ours = torch.stack([weights[id(p)] for p in kept]) if per_tensor else result.weights
+            apply_weights(kept, [stacks[id(p)] for p in kept], ours)
         for p in reached:
             if id(p) not in stacks:
-                weights = result.weights[index[id(p)]] if per_tensor else result.weights
-                _add(p, _update(p, calls[id(p)], weights), ranks)
+                _add(p, _update(p, calls[id(p)], weights[id(p)]), ranks)
         for leaf, gradient, flag in zip(own, plain, flags[len(shared) :], strict=True):
             if flag:
                 _add(leaf, torch.zeros_like(leaf) if gradient is None else gradient, ranks)
@@ -302,7 +290,7 @@ class LinearRecorder:
             )
         if check:
             self._check_rows(roots, retain_graph)
-        return formed, pending, [None if g is None else _dense(g) for g in found]
+        return formed, pending, [None if g is None else dense(g) for g in found]
 
     def _check_rows(self, roots: list[Tensor], retain_graph: bool) -> None:
         tap, finite = mixed_rows(roots, self._taps, self.tasks, retain_graph=retain_graph)
@@ -331,6 +319,25 @@ def _refuse(name: str, part: nn.Module) -> None:
             f"{label} has parameters and is neither Linear nor LayerNorm: freeze it, record the part of the module "
             "without it, or use pcgrad.backward"
         )
+
+
+def _joined(
+    shared: Sequence[Tensor],
+    stacks: Sequence[Tensor],
+    kept: Sequence[Tensor],
+    dropped: dict[int, Tensor],
+    *,
+    per_tensor: bool,
+) -> Tensor:
+    """The Gramian of what is held and what was dropped, ``[T, T]``; per tensor one for each shared parameter."""
+    blocks = [*dropped.values()]
+    if stacks:
+        held = gramian(stacks, per_tensor=per_tensor, group=False)
+        blocks += held.unbind() if per_tensor else [held]
+    if not per_tensor:
+        return torch.stack(blocks).sum(0) if len(blocks) > 1 else blocks[0]
+    of = dict(zip([*dropped, *map(id, kept)], blocks, strict=True))
+    return torch.stack([of.get(id(p), torch.zeros_like(blocks[0])) for p in shared])
 
 
 def _fill(stack: Tensor, uses: Calls) -> None:

@@ -143,13 +143,13 @@ def _loop(
             found = torch.autograd.grad(loss, inputs, retain_graph=keep, allow_unused=True)
         _fill(rows[i], dict(zip(mine, found, strict=False)))
         for k, head in zip(alone, found[len(mine) :], strict=True):
-            plain[k] = plain[k] if head is None else _dense(head)
+            plain[k] = plain[k] if head is None else dense(head)
     return stacks, plain
 
 
 def _fill(rows: Sequence[Tensor], found: dict[int, Tensor | None]) -> None:
     """Row k takes what was found for it, or zero; one call for all rows, which is one kernel on a GPU."""
-    reached = {k: _dense(gradient) for k, gradient in found.items() if gradient is not None}
+    reached = {k: dense(gradient) for k, gradient in found.items() if gradient is not None}
     others = [row for k, row in enumerate(rows) if k not in reached]
     if reached:
         torch._foreach_copy_([rows[k] for k in reached], list(reached.values()))
@@ -175,7 +175,7 @@ def _batched(
         )
         for k, gradient in zip(reached, found, strict=True):
             if gradient is not None:
-                stacks[k] = _dense(gradient).contiguous()
+                stacks[k] = dense(gradient).contiguous()
     return stacks, plain
 
 
@@ -185,8 +185,9 @@ def _joint(losses: list[Tensor], own: list[Tensor], reach: Reach) -> list[Tensor
     inputs = [p for p, is_reached in zip(own, reached, strict=True) if is_reached]
     found = iter(torch.autograd.grad(losses, inputs, retain_graph=True, allow_unused=True) if inputs else ())
     gradients = [next(found) if is_reached else None for is_reached in reached]
-    return [torch.zeros_like(p) if g is None else _dense(g) for p, g in zip(own, gradients, strict=True)]
+    return [torch.zeros_like(p) if g is None else dense(g) for p, g in zip(own, gradients, strict=True)]
 
 
-def _dense(gradient: Tensor) -> Tensor:
+def dense(gradient: Tensor) -> Tensor:
+    """A sparse gradient (of an embedding) as a dense one."""
     return gradient if gradient.layout == torch.strided else gradient.to_dense()

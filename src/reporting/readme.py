@@ -1,4 +1,4 @@
-"""Copy published tables into the README, so that no number in it is typed by hand.
+"""Copy published tables into the README and the page of the benchmarks, so that no number there is typed by hand.
 
     python -m reporting.readme           # rewrite the blocks
     python -m reporting.readme --check   # exit 1 if a block differs from its file
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = ("README.md", "benchmarks/README.md")
 BLOCK = re.compile(r"(<!-- begin (?P<path>\S+) -->\n)(?P<body>.*?)(<!-- end (?P=path) -->)", re.DOTALL)
 
 
@@ -25,16 +26,18 @@ def filled(text: str, root: Path = ROOT) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Rewrite the README, or check it."""
-    readme = ROOT / "README.md"
-    old = readme.read_text(encoding="utf-8")
-    new = filled(old)
-    if "--check" in arguments:
-        if new != old:
-            print("README.md differs from the published tables; run `python -m reporting.readme`", file=sys.stderr)
-        return int(new != old)
-    readme.write_text(new, encoding="utf-8")
-    return 0
+    """Rewrite the pages, or check them."""
+    differing = []
+    for page in PAGES:
+        path = ROOT / page
+        old = path.read_text(encoding="utf-8")
+        new = filled(old, ROOT)
+        if "--check" not in arguments:
+            path.write_text(new, encoding="utf-8")
+        elif new != old:
+            print(f"{page} differs from the published tables; run `python -m reporting.readme`", file=sys.stderr)
+            differing.append(page)
+    return int(bool(differing))
 
 
 if __name__ == "__main__":

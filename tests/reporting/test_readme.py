@@ -21,12 +21,26 @@ def test_missing_file_is_named(tmp_path):
         readme.filled("<!-- begin nowhere.md -->\n<!-- end nowhere.md -->\n", tmp_path)
 
 
-def test_readme_holds_what_is_published():
-    text = (readme.ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(readme.BLOCK.findall(text)) >= 3
+@pytest.mark.parametrize("page", readme.PAGES)
+def test_pages_hold_what_is_published(page):
+    text = (readme.ROOT / page).read_text(encoding="utf-8")
+    assert len(readme.BLOCK.findall(text)) >= 2
     assert readme.filled(text) == text
     for path in re.findall(r"\]\(((?!http)[^)#]+)\)", text):
-        assert (readme.ROOT / path).exists(), path
+        assert ((readme.ROOT / page).parent / path).exists(), path
+
+
+def test_a_page_that_differs_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "table.md").write_text("new\n")
+    block = "<!-- begin table.md -->\n{}\n<!-- end table.md -->\n"
+    (tmp_path / "README.md").write_text(block.format("new"))
+    (tmp_path / "benchmarks/README.md").write_text(block.format("old"))
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    assert readme.main(["--check"]) == 1
+    assert capsys.readouterr().err.startswith("benchmarks/README.md differs")
+    assert readme.main([]) == 0
+    assert readme.main(["--check"]) == 0
 
 
 def test_runtimes_sum_the_jobs_of_each_rule(tmp_path):
