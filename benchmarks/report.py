@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import figure
+from benchmarks import figure, targets
 from reporting import render
 from reporting.figures import save
 
@@ -120,6 +120,7 @@ def text(table: pd.DataFrame) -> str:
     for (kind, cells), title in titles.items():
         if (table["kind"] == kind).any():
             parts.append(f"**{title}**\n\n{render.markdown(shown(table, kind, cells), [])}")
+    parts.append(f"**Against the targets**\n\n{render.markdown(targets.compared(table), [])}")
     one = table.iloc[0]
     threads = f", {one['threads']} thread(s)" if one["device"] == "cpu" else ""
     most, least = table["repeats"].max(), table.loc[table["repeats"] > 1, "repeats"].min()
