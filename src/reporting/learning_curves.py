@@ -14,10 +14,12 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from reporting.figures import band, color, label, save, stamp, style
 from reporting.runs import Runs, read_runs
+from reporting.statistics import iqm
 
 SMOOTH = 10  # running mean over collections; the values of single collections are in metrics.csv
 FEW = 10  # collections below this count get dots: a single one would draw no line
 PANEL = (2.75, 2.5)  # width and height of a panel, inches
+MIDDLE = "interquartile mean"  # marks its line among the others
 SHARE = (-0.03, 1.03)  # limits of an axis from 0 to 1: a curve at 0 or 1 is seen beside the frame
 
 
@@ -34,6 +36,11 @@ class Panel:
     limits: tuple[float | None, float | None] = SHARE
     dashed: tuple[tuple[str, float], ...] = ()  # method, the paper's final number
 
+    @property
+    def has_middle(self) -> bool:
+        """Whether a mean over tasks is drawn, which a few tasks may move: then their interquartile mean is too."""
+        return self.task == "all" and self.metric == "success"
+
 
 def measured(runs: Runs, metric: str) -> str:
     """`evaluation_<metric>` if the runs record it, else `<metric>`."""
@@ -48,6 +55,21 @@ def curve(runs: Runs, method: str, task: str, metric: str) -> pd.DataFrame:
     return rows.merge(steps.rename(columns={"value": "steps"}), on=["seed", "step"])
 
 
+def middle(runs: Runs, method: str, metric: str) -> pd.DataFrame:
+    """Columns steps, value: the interquartile mean over all tasks and seeds at once of each one's running mean.
+
+    Empty where the runs tell no tasks apart.
+    """
+    tasks = [task for task in runs.select(method=method, metric=metric)["task"].unique() if task != "all"]
+    if not tasks:
+        return pd.DataFrame(columns=["steps", "value"])
+    frame = pd.concat([curve(runs, method, task, metric).assign(task=task) for task in tasks], ignore_index=True)
+    values = frame.sort_values("step", kind="stable").groupby(["task", "seed"])["value"]
+    frame["value"] = values.transform(lambda v: v.rolling(SMOOTH, min_periods=1).mean())
+    rows = [(steps, iqm(group["value"])) for steps, group in frame.groupby("steps")]
+    return pd.DataFrame(rows, columns=["steps", "value"])
+
+
 def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
     """Draw one panel; the methods that have runs."""
     runs = runs.of(panel.experiment)
@@ -57,6 +79,10 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
         frame = curve(runs, method, panel.task, metric)
         few = frame["steps"].nunique() < FEW
         band(ax, frame, method, x="steps", smooth=SMOOTH, marker="." if few else "")
+        if panel.has_middle:
+            inner = middle(runs, method, metric)
+            if len(inner):
+                ax.plot(inner["steps"], inner["value"], color=color(method), linestyle="--", linewidth=0.8, gid=MIDDLE)
     for method, value in panel.dashed if present else ():
         ax.axhline(value, color=color(method), linestyle=(0, (1, 2)), linewidth=1)
     ax.set_title(panel.title)
@@ -96,6 +122,9 @@ def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     handles = [Line2D([], [], color=color(method), label=label(method)) for method in shown]
+    if any(line.get_gid() == MIDDLE for ax in axes.flat for line in ax.get_lines()):
+        words = "interquartile mean over tasks and seeds"
+        handles.append(Line2D([], [], color="gray", linestyle="--", linewidth=0.8, label=words))
     if dashed:
         handles.append(Line2D([], [], color="gray", linestyle=(0, (1, 2)), label="end, as the paper says"))
     if handles:

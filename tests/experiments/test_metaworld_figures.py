@@ -49,7 +49,8 @@ def write_runs(folder, experiment, methods=METHODS, seeds=(0, 1, 2), metrics=("e
 
 
 def lines(ax):
-    return {line.get_color(): line for line in ax.get_lines() if len(line.get_xdata()) == len(STEPS)}
+    whole = [line for line in ax.get_lines() if len(line.get_xdata()) == len(STEPS) and line.get_linestyle() == "-"]
+    return {line.get_color(): line for line in whole}
 
 
 def test_figure_3_holds_the_curves_and_the_papers_ends(tmp_path):

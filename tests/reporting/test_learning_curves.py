@@ -5,7 +5,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 from reporting.figures import color
-from reporting.learning_curves import SMOOTH, Panel, curve, draw, figure, measured, note
+from reporting.learning_curves import SMOOTH, Panel, curve, draw, figure, measured, middle, note
 from reporting.runs import read_runs
 
 PANEL = Panel("metaworld_mt10", "MT10", ("sac", "sac_pcgrad", "cosreg"))
@@ -42,6 +42,24 @@ def test_a_curve_is_against_environment_steps_without_the_warm_up(write_job):
     found = curve(read_runs([job(write_job, "sac", [0.1, 0.2])]), "sac", "all", "success")
     assert found["steps"].tolist() == [107.0, 207.0, 107.0, 207.0]
     assert found["value"].tolist() == pytest.approx([0.1, 0.2, 0.11, 0.21])
+
+
+def test_the_middle_is_over_tasks_and_seeds_and_drawn_where_a_mean_over_tasks_is(write_job):
+    values = {"a": [0.0, 0.0], "b": [0.2, 0.4], "c": [0.4, 0.6], "d": [1.0, 1.0]}
+    rows = {}
+    for seed in (0, 1):
+        rows[seed] = [(k, task, "success", v) for task, few in values.items() for k, v in enumerate(few, start=1)]
+        rows[seed] += [(k, "all", "success", 0.4) for k in (1, 2)]
+        rows[seed] += [(k, "all", "environment_steps", 100.0 * k) for k in (1, 2)]
+    runs = read_runs([write_job("metaworld_mt10", "sac", rows, settings=SETTINGS)])
+    found = middle(runs, "sac", "success")
+    assert found["steps"].tolist() == [100.0, 200.0]
+    assert found["value"].tolist() == pytest.approx([0.3, (0.3 + 0.5) / 2])  # running means of b and c; a and d are cut
+    (mean, inner) = drawn(runs)[0].get_lines()
+    assert (mean.get_linestyle(), inner.get_linestyle()) == ("-", "--")
+    assert list(inner.get_ydata()) == pytest.approx(found["value"].tolist())
+    (one,) = drawn(runs, Panel("metaworld_mt10", "a", ("sac",), task="a"))[0].get_lines()
+    assert one.get_linestyle() == "-"
 
 
 def test_runs_of_another_experiment_stay_out(write_job):
