@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -49,9 +50,10 @@ def interleaved(
     first: Mapping[str, float] | None = None,
     device: torch.device = CPU,
 ) -> dict[str, list[float]]:
-    """Seconds of every repeat of every candidate, in turn (A B C A B C ...), so that a drift of the machine hits all.
+    """Seconds of every repeat of every candidate, in turn, so that a drift of the machine hits all.
 
-    Repeats go on until `budget` seconds are spent: at least `least`, at most `most`. Candidates for which `least` turns
+    The order within a turn is drawn anew: what one code leaves in caches and freed memory is not always the same one's
+    gain. Repeats go on until `budget` seconds are spent: at least `least`, at most `most`. Candidates for which `least` turns
     do not fit are timed once, slowest first; the first `always` take their turns in any case. `first`: seconds of a
     call of every candidate that was made before, which then is the warm-up of the slow ones.
     """
@@ -63,12 +65,13 @@ def interleaved(
     while optional and least * sum(warm[name] for name in turns) > budget:
         del turns[optional.pop()]
     times: dict[str, list[float]] = {name: [] if name in turns else [warm[name]] for name in candidates}
+    shuffled = random.Random(0)
     start = time.perf_counter()
     for repeat in range(most):
         if repeat >= least and time.perf_counter() - start > budget:
             break
-        for name, call in turns.items():
-            times[name].append(seconds(call, device))
+        for name in shuffled.sample(list(turns), len(turns)):
+            times[name].append(seconds(turns[name], device))
     return times
 
 

@@ -36,10 +36,10 @@ def candidates(tasks: int, size: int, device: torch.device) -> tuple[int, Candid
     parameter = torch.zeros(size, device=device, requires_grad=True)
 
     def ours() -> None:
-        parameter.grad = None
         orders = pcgrad.random_orders(tasks, generator)
         weights = pcgrad.surgery(pcgrad.gramian([gradients], group=False), orders).weights
         pcgrad.apply_weights([parameter], [gradients], weights)
+        parameter.grad = None  # freed at once, as the vectors that peers return
 
     return size, {
         "floor": lambda: (gradients.sum(), gradients.sum()),

@@ -16,8 +16,11 @@ Blocks = Sequence[Tensor] | Mapping[str, Tensor]
 CHUNK = 4096
 """Columns of one piece of a Gramian."""
 
-PIECE = 1 << 16
-"""Columns of one piece of an update on the CPU: 256 KiB in float32, which stay in the cache between product and sum."""
+BAND = 12
+"""Tasks of one band of a Gramian on the CPU: the shape of product that the library is quickest at, per number."""
+
+PIECE = 1 << 17
+"""Columns of one piece of an update on the CPU: 512 KiB in float32, which stay in the cache between product and sum."""
 
 
 def as_blocks(gradients: Blocks) -> list[Tensor]:
@@ -42,18 +45,35 @@ def as_blocks(gradients: Blocks) -> list[Tensor]:
 def _rows(block: Tensor) -> Tensor:
     """A stack ``[T, *shape]`` as a matrix ``[T, P]`` in the dtype of products; a copy only of half precision."""
     tasks = block.shape[0]
-    return block.detach().reshape(tasks, block.numel() // tasks).to(working_dtype(block.dtype))
+    return block.reshape(tasks, block.numel() // tasks).to(working_dtype(block.dtype))
 
 
 def _products(rows: Tensor) -> Tensor:
-    """``rows @ rows.T`` in float64. Where it is long it is summed from pieces of CHUNK columns: a float32 sum over a
+    """``rows @ rows.T`` in float64. With many tasks on the CPU every pair is multiplied once: a band of tasks with
+    itself and with those after it (at 20 tasks 2.5 times as fast as all pairs twice, at 50 tasks 1.4 times)."""
+    tasks = len(rows)
+    if tasks <= BAND or rows.device.type != "cpu":
+        return _long_product(rows, rows)
+    products = rows.new_empty(tasks, tasks, dtype=torch.float64)
+    for k in range(0, tasks, BAND):
+        band = slice(k, k + BAND)
+        products[band, k:] = _long_product(rows[band], rows[k:])
+        products[k + BAND :, band] = products[band, k + BAND :].mT
+    return products
+
+
+def _long_product(left: Tensor, right: Tensor) -> Tensor:
+    """``left @ right.T`` in float64. Where it is long it is summed from pieces of CHUNK columns: a float32 sum over a
     million columns at once is off by 1e-5, in pieces by 1e-8, and pieces stay in the cache (2.9 times as fast)."""
-    pieces = rows.shape[1] // CHUNK
+    pieces = left.shape[1] // CHUNK
     if pieces < 16:
-        return (rows @ rows.T).double()
-    stack = rows[:, : pieces * CHUNK].unflatten(1, (pieces, CHUNK)).transpose(0, 1)
-    rest = rows[:, pieces * CHUNK :]
-    return torch.bmm(stack, stack.mT).sum(0, dtype=torch.float64).add_(rest @ rest.T)
+        return (left @ right.T).double()
+    whole = pieces * CHUNK
+    left_pieces, right_pieces = (
+        rows[:, :whole].unflatten(1, (pieces, CHUNK)).transpose(0, 1) for rows in (left, right)
+    )
+    products = torch.bmm(left_pieces, right_pieces.mT).sum(0, dtype=torch.float64)
+    return products.add_(left[:, whole:] @ right[:, whole:].T)
 
 
 @torch.no_grad()
@@ -78,9 +98,15 @@ def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None)
     average(blocks, world(group))
     with full_precision(blocks[0].device):
         products = [_products(_rows(block)) for block in blocks]
-    stacked = torch.stack(products)
-    stacked = (stacked + stacked.mT).mul_(0.5)  # a matrix's product with itself need not be symmetric to the last bit
+    if not per_tensor and len(products) == 1:
+        return _symmetric(products[0])
+    stacked = _symmetric(torch.stack(products))
     return stacked if per_tensor else stacked.sum(0)
+
+
+def _symmetric(products: Tensor) -> Tensor:
+    """A matrix's product with itself need not be symmetric to the last bit."""
+    return (products + products.mT).mul_(0.5)
 
 
 @torch.no_grad()
@@ -132,9 +158,9 @@ def _weighted_sum(rows: Tensor, w: Tensor) -> Tensor:
     """``w @ rows``, on the CPU piece by piece: the product passes over its result once for every few rows."""
     if rows.device.type != "cpu" or rows.shape[1] <= PIECE:
         return w @ rows
-    update = rows.new_empty(rows.shape[1])
-    for piece, columns in zip(update.split(PIECE), rows.split(PIECE, 1), strict=True):
-        torch.mv(columns.T, w, out=piece)
+    update, w = rows.new_empty(1, rows.shape[1]), w.unsqueeze(0)
+    for piece, columns in zip(update.split(PIECE, 1), rows.split(PIECE, 1), strict=True):
+        torch.mm(w, columns, out=piece)
     return update
 
 

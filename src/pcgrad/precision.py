@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,19 +14,22 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> AbstractContextManager[None]:
     """Switch autocast and reduced-precision float32 products (TF32, bfloat16) off, then back to what they were."""
     backend: Any = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
-    backend = backend.matmul
-    before = backend.fp32_precision
-    reduced = before not in ("ieee", "none")  # "none": never set, which is full precision for products
-    if reduced:
-        backend.fp32_precision = "ieee"
+    reduced = backend.matmul.fp32_precision not in ("ieee", "none")  # "none": never set, which is full precision here
     autocast = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    if not reduced:
+        return torch.autocast(device.type, enabled=False) if autocast else nullcontext()
+    return _switched(device, backend.matmul, autocast)
+
+
+@contextmanager
+def _switched(device: torch.device, matmul: Any, autocast: bool) -> Iterator[None]:
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "ieee"
     try:
         with torch.autocast(device.type, enabled=False) if autocast else nullcontext():
             yield
     finally:
-        if reduced:
-            backend.fp32_precision = before
+        matmul.fp32_precision = before

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcgrad.orders import check_orders
+from pcgrad.orders import FEW, check_orders
 from pcgrad.precision import full_precision, working_dtype
 
 Weighting = Callable[[Tensor], Tensor]
@@ -61,6 +61,8 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
         raise ValueError("there are no tasks: the Gramian is empty")
     check_orders(orders, tasks)
     gramian = gramian.detach().double()
+    if tasks <= FEW and gramian.dim() == orders.dim() == 2 and gramian.device.type == orders.device.type == "cpu":
+        return torch.tensor(_by_scalars(gramian.tolist(), orders.tolist()), dtype=torch.float64)
     visited, full = orders.to(gramian.device, non_blocking=True), gramian
     if orders.dim() > 2 or gramian.dim() > 2:
         batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])
@@ -74,6 +76,22 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
         product = g_j.mul_(coefficients).sum(-1, keepdim=True)  # g_i^PC . g_j
         step = product.clamp_(max=0).div_(squares[..., k : k + 1])  # clamp and quotient keep nan
         coefficients.scatter_add_(-1, j, step)
+    return coefficients
+
+
+def _by_scalars(gramian: list[list[float]], orders: list[list[int]]) -> list[list[float]]:
+    """The same number by number: a few tasks take less time than the calls of kernels."""
+    coefficients = []
+    for i, order in enumerate(orders):
+        row = [0.0] * len(gramian)
+        row[i] = 1.0
+        for j in order:
+            product = 0.0
+            for c, g in zip(row, gramian[j], strict=True):
+                product += c * g
+            if not (product >= 0 or gramian[j][j] <= 0):  # also where either is nan
+                row[j] -= product / gramian[j][j]
+        coefficients.append(row)
     return coefficients
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import pcgrad
-from pcgrad.gramian import PIECE
+from pcgrad.gramian import BAND, PIECE
 
 
 def blocks_of(tasks: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
@@ -40,10 +40,19 @@ def test_per_tensor_gramians_sum_to_the_whole() -> None:
     assert torch.equal(each.sum(0), pcgrad.gramian(blocks))
 
 
-def test_large_blocks_keep_their_digits() -> None:
-    gradients = torch.randn(3, 400_100, generator=torch.Generator().manual_seed(1)) + 0.3
+@pytest.mark.parametrize(("tasks", "size"), [(3, 400_100), (2 * BAND + 1, 70_001)])
+def test_large_blocks_keep_their_digits(tasks: int, size: int) -> None:
+    gradients = torch.randn(tasks, size, generator=torch.Generator().manual_seed(1)) + 0.3
     exact = gradients.double() @ gradients.double().T
     assert (pcgrad.gramian([gradients]) - exact).abs().max() <= 1e-7 * exact.diagonal().max()
+
+
+@pytest.mark.parametrize("tasks", [BAND, BAND + 1, 3 * BAND, 3 * BAND + 1])
+def test_bands_of_tasks_cover_every_pair(tasks: int) -> None:
+    gradients = torch.randn(tasks, 50, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = pcgrad.gramian([gradients[:, :20], gradients[:, 20:]])
+    torch.testing.assert_close(found, gradients @ gradients.T, rtol=0, atol=1e-12)
+    assert torch.equal(found, found.T)
 
 
 def test_settings_that_shorten_products_are_off_and_come_back() -> None:
@@ -93,7 +102,7 @@ def test_apply_weights_adds_the_weighted_sum(dtype: torch.dtype) -> None:
 def test_apply_weights_on_long_parameters(dtype: torch.dtype, layout: str) -> None:
     """Longer than a piece, to a new .grad and to an old one; the last piece is a short one."""
     random = torch.Generator().manual_seed(4)
-    shape = (70, 2, 30, 34) if layout == "channels last" else (2 * PIECE + 77,)
+    shape = (70, 4, 30, 34) if layout == "channels last" else (2 * PIECE + 77,)
     gradients = torch.randn(3, *shape, generator=random, dtype=torch.float64).to(dtype)
     assert gradients[0].numel() > 2 * PIECE
     assert gradients[0].numel() % PIECE

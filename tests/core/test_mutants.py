@@ -30,12 +30,21 @@ def check(update: Update) -> None:
                 assert error <= 1e-12 * total_norm(gradients), name
 
 
-def update_of(surgery: Callable[..., pcgrad.Surgery]) -> Update:
-    return lambda gradients, orders: surgery(gradients @ gradients.T, orders).weights @ gradients
+def update_of(surgery: Callable[..., pcgrad.Surgery], *, batched: bool = False) -> Update:
+    """A single Gramian of few tasks goes through Python's numbers, a batch (here of one) through tensors."""
+
+    def update(gradients: Tensor, orders: Tensor) -> Tensor:
+        gramian = gradients @ gradients.T
+        if batched:
+            return surgery(gramian.unsqueeze(0), orders.unsqueeze(0)).weights[0] @ gradients
+        return surgery(gramian, orders).weights @ gradients
+
+    return update
 
 
-def test_the_library_passes() -> None:
-    check(update_of(pcgrad.surgery))
+@pytest.mark.parametrize("batched", [False, True])
+def test_the_library_passes(batched: bool) -> None:
+    check(update_of(pcgrad.surgery, batched=batched))
 
 
 def on_vectors(core: Core) -> Update:
@@ -103,21 +112,38 @@ EDITS = {
     "original gradient tested": ("g_j.mul_(coefficients)", "g_j.mul_(torch.eye(tasks, dtype=torch.float64))"),
     "start from zero": ("torch.eye(tasks,", "0 * torch.eye(tasks,"),
 }
+EDITS_OF_SCALARS = {
+    "no conflict test": ("product >= 0 or ", ""),
+    "only agreeing tasks": ("product >= 0 or", "product <= 0 or"),
+    "absolute guard": ("gramian[j][j] <= 0", "gramian[j][j] <= 1e-12"),
+    "own square": ("product / gramian[j][j]", "product / gramian[i][i]"),
+    "projection doubled": ("row[j] -= product", "row[j] -= 2 * product"),
+    "sign lost": ("row[j] -= product", "row[j] += product"),
+    "last visit dropped": ("for j in order:", "for j in order[:-1]:"),
+    "first visit dropped": ("for j in order:", "for j in order[1:]:"),
+    "first task's order for all": ("for j in order:", "for j in [k for k in (0, *orders[0]) if k != i]:"),
+    "visits reversed": ("for j in order:", "for j in reversed(order):"),
+    "original gradient tested": ("product += c * g", "product = gramian[j][i]"),
+    "start from zero": ("row[i] = 1.0", "row[i] = 0.0"),
+}
 
 
-@pytest.mark.parametrize("edit", EDITS)
-def test_edits_of_the_kernel_are_caught(edit: str) -> None:
+@pytest.mark.parametrize(
+    ("edit", "batched"),
+    [*((pair, True) for pair in EDITS.items()), *((pair, False) for pair in EDITS_OF_SCALARS.items())],
+)
+def test_edits_of_the_kernel_are_caught(edit: tuple[str, tuple[str, str]], batched: bool) -> None:
     """The source of surgery.py with one edit, imported under another name, must fail the oracle check."""
     path = Path(sys.modules["pcgrad.surgery"].__file__ or "")
-    source, (old, new) = path.read_text(), EDITS[edit]
-    assert source.count(old) == 1, f"edit {edit!r} no longer matches {path.name}: update this table"
+    source, (name, (old, new)) = path.read_text(), edit
+    assert source.count(old) == 1, f"edit {name!r} no longer matches {path.name}: update this table"
     spec = spec_from_loader("pcgrad_mutant", loader=None)
     assert spec is not None
     mutant = module_from_spec(spec)
     sys.modules["pcgrad_mutant"] = mutant  # dataclasses look their module up
     try:
         exec(compile(source.replace(old, new), str(path), "exec"), mutant.__dict__)
-        with pytest.raises((AssertionError, RuntimeError)):
-            check(update_of(mutant.surgery))
+        with pytest.raises((AssertionError, RuntimeError, ZeroDivisionError)):
+            check(update_of(mutant.surgery, batched=batched))
     finally:
         del sys.modules["pcgrad_mutant"]

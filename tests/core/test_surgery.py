@@ -99,6 +99,23 @@ def test_equals_algorithm_1_on_anything(problem: tuple[Tensor, Tensor]) -> None:
             assert projected[i] @ gradients[orders[i, -1]] >= -1e-11
 
 
+@pytest.mark.parametrize("tasks", [1, 2, 3, 7, 10])
+def test_numbers_and_tensors_agree(tasks: int) -> None:
+    """Few tasks go through Python's numbers where they are alone, through tensors in a batch."""
+    random = torch.Generator().manual_seed(tasks)
+    gramians = (g := torch.randn(20, tasks, 4, generator=random, dtype=torch.float64)) @ g.mT
+    gramians[1, 0], gramians[1, :, 0] = 0, 0  # a zero gradient
+    gramians[2, -1, -1] = 0  # one so short that its square has underflowed, its products have not
+    gramians[3, 0, -1] = gramians[3, -1, 0] = torch.nan
+    gramians[4, -1, -1] = torch.inf
+    orders = pcgrad.random_orders(tasks, random, batch=(20,))
+    together = pcgrad.surgery_coefficients(gramians, orders)
+    alone = torch.stack([pcgrad.surgery_coefficients(*pair) for pair in zip(gramians, orders, strict=True)])
+    torch.testing.assert_close(alone, together, rtol=1e-13, atol=1e-15, equal_nan=True)
+    assert alone[:3].isfinite().all()
+    assert alone[3].isnan().any() == (tasks > 1)
+
+
 def test_two_tasks_by_hand() -> None:
     """g_1 = (1, 0), g_2 = (-1, 1): each is projected on the other's normal plane."""
     gradients = torch.tensor([[1.0, 0.0], [-1.0, 1.0]])
