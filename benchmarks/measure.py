@@ -53,9 +53,9 @@ def interleaved(
     """Seconds of every repeat of every candidate, in turn, so that a drift of the machine hits all.
 
     The order within a turn is drawn anew: what one code leaves in caches and freed memory is not always the same one's
-    gain. Repeats go on until `budget` seconds are spent: at least `least`, at most `most`. Candidates for which `least` turns
-    do not fit are timed once, slowest first; the first `always` take their turns in any case. `first`: seconds of a
-    call of every candidate that was made before, which then is the warm-up of the slow ones.
+    gain. Repeats go on until `budget` seconds are spent: at least `least`, at most `most`. Candidates for which `least`
+    turns do not fit are timed once, slowest first; the first `always` take their turns in any case. `first`: seconds of
+    a call of every candidate that was made before, which then is the warm-up of the slow ones.
     """
     warm = {name: (first or {}).get(name, 0.0) for name in candidates}
     for name, call in candidates.items():

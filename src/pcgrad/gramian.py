@@ -48,18 +48,22 @@ def _rows(block: Tensor) -> Tensor:
     return block.reshape(tasks, block.numel() // tasks).to(working_dtype(block.dtype))
 
 
-def _products(rows: Tensor) -> Tensor:
-    """``rows @ rows.T`` in float64. With many tasks on the CPU every pair is multiplied once: a band of tasks with
-    itself and with those after it (at 20 tasks 2.5 times as fast as all pairs twice, at 50 tasks 1.4 times)."""
+def products(block: Tensor) -> Tensor:
+    """The products of one stack ``[T, *shape]``, ``[T, T]`` float64, to the last bit not symmetric.
+
+    With many tasks on the CPU every pair is multiplied once: a band of tasks with itself and with those after it (at 20
+    tasks 2.5 times as fast as all pairs twice, at 50 tasks 1.4 times).
+    """
+    rows = _rows(block)
     tasks = len(rows)
     if tasks <= BAND or rows.device.type != "cpu":
         return _long_product(rows, rows)
-    products = rows.new_empty(tasks, tasks, dtype=torch.float64)
+    found = rows.new_empty(tasks, tasks, dtype=torch.float64)
     for k in range(0, tasks, BAND):
         band = slice(k, k + BAND)
-        products[band, k:] = _long_product(rows[band], rows[k:])
-        products[k + BAND :, band] = products[band, k + BAND :].mT
-    return products
+        found[band, k:] = _long_product(rows[band], rows[k:])
+        found[k + BAND :, band] = found[band, k + BAND :].mT
+    return found
 
 
 def _long_product(left: Tensor, right: Tensor) -> Tensor:
@@ -69,11 +73,8 @@ def _long_product(left: Tensor, right: Tensor) -> Tensor:
     if pieces < 16:
         return (left @ right.T).double()
     whole = pieces * CHUNK
-    left_pieces, right_pieces = (
-        rows[:, :whole].unflatten(1, (pieces, CHUNK)).transpose(0, 1) for rows in (left, right)
-    )
-    products = torch.bmm(left_pieces, right_pieces.mT).sum(0, dtype=torch.float64)
-    return products.add_(left[:, whole:] @ right[:, whole:].T)
+    a, b = (rows[:, :whole].unflatten(1, (pieces, CHUNK)).transpose(0, 1) for rows in (left, right))
+    return torch.bmm(a, b.mT).sum(0, dtype=torch.float64).add_(left[:, whole:] @ right[:, whole:].T)
 
 
 @torch.no_grad()
@@ -97,16 +98,16 @@ def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None)
     blocks = as_blocks(gradients)
     average(blocks, world(group))
     with full_precision(blocks[0].device):
-        products = [_products(_rows(block)) for block in blocks]
-    if not per_tensor and len(products) == 1:
-        return _symmetric(products[0])
-    stacked = _symmetric(torch.stack(products))
+        return joined([products(block) for block in blocks], per_tensor=per_tensor)
+
+
+def joined(found: Sequence[Tensor], *, per_tensor: bool) -> Tensor:
+    """The products of all stacks as one Gramian, or one after the other; now symmetric to the last bit."""
+    if not per_tensor and len(found) == 1:
+        return (found[0] + found[0].mT).mul_(0.5)
+    stacked = torch.stack(list(found))
+    stacked = (stacked + stacked.mT).mul_(0.5)
     return stacked if per_tensor else stacked.sum(0)
-
-
-def _symmetric(products: Tensor) -> Tensor:
-    """A matrix's product with itself need not be symmetric to the last bit."""
-    return (products + products.mT).mul_(0.5)
 
 
 @torch.no_grad()

@@ -17,8 +17,9 @@ from torch.utils.hooks import RemovableHandle
 
 from pcgrad.backward import GRANULARITIES, refuse_not_finite
 from pcgrad.distributed import Group, agree, average, broadcast_orders, reached_anywhere, world
-from pcgrad.gramian import accumulate, apply_weights, gramian
+from pcgrad.gramian import accumulate, apply_weights, joined, products
 from pcgrad.orders import make_orders
+from pcgrad.precision import full_precision
 from pcgrad.surgery import REDUCTIONS, Surgery, surgery
 from pcgrad.taps import Calls, Tap, backward_pass, calls_of, leaves_beside, mixed_rows
 from pcgrad.task_gradients import Parameters, check_losses, dense, named
@@ -58,17 +59,18 @@ class LinearRecorder:
             raise ValueError(f"the number of tasks must be a positive integer, got {tasks!r}")
         for name, part in module.named_modules():
             _refuse(name, part)
+        self._layers = [part for part in module.modules() if type(part) in COVERED]
         self.module, self.tasks, self.check = module, tasks, check
         self._taps: list[Tap] = []
         self._handles: list[RemovableHandle] = []
-        self._space: dict[object, Tensor] = {}
+        self._space: dict[int, Tensor] = {}
 
     def __enter__(self) -> LinearRecorder:
         if self._handles:
             raise RuntimeError("this recorder is recording already; leave its with block first")
         self._taps = []
-        for part in self.module.modules():
-            if type(part) in COVERED and any(p.requires_grad for p in part.parameters(recurse=False)):
+        for part in self._layers:
+            if any(p is not None and p.requires_grad for p in (part.weight, part.bias)):
                 # The first of all hooks: one that replaces the output comes after.
                 self._handles.append(part.register_forward_hook(self._tap, prepend=True, with_kwargs=True))
         return self
@@ -163,57 +165,39 @@ class LinearRecorder:
         drawn = make_orders(orders, self.tasks, generator, (len(shared),) if per_tensor else ())
         agree([self.tasks, len(shared), len(own), sum(p.numel() for p in [*shared, *own])], device, ranks)
 
-        stacks: dict[int, Tensor] = {}
-        products: dict[int, Tensor] = {}
-        calls: dict[int, Calls] = {}
-
-        def form(layer: Layer) -> None:
-            for p, uses in layer:
-                calls[id(p)] = uses
-                drop = streaming and p.dim() == 2
-                stack = self._memory("dropped" if drop else id(p), p)
-                _fill(stack, uses)
-                average([stack], ranks)
-                if drop:
-                    products[id(p)] = gramian([stack], group=False)
-                else:
-                    stacks[id(p)] = stack
-
-        formed, pending, plain = self._pass(
-            roots, leaves, own, form if ranks is None else None, retain_graph=retain_graph, keep=streaming
+        formed = _Formed(self._memory, ranks, streaming=streaming)
+        done, pending, plain = self._pass(
+            roots, leaves, own, formed.form if ranks is None else None, retain_graph=retain_graph, keep=streaming
         )
-        masks = [int(id(p) in formed or id(p) in pending) for p in shared] + [int(g is not None) for g in plain]
+        masks = [int(id(p) in done or id(p) in pending) for p in shared] + [int(g is not None) for g in plain]
         flags = reached_anywhere(masks, device, ranks)
         reached = [p for p, flag in zip(shared, flags, strict=False) if flag]
-        for p in reached:
-            if id(p) not in formed:
-                form([(p, pending.get(id(p), []))])
-        kept = [p for p in reached if id(p) in stacks]
-        gramians = _joined(shared, [stacks[id(p)] for p in kept], kept, products, per_tensor=per_tensor)
+        formed.form([(p, pending.get(id(p), [])) for p in reached if id(p) not in done])
+        gramians = formed.gramian(shared, per_tensor=per_tensor)
         if check_finite:
             values = roots if len(roots) == self.tasks else list(roots[0].detach().unbind())
             refuse_not_finite(values, gramians, local=ranks is None)
         result = surgery(gramians, broadcast_orders(drawn, device, ranks), reduction=reduction)
-        weights = dict(zip(map(id, shared), result.weights.expand(len(shared), -1), strict=True))
-        if kept:
-            ours = torch.stack([weights[id(p)] for p in kept]) if per_tensor else result.weights
-            apply_weights(kept, [stacks[id(p)] for p in kept], ours)
-        for p in reached:
-            if id(p) not in stacks:
-                _add(p, _update(p, calls[id(p)], weights[id(p)]), ranks)
+        formed.apply(shared, reached, result.weights)
         for leaf, gradient, flag in zip(own, plain, flags[len(shared) :], strict=True):
             if flag:
                 _add(leaf, torch.zeros_like(leaf) if gradient is None else gradient, ranks)
         self._forget(retain_graph)
         return result
 
-    def _memory(self, key: object, p: Tensor) -> Tensor:
-        """Memory for a parameter's task gradients ``[T, *shape]``; what is there from the last step is used again."""
-        size, found = self.tasks * p.numel(), self._space.get(key)
-        if found is None or found.numel() < size or (found.dtype, found.device) != (p.dtype, p.device):
-            self._space[key] = found = None  # type: ignore[assignment]
-            self._space[key] = found = torch.empty(size, dtype=p.dtype, device=p.device)
-        return found[:size].view(self.tasks, *p.shape)
+    def _memory(self, p: Tensor, *, keep: bool) -> Tensor:
+        """Memory for a parameter's task gradients ``[T, *shape]``: that of the last step, or of all dropped ones."""
+        key, shape = id(p) if keep else 0, (self.tasks, *p.shape)
+        found = self._space.get(key)
+        if (
+            found is None
+            or found.numel() < self.tasks * p.numel()
+            or found.dtype != p.dtype
+            or found.device != p.device
+        ):
+            self._space[key] = found = p.new_empty(0)  # the old one is freed first
+            self._space[key] = found = p.new_empty(shape)
+        return found if found.shape == shape else found.view(-1)[: self.tasks * p.numel()].view(shape)
 
     def _roots(self, losses: Sequence[Tensor] | Tensor) -> list[Tensor]:
         """The losses as T scalars, or as one tensor ``[T]``."""
@@ -321,23 +305,44 @@ def _refuse(name: str, part: nn.Module) -> None:
         )
 
 
-def _joined(
-    shared: Sequence[Tensor],
-    stacks: Sequence[Tensor],
-    kept: Sequence[Tensor],
-    dropped: dict[int, Tensor],
-    *,
-    per_tensor: bool,
-) -> Tensor:
-    """The Gramian of what is held and what was dropped, ``[T, T]``; per tensor one for each shared parameter."""
-    blocks = [*dropped.values()]
-    if stacks:
-        held = gramian(stacks, per_tensor=per_tensor, group=False)
-        blocks += held.unbind() if per_tensor else [held]
-    if not per_tensor:
-        return torch.stack(blocks).sum(0) if len(blocks) > 1 else blocks[0]
-    of = dict(zip([*dropped, *map(id, kept)], blocks, strict=True))
-    return torch.stack([of.get(id(p), torch.zeros_like(blocks[0])) for p in shared])
+class _Formed:
+    """The task gradients of one backward pass, or what is left of them: their Gramian and how to make the update."""
+
+    def __init__(self, memory: Callable[..., Tensor], ranks: Any | None, *, streaming: bool) -> None:
+        self.memory, self.ranks, self.streaming = memory, ranks, streaming
+        self.stacks: dict[int, Tensor] = {}
+        self.products: dict[int, Tensor] = {}
+        self.calls: dict[int, Calls] = {}
+
+    def form(self, layer: Layer) -> None:
+        """Form a layer's task gradients, and multiply them while they are in the cache."""
+        for p, uses in layer:
+            drop = self.streaming and p.dim() == 2
+            stack = self.memory(p, keep=not drop)
+            _fill(stack, uses)
+            average([stack], self.ranks)
+            with full_precision(p.device):
+                self.products[id(p)] = products(stack)
+            if drop:
+                self.calls[id(p)] = uses
+            else:
+                self.stacks[id(p)] = stack
+
+    def gramian(self, shared: Sequence[Tensor], *, per_tensor: bool) -> Tensor:
+        """``[T, T]``, or one for each shared parameter, zero for those that no loss reaches."""
+        none = torch.zeros_like(next(iter(self.products.values())))
+        return joined([self.products.get(id(p), none) for p in shared], per_tensor=per_tensor)
+
+    def apply(self, shared: Sequence[Tensor], reached: Sequence[Tensor], weights: Tensor) -> None:
+        """Add the update to ``.grad``; ``weights``: ``[T]`` or one row for each shared parameter."""
+        of = dict(zip(map(id, shared), weights.expand(len(shared), -1), strict=True))
+        kept = [p for p in reached if id(p) in self.stacks]
+        if kept:
+            ours = torch.stack([of[id(p)] for p in kept]) if weights.dim() == 2 else weights
+            apply_weights(kept, [self.stacks[id(p)] for p in kept], ours)
+        for p in reached:
+            if id(p) not in self.stacks:
+                _add(p, _update(p, self.calls[id(p)], of[id(p)]), self.ranks)
 
 
 def _fill(stack: Tensor, uses: Calls) -> None:

@@ -390,6 +390,7 @@ def test_conflicts_at_the_representation_are_an_approximation() -> None:
     assert torch.allclose(update(data(4, 4, seed=6), False), update(data(4, 4, seed=6), True), rtol=1e-12)
 
     trunk, rows = nn.Linear(4, 4).double(), data(6, 4, seed=7)
+    trunk.weight.data, trunk.bias.data = data(4, 4, seed=8), data(4, seed=9)
     exact = pcgrad.gramian(pcgrad.task_gradients([(trunk(rows) @ h).tanh().sum() for h in heads], trunk.parameters()))
     z = trunk(rows).detach().requires_grad_()
     bound = pcgrad.gramian(pcgrad.task_gradients([(z @ h).tanh().sum() for h in heads], [z]))
