@@ -12,11 +12,13 @@ from pathlib import Path
 from experiments.run import EXIT_FAULT, load_task, read_config, settings_of
 from multitask.errors import UserError
 from multitask.records import write_json
+from multitask.startup import loading
 
 
 def write(experiment: str, config: str, path: Path) -> None:
     """Write the fingerprint of an experiment's data; UserError in one line if they cannot be had or are damaged."""
-    task = load_task(experiment)
+    with loading():
+        task = load_task(experiment)
     write_json(path, task.fingerprint(settings_of(read_config(config), experiment)))
 
 

@@ -28,6 +28,7 @@ import yaml
 from experiments.config import check
 from multitask.errors import UserError
 from multitask.provenance import ROOT, code_hash, commit, machine, training_sources, versions
+from multitask.startup import loading
 
 if TYPE_CHECKING:  # what needs torch is imported where it is used: --help and faults answer at once
     from multitask.checkpoint import Session
@@ -160,15 +161,17 @@ def read_chosen(args: argparse.Namespace, base: str) -> tuple[dict[str, Any], di
 
 def train(args: argparse.Namespace) -> None:
     """Train all that the command line asks for, write its outputs, drop its checkpoints."""
-    import torch
+    with loading():
+        import torch
 
-    from multitask.records import write_run
+        from multitask.records import write_run
 
-    task = load_task(args.experiment)
-    asked = jobs(args, task.METHODS)
-    settings = asked[0].settings
+        task = load_task(args.experiment)
+        asked = jobs(args, task.METHODS)
+        settings = asked[0].settings
+        # Imports torch's compiler, as the first optimizer would.
+        torch.use_deterministic_algorithms(True, warn_only=settings["device"] != "cpu")
     torch.set_num_threads(settings["torch_threads"])
-    torch.use_deterministic_algorithms(True, warn_only=settings["device"] != "cpu")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs 5 to 10%, guards no number
     data = task.fingerprint(settings)
     hashed = code_hash(training_sources(args.experiment))

@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.patheffects import withStroke
 
-from reporting.figures import color, label, save, stamp, style
+from reporting.figures import color, save, stamp, style
+from reporting.labels import label
 
 Arrays = dict[str, np.ndarray]
 

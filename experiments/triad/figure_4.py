@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
-from reporting.figures import band, color, intervals, label, save, stamp, style
+from reporting.figures import band, color, intervals, save, stamp, style
+from reporting.labels import label
 from reporting.runs import Runs, read_runs
 
 SMOOTH = 5  # running mean over collections; the curves of single collections are in metrics.csv

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-from scipy import stats
+import scipy  # loads scipy.stats when a function asks for it
 
 from reporting.runs import Runs, final, seed_values
 from reporting.statistics import NAN, interval
@@ -160,7 +160,7 @@ def trend(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
     found = {}
     for seed, part in rows.groupby("seed"):
         enough = part["value"].nunique() > 1
-        found[int(str(seed))] = float(stats.spearmanr(part["step"], part["value"]).statistic) if enough else NAN
+        found[int(str(seed))] = float(scipy.stats.spearmanr(part["step"], part["value"]).statistic) if enough else NAN
     return found, {}
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reporting.labels import label
 from reporting.statistics import interval
 
 # Okabe and Ito's palette. The plain sum is blue and PCGrad vermilion in every figure.
@@ -45,41 +46,6 @@ COLORS = {
     "task_2": _PURPLE,
     "reported": _GRAY,
 }
-LABELS = {
-    "adam": "Adam",
-    "adam_pcgrad": "Adam + PCGrad",
-    "single_task": "Single task",
-    "sum": "Sum of losses",
-    "uncertainty": "Uncertainty weights",
-    "mgda": "MGDA (Sener & Koltun)",
-    "cagrad": "CAGrad",
-    "nash_mtl": "Nash-MTL",
-    "upgrad": "UPGrad",
-    "pcgrad": "PCGrad",
-    "one_fc": "1-fc, sum of losses",
-    "all_fc": "All-fc, sum of losses",
-    "independent": "Independent",
-    "cross_stitch": "Cross-stitch, all-fc",
-    "routing": "Routing, all-fc + WPL",
-    "routing_pcgrad": "Routing, all-fc + WPL + PCGrad",
-    "all_fc_pcgrad": "PCGrad, all-fc",
-    "direction_only": "PCGrad, direction only",
-    "magnitude_only": "PCGrad, magnitude only",
-    "sac": "SAC",
-    "sac_pcgrad": "SAC + PCGrad",
-    "sac_pcgrad_fixed": "SAC + PCGrad, fixed order",
-    "multihead_sac": "Multi-head SAC",
-    "multihead_sac_pcgrad": "Multi-head SAC + PCGrad",
-    "gradnorm": "SAC + GradNorm",
-    "cosreg": "SAC + CosReg",
-    "sac_reward_normalized": "SAC, rewards normalized",
-    "sac_weight_decay": "SAC, weight decay",
-    "fixed_goal": "SAC, fixed goal",
-    "varied_goals": "SAC, varied goals",
-    "task_1": "Task 1",
-    "task_2": "Task 2",
-    "reported": "Paper",
-}
 RC: Any = {  # matplotlib types every key; the values are checked when the style is applied
     "figure.dpi": 100,
     "savefig.dpi": 200,
@@ -107,12 +73,6 @@ def style() -> None:
     matplotlib.use("Agg")
     plt.rcdefaults()
     plt.rcParams.update(RC)
-
-
-def label(method: str) -> str:
-    """The method's name in words; `<method>_tuned` is the method with values chosen on validation data."""
-    base = method.removesuffix("_tuned")
-    return LABELS.get(base, base.replace("_", " ")) + ", tuned" * (base != method)
 
 
 def color(method: str) -> str:

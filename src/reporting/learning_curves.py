@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from reporting.figures import band, color, label, save, stamp, style
+from reporting.figures import band, color, save, stamp, style
+from reporting.labels import label
 from reporting.runs import Runs, read_runs
 from reporting.statistics import iqm
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from reporting.figures import label
+from reporting.labels import label
 from reporting.statistics import NAN
 from reporting.tables import Quantity
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reporting import figures
+from reporting import figures, labels
 from reporting.statistics import interval
 
 
@@ -81,7 +81,7 @@ def test_several_values_of_a_seed_are_refused():
 
 def test_every_method_with_a_color_has_a_label():
     """Rows that stand in tables alone need no color."""
-    assert set(figures.COLORS) <= set(figures.LABELS)
+    assert set(figures.COLORS) <= set(labels.LABELS)
     assert figures.color("pcgrad") != figures.color("sum")
     with pytest.raises(KeyError):
         figures.color("unknown")

@@ -1,6 +1,9 @@
 """Reports read result files: they import neither torch nor anything that trains."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,16 @@ def test_reports_import_nothing_that_trains(path):
     found = set(imported(path))
     assert not found & {"torch", "torchjd", "pcgrad", "multitask", "experiments", "proofs", "metaworld", "gymnasium"}
     assert not found & {".", "__future__"}  # Snakemake runs scripts as copies
+
+
+def test_tables_load_nothing_slow():
+    """What one seed's tables do not need: on two cores every second counts thirty times."""
+    tables = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES if "table_" in path.name]
+    slow = {"torch", "matplotlib", "scipy.stats", "sklearn"}
+    code = f"import sys, {', '.join(tables)}, experiments.claims; print(*{slow} & {{*sys.modules}})"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert not done.stdout.split()
 
 
 def test_the_check_sees_its_files():
