@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -132,29 +133,35 @@ def _loop(
     several = [mask.bit_count() > 1 for mask in own_masks]
     joint = iter(_joint(losses, [p for p, many in zip(own, several, strict=True) if many], reach))
     plain = [next(joint) if many else torch.zeros_like(p) for p, many in zip(own, several, strict=True)]
-    rows = list(zip(*(stack.unbind(0) for stack in stacks), strict=True))
-    for i, loss in enumerate(losses):
-        mine = [k for k, mask in enumerate(shared_masks) if mask >> i & 1]
-        alone = [k for k, mask in enumerate(own_masks) if mask == 1 << i]
-        inputs = [shared[k] for k in mine] + [own[k] for k in alone]
-        found: tuple[Tensor | None, ...] = ()  # and the last task's gradients are freed before this pass
-        if inputs:
-            keep = retain_graph or i + 1 < len(losses)
-            found = torch.autograd.grad(loss, inputs, retain_graph=keep, allow_unused=True)
-        _fill(rows[i], dict(zip(mine, found, strict=False)))
-        for k, head in zip(alone, found[len(mine) :], strict=True):
-            plain[k] = plain[k] if head is None else dense(head)
+    rows: tuple[Tensor, ...] = ()
+
+    def keep(k: int, gradient: Tensor | None) -> Tensor | None:
+        """Copy a gradient while it is in the cache; the row goes on in its place, and it is freed."""
+        if gradient is None:  # from wrappers that reach for every parameter
+            return None
+        rows[k].copy_(dense(gradient))
+        return rows[k] if gradient.layout == torch.strided else None
+
+    reached = [k for k, mask in enumerate(shared_masks) if mask]
+    handles = [shared[k].register_hook(partial(keep, k)) for k in reached]
+    try:
+        for i, loss in enumerate(losses):
+            rows = tuple(stack[i] for stack in stacks)
+            mine = [k for k in reached if shared_masks[k] >> i & 1]
+            alone = [k for k, mask in enumerate(own_masks) if mask == 1 << i]
+            inputs = [shared[k] for k in mine] + [own[k] for k in alone]
+            last = i + 1 == len(losses) and not retain_graph
+            found = torch.autograd.grad(loss, inputs, retain_graph=not last, allow_unused=True) if inputs else ()
+            there = {k for k, gradient in zip(mine, found, strict=False) if gradient is not None}
+            for k, row in enumerate(rows):
+                if k not in there:
+                    row.zero_()
+            for k, head in zip(alone, found[len(mine) :], strict=True):
+                plain[k] = plain[k] if head is None else dense(head)
+    finally:
+        for handle in handles:
+            handle.remove()
     return stacks, plain
-
-
-def _fill(rows: Sequence[Tensor], found: dict[int, Tensor | None]) -> None:
-    """Row k takes what was found for it, or zero; one call for all rows, which is one kernel on a GPU."""
-    reached = {k: dense(gradient) for k, gradient in found.items() if gradient is not None}
-    others = [row for k, row in enumerate(rows) if k not in reached]
-    if reached:
-        torch._foreach_copy_([rows[k] for k in reached], list(reached.values()))
-    if others:
-        torch._foreach_zero_(others)
 
 
 def _batched(
