@@ -3,8 +3,10 @@
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,10 +70,10 @@ def mnist(root: Path) -> Digits:
 @lru_cache(maxsize=1)
 def sklearn_digits() -> Digits:
     """scikit-learn's 8x8 digits, enlarged to 28x28 (bilinear), split by a fixed permutation into 1,437 and 360."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    small, labels = torch.from_numpy(bunch.images).long(), torch.from_numpy(bunch.target).long()
+    # What sklearn.datasets.load_digits reads; importing scikit-learn would take a second.
+    file = metadata.distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    table = torch.from_numpy(np.loadtxt(str(file), delimiter=",")).long()  # a line: 64 pixels 0...16, the digit
+    small, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
     images = enlarge(small, top=16)
     order = torch.randperm(len(labels), generator=generator(0, "data"))
     test, train = order[:DIGITS_TEST], order[DIGITS_TEST:]
