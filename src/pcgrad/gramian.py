@@ -49,7 +49,7 @@ def _rows(block: Tensor) -> Tensor:
 
 
 def products(block: Tensor) -> Tensor:
-    """The products of one stack ``[T, *shape]``, ``[T, T]`` float64, to the last bit not symmetric.
+    """The products of one stack ``[T, *shape]``, ``[T, T]`` for :func:`joined`: to the last bit not symmetric.
 
     With many tasks on the CPU every pair is multiplied once: a band of tasks with itself and with those after it (at 20
     tasks 2.5 times as fast as all pairs twice, at 50 tasks 1.4 times).
@@ -67,11 +67,11 @@ def products(block: Tensor) -> Tensor:
 
 
 def _long_product(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right.T`` in float64. Where it is long it is summed from pieces of CHUNK columns: a float32 sum over a
+    """``left @ right.T``. Where it is long it is summed in float64 from pieces of CHUNK columns: a float32 sum over a
     million columns at once is off by 1e-5, in pieces by 1e-8, and pieces stay in the cache (2.9 times as fast)."""
     pieces = left.shape[1] // CHUNK
     if pieces < 16:
-        return (left @ right.T).double()
+        return left @ right.T
     whole = pieces * CHUNK
     a, b = (rows[:, :whole].unflatten(1, (pieces, CHUNK)).transpose(0, 1) for rows in (left, right))
     return torch.bmm(a, b.mT).sum(0, dtype=torch.float64).add_(left[:, whole:] @ right[:, whole:].T)
@@ -102,10 +102,11 @@ def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None)
 
 
 def joined(found: Sequence[Tensor], *, per_tensor: bool) -> Tensor:
-    """The products of all stacks as one Gramian, or one after the other; now symmetric to the last bit."""
+    """The products of all stacks as one Gramian in float64, or one after the other; symmetric to the last bit."""
     if not per_tensor and len(found) == 1:
-        return (found[0] + found[0].mT).mul_(0.5)
-    stacked = torch.stack(list(found))
+        only = found[0].double()
+        return (only + only.mT).mul_(0.5)
+    stacked = torch.stack(list(found)).double()
     stacked = (stacked + stacked.mT).mul_(0.5)
     return stacked if per_tensor else stacked.sum(0)
 
@@ -135,18 +136,21 @@ def apply_weights(parameters: Iterable[Tensor] | Mapping[str, Tensor], gradients
             )
         if parameter.device != block.device:
             raise ValueError(f"gradient {k} is on {block.device}, parameter {k} on {parameter.device}; use one device")
+    dtypes = {working_dtype(block.dtype) for block in blocks}
+    cast = {dtype: weights.to(blocks[0].device, dtype).view(-1, 1, tasks).unbind() for dtype in dtypes}
     with full_precision(blocks[0].device):
         for k, (parameter, block) in enumerate(zip(parameters, blocks, strict=True)):
-            _add_update(parameter, _rows(block), weights if weights.dim() == 1 else weights[k])
+            w = cast[working_dtype(block.dtype)][k if weights.dim() == 2 else 0]
+            _add_update(parameter, _rows(block), w)
 
 
 def _add_update(parameter: Tensor, rows: Tensor, w: Tensor) -> None:
-    """``parameter.grad += w @ rows``. A new ``.grad`` is the product itself where its layout is the parameter's: memory
-    that is touched for the first time costs more than the product."""
-    grad, w = parameter.grad, w.to(rows.device, rows.dtype)
+    """``parameter.grad += w @ rows`` with w ``[1, T]``. A new ``.grad`` is the product itself where its layout is the
+    parameter's: memory that is touched for the first time costs more than the product."""
+    grad = parameter.grad
     if grad is not None and rows.device.type == "cpu" and grad.numel() > PIECE and grad.is_contiguous():
         for piece, columns in zip(grad.view(-1).split(PIECE), rows.split(PIECE, 1), strict=True):
-            piece.add_((w @ columns).to(grad.dtype))
+            piece.add_((w @ columns)[0].to(grad.dtype))
         return
     update = _weighted_sum(rows, w).view(parameter.shape)
     if grad is None and update.dtype == parameter.dtype and update.stride() == parameter.stride():
@@ -159,7 +163,7 @@ def _weighted_sum(rows: Tensor, w: Tensor) -> Tensor:
     """``w @ rows``, on the CPU piece by piece: the product passes over its result once for every few rows."""
     if rows.device.type != "cpu" or rows.shape[1] <= PIECE:
         return w @ rows
-    update, w = rows.new_empty(1, rows.shape[1]), w.unsqueeze(0)
+    update = rows.new_empty(1, rows.shape[1])
     for piece, columns in zip(update.split(PIECE, 1), rows.split(PIECE, 1), strict=True):
         torch.mm(w, columns, out=piece)
     return update

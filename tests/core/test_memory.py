@@ -63,8 +63,7 @@ def surgery_step(losses: list[Tensor], trunk: nn.Module) -> None:
 
 @pytest.mark.parametrize("old_grads", [False, True])
 def test_peak_beyond_the_plain_step_is_one_copy_of_the_task_gradients(old_grads: bool) -> None:
-    """And the two largest parameters; also where .grad is there already, and a plain pass adds each gradient and forgets
-    it."""
+    """And the two largest parameters; also where .grad is there already, to which a plain pass adds one by one."""
     plain, trunk = peak_of(lambda losses, _: torch.stack(losses).sum().backward(), old_grads=old_grads)
     ours, _ = peak_of(surgery_step, old_grads=old_grads)
     sizes = sorted(4 * p.numel() for p in trunk.parameters())

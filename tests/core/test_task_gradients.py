@@ -133,6 +133,26 @@ def test_sparse_gradients_become_dense() -> None:
     assert stack[0, 1].tolist() == stack[1, 3].tolist() == [1.0, 1.0]
 
 
+@STRATEGIES
+def test_hooks_of_the_caller_count_and_ours_do_not_stay(strategy: str) -> None:
+    """A hook on a parameter changes its task gradients as it changes a plain one; nothing is left on the parameter."""
+    w, other = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    mine = w.register_hook(lambda gradient: 3 * gradient)
+    stacks = pcgrad.task_gradients([(w * other).sum(), 2 * w.sum()], {"w": w, "other": other}, strategy=strategy)
+    assert [stack.tolist() for stack in stacks] == [[[3.0] * 2, [6.0] * 2], [[1.0] * 2, [0.0] * 2]]
+    mine.remove()
+
+    def fail(_: Tensor) -> None:
+        raise KeyError("out of the loss")
+
+    loss = (w * other).sum()
+    loss.register_hook(fail)
+    with pytest.raises(KeyError, match="out of the loss"):
+        pcgrad.task_gradients([loss, w.sum() + other.sum()], [w, other], strategy=strategy)
+    assert not w._backward_hooks
+    assert not other._backward_hooks
+
+
 def test_a_representation_may_stand_for_the_parameters() -> None:
     """Gradients with respect to an inner tensor, as approximations of MGDA and PCGrad use."""
     features = torch.ones(3, requires_grad=True) * 2

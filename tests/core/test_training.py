@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +19,7 @@ import pcgrad
 from .oracle import CATALOGUE, algorithm_1, total_norm
 
 T, STEPS, ROWS = 3, 4, 12
+COMPILER = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 GRADIENTS = [name for name, matrix in CATALOGUE.items() if len(matrix) > 1]
 
 
@@ -166,12 +168,13 @@ def test_two_calls_are_two_surgeries_and_summed_task_gradients_are_one() -> None
 # --- compiled modules
 
 
-def test_a_compiled_module_trains_alike() -> None:
-    """aot_eager: the compiled graph's backward pass without a C compiler; inductor's has other kernels."""
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=COMPILER)])
+def test_a_compiled_module_trains_alike(backend: str) -> None:
+    """aot_eager: the compiled graph's backward pass without a C++ compiler; inductor's has kernels of its own."""
     net, twin = Net(), Net()
     expected = train(twin)
     net.double()
-    compiled = torch.compile(net, backend="aot_eager")
+    compiled = torch.compile(net, backend=backend)
     found = train(type("Wrapped", (), {"module": net, "__call__": lambda _, x: compiled(x)})())
     assert close(found, expected, 1e-9)
 
