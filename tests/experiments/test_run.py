@@ -1,5 +1,6 @@
 """The training command: what it writes, how it stops, how it refuses."""
 
+import gc
 import importlib
 import json
 import os
@@ -10,6 +11,7 @@ import torch
 
 from experiments import run
 from multitask.records import Records
+from multitask.startup import loading
 
 CONFIG = {
     "scale": "tiny",
@@ -156,3 +158,15 @@ def test_importing_the_command_does_not_need_torch():
     """`--help` and argument faults answer at once."""
     source = importlib.import_module("inspect").getsource(run)
     assert os.linesep + "import torch" not in source
+
+
+def test_the_collector_forgets_what_was_loaded_and_works_again():
+    try:
+        with loading():
+            assert not gc.isenabled()
+            loaded = [object()]
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+        assert not any(each is loaded for each in gc.get_objects())
+    finally:
+        gc.unfreeze()
