@@ -59,7 +59,7 @@ def cases(device: torch.device) -> list[Case]:
     """Every network at the paper's size and batch, but for the two that a CPU cannot step in seconds."""
     gpu = device.type == "cuda"
     width, batch = (64, 256) if gpu else (16, 8)
-    scenes, height, sides, each = (2, 288, 384, 10) if gpu else (1, 64, 96, 5)
+    scenes, height, sides, each = (2, 288, 384, 10) if gpu else (1, 96, 128, 5)
     makers: dict[str, tuple[int, Callable[[], Network]]] = {}
     for name, (tasks, inputs, layers, units, outputs) in LINEAR.items():
         sizes = [inputs + tasks, *[units] * layers, outputs]

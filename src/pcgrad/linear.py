@@ -213,8 +213,8 @@ class LinearRecorder:
 
     def _leaves(self, roots: Sequence[Tensor]) -> list[Tensor]:
         """What the losses reach besides the module's parameters, which they must reach through its layers alone."""
-        names = {id(p): name for name, p in self.module.named_parameters()}
         leaves = leaves_beside(roots, self._taps)
+        names = {id(p): name for name, p in self.module.named_parameters()} if leaves else {}
         for leaf in leaves:
             if id(leaf) in names:
                 raise RuntimeError(
