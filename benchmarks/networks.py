@@ -79,6 +79,15 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
         stacks = pcgrad.task_gradients_batched(one, names, None, (x, target))[1]
         from_stacks(shared, list(stacks.values()), draw)
 
+    ready = [torch.randn(tasks, p.numel(), generator=draw).to(device) for p in shared]
+    weights = torch.ones(1, tasks, device=device)
+
+    def least() -> None:
+        loss(model(x), target).sum().backward()
+        pcgrad.gramian(ready, group=False)
+        for rows in ready:
+            weights @ rows
+
     leaves = [p.clone().requires_grad_() for p in flat]
 
     def tapped() -> None:
@@ -99,6 +108,7 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
             "pcgrad_streaming": partial(recorded, pcgrad.LinearRecorder(model, tasks), True),
             "pcgrad_taps": tapped,
             "pcgrad_vmap": vectorized,
+            "least": least,
         },
     )
 

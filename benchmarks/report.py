@@ -16,6 +16,7 @@ from reporting.figures import save
 LABELS = {
     "pcgrad": "ours",
     "pcgrad_graph": "ours, CUDA graph",
+    "least": "plain step, Gramian, sum",
     "pcgrad_streaming": "ours, streaming",
     "pcgrad_taps": "ours, as in the RL loop",
     "pcgrad_vmap": "ours, vmap",
