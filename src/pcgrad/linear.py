@@ -187,17 +187,12 @@ class LinearRecorder:
 
     def _memory(self, p: Tensor, *, keep: bool) -> Tensor:
         """Memory for a parameter's task gradients ``[T, *shape]``: that of the last step, or of all dropped ones."""
-        key, shape = id(p) if keep else 0, (self.tasks, *p.shape)
+        key, size, shape = id(p) if keep else 0, self.tasks * p.numel(), (self.tasks, *p.shape)
         found = self._space.get(key)
-        if (
-            found is None
-            or found.numel() < self.tasks * p.numel()
-            or found.dtype != p.dtype
-            or found.device != p.device
-        ):
-            self._space[key] = found = p.new_empty(0)  # the old one is freed first
+        if found is None or found.numel() < size or (found.dtype, found.device) != (p.dtype, p.device):
+            self._space[key] = p.new_empty(0)  # the old one is freed first
             self._space[key] = found = p.new_empty(shape)
-        return found if found.shape == shape else found.view(-1)[: self.tasks * p.numel()].view(shape)
+        return found if found.shape == shape else found.view(-1)[:size].view(shape)
 
     def _roots(self, losses: Sequence[Tensor] | Tensor) -> list[Tensor]:
         """The losses as T scalars, or as one tensor ``[T]``."""
