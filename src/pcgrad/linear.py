@@ -190,7 +190,7 @@ class LinearRecorder:
         key, size, shape = id(p) if keep else 0, self.tasks * p.numel(), (self.tasks, *p.shape)
         found = self._space.get(key)
         if found is None or found.numel() < size or (found.dtype, found.device) != (p.dtype, p.device):
-            self._space[key] = p.new_empty(0)  # the old one is freed first
+            self._space[key] = found = p.new_empty(0)  # the old one is freed first
             self._space[key] = found = p.new_empty(shape)
         return found if found.shape == shape else found.view(-1)[:size].view(shape)
 
