@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ def _strip_docstrings(tree: ast.AST) -> ast.AST:
     return tree
 
 
+@cache
+def _syntax(source: str) -> str:
+    """The tree in words; cached, because Snakemake hashes the shared sources anew for every experiment."""
+    return ast.dump(_strip_docstrings(ast.parse(source)))
+
+
 def code_hash(paths: Iterable[str | Path], root: Path = ROOT) -> str:
     """Hash of the syntax trees below `paths` (files or folders under `root`), without comments and docstrings."""
     files: set[Path] = set()
@@ -35,8 +42,7 @@ def code_hash(paths: Iterable[str | Path], root: Path = ROOT) -> str:
         files |= found
     digest = hashlib.sha256()
     for file in sorted(files):
-        tree = _strip_docstrings(ast.parse(file.read_text(encoding="utf-8")))
-        digest.update(f"{file.relative_to(root).as_posix()}\n{ast.dump(tree)}\n".encode())
+        digest.update(f"{file.relative_to(root).as_posix()}\n{_syntax(file.read_text(encoding='utf-8'))}\n".encode())
     return digest.hexdigest()[:16]
 
 
