@@ -2,7 +2,6 @@
 
 import math
 import os
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ Candidates = dict[str, Callable[[], object]]  # the first is the reference of al
 
 CPU = torch.device("cpu")
 LEAST, MOST = 5, 101  # repeats
+QUICK = 0.1  # seconds up to which the state of caches shows
 SLOW = 1.0  # seconds from which a first call needs no other one as warm-up
 ONCE = 5.0  # seconds from which the memory of a first call counts, set-up and all
 
@@ -50,12 +50,13 @@ def interleaved(
     first: Mapping[str, float] | None = None,
     device: torch.device = CPU,
 ) -> dict[str, list[float]]:
-    """Seconds of every repeat of every candidate, in turn, so that a drift of the machine hits all.
+    """Seconds of every repeat of every candidate, in turn (A B C A B C ...), so that a drift of the machine hits all.
 
-    The order within a turn is drawn anew: what one code leaves in caches and freed memory is not always the same one's
-    gain. Repeats go on until `budget` seconds are spent: at least `least`, at most `most`. Candidates for which `least`
-    turns do not fit are timed once, slowest first; the first `always` take their turns in any case. `first`: seconds of
-    a call of every candidate that was made before, which then is the warm-up of the slow ones.
+    A quick call is timed right after an untimed one of the same code: training repeats a step, and what another code
+    left in caches and freed memory is no part of it. Repeats go on until `budget` seconds are spent: at least `least`,
+    at most `most`. Candidates for which `least` turns do not fit are timed once, slowest first; the first `always` take
+    their turns in any case. `first`: seconds of a call of every candidate that was made before, which then is the
+    warm-up of the slow ones.
     """
     warm = {name: (first or {}).get(name, 0.0) for name in candidates}
     for name, call in candidates.items():
@@ -65,13 +66,14 @@ def interleaved(
     while optional and least * sum(warm[name] for name in turns) > budget:
         del turns[optional.pop()]
     times: dict[str, list[float]] = {name: [] if name in turns else [warm[name]] for name in candidates}
-    shuffled = random.Random(0)
     start = time.perf_counter()
     for repeat in range(most):
         if repeat >= least and time.perf_counter() - start > budget:
             break
-        for name in shuffled.sample(list(turns), len(turns)):
-            times[name].append(seconds(turns[name], device))
+        for name, call in turns.items():
+            if warm[name] < QUICK:
+                call()
+            times[name].append(seconds(call, device))
     return times
 
 
