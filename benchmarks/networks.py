@@ -88,6 +88,26 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
         for rows in ready:
             weights @ rows
 
+    layers = [part for part in model if isinstance(part, nn.Linear)]
+    stacks = [torch.empty(tasks, *p.shape, device=device) for p in shared]
+
+    def by_hand() -> None:
+        h, inputs, outputs = x.flatten(0, 1), list[Tensor](), list[Tensor]()
+        for layer in layers:
+            inputs.append(h.relu() if inputs else h)
+            h = functional.linear(inputs[-1], layer.weight, layer.bias)
+            outputs.append(h)
+        deltas = torch.autograd.grad(loss(h.unflatten(0, (tasks, batch)), target).sum(), outputs)
+        for k, parts in enumerate(zip(inputs, deltas, strict=True)):
+            h, delta = (part.detach().unflatten(0, (tasks, batch)) for part in parts)
+            torch.bmm(delta.mT, h, out=stacks[2 * k])
+            torch.sum(delta, 1, out=stacks[2 * k + 1])
+        matrices = [stack.flatten(1) for stack in stacks]
+        products = torch.stack([rows @ rows.T for rows in matrices]).sum(0, dtype=torch.float64)
+        w = pcgrad.surgery(products, pcgrad.random_orders(tasks, draw)).weights.float().unsqueeze(0)
+        for p, rows in zip(shared, matrices, strict=True):
+            p.grad = (w @ rows).view(p.shape)
+
     leaves = [p.clone().requires_grad_() for p in flat]
 
     def tapped() -> None:
@@ -108,6 +128,7 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
             "pcgrad_streaming": partial(recorded, pcgrad.LinearRecorder(model, tasks), True),
             "pcgrad_taps": tapped,
             "pcgrad_vmap": vectorized,
+            "by_hand": by_hand,
             "least": least,
         },
     )

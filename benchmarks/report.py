@@ -16,6 +16,7 @@ from reporting.figures import save
 LABELS = {
     "pcgrad": "ours",
     "pcgrad_graph": "ours, CUDA graph",
+    "by_hand": "ours, by hand",
     "least": "plain step, Gramian, sum",
     "pcgrad_streaming": "ours, streaming",
     "pcgrad_taps": "ours, as in the RL loop",
