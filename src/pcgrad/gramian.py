@@ -44,8 +44,9 @@ def as_blocks(gradients: Blocks) -> list[Tensor]:
 
 def _rows(block: Tensor) -> Tensor:
     """A stack ``[T, *shape]`` as a matrix ``[T, P]`` in the dtype of products; a copy only of half precision."""
-    tasks = block.shape[0]
-    return block.reshape(tasks, block.numel() // tasks).to(working_dtype(block.dtype))
+    tasks, dtype = block.shape[0], working_dtype(block.dtype)
+    rows = block if block.dim() == 2 else block.reshape(tasks, block.numel() // tasks)
+    return rows if rows.dtype == dtype else rows.to(dtype)
 
 
 def products(block: Tensor) -> Tensor:
@@ -136,7 +137,12 @@ def apply_weights(parameters: Iterable[Tensor] | Mapping[str, Tensor], gradients
             )
         if parameter.device != block.device:
             raise ValueError(f"gradient {k} is on {block.device}, parameter {k} on {parameter.device}; use one device")
-    dtypes = {working_dtype(block.dtype) for block in blocks}
+    apply_checked(parameters, blocks, weights)
+
+
+def apply_checked(parameters: Sequence[Tensor], blocks: Sequence[Tensor], weights: Tensor) -> None:
+    """:func:`apply_weights` of what fits together; blocks may be flat, ``[T, P]``."""
+    dtypes, tasks = {working_dtype(block.dtype) for block in blocks}, blocks[0].shape[0]
     cast = {dtype: weights.to(blocks[0].device, dtype).view(-1, 1, tasks).unbind() for dtype in dtypes}
     with full_precision(blocks[0].device):
         for k, (parameter, block) in enumerate(zip(parameters, blocks, strict=True)):

@@ -8,6 +8,8 @@ gives every task's gradient of its weight.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -17,9 +19,9 @@ from torch.utils.hooks import RemovableHandle
 
 from pcgrad.backward import GRANULARITIES, refuse_not_finite
 from pcgrad.distributed import Group, agree, average, broadcast_orders, reached_anywhere, world
-from pcgrad.gramian import accumulate, apply_weights, joined, products
+from pcgrad.gramian import accumulate, apply_checked, joined, products
 from pcgrad.orders import make_orders
-from pcgrad.precision import full_precision
+from pcgrad.precision import full_precision, is_full
 from pcgrad.surgery import REDUCTIONS, Surgery, surgery
 from pcgrad.taps import Calls, Tap, backward_pass, calls_of, leaves_beside, mixed_rows
 from pcgrad.task_gradients import Parameters, check_losses, dense, named
@@ -28,6 +30,9 @@ COVERED = (nn.Linear, nn.LayerNorm)
 
 Layer = list[tuple[Tensor, Calls]]
 """Parameters of a layer, with the calls that used them."""
+
+Stack = tuple[Tensor, Tensor]
+"""A parameter's task gradients ``[T, *shape]``, and the same memory as rows ``[T, P]``."""
 
 
 class LinearRecorder:
@@ -63,7 +68,7 @@ class LinearRecorder:
         self.module, self.tasks, self.check = module, tasks, check
         self._taps: list[Tap] = []
         self._handles: list[RemovableHandle] = []
-        self._space: dict[int, Tensor] = {}
+        self._space: dict[int, Stack] = {}
 
     def __enter__(self) -> LinearRecorder:
         if self._handles:
@@ -165,7 +170,7 @@ class LinearRecorder:
         drawn = make_orders(orders, self.tasks, generator, (len(shared),) if per_tensor else ())
         agree([self.tasks, len(shared), len(own), sum(p.numel() for p in [*shared, *own])], device, ranks)
 
-        formed = _Formed(self._memory, ranks, streaming=streaming)
+        formed = _Formed(self._memory, device, ranks, streaming=streaming)
         done, pending, plain = self._pass(
             roots, leaves, own, formed.form if ranks is None else None, retain_graph=retain_graph, keep=streaming
         )
@@ -185,14 +190,19 @@ class LinearRecorder:
         self._forget(retain_graph)
         return result
 
-    def _memory(self, p: Tensor, *, keep: bool) -> Tensor:
-        """Memory for a parameter's task gradients ``[T, *shape]``: that of the last step, or of all dropped ones."""
+    def _memory(self, p: Tensor, *, keep: bool) -> Stack:
+        """Memory for a parameter's task gradients: that of the last step, or of all dropped ones."""
         key, size, shape = id(p) if keep else 0, self.tasks * p.numel(), (self.tasks, *p.shape)
         found = self._space.get(key)
-        if found is None or found.numel() < size or (found.dtype, found.device) != (p.dtype, p.device):
-            self._space[key] = found = p.new_empty(0)  # the old one is freed first
-            self._space[key] = found = p.new_empty(shape)
-        return found if found.shape == shape else found.view(-1)[:size].view(shape)
+        if found is None or found[0].numel() < size or (found[0].dtype, found[0].device) != (p.dtype, p.device):
+            self._space.pop(key, None)
+            del found  # the old one is freed first
+            memory = p.new_empty(shape)
+            self._space[key] = found = (memory, memory.flatten(1))
+        if found[0].shape == shape:
+            return found
+        memory = found[0].view(-1)[:size].view(shape)
+        return memory, memory.flatten(1)
 
     def _roots(self, losses: Sequence[Tensor] | Tensor) -> list[Tensor]:
         """The losses as T scalars, or as one tensor ``[T]``."""
@@ -303,9 +313,17 @@ def _refuse(name: str, part: nn.Module) -> None:
 class _Formed:
     """The task gradients of one backward pass, or what is left of them: their Gramian and how to make the update."""
 
-    def __init__(self, memory: Callable[..., Tensor], ranks: Any | None, *, streaming: bool) -> None:
+    def __init__(
+        self,
+        memory: Callable[..., Stack],
+        device: torch.device,
+        ranks: Any | None,
+        *,
+        streaming: bool,
+    ) -> None:
         self.memory, self.ranks, self.streaming = memory, ranks, streaming
-        self.stacks: dict[int, Tensor] = {}
+        self.precision = nullcontext if is_full(device) else partial(full_precision, device)
+        self.rows: dict[int, Tensor] = {}
         self.products: dict[int, Tensor] = {}
         self.calls: dict[int, Calls] = {}
 
@@ -313,15 +331,15 @@ class _Formed:
         """Form a layer's task gradients, and multiply them while they are in the cache."""
         for p, uses in layer:
             drop = self.streaming and p.dim() == 2
-            stack = self.memory(p, keep=not drop)
+            stack, rows = self.memory(p, keep=not drop)
             _fill(stack, uses)
             average([stack], self.ranks)
-            with full_precision(p.device):
-                self.products[id(p)] = products(stack)
+            with self.precision():
+                self.products[id(p)] = products(rows)
             if drop:
                 self.calls[id(p)] = uses
             else:
-                self.stacks[id(p)] = stack
+                self.rows[id(p)] = rows
 
     def gramian(self, shared: Sequence[Tensor], *, per_tensor: bool) -> Tensor:
         """``[T, T]``, or one for each shared parameter, zero for those that no loss reaches."""
@@ -330,14 +348,14 @@ class _Formed:
 
     def apply(self, shared: Sequence[Tensor], reached: Sequence[Tensor], weights: Tensor) -> None:
         """Add the update to ``.grad``; ``weights``: ``[T]`` or one row for each shared parameter."""
-        of = dict(zip(map(id, shared), weights.expand(len(shared), -1), strict=True))
-        kept = [p for p in reached if id(p) in self.stacks]
+        of = dict(zip(map(id, shared), weights, strict=True)) if weights.dim() == 2 else None
+        kept = [p for p in reached if id(p) in self.rows]
         if kept:
-            ours = torch.stack([of[id(p)] for p in kept]) if weights.dim() == 2 else weights
-            apply_weights(kept, [self.stacks[id(p)] for p in kept], ours)
+            ours = weights if of is None else torch.stack([of[id(p)] for p in kept])
+            apply_checked(kept, [self.rows[id(p)] for p in kept], ours)
         for p in reached:
-            if id(p) not in self.stacks:
-                _add(p, _update(p, self.calls[id(p)], of[id(p)]), self.ranks)
+            if id(p) in self.calls:
+                _add(p, _update(p, self.calls[id(p)], weights if of is None else of[id(p)]), self.ranks)
 
 
 def _fill(stack: Tensor, uses: Calls) -> None:

@@ -14,22 +14,37 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def is_full(device: torch.device) -> bool:
+    """Whether neither autocast nor reduced-precision float32 products (TF32, bfloat16) are on."""
+    return not (_reduced(device) or _autocast(device))
+
+
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Switch autocast and reduced-precision float32 products (TF32, bfloat16) off, then back to what they were."""
-    backend: Any = torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn
-    reduced = backend.matmul.fp32_precision not in ("ieee", "none")  # "none": never set, which is full precision here
-    autocast = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
-    if not reduced:
-        return torch.autocast(device.type, enabled=False) if autocast else nullcontext()
-    return _switched(device, backend.matmul, autocast)
+    """Switch autocast and reduced-precision float32 products off, then back to what they were."""
+    if not _reduced(device):
+        return torch.autocast(device.type, enabled=False) if _autocast(device) else nullcontext()
+    return _switched(device)
+
+
+def _matmul(device: torch.device) -> Any:
+    return (torch.backends.cuda if device.type == "cuda" else torch.backends.mkldnn).matmul
+
+
+def _reduced(device: torch.device) -> bool:
+    return _matmul(device).fp32_precision not in ("ieee", "none")  # "none": never set, which is full precision here
+
+
+def _autocast(device: torch.device) -> bool:
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
 
 
 @contextmanager
-def _switched(device: torch.device, matmul: Any, autocast: bool) -> Iterator[None]:
+def _switched(device: torch.device) -> Iterator[None]:
+    matmul = _matmul(device)
     before = matmul.fp32_precision
     matmul.fp32_precision = "ieee"
     try:
-        with torch.autocast(device.type, enabled=False) if autocast else nullcontext():
+        with torch.autocast(device.type, enabled=False) if _autocast(device) else nullcontext():
             yield
     finally:
         matmul.fp32_precision = before

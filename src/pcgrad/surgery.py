@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import mul
 
 import torch
 from torch import Tensor
@@ -87,8 +88,8 @@ def _by_scalars(gramian: list[list[float]], orders: list[list[int]]) -> list[lis
         row[i] = 1.0
         for j in order:
             product = 0.0
-            for c, g in zip(row, gramian[j], strict=True):
-                product += c * g
+            for term in map(mul, row, gramian[j]):
+                product += term
             if not (product >= 0 or gramian[j][j] <= 0):  # also where either is nan
                 row[j] -= product / gramian[j][j]
         coefficients.append(row)

@@ -86,8 +86,15 @@ class Tap:
                 "it; use an operation that returns a new tensor"
             )
         features = 1 if isinstance(self.layer, nn.Linear) else len(self.layer.normalized_shape)
-        x, delta = (part.reshape(tasks, -1, *part.shape[part.dim() - features :]) for part in (self.x, self.delta))
-        return x.to(delta.dtype), delta
+        self.x, self.delta = _by_task(self.x, tasks, features), _by_task(self.delta, tasks, features)
+        return self.x if self.x.dtype == self.delta.dtype else self.x.to(self.delta.dtype), self.delta
+
+
+def _by_task(part: Tensor, tasks: int, features: int) -> Tensor:
+    """``[T, rows, *features]``, by no call where it has this shape: beside small layers calls without work show."""
+    if part.dim() == features + 2 and part.shape[0] == tasks:
+        return part
+    return part.reshape(tasks, -1, *part.shape[part.dim() - features :])
 
 
 Calls = list[tuple[Tap, str]]
