@@ -21,7 +21,7 @@ reproduce: $(STAMP)  ## every figure, table, notebook and verdict, then the repo
 
 report: $(STAMP)  ## one page with everything that the scale's last run made, and the run times
 	$(SNAKEMAKE) --report results/$(SCALE)/report.html
-	$(MODULE) reporting.runtimes results/$(SCALE)
+	$(MODULE) publishing.runtimes results/$(SCALE)
 	@echo "results/$(SCALE)/report.html holds everything; results/$(SCALE)/runtimes.md says how long it took"
 
 test: $(STAMP)  ## style, types, workflow and tests
@@ -33,15 +33,15 @@ test: $(STAMP)  ## style, types, workflow and tests
 	$(IN_ENV) pytest
 
 publish: $(STAMP)  ## copy the scale's results into results/published/, with a manifest, and its tables into the README
-	$(MODULE) reporting.publish $(SCALE) $(PARTIAL)
-	$(MODULE) reporting.readme
+	$(MODULE) publishing.publish $(SCALE) $(PARTIAL)
+	$(MODULE) publishing.readme
 
 # The copy leaves out what a rule wrote, so that everything is made anew.
 verify: $(STAMP)  ## rerun quick elsewhere and compare it with what is published
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
 	tar -cf - --exclude=./.git --exclude=./.venv --exclude=./.snakemake --exclude=./data --exclude=./results . | tar -xf - -C "$$copy" && \
 	(cd "$$copy" && $(IN_ENV) snakemake --cores $(CORES)) && \
-	$(MODULE) reporting.verify "$$copy/results/quick" results/published/quick
+	$(MODULE) publishing.verify "$$copy/results/quick" results/published/quick
 
 # LibMTL without its dependencies: it asks for a torchvision that nothing here uses. Without it, its columns are empty.
 # glibc keeps what is freed, whatever its size: page faults of fresh memory are no part of any of the codes.

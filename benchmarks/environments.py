@@ -1,12 +1,14 @@
-"""Time Meta-World's environments alone: making them, their steps, and what lockstep costs. Imports no torch.
+"""Time Meta-World's environments alone: making them, their steps, and what lockstep costs. Imports
+no torch.
 
     python -m benchmarks.environments --out results/benchmarks
 
-- *making*: seconds from nothing to a fleet that can be reset, its processes' start and imports included.
+- *making*: seconds from nothing to a fleet that can be reset, its processes' start and imports
+  included.
 - *steps*: environment steps a second of all tasks together, over whole episodes with their resets.
 - *lockstep*: microseconds that a step of all tasks takes where the environments do nothing.
-Medians of repeats, in which the numbers of workers take turns, so that a drift of the machine hits all alike. Writes
-`environments.csv`.
+Medians of repeats, in which the numbers of workers take turns, so that a drift of the machine hits
+all alike. Writes `environments.csv`.
 """
 
 import argparse
@@ -19,8 +21,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from multitask.envs import MT10, MT50, MetaWorld, Step
-from multitask.fleet import Fleet
+from multitask.rl.envs import MT10, MT50, MetaWorld, Step
+from multitask.rl.fleet import Fleet
 
 SETS = {"MT10": MT10, "MT50": MT50}
 WORKERS = (0, 1, 2)
@@ -74,7 +76,11 @@ def once(tasks: Sequence[str], workers: int) -> dict[str, float]:
     with Fleet([partial(Idle, task) for task in tasks], workers) as fleet:
         seconds_of(fleet, LOCKSTEPS)
         lockstep = seconds_of(fleet, LOCKSTEPS) / LOCKSTEPS
-    return {"making_seconds": making, "steps_per_second": speed, "lockstep_microseconds": 1e6 * lockstep}
+    return {
+        "making_seconds": making,
+        "steps_per_second": speed,
+        "lockstep_microseconds": 1e6 * lockstep,
+    }
 
 
 def measure(repeats: int) -> pd.DataFrame:
@@ -102,7 +108,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # By its importable name: workers import nothing of the main module, where `Idle` would otherwise be.
+    # By its importable name: workers import nothing of the main module, where `Idle` would
+    # otherwise be.
     from benchmarks import environments
 
     environments.main()

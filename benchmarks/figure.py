@@ -1,4 +1,6 @@
-"""One figure of the benchmark: what gradient surgery costs in training, and how it grows with the tasks."""
+"""One figure of the benchmark: what gradient surgery costs in training, and how it grows with the
+tasks.
+"""
 
 import numpy as np
 import pandas as pd
@@ -61,7 +63,13 @@ def surgery_panel(ax: Axes, table: pd.DataFrame) -> None:
     for code in [code for code in (*MARKS, "pcgrad") if code in set(table["code"])]:
         rows = table[(table["code"] == code) & (table["repeats"] > 0)].sort_values("T")
         hue, marker, _ = mark(code)
-        ax.plot(rows["T"], rows["ratio"], f"-{marker}", color=hue, markersize=6 if code == "pcgrad" else 4)
+        ax.plot(
+            rows["T"],
+            rows["ratio"],
+            f"-{marker}",
+            color=hue,
+            markersize=6 if code == "pcgrad" else 4,
+        )
     ax.axhline(1, color="black", linewidth=1)
     counts = sorted(table["T"].unique())
     ax.set_xscale("log")
@@ -103,10 +111,22 @@ def draw(table: pd.DataFrame) -> Figure:
         Line2D([], [], color=hue, marker=marker, linestyle="", label=words)
         for hue, marker, words in (mark(code) for code in codes)
     ]
-    handles.append(Line2D([], [], color="black", linewidth=1, label="no surgery (a), two reads (b)"))
-    fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.2, handletextpad=0.3)
+    handles.append(
+        Line2D([], [], color="black", linewidth=1, label="no surgery (a), two reads (b)")
+    )
+    fig.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=len(handles),
+        columnspacing=1.2,
+        handletextpad=0.3,
+    )
     one = table.iloc[0]
     fig.supxlabel(
-        f"{one['machine']}, {one['versions']}, {one['date']}", fontsize=6, color="#7F7F7F", x=0.995, ha="right"
+        f"{one['machine']}, {one['versions']}, {one['date']}",
+        fontsize=6,
+        color="#7F7F7F",
+        x=0.995,
+        ha="right",
     )
     return fig

@@ -1,4 +1,6 @@
-"""Networks whose tasks share their images, with random inputs, in the form that the step benchmark takes them."""
+"""Networks whose tasks share their images, with random inputs, in the form that the step benchmark
+takes them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,19 +10,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.networks import Network
-from multitask.dense_losses import depth_loss, normal_loss, segmentation_loss
+from multitask.dense.losses import depth_loss, normal_loss, segmentation_loss
 from multitask.models.dense_networks import build
 from multitask.models.lenet import Dropout, LeNet
 from multitask.models.resnet import FaceNet
-from multitask.seeding import initialization
+from multitask.runs.seeding import initialization
 
 
-def classifiers(trunk: nn.Module, heads: nn.ModuleList, images: Tensor, labels: Sequence[Tensor]) -> Network:
+def classifiers(
+    trunk: nn.Module, heads: nn.ModuleList, images: Tensor, labels: Sequence[Tensor]
+) -> Network:
     """One input, a trunk, a classifier per task."""
 
     def features() -> tuple[Tensor, list[Tensor]]:
         shared = trunk(images)
-        return shared, [functional.cross_entropy(head(shared), y) for head, y in zip(heads, labels, strict=True)]
+        return shared, [
+            functional.cross_entropy(head(shared), y) for head, y in zip(heads, labels, strict=True)
+        ]
 
     return Network(
         list(trunk.parameters()),
@@ -64,8 +70,12 @@ def celeba(tasks: int, width: int, batch: int, side: int, device: torch.device) 
     return replace(network, chunk=1)
 
 
-def nyuv2(widths: Sequence[int], batch: int, height: int, width: int, device: torch.device) -> Network:
-    """Table 1's MTAN: segmentation, depth, normals. The extractors lie between trunk and heads: no single features."""
+def nyuv2(
+    widths: Sequence[int], batch: int, height: int, width: int, device: torch.device
+) -> Network:
+    """Table 1's MTAN: segmentation, depth, normals. The extractors lie between trunk and heads: no
+    single features.
+    """
     with initialization(0):
         model = build("mtan", {"segmentation": 13, "depth": 1, "normal": 3}, widths).to(device)
         images = torch.randn(batch, 3, height, width).to(device)
@@ -82,4 +92,6 @@ def nyuv2(widths: Sequence[int], batch: int, height: int, width: int, device: to
     shared: list[Tensor] = model.shared_parameters()  # type: ignore[operator]
     parts = zip(model.attention, model.heads, strict=True)  # type: ignore[arg-type]
     own = [[*attention.parameters(), *head.parameters()] for attention, head in parts]
-    return Network(shared, own, losses, lambda: torch.stack(losses()).sum(), shares_input=True, chunk=1)
+    return Network(
+        shared, own, losses, lambda: torch.stack(losses()).sum(), shares_input=True, chunk=1
+    )

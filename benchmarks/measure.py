@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-Candidates = dict[str, Callable[[], object]]  # the first is the reference of all ratios, the second is ours
+Candidates = dict[
+    str, Callable[[], object]
+]  # the first is the reference of all ratios, the second is ours
 
 CPU = torch.device("cpu")
 LEAST, MOST = 5, 101  # repeats
@@ -23,8 +25,8 @@ ONCE = 5.0  # seconds from which the memory of a first call counts, set-up and a
 def seconds(call: Callable[[], object], device: torch.device = CPU) -> float:
     """Seconds of one call: on a GPU the time between two events of its stream.
 
-    On one CPU thread the processor's time, which other programs cannot lengthen by taking turns; with more threads it
-    would be a sum over them, and the wall clock counts.
+    On one CPU thread the processor's time, which other programs cannot lengthen by taking turns;
+    with more threads it would be a sum over them, and the wall clock counts.
     """
     if device.type == "cpu":
         clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
@@ -50,22 +52,29 @@ def interleaved(
     first: Mapping[str, float] | None = None,
     device: torch.device = CPU,
 ) -> dict[str, list[float]]:
-    """Seconds of every repeat of every candidate, in turn (A B C A B C ...), so that a drift of the machine hits all.
+    """Seconds of every repeat of every candidate, in turn (A B C A B C ...), so that a drift of the
+    machine hits all.
 
-    A quick call is timed right after an untimed one of the same code: training repeats a step, and what another code
-    left in caches and freed memory is no part of it. Repeats go on until `budget` seconds are spent: at least `least`,
-    at most `most`. Candidates for which `least` turns do not fit are timed once, slowest first; the first `always` take
-    their turns in any case. `first`: seconds of a call of every candidate that was made before, which then is the
-    warm-up of the slow ones.
+    A quick call is timed right after an untimed one of the same code: training repeats a step, and
+    what another code left in caches and freed memory is no part of it. Repeats go on until `budget`
+    seconds are spent: at least `least`, at most `most`. Candidates for which `least` turns do not
+    fit are timed once, slowest first; the first `always` take their turns in any case. `first`:
+    seconds of a call of every candidate that was made before, which then is the warm-up of the slow
+    ones.
     """
     warm = {name: (first or {}).get(name, 0.0) for name in candidates}
     for name, call in candidates.items():
         if warm[name] < SLOW:
             warm[name] = seconds(call, device)
-    turns, optional = dict(candidates), sorted(list(candidates)[always:], key=lambda name: warm[name])
+    turns, optional = (
+        dict(candidates),
+        sorted(list(candidates)[always:], key=lambda name: warm[name]),
+    )
     while optional and least * sum(warm[name] for name in turns) > budget:
         del turns[optional.pop()]
-    times: dict[str, list[float]] = {name: [] if name in turns else [warm[name]] for name in candidates}
+    times: dict[str, list[float]] = {
+        name: [] if name in turns else [warm[name]] for name in candidates
+    }
     start = time.perf_counter()
     for repeat in range(most):
         if repeat >= least and time.perf_counter() - start > budget:
@@ -79,7 +88,9 @@ def interleaved(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what C++ code writes to the error stream: torch 2.13's profiler announces its start and its end there."""
+    """Without what C++ code writes to the error stream: torch 2.13's profiler announces its start
+    and its end there.
+    """
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -93,10 +104,10 @@ def quiet() -> Iterator[None]:
 def peak(call: Callable[[], object], device: torch.device = CPU) -> tuple[int, float]:
     """The most bytes that a call held at once beyond what was there before, and its seconds.
 
-    Quick calls are made twice and the second counts, with what the first one keeps: a first call may check or set up.
-    On the CPU a running sum over every allocation of torch's allocator, as its profiler records them (a kernel's own
-    scratch memory is not among them); on a GPU the caching allocator's own peak.
-    """
+    Quick calls are made twice and the second counts, with what the first one keeps: a first call
+    may check or set up. On the CPU a running sum over every allocation of torch's allocator, as its
+    profiler records them (a kernel's own scratch memory is not among them); on a GPU the caching
+    allocator's own peak."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
@@ -112,7 +123,9 @@ def peak(call: Callable[[], object], device: torch.device = CPU) -> tuple[int, f
             with record_function("second call"):
                 took = seconds(call)
     results: Any = recorded.profiler
-    events = sorted(results.kineto_results.events(), key=lambda event: event.start_ns())  # the trace as JSON is slow
+    events = sorted(
+        results.kineto_results.events(), key=lambda event: event.start_ns()
+    )  # the trace as JSON is slow
     start = next((event.start_ns() for event in events if event.name() == "second call"), 0)
     memory = [event for event in events if event.name() == "[memory]"]
     held = np.cumsum([0, *(event.nbytes() for event in memory)], dtype=np.int64)
@@ -121,7 +134,9 @@ def peak(call: Callable[[], object], device: torch.device = CPU) -> tuple[int, f
 
 
 def quartiles(times: list[float], reference: list[float]) -> dict[str, float]:
-    """Median, quartiles and minimum in milliseconds, and the same of the ratio to the reference of the same turn."""
+    """Median, quartiles and minimum in milliseconds, and the same of the ratio to the reference of
+    the same turn.
+    """
     low, middle, high = 1e3 * np.quantile(times, [0.25, 0.5, 0.75])
     paired = len(times) == len(reference)
     ratios = np.array(times) / (np.array(reference) if paired else np.median(reference))

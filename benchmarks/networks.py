@@ -1,4 +1,6 @@
-"""Networks that see one batch per task, with random inputs, in the form that the step benchmark takes them."""
+"""Networks that see one batch per task, with random inputs, in the form that the step benchmark
+takes them.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +14,8 @@ import pcgrad
 from benchmarks.measure import Candidates
 from benchmarks.peers import Features, Losses
 from multitask.models.convnet import ConvNet
-from multitask.models.mlp import Tap, init_mlp, mlp, task_gradients
-from multitask.seeding import initialization
+from multitask.rl.sac.networks import Tap, init_mlp, mlp, task_gradients
+from multitask.runs.seeding import initialization
 
 Parameters = Sequence[Tensor]
 
@@ -22,9 +24,9 @@ Parameters = Sequence[Tensor]
 class Network:
     """A network, its batch and its losses.
 
-    `losses`: one scalar per task, from one forward pass where the tasks share their input, else from one per task.
-    `plain`: their sum by the fastest forward pass, for the plain joint step. `routes`: whole steps of ours that start
-    otherwise than from such losses, by code.
+    `losses`: one scalar per task, from one forward pass where the tasks share their input, else
+    from one per task. `plain`: their sum by the fastest forward pass, for the plain joint step.
+    `routes`: whole steps of ours that start otherwise than from such losses, by code.
     """
 
     shared: Parameters
@@ -52,8 +54,8 @@ def from_stacks(shared: Parameters, stacks: list[Tensor], generator: torch.Gener
 def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -> Network:
     """A network of soft actor-critic; one batch per task, nothing is a task's own.
 
-    The loss is the squared distance to given outputs: SAC's own losses are as cheap beside the network.
-    """
+    The loss is the squared distance to given outputs: SAC's own losses are as cheap beside the
+    network."""
     draw = torch.Generator().manual_seed(0)
     flat = [p.to(device) for p in init_mlp(sizes, 1, draw, torch.float32)]
     model = nn.Sequential()
@@ -61,7 +63,9 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
         layer = nn.Linear(weight.shape[1], weight.shape[2], device=device)
         layer.weight.data, layer.bias.data = weight[0].T.contiguous(), bias[0].clone()
         model.extend([nn.ReLU(), layer] if k else [layer])
-    x, target = (torch.randn(tasks, batch, size, generator=draw).to(device) for size in (sizes[0], sizes[-1]))
+    x, target = (
+        torch.randn(tasks, batch, size, generator=draw).to(device) for size in (sizes[0], sizes[-1])
+    )
     shared, names = list(model.parameters()), dict(model.named_parameters())
 
     def loss(y: Tensor, target: Tensor) -> Tensor:

@@ -38,9 +38,9 @@ def literal(gradients: Tensor, orders: Tensor) -> Tensor:
 def libmtl(tasks: int, shared: Sequence[Tensor]) -> Any | None:
     """LibMTL's PCGrad on shared parameters, or None where the package is not installed.
 
-    Its class expects to be mixed into a network; here it gets the few attributes that it reads. `import LibMTL` would
-    load its networks, which need a torchvision of 2022: only its `weighting` part is imported.
-    """
+    Its class expects to be mixed into a network; here it gets the few attributes that it reads.
+    `import LibMTL` would load its networks, which need a torchvision of 2022: only its `weighting`
+    part is imported."""
     found = importlib.util.find_spec("LibMTL")
     if found is None or found.submodule_search_locations is None:
         return None
@@ -62,7 +62,9 @@ def libmtl(tasks: int, shared: Sequence[Tensor]) -> Any | None:
 
 
 def surgeries(gradients: Tensor, generator: torch.Generator) -> Candidates:
-    """From the matrix [T, P] to the update [P]. LibMTL copies its update into `.grad`; the others return a vector."""
+    """From the matrix [T, P] to the update [P]. LibMTL copies its update into `.grad`; the others
+    return a vector.
+    """
     tasks = len(gradients)
     aggregator, operator = PCGrad(), PCGradOperator()
     calls: Candidates = {
@@ -79,8 +81,12 @@ def surgeries(gradients: Tensor, generator: torch.Generator) -> Candidates:
     return calls
 
 
-def task_backwards(losses: list[Tensor], shared: Sequence[Tensor], own: Sequence[Sequence[Tensor]]) -> list[Any]:
-    """One backward pass per task, through the task's own head and the trunk; heads' `.grad` is set on the way."""
+def task_backwards(
+    losses: list[Tensor], shared: Sequence[Tensor], own: Sequence[Sequence[Tensor]]
+) -> list[Any]:
+    """One backward pass per task, through the task's own head and the trunk; heads' `.grad` is set
+    on the way.
+    """
     found = []
     for i, (loss, mine) in enumerate(zip(losses, own, strict=True)):
         gradients = torch.autograd.grad(loss, [*shared, *mine], retain_graph=i + 1 < len(losses))
@@ -100,8 +106,8 @@ def steps(
 ) -> Candidates:
     """From a forward pass to `.grad` of everything.
 
-    `features`: a forward pass that gives the trunk's output too. `chunk`: torchjd's tasks per vectorized backward pass;
-    None is all, its default.
+    `features`: a forward pass that gives the trunk's output too. `chunk`: torchjd's tasks per
+    vectorized backward pass; None is all, its default.
     """
     heads = [parameter for mine in own for parameter in mine]
     network, aggregator, operator = nn.ParameterList(shared), PCGrad(), PCGradOperator()
@@ -116,10 +122,14 @@ def steps(
     def by_torchjd() -> None:
         if features is not None:
             inner, values = features()
-            mtl_backward(values, inner, tasks_params=own, shared_params=shared, parallel_chunk_size=chunk)
+            mtl_backward(
+                values, inner, tasks_params=own, shared_params=shared, parallel_chunk_size=chunk
+            )
         else:
             values = losses()
-            torchjd_backward(values, inputs=shared, retain_graph=bool(heads), parallel_chunk_size=chunk)
+            torchjd_backward(
+                values, inputs=shared, retain_graph=bool(heads), parallel_chunk_size=chunk
+            )
             if heads:
                 torch.stack(values).sum().backward(inputs=heads)
         jac_to_grad(shared, aggregator)
@@ -133,7 +143,11 @@ def steps(
             vectors.append(get_gradient_vector(network))
         apply_gradient_vector(network, operator.calculate_gradient(vectors))
 
-    calls: Candidates = {"literal": by_algorithm, "torchjd": by_torchjd, "conflictfree": by_conflictfree}
+    calls: Candidates = {
+        "literal": by_algorithm,
+        "torchjd": by_torchjd,
+        "conflictfree": by_conflictfree,
+    }
     weighting = libmtl(len(own), shared)
     if weighting is not None:
         calls["libmtl"] = lambda: weighting.backward(losses())

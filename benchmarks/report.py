@@ -45,7 +45,9 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def printed(value: float, low: float, high: float) -> str:
-    """A ratio with its quartiles, to about three digits; quartiles only where they differ from the median."""
+    """A ratio with its quartiles, to about three digits; quartiles only where they differ from the
+    median.
+    """
     text = short(value)
     return text if short(low) == text == short(high) else f"{text} ({short(low)} to {short(high)})"
 
@@ -85,7 +87,9 @@ def shown(table: pd.DataFrame, kind: str, cells: str) -> pd.DataFrame:
             unit = "plain step" if kind == "step" else "two reads"
             row |= {f"{unit}, ms": short(reference["median_ms"]), **ratios(case)}
             bound = case[(case["code"] == "bound") & (case["repeats"] > 0)]
-            row |= {"ours / T task gradients": short(bound["ours_over"].iloc[0])} if len(bound) else {}
+            row |= (
+                {"ours / T task gradients": short(bound["ours_over"].iloc[0])} if len(bound) else {}
+            )
         else:
             row |= {"T x P, MB": short(4e-6 * reference["T"] * reference["P"]), **memory(case)}
         rows.append(row)
@@ -95,7 +99,9 @@ def shown(table: pd.DataFrame, kind: str, cells: str) -> pd.DataFrame:
 
 
 def beaten(table: pd.DataFrame) -> str:
-    """In how many cases no peer is faster than ours by more than a tenth and 0.1 ms, and which are the others."""
+    """In how many cases no peer is faster than ours by more than a tenth and 0.1 ms, and which are
+    the others.
+    """
     cases, worse = 0, []
     for (kind, name), case in table[table["repeats"] > 0].groupby(["kind", "case"], sort=False):
         ours, others = case[case["code"] == "pcgrad"], case[case["code"].isin(PEERS)]
@@ -111,12 +117,20 @@ def beaten(table: pd.DataFrame) -> str:
 
 
 def text(table: pd.DataFrame) -> str:
-    """The Markdown of both kinds, time and memory, and under which circumstances they were measured."""
+    """The Markdown of both kinds, time and memory, and under which circumstances they were
+    measured.
+    """
     titles = {
         ("step", "time"): "A full training step: time as a multiple of the plain joint step",
-        ("step", "memory"): "A full training step: peak memory beyond the plain step's, in multiples of T x P",
+        (
+            "step",
+            "memory",
+        ): "A full training step: peak memory beyond the plain step's, in multiples of T x P",
         ("surgery", "time"): "Surgery alone: time as a multiple of reading the gradients twice",
-        ("surgery", "memory"): "Surgery alone: peak memory beyond the given gradients, in multiples of T x P",
+        (
+            "surgery",
+            "memory",
+        ): "Surgery alone: peak memory beyond the given gradients, in multiples of T x P",
     }
     parts = []
     for (kind, cells), title in titles.items():
@@ -145,5 +159,7 @@ def write(path: str | Path) -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
-        sys.exit(f"error: {' '.join(sys.argv[1:]) or 'no file'} is no CSV; name one that `benchmarks.run` wrote")
+        sys.exit(
+            f"error: {' '.join(sys.argv[1:]) or 'no file'} is no CSV; name one that `benchmarks.run` wrote"
+        )
     print(write(sys.argv[1]))

@@ -1,11 +1,14 @@
-"""Time and memory of gradient surgery beside its peers, in one run and as ratios. See benchmarks/README.md.
+"""Time and memory of gradient surgery beside its peers, in one run and as ratios. See
+benchmarks/README.md.
 
     python -m benchmarks.run --out results/benchmarks
     python -m benchmarks.run --cases MT10 LeNet --seconds 2   # a part of it, sooner
     python -m benchmarks.run --device cuda
 
-- *surgery*: from task gradients [T, P] to one update [P]; the reference reads the gradients twice and does no more.
-- *step*: forward pass, backward pass, `.grad` of a whole network; the reference is the plain joint step.
+- *surgery*: from task gradients [T, P] to one update [P]; the reference reads the gradients twice
+  and does no more.
+- *step*: forward pass, backward pass, `.grad` of a whole network; the reference is the plain joint
+  step.
 Writes `speed_<device>.csv`, then its table (Markdown) and its figure by `benchmarks.report`.
 """
 
@@ -25,23 +28,27 @@ import torch
 from benchmarks import report, steps, surgery
 from benchmarks.measure import interleaved, peak, quartiles
 from benchmarks.surgery import Case
-from multitask.devices import choose_device
-from multitask.errors import UserError
-from multitask.provenance import commit, machine
+from multitask.runs.devices import choose_device
+from multitask.runs.errors import UserError
+from multitask.runs.provenance import commit, machine
 
 PEERS = ("torchjd", "conflictfree", "LibMTL")
 
 
-def measured(case: Case, budget: float, device: torch.device, before: dict[tuple[str, int], float]) -> pd.DataFrame:
+def measured(
+    case: Case, budget: float, device: torch.device, before: dict[tuple[str, int], float]
+) -> pd.DataFrame:
     """One line per code: milliseconds, ratios to the first code, bytes.
 
-    `before`: seconds of a code's call at the same T and a smaller P, over that P. Where they promise a call of more
-    than the case's budget, the code is left out: its line says so and holds no number.
-    """
+    `before`: seconds of a code's call at the same T and a smaller P, over that P. Where they
+    promise a call of more than the case's budget, the code is left out: its line says so and holds
+    no number."""
     size, candidates = case.make()
     absent = {n: "left out" for n in candidates if size * before.get((n, case.tasks), 0) > budget}
     reference = next(iter(candidates))
-    candidates[reference]()  # so that every code begins with the `.grad` of another one, which it frees
+    candidates[
+        reference
+    ]()  # so that every code begins with the `.grad` of another one, which it frees
     peaks: dict[str, int] = {}
     first: dict[str, float] = {}
     for name in [name for name in candidates if name not in absent]:
@@ -54,14 +61,29 @@ def measured(case: Case, budget: float, device: torch.device, before: dict[tuple
     times = interleaved(present, budget=budget, always=always, first=first, device=device)
     rows: list[dict[str, Any]] = []
     for name in candidates:
-        row: dict[str, Any] = {"kind": case.kind, "case": case.name, "code": name, "T": case.tasks, "P": size}
+        row: dict[str, Any] = {
+            "kind": case.kind,
+            "case": case.name,
+            "code": name,
+            "T": case.tasks,
+            "P": size,
+        }
         if name in absent:
             rows.append({**row, "repeats": 0, "note": absent[name]})
             continue
-        row["ours_over"] = quartiles(times["pcgrad"], times[name])["ratio"] if "pcgrad" in times else float("nan")
+        row["ours_over"] = (
+            quartiles(times["pcgrad"], times[name])["ratio"] if "pcgrad" in times else float("nan")
+        )
         beyond = peaks[name] - peaks[reference]
         row |= {"repeats": len(times[name]), **quartiles(times[name], times[reference])}
-        rows.append(row | {"peak_bytes": peaks[name], "beyond": beyond, "beyond_TP": beyond / (4 * case.tasks * size)})
+        rows.append(
+            row
+            | {
+                "peak_bytes": peaks[name],
+                "beyond": beyond,
+                "beyond_TP": beyond / (4 * case.tasks * size),
+            }
+        )
         if case.kind == "surgery":
             before[name, case.tasks] = row["median_ms"] / 1e3 / size
     return pd.DataFrame(rows)
@@ -75,7 +97,9 @@ def circumstances(device: torch.device) -> dict[str, str]:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            print(f"{name} is not installed and left out; `make bench` installs it", file=sys.stderr)
+            print(
+                f"{name} is not installed and left out; `make bench` installs it", file=sys.stderr
+            )
     return {
         "device": device.type,
         "threads": str(torch.get_num_threads()),
@@ -95,28 +119,42 @@ def measure(cases: Sequence[Case], budget: float, device: torch.device, path: Pa
         gc.collect()
         tables.append(table.assign(**same))
         report.write_csv(pd.concat(tables, ignore_index=True), path)
-        ratios = "  ".join(f"{row['code']} {row['ratio']:.2f}" for _, row in table.iterrows() if row["repeats"])
+        ratios = "  ".join(
+            f"{row['code']} {row['ratio']:.2f}" for _, row in table.iterrows() if row["repeats"]
+        )
         print(f"{case.kind} {case.name}, {time.perf_counter() - start:.0f} s: {ratios}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write, draw."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
-    parser.add_argument("--seconds", type=float, default=8.0, help="per case, for repeats beyond the least number")
-    parser.add_argument("--cases", nargs="*", default=[""], help="only those whose name contains one of these words")
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help="per case, for repeats beyond the least number"
+    )
+    parser.add_argument(
+        "--cases", nargs="*", default=[""], help="only those whose name contains one of these words"
+    )
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
-    warnings.filterwarnings("ignore", message="There is a performance drop because")  # torchjd's vmap of batch norm
+    warnings.filterwarnings(
+        "ignore", message="There is a performance drop because"
+    )  # torchjd's vmap of batch norm
     try:
         device = choose_device(args.device)
         every = [*steps.cases(device), *surgery.cases(device)]
-        cases = [case for case in every if any(word in f"{case.kind} {case.name}" for word in args.cases)]
+        cases = [
+            case for case in every if any(word in f"{case.kind} {case.name}" for word in args.cases)
+        ]
         if not cases:
             known = ", ".join(f"{case.kind} {case.name}" for case in every)
-            raise UserError(f"no case's name contains {' or '.join(args.cases)}; there are: {known}")
+            raise UserError(
+                f"no case's name contains {' or '.join(args.cases)}; there are: {known}"
+            )
     except UserError as error:
         parser.exit(1, f"error: {error}\n")
     path = args.out / f"speed_{device.type}.csv"

@@ -1,4 +1,6 @@
-"""A whole training step without its optimizer: forward pass, backward pass, `.grad` of every parameter."""
+"""A whole training step without its optimizer: forward pass, backward pass, `.grad` of every
+parameter.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +14,8 @@ from benchmarks.networks import Network
 from benchmarks.surgery import Case
 from multitask.models.segnet import WIDTHS
 
-# Tasks, inputs beside the one-hot of the task, hidden layers, units, outputs. Meta-World: 39 observations, 4 actions.
+# Tasks, inputs beside the one-hot of the task, hidden layers, units, outputs. Meta-World: 39
+# observations, 4 actions.
 LINEAR = {
     "MT10 critic": (10, 43, 6, 160, 1),
     "MT10 actor": (10, 39, 6, 160, 8),
@@ -22,12 +25,13 @@ LINEAR = {
 
 
 def candidates(make: Callable[[], Network]) -> tuple[int, Candidates]:
-    """The plain joint step, ours by every route, the bound for shared input, and the peers; each clears `.grad` first.
+    """The plain joint step, ours by every route, the bound for shared input, and the peers; each
+    clears `.grad` first.
 
-    "pcgrad" is the route that the project takes for such a network: one ordinary backward pass that keeps what the
-    layers saw, where there is one; else `pcgrad.backward`. "bound" is the forward pass and T backward passes of the
-    trunk, each with the task's own head, with nothing done to the gradients: what T task gradients cost by themselves.
-    """
+    "pcgrad" is the route that the project takes for such a network: one ordinary backward pass that
+    keeps what the layers saw, where there is one; else `pcgrad.backward`. "bound" is the forward
+    pass and T backward passes of the trunk, each with the task's own head, with nothing done to the
+    gradients: what T task gradients cost by themselves."""
     generator, network = torch.Generator().manual_seed(0), make()
     shared, own = network.shared, network.own
 
@@ -52,18 +56,25 @@ def candidates(make: Callable[[], Network]) -> tuple[int, Candidates]:
             parameter.grad = None
         call()
 
-    return sum(p.numel() for p in shared), {name: partial(step, call) for name, call in calls.items()}
+    return sum(p.numel() for p in shared), {
+        name: partial(step, call) for name, call in calls.items()
+    }
 
 
 def cases(device: torch.device) -> list[Case]:
-    """Every network at the paper's size and batch, but for the two that a CPU cannot step in seconds."""
+    """Every network at the paper's size and batch, but for the two that a CPU cannot step in
+    seconds.
+    """
     gpu = device.type == "cuda"
     width, batch = (64, 256) if gpu else (16, 8)
     scenes, height, sides, each = (2, 288, 384, 10) if gpu else (1, 96, 128, 5)
     makers: dict[str, tuple[int, Callable[[], Network]]] = {}
     for name, (tasks, inputs, layers, units, outputs) in LINEAR.items():
         sizes = [inputs + tasks, *[units] * layers, outputs]
-        makers[f"{name}, {layers}x{units}"] = (tasks, partial(networks.linear, sizes, tasks, 128, device))
+        makers[f"{name}, {layers}x{units}"] = (
+            tasks,
+            partial(networks.linear, sizes, tasks, 128, device),
+        )
     makers |= {
         f"CIFAR-100 net, 20 x {each} images": (20, partial(networks.cifar100, 20, each, 160, 320, device)),
         "LeNet MultiMNIST, 256 images": (2, partial(images.multimnist, 256, device)),
@@ -72,4 +83,7 @@ def cases(device: torch.device) -> list[Case]:
         f"ResNet-18 CelebA, {width} filters, {batch} of 64x64": (
             40, partial(images.celeba, 40, width, batch, 64, device)),
     }  # fmt: skip
-    return [Case("step", name, tasks, partial(candidates, make)) for name, (tasks, make) in makers.items()]
+    return [
+        Case("step", name, tasks, partial(candidates, make))
+        for name, (tasks, make) in makers.items()
+    ]

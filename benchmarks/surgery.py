@@ -17,19 +17,23 @@ MOST_BYTES = 2e9  # of the task gradients in float32
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: `make` builds its candidates, which hold its data, and is called when its turn comes."""
+    """One row of the table: `make` builds its candidates, which hold its data, and is called when
+    its turn comes.
+    """
 
     kind: str  # "surgery", "step"
     name: str
     tasks: int
-    make: Callable[[], tuple[int, Candidates]]  # P, the number of shared values, and the ways to be compared
+    make: Callable[
+        [], tuple[int, Candidates]
+    ]  # P, the number of shared values, and the ways to be compared
 
 
 def candidates(tasks: int, size: int, device: torch.device) -> tuple[int, Candidates]:
     """Ways from [T, P] gradients to one update [P]; about half of the pairs conflict.
 
-    "floor" reads the gradients twice and does nothing else: any algorithm must, once for the products that decide the
-    weights and once for the weighted sum.
+    "floor" reads the gradients twice and does nothing else: any algorithm must, once for the
+    products that decide the weights and once for the weighted sum.
     """
     generator = torch.Generator().manual_seed(0)
     gradients = torch.randn(tasks, size, generator=generator).to(device)
@@ -81,6 +85,11 @@ def cases(device: torch.device) -> list[Case]:
     """The grid, from small to large; gradients of more than MOST_BYTES are left out."""
     grid = [(tasks, size) for tasks in TASKS for size in SIZES if 4 * tasks * size <= MOST_BYTES]
     return [
-        Case("surgery", f"T={tasks} P=1e{round(math.log10(size))}", tasks, partial(candidates, tasks, size, device))
+        Case(
+            "surgery",
+            f"T={tasks} P=1e{round(math.log10(size))}",
+            tasks,
+            partial(candidates, tasks, size, device),
+        )
         for tasks, size in grid
     ]

@@ -15,7 +15,9 @@ class Target:
     words: str
     rows: Rows
     most: float
-    column: str = "ratio"  # "ratio": to the case's reference; "ours_over": of ours to the line's code
+    column: str = (
+        "ratio"  # "ratio": to the case's reference; "ours_over": of ours to the line's code
+    )
 
 
 def step(code: str, name: str) -> Rows:
@@ -24,7 +26,9 @@ def step(code: str, name: str) -> Rows:
 
 
 def surgery(low: int, high: int, size: int, device: str) -> Rows:
-    """Lines of ours in surgery alone, by numbers of tasks and from so many parameters (on a GPU: T x P)."""
+    """Lines of ours in surgery alone, by numbers of tasks and from so many parameters (on a GPU: T
+    x P).
+    """
     return lambda t: (
         (t["kind"] == "surgery") & (t["code"] == "pcgrad") & (t["device"] == device) & t["T"].between(low, high)
         & ((t["P"] if device == "cpu" else t["P"] * t["T"]) >= size)
@@ -37,14 +41,22 @@ TARGETS = (
     Target("step on 3x400, recorder / plain", step("pcgrad", ", 3x400"), 1.5),
     Target("step with one batch per task, CIFAR-100 / plain", step("pcgrad", "CIFAR-100"), 1.5),
     Target("step with shared input / T task gradients alone", step("bound", ""), 1.1, "ours_over"),
-    Target("surgery alone, up to 20 tasks, P from 1e6 / two reads", surgery(2, 20, 10**6, "cpu"), 3.0),
-    Target("surgery alone, 40 and 50 tasks, P from 1e6 / two reads", surgery(40, 50, 10**6, "cpu"), 4.0),
-    Target("surgery alone on a GPU, T x P from 1e8 / two reads", surgery(2, 50, 10**8, "cuda"), 1.5),
+    Target(
+        "surgery alone, up to 20 tasks, P from 1e6 / two reads", surgery(2, 20, 10**6, "cpu"), 3.0
+    ),
+    Target(
+        "surgery alone, 40 and 50 tasks, P from 1e6 / two reads", surgery(40, 50, 10**6, "cpu"), 4.0
+    ),
+    Target(
+        "surgery alone on a GPU, T x P from 1e8 / two reads", surgery(2, 50, 10**8, "cuda"), 1.5
+    ),
 )
 
 
 def compared(table: pd.DataFrame) -> pd.DataFrame:
-    """Target, its limit, in how many of the measured cases it holds, and the others with their ratio."""
+    """Target, its limit, in how many of the measured cases it holds, and the others with their
+    ratio.
+    """
     measured = table[table["repeats"] > 0]
     rows = []
     for target in TARGETS:
@@ -57,7 +69,9 @@ def compared(table: pd.DataFrame) -> pd.DataFrame:
                 "target": target.words,
                 "at most": f"{target.most:g}",
                 "holds": f"{len(found) - len(missed)} of {len(found)}",
-                "not in": "; ".join(f"{row['case']}: {row[target.column]:.2f}" for row in missed.to_dict("records")),
+                "not in": "; ".join(
+                    f"{row['case']}: {row[target.column]:.2f}" for row in missed.to_dict("records")
+                ),
             }
         )
     return pd.DataFrame(rows, columns=["target", "at most", "holds", "not in"])

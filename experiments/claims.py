@@ -1,6 +1,6 @@
 """The ledger of claims at one scale (rule `claims`)."""
 
-from reporting.claims import write
+from reporting.ledger.claims import write
 
 if __name__ == "__main__":
     snakemake = globals()["snakemake"]  # put there by Snakemake

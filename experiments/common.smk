@@ -7,7 +7,9 @@ from functools import cache
 # Shell and script jobs import the checkout itself: nothing but the environment has to be installed.
 _roots = [f"{workflow.basedir}/src", str(workflow.basedir)]
 sys.path[:0] = [root for root in _roots if root not in sys.path]
-os.environ.update(PYTHONPATH=os.pathsep.join([*_roots, *filter(None, [os.environ.get("PYTHONPATH")])]))
+os.environ.update(
+    PYTHONPATH=os.pathsep.join([*_roots, *filter(None, [os.environ.get("PYTHONPATH")])])
+)
 
 # glibc shall keep what is freed for the next update, 256 MiB at most and no block above 32 MiB (its own limit). Else it
 # goes back to the kernel, and the next update pays a fault for every page of it: up to 7% of a job. No number changes.
@@ -15,8 +17,8 @@ os.environ.update(MALLOC_MMAP_THRESHOLD_=str(32 * 2**20), MALLOC_TRIM_THRESHOLD_
 
 from experiments.config import check
 from experiments.run import GLOBALS, NOT_SETTINGS, TUNED
-from multitask.errors import UserError
-from multitask.provenance import code_hash, training_sources
+from multitask.runs.errors import UserError
+from multitask.runs.provenance import code_hash, training_sources
 
 try:
     check(config)
@@ -30,7 +32,9 @@ pathvars:
     benchmarks=f"results/{config['scale']}/benchmarks",
 
 
-EXPERIMENTS = [name for name, block in config["experiments"].items() if "methods" in block]  # those that train
+EXPERIMENTS = [
+    name for name, block in config["experiments"].items() if "methods" in block
+]  # those that train
 REPORTED = sorted(glob_wildcards("experiments/reported/{name}.csv").name)  # the paper's numbers
 
 
@@ -42,7 +46,11 @@ def code(*sources):
 
 def settings(experiment, **more):
     """The config of one experiment as JSON, without what other experiments or other jobs read; `more` is added."""
-    block = {key: value for key, value in config["experiments"][experiment].items() if key not in NOT_SETTINGS} | more
+    block = {
+        key: value
+        for key, value in config["experiments"][experiment].items()
+        if key not in NOT_SETTINGS
+    } | more
     return json.dumps(
         {**{key: config[key] for key in GLOBALS}, "experiments": {experiment: block}},
         sort_keys=True,
@@ -63,18 +71,29 @@ def seed_ranges(seeds):
 def methods(experiment):
     """The rows that the config asks for: its methods, and once more with tuned values those that it tunes."""
     block = config["experiments"][experiment]
-    return [*block["methods"], *(f"{method}{TUNED}" for method in block.get("tuning", {}).get("methods", []))]
+    return [
+        *block["methods"],
+        *(f"{method}{TUNED}" for method in block.get("tuning", {}).get("methods", [])),
+    ]
 
 
 def grid(experiment):
     """The tuning block of one experiment without the methods: which others are tuned changes no point."""
-    return {key: value for key, value in config["experiments"][experiment]["tuning"].items() if key != "methods"}
+    return {
+        key: value
+        for key, value in config["experiments"][experiment]["tuning"].items()
+        if key != "methods"
+    }
 
 
 def chosen(wildcards):
     """The tuned values that a row asks for by its name."""
     base = wildcards.method.removesuffix(TUNED)
-    return [] if base == wildcards.method else [f"<results>/tuning/{wildcards.experiment}/{base}/chosen.json"]
+    return (
+        []
+        if base == wildcards.method
+        else [f"<results>/tuning/{wildcards.experiment}/{base}/chosen.json"]
+    )
 
 
 def runs(*experiments):
@@ -92,5 +111,8 @@ onerror:
     for path in [log] if isinstance(log, str) else log:
         with open(path, encoding="utf-8") as file:
             print(
-                *dict.fromkeys(line for line in file if line.startswith("error: ")), sep="", end="", file=sys.stderr
+                *dict.fromkeys(line for line in file if line.startswith("error: ")),
+                sep="",
+                end="",
+                file=sys.stderr,
             )

@@ -1,4 +1,5 @@
-"""The data of one experiment: found and checked, downloaded or generated, before its runs start (rule `data`).
+"""The data of one experiment: found and checked, downloaded or generated, before its runs start
+(rule `data`).
 
     python -m experiments.data multimnist config/laptop.yaml results/laptop/data/multimnist.json
 
@@ -10,13 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.run import EXIT_FAULT, load_task, read_config, settings_of
-from multitask.errors import UserError
-from multitask.records import write_json
-from multitask.startup import loading
+from multitask.runs.errors import UserError
+from multitask.runs.records import write_json
+from multitask.runs.startup import loading
 
 
 def write(experiment: str, config: str, path: Path) -> None:
-    """Write the fingerprint of an experiment's data; UserError in one line if they cannot be had or are damaged."""
+    """Write the fingerprint of an experiment's data; UserError in one line if they cannot be had or
+    are damaged.
+    """
     with loading():
         task = load_task(experiment)
     write_json(path, task.fingerprint(settings_of(read_config(config), experiment)))

@@ -1,14 +1,15 @@
 """The one training command: train one method of one experiment for a range of seeds.
 
-    python -m experiments.run multimnist pcgrad --seeds 0-4 --config config/laptop.yaml --out results/laptop/runs/...
+    python -m experiments.run multimnist pcgrad --seeds 0-4 --config config/laptop.yaml --out
+    results/laptop/runs/...
 
-Writes `metrics.csv` and `run.json` into the output folder when every seed is done. Until then each seed keeps a
-checkpoint beside the runs; the same command resumes. Exit status: 0 done, 2 a fault that the message names, 3 stopped
-and resumable.
+Writes `metrics.csv` and `run.json` into the output folder when every seed is done. Until then each
+seed keeps a checkpoint beside the runs; the same command resumes. Exit status: 0 done, 2 a fault
+that the message names, 3 stopped and resumable.
 
-With `--grid` in the place of `--seeds` it trains every point of the config's tuning grid, each into a folder of its own
-and without the test's numbers. A method named `<method>_tuned` is `<method>` with the values of a `--chosen` file.
-"""
+With `--grid` in the place of `--seeds` it trains every point of the config's tuning grid, each into
+a folder of its own and without the test's numbers. A method named `<method>_tuned` is `<method>`
+with the values of a `--chosen` file."""
 
 import argparse
 import importlib
@@ -26,18 +27,26 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from experiments.config import check
-from multitask.errors import UserError
-from multitask.provenance import ROOT, code_hash, commit, machine, training_sources, versions
-from multitask.startup import loading
+from multitask.runs.errors import UserError
+from multitask.runs.provenance import ROOT, code_hash, commit, machine, training_sources, versions
+from multitask.runs.startup import loading
 
 if TYPE_CHECKING:  # what needs torch is imported where it is used: --help and faults answer at once
-    from multitask.checkpoint import Session
-    from multitask.records import Records
+    from multitask.runs.checkpoint import Session
+    from multitask.runs.records import Records
 
 GLOBALS = ("scale", "data_root", "torch_threads", "device")
 NOT_SETTINGS = ("methods", "seeds", "tuning")  # which runs there are, not what one run does
-BUDGET = ("methods", "seeds", "validation_share", "epochs")  # of `tuning`; what it has besides are the grid's values
-PLACES = ("data_root", "workers")  # where a run ran: the data's fingerprint and nothing stand for them
+BUDGET = (
+    "methods",
+    "seeds",
+    "validation_share",
+    "epochs",
+)  # of `tuning`; what it has besides are the grid's values
+PLACES = (
+    "data_root",
+    "workers",
+)  # where a run ran: the data's fingerprint and nothing stand for them
 TUNED = "_tuned"  # ends the name of a method's row with tuned values
 EXIT_FAULT, EXIT_STOPPED = 2, 3
 
@@ -63,7 +72,9 @@ def settings_of(config: dict[str, Any], experiment: str) -> dict[str, Any]:
         raise UserError(f"config has no {', '.join(missing)}; compare it with config/quick.yaml")
     blocks = config.get("experiments", {})
     if experiment not in blocks:
-        raise UserError(f"config has no block experiments.{experiment}; it has {', '.join(sorted(blocks)) or 'none'}")
+        raise UserError(
+            f"config has no block experiments.{experiment}; it has {', '.join(sorted(blocks)) or 'none'}"
+        )
     block = {key: value for key, value in blocks[experiment].items() if key not in NOT_SETTINGS}
     return {**{key: config[key] for key in GLOBALS}, **block}
 
@@ -75,7 +86,9 @@ def load_task(experiment: str) -> ModuleType:
         raise UserError(f"unknown experiment {experiment!r}; there are {', '.join(known)}")
     module = importlib.import_module(f"experiments.{experiment}.task")
     if not hasattr(module, "METHODS"):
-        raise UserError(f"experiment {experiment!r} trains nothing; run it by its rule (see experiments/{experiment})")
+        raise UserError(
+            f"experiment {experiment!r} trains nothing; run it by its rule (see experiments/{experiment})"
+        )
     return module
 
 
@@ -108,12 +121,16 @@ def jobs(args: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
     """What the command line asks for: one method's seeds, or every point of its tuning grid."""
     base = args.method.removesuffix(TUNED)
     if base not in methods:
-        raise UserError(f"unknown method {args.method!r} of {args.experiment}; there are {', '.join(methods)}")
+        raise UserError(
+            f"unknown method {args.method!r} of {args.experiment}; there are {', '.join(methods)}"
+        )
     config = read_config(args.config)
     settings = settings_of(config, args.experiment)
     if args.grid:
         if args.chosen or base != args.method:
-            raise UserError(f"--grid tunes {base} itself; leave out --chosen and the ending {TUNED}")
+            raise UserError(
+                f"--grid tunes {base} itself; leave out --chosen and the ending {TUNED}"
+            )
         return grid_jobs(args, settings, config["experiments"][args.experiment].get("tuning"))
     chosen: dict[str, Any] = {}
     notes: dict[str, Any] = {}
@@ -123,39 +140,65 @@ def jobs(args: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
     return [Job(base, parse_seeds(args.seeds), settings, chosen, notes, args.out, folder)]
 
 
-def grid_jobs(args: argparse.Namespace, settings: dict[str, Any], tuning: dict[str, Any] | None) -> list[Job]:
-    """A job for every point of the grid: its own values, the tuning's epochs and held-out share of train.
+def grid_jobs(
+    args: argparse.Namespace, settings: dict[str, Any], tuning: dict[str, Any] | None
+) -> list[Job]:
+    """A job for every point of the grid: its own values, the tuning's epochs and held-out share of
+    train.
 
     The points are the combinations of all values that `tuning` lists for a setting.
     """
     if not tuning:
-        raise UserError(f"config has no block experiments.{args.experiment}.tuning; --grid trains its points")
+        raise UserError(
+            f"config has no block experiments.{args.experiment}.tuning; --grid trains its points"
+        )
     axes = {key: value for key, value in tuning.items() if key not in BUDGET}
     made = []
     for values in itertools.product(*axes.values()):
         point = dict(zip(axes, values, strict=True))
         # Validation counts at the end alone.
-        budget = {key: tuning[key] for key in ("validation_share", "epochs")} | {"evaluate_every": tuning["epochs"]}
+        budget = {key: tuning[key] for key in ("validation_share", "epochs")} | {
+            "evaluate_every": tuning["epochs"]
+        }
         name = "_".join(f"{key}_{value}" for key, value in point.items())
         folder = args.checkpoints / "tuning" / args.experiment / args.method / name
         notes = {"point": point}
-        made.append(Job(args.method, tuning["seeds"], settings | budget | point, {}, notes, args.out / name, folder))
+        made.append(
+            Job(
+                args.method,
+                tuning["seeds"],
+                settings | budget | point,
+                {},
+                notes,
+                args.out / name,
+                folder,
+            )
+        )
     return made
 
 
 def read_chosen(args: argparse.Namespace, base: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The tuned values of a method from its chosen.json, and what run.json says of them."""
     if not args.chosen or base == args.method:
-        raise UserError(f"{args.method}: a method named *{TUNED} needs --chosen, rule choose's file; others take none")
+        raise UserError(
+            f"{args.method}: a method named *{TUNED} needs --chosen, rule choose's file; others take none"
+        )
     try:
         content = json.loads(args.chosen.read_text(encoding="utf-8"))
         found = content["experiment"], content["method"]
         chosen = content["chosen"]
-        notes = {"chosen": chosen, "tuning": {key: content[key] for key in ("budget", "value", "edges")}}
+        notes = {
+            "chosen": chosen,
+            "tuning": {key: content[key] for key in ("budget", "value", "edges")},
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{args.chosen} holds no choice ({error!r:.80}); rule choose makes it again") from None
+        raise UserError(
+            f"{args.chosen} holds no choice ({error!r:.80}); rule choose makes it again"
+        ) from None
     if found != (args.experiment, base):
-        raise UserError(f"{args.chosen} is the choice of {'/'.join(found)}, not of {args.experiment}/{base}")
+        raise UserError(
+            f"{args.chosen} is the choice of {'/'.join(found)}, not of {args.experiment}/{base}"
+        )
     return chosen, notes
 
 
@@ -164,7 +207,7 @@ def train(args: argparse.Namespace) -> None:
     with loading():
         import torch
 
-        from multitask.records import write_run
+        from multitask.runs.records import write_run
 
         task = load_task(args.experiment)
         asked = jobs(args, task.METHODS)
@@ -190,7 +233,9 @@ def train(args: argparse.Namespace) -> None:
             "versions": versions(),
             "device": device_name(settings["device"]),
             "machine": machine(),
-            "peak_memory_of": "process" if settings["device"] == "cpu" or not torch.cuda.is_available() else "GPU",
+            "peak_memory_of": "process"
+            if settings["device"] == "cpu" or not torch.cuda.is_available()
+            else "GPU",
             **costs,
         }
         write_run(job.out, records, info)
@@ -201,11 +246,17 @@ def train(args: argparse.Namespace) -> None:
 
 
 def train_seeds(
-    args: argparse.Namespace, task: ModuleType, job: Job, identity: dict[str, Any], deadline: float | None
+    args: argparse.Namespace,
+    task: ModuleType,
+    job: Job,
+    identity: dict[str, Any],
+    deadline: float | None,
 ) -> tuple[dict[int, "Records"], dict[str, Any]]:
-    """The records of every seed of a job, and what they cost; a seed whose checkpoint says so is done."""
-    from multitask.checkpoint import Session
-    from multitask.records import Records
+    """The records of every seed of a job, and what they cost; a seed whose checkpoint says so is
+    done.
+    """
+    from multitask.runs.checkpoint import Session
+    from multitask.runs.records import Records
 
     done: dict[int, dict[str, Any]] = {}
     for seed in job.seeds:
@@ -230,8 +281,12 @@ def train_seeds(
     return {seed: Records(saved["finished"]) for seed, saved in done.items()}, costs
 
 
-def train_one(task: ModuleType, job: Job, seed: int, session: "Session", *, validation_only: bool) -> list[Any]:
-    """The rows of one run. A point of a grid keeps none of the test's, and has none at all where training diverges."""
+def train_one(
+    task: ModuleType, job: Job, seed: int, session: "Session", *, validation_only: bool
+) -> list[Any]:
+    """The rows of one run. A point of a grid keeps none of the test's, and has none at all where
+    training diverges.
+    """
     if not validation_only:
         return task.train(job.method, seed, job.settings | job.chosen, session).rows
     try:
@@ -254,7 +309,9 @@ def device_name(device: str) -> str:
 
 
 def peak_memory_mb(device: str) -> int:
-    """Most memory held at once: on a GPU what torch allocated there, else the whole process (libraries, data too)."""
+    """Most memory held at once: on a GPU what torch allocated there, else the whole process
+    (libraries, data too).
+    """
     import torch
 
     if device != "cpu" and torch.cuda.is_available():
@@ -265,19 +322,42 @@ def peak_memory_mb(device: str) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.run", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.run", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("experiment", help="a folder of experiments/ with a task.py")
     parser.add_argument("method", help="a method of that experiment")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--seeds", help="a seed or a range, e.g. 0-4")
-    what.add_argument("--grid", action="store_true", help="every point of the tuning grid, with the seeds of `tuning`")
-    parser.add_argument("--chosen", type=Path, help="chosen.json with the values of a method named *_tuned")
+    what.add_argument(
+        "--grid",
+        action="store_true",
+        help="every point of the tuning grid, with the seeds of `tuning`",
+    )
+    parser.add_argument(
+        "--chosen", type=Path, help="chosen.json with the values of a method named *_tuned"
+    )
     parser.add_argument("--config", required=True, help="a YAML file, or JSON text")
-    parser.add_argument("--out", required=True, type=Path, help="folder for metrics.csv and run.json")
-    parser.add_argument("--checkpoints", type=Path, help="folder of the checkpoints (default: beside the runs' folder)")
-    parser.add_argument("--max-minutes", type=float, help="save and stop (exit 3) after so many minutes")
-    parser.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between checkpoints (default: 60)")
-    parser.add_argument("--accept-code-change", action="store_true", help="resume a checkpoint of other code")
+    parser.add_argument(
+        "--out", required=True, type=Path, help="folder for metrics.csv and run.json"
+    )
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        help="folder of the checkpoints (default: beside the runs' folder)",
+    )
+    parser.add_argument(
+        "--max-minutes", type=float, help="save and stop (exit 3) after so many minutes"
+    )
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=float,
+        default=60.0,
+        help="time between checkpoints (default: 60)",
+    )
+    parser.add_argument(
+        "--accept-code-change", action="store_true", help="resume a checkpoint of other code"
+    )
     args = parser.parse_args(arguments)
     if args.checkpoints is None:
         # results/<scale>/runs/<experiment>/<method>/seeds0-4 -> results/<scale>/checkpoints

@@ -1,15 +1,15 @@
 """Searches for violations with scipy's optimizers, over the parameters of small instances.
 
-An instance is a vector x in [-1, 1]^p: A_i, b_i and log10 s_i of every task, and a number u in [0, 1] of which the
-statement makes its step. Three optimizers minimize the margin over the instances that satisfy the hypotheses; an
-instance that does not costs 1 plus what it misses:
+An instance is a vector x in [-1, 1]^p: A_i, b_i and log10 s_i of every task, and a number u in [0,
+1] of which the statement makes its step. Three optimizers minimize the margin over the instances
+that satisfy the hypotheses; an instance that does not costs 1 plus what it misses:
 
 - differential evolution, whole populations as one batch of `Problems`;
 - basin hopping with Nelder-Mead from the best of a random sample;
 - SLSQP from both results, with the hypotheses' slack as its constraint.
 
-A statement that holds leaves them at its edge (margin 0 up to rounding); a false one does not survive them.
-"""
+A statement that holds leaves them at its edge (margin 0 up to rounding); a false one does not
+survive them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ class Search:
         """[N, p] -> N problems and u [N]."""
         count, shape = len(x), (self.tasks, self.rows, self.dimension)
         values = torch.from_numpy(np.clip(x, -1, 1))
-        a, b, s, u = values.split([int(np.prod(shape)), self.tasks * self.rows, self.tasks, 1], dim=-1)
+        a, b, s, u = values.split(
+            [int(np.prod(shape)), self.tasks * self.rows, self.tasks, 1], dim=-1
+        )
         ones = torch.ones(count, self.tasks, self.rows, dtype=values.dtype)
         problems = Problems(
             self.family,
@@ -70,7 +72,12 @@ class Search:
     def score(self, x: Array) -> tuple[Array, Array, Array]:
         """(cost, margin / unit, slack) of [N, p]; remembers the smallest accepted margin."""
         trial = self.put(*self.decode(x))
-        finite = trial.margin.isfinite() & trial.unit.isfinite() & (trial.unit > 0) & trial.slack.isfinite()
+        finite = (
+            trial.margin.isfinite()
+            & trial.unit.isfinite()
+            & (trial.unit > 0)
+            & trial.slack.isfinite()
+        )
         relative = torch.where(finite, trial.margin / trial.unit, torch.inf).clamp(-CLIP, CLIP)
         slack = trial.slack.nan_to_num(-CLIP).clamp(-CLIP, CLIP)
         counted = trial.accepted & finite
@@ -92,15 +99,29 @@ class Search:
 
 
 def attack(search: Search, seed: int, rounds: int) -> dict[str, Any]:
-    """The smallest margin that each optimizer finds; `rounds` are generations, and hops in proportion."""
+    """The smallest margin that each optimizer finds; `rounds` are generations, and hops in
+    proportion.
+    """
     found: dict[str, Any] = {}
     starts: list[Array] = []
     for number, (name, run) in enumerate(
         {"differential_evolution": _evolution, "basin_hopping": _hopping, "slsqp": _slsqp}.items()
     ):
         search.best, search.evaluations = {}, 0
-        starts.append(run(search, stream(seed, search.statement, f"attack/{search.family}", number), rounds, starts))
-        found[name] = {"evaluations": search.evaluations, "violates": False, "smallest_margin": None, **search.best}
+        starts.append(
+            run(
+                search,
+                stream(seed, search.statement, f"attack/{search.family}", number),
+                rounds,
+                starts,
+            )
+        )
+        found[name] = {
+            "evaluations": search.evaluations,
+            "violates": False,
+            "smallest_margin": None,
+            **search.best,
+        }
     return found
 
 

@@ -1,8 +1,9 @@
-"""Algorithm 1 of the paper, literally, on vectors of exact numbers: any number of tasks, any orders, no rounding.
+"""Algorithm 1 of the paper, literally, on vectors of exact numbers: any number of tasks, any
+orders, no rounding.
 
-Works for `fractions.Fraction` and for whatever else adds, multiplies, divides and compares with 0 exactly. It shares no
-line with the core, which works on the Gramian in float64, and is therefore what the core is compared with.
-"""
+Works for `fractions.Fraction` and for whatever else adds, multiplies, divides and compares with 0
+exactly. It shares no line with the core, which works on the Gramian in float64, and is therefore
+what the core is compared with."""
 
 from __future__ import annotations
 
@@ -65,6 +66,8 @@ def cyclic_orders(tasks: int) -> tuple[tuple[int, ...], ...]:
 
 
 def cosine_above_half(g: Vector, g_pc: Vector) -> bool:
-    """Whether cos(g, g^PC) > 1/2, without its square roots: g . g^PC > 0 and 4 (g . g^PC)^2 > ||g||^2 ||g^PC||^2."""
+    """Whether cos(g, g^PC) > 1/2, without its square roots: g . g^PC > 0 and 4 (g . g^PC)^2 >
+    ||g||^2 ||g^PC||^2.
+    """
     inner = dot(g, g_pc)
     return bool(inner > 0 and 4 * inner**2 > dot(g, g) * dot(g_pc, g_pc))

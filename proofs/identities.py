@@ -1,9 +1,9 @@
 """The algebra between the paper's displayed lines, proved by sympy: one function per identity.
 
-Two gradients span a plane, so without loss of generality g_1 = r_1 (1, 0) and g_2 = r_2 (cos phi, sin phi). Everything
-below is exact in r_1, r_2 > 0 and c = cos phi in (-1, 0); Algorithm 1 is applied to these vectors line by line.
-Every function returns its formula as LaTeX, or raises IdentityError where a residual does not simplify to zero.
-"""
+Two gradients span a plane, so without loss of generality g_1 = r_1 (1, 0) and g_2 = r_2 (cos phi,
+sin phi). Everything below is exact in r_1, r_2 > 0 and c = cos phi in (-1, 0); Algorithm 1 is
+applied to these vectors line by line. Every function returns its formula as LaTeX, or raises
+IdentityError where a residual does not simplify to zero."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class IdentityError(ArithmeticError):
 def prove(latex: str, *residuals: sp.Expr) -> str:
     """The formula, once every residual is shown to be zero."""
     for residual in residuals:
-        if (rest := sp.cancel(sp.together(residual))) != 0:  # a normal form: rational in the symbols and sin phi
+        if (
+            rest := sp.cancel(sp.together(residual))
+        ) != 0:  # a normal form: rational in the symbols and sin phi
             raise IdentityError(f"{latex}: a residual simplifies to {rest}, not to 0")
     return latex
 
@@ -52,7 +54,9 @@ def algorithm_1() -> sp.Matrix:
 
 
 def coefficients() -> str:
-    """PCGrad's update in the original gradients; R is the ratio of their lengths, c the cosine of their angle."""
+    """PCGrad's update in the original gradients; R is the ratio of their lengths, c the cosine of
+    their angle.
+    """
     return prove(
         r"g^{PC} = \left(1 - \tfrac{c}{R}\right) g_1 + (1 - R c)\, g_2,\quad R = \tfrac{\|g_1\|}{\|g_2\|}",
         *(algorithm_1() - ((1 - C / R) * G1 + (1 - R * C) * G2)),
@@ -89,11 +93,15 @@ def condition_a() -> str:
 
 
 def b_implies_a() -> str:
-    """Condition (b) with ℓ <= L gives ξ <= 1, that is c <= -Φ(2 - c²) <= -Φ: condition (a) says nothing new."""
+    """Condition (b) with ℓ <= L gives ξ <= 1, that is c <= -Φ(2 - c²) <= -Φ: condition (a) says
+    nothing new.
+    """
     return prove(
         r"(\xi - 1)\|g\|^2 = -c\left(\|g_1\|^2 + \|g_2\|^2\right)\left(c + \Phi\,(2 - c^2)\right)",
         (XI - 1) * G.dot(G) + C * (R1**2 + R2**2) * (C + PHI * (2 - C**2)),
-        PHI * (2 - C**2) - PHI - PHI * (1 - C**2),  # Phi (2 - c^2) exceeds Phi by Phi (1 - c^2) >= 0
+        PHI * (2 - C**2)
+        - PHI
+        - PHI * (1 - C**2),  # Phi (2 - c^2) exceeds Phi by Phi (1 - c^2) >= 0
     )
 
 
@@ -110,7 +118,9 @@ def theorem1_descent() -> str:
 
 
 def largest_step() -> str:
-    """With Hessian L·1 the loss stays the same at this step, which lies before 2/L, and rises beyond."""
+    """With Hessian L·1 the loss stays the same at this step, which lies before 2/L, and rises
+    beyond.
+    """
     update, step = algorithm_1(), 2 / (L * (1 - PHI * C))
     return prove(
         r"L(\theta - t g^{PC}) = L(\theta)\ \text{at}\ t = \frac{2}{L\,(1 + \Phi |c|)} < \frac 2L",
@@ -128,20 +138,28 @@ def remainder() -> str:
 
 
 def printed_error() -> str:
-    """The printed equality has ½ in the place of 1 - a: too large wherever the curvature grows along the step."""
+    """The printed equality has ½ in the place of 1 - a: too large wherever the curvature grows
+    along the step.
+    """
     curve = sp.diff(sp.Function("f")(A), A, 2)
     half = sp.Rational(1, 2)
     return prove(
         r"\int_0^1 \tfrac12 f''\,da - \int_0^1 (1-a) f''\,da = \tfrac12\int_0^1 a(1-a) f^{(3)}\,da",
-        sp.diff(A * (1 - A) * curve / 2, A) - (half - A) * curve - half * A * (1 - A) * sp.diff(curve, A),
+        sp.diff(A * (1 - A) * curve / 2, A)
+        - (half - A) * curve
+        - half * A * (1 - A) * sp.diff(curve, A),
     )
 
 
 def theorem2_bound() -> str:
     """Under (c) the bracket is not negative, and neither is the last term: (a) is not used."""
     update, square = algorithm_1(), G.dot(G)
-    plain = -T * square + T**2 / 2 * ELL * square  # L(MT) - L(theta) is at least this, with l ||g||^2 <= H (remainder)
-    surgery = -T * G.dot(update) + T**2 / 2 * L * update.dot(update)  # L(PC) - L(theta) is at most this
+    plain = (
+        -T * square + T**2 / 2 * ELL * square
+    )  # L(MT) - L(theta) is at least this, with l ||g||^2 <= H (remainder)
+    surgery = -T * G.dot(update) + T**2 / 2 * L * update.dot(
+        update
+    )  # L(PC) - L(theta) is at most this
     return prove(
         r"L(\theta^{MT}) - L(\theta^{PC}) \ge t\|g\|^2\left[\tfrac t2 (\ell - \xi L) - 1\right]"
         r" + t (1 - c^2)\left(\|g_1\|^2 + \|g_2\|^2\right)",
@@ -185,7 +203,8 @@ MODULES = ("descent", "many", "cases", "momentum")  # of proofs/algebra, beside 
 
 
 def numeric(total: int, seed: int) -> dict[str, Any]:
-    """The same on the core's own numbers: largest error of each identity over `total` random pairs in conflict.
+    """The same on the core's own numbers: largest error of each identity over `total` random pairs
+    in conflict.
 
     Errors are relative to (||g_1|| + ||g_2||)^2; BrokenError where one exceeds 1e3 epsilon.
     """
@@ -218,13 +237,20 @@ def numeric(total: int, seed: int) -> dict[str, Any]:
         accepted += count
     if max(worst.values()) > 1e3 * EPSILON:
         raise BrokenError(f"the core misses an identity: largest relative errors {worst}")
-    return {"pairs": accepted, "largest_relative_error": worst, "xi_at_most_1_without_a": counterexamples}
+    return {
+        "pairs": accepted,
+        "largest_relative_error": worst,
+        "xi_at_most_1_without_a": counterexamples,
+    }
 
 
 def check(settings: dict[str, Any]) -> dict[str, Any]:
     """Prove the identities of every statement, and try those of a pair on random pairs."""
     others = [f for name in MODULES for f in import_module(f"proofs.algebra.identities_{name}").ALL]
-    proved = [{"name": f.__name__, "says": (f.__doc__ or "").partition("\n")[0], "latex": f()} for f in (*ALL, *others)]
+    proved = [
+        {"name": f.__name__, "says": (f.__doc__ or "").partition("\n")[0], "latex": f()}
+        for f in (*ALL, *others)
+    ]
     numbers = numeric(settings["instances"], settings["seed"])
     idle = verdict(numbers["xi_at_most_1_without_a"])
     verdicts = {"identities": "holds", "b_implies_a": idle}
@@ -235,7 +261,10 @@ def check(settings: dict[str, Any]) -> dict[str, Any]:
         "numeric": numbers,
         "overview": [
             overview_row(
-                verdicts, "identities", "The identities of Section 1", f"{len(proved)} proofs by sympy; {pairs}"
+                verdicts,
+                "identities",
+                "The identities of Section 1",
+                f"{len(proved)} proofs by sympy; {pairs}",
             ),
             overview_row(verdicts, "b_implies_a", "Theorem 2: (b) implies (a)", f"proof; {pairs}"),
         ],

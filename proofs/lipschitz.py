@@ -1,9 +1,12 @@
-"""An independent opinion on L: numpy and scipy alone, one problem at a time, without `problems.py`'s formulas.
+"""An independent opinion on L: numpy and scipy alone, one problem at a time, without
+`problems.py`'s formulas.
 
-1. `scipy.linalg.eigvalsh` (log-sum-exp: `scipy.spatial.distance.pdist`) recomputes the bound; they must agree.
-   The largest |F''| is found again by `scipy.optimize.minimize_scalar` on second derivatives written out here.
-2. `scipy.optimize` (Nelder-Mead from the start and from a random point) maximizes the largest |eigenvalue| of the
-   Hessian over theta; what it finds is a lower bound of the true Lipschitz constant and must not exceed L.
+1. `scipy.linalg.eigvalsh` (log-sum-exp: `scipy.spatial.distance.pdist`) recomputes the bound; they
+   must agree. The largest |F''| is found again by `scipy.optimize.minimize_scalar` on second
+   derivatives written out here.
+2. `scipy.optimize` (Nelder-Mead from the start and from a random point) maximizes the largest
+   |eigenvalue| of the Hessian over theta; what it finds is a lower bound of the true Lipschitz
+   constant and must not exceed L.
 """
 
 from __future__ import annotations
@@ -65,7 +68,14 @@ def _tasks(problems: Problems, k: int) -> list[Task]:
     for i in range(problems.w.shape[1]):
         present = problems.w[k, i].numpy() != 0
         a = problems.A[k, i, :, :width].numpy()[present]
-        tasks.append((a, problems.b[k, i].numpy()[present], problems.w[k, i].numpy()[present], float(problems.s[k, i])))
+        tasks.append(
+            (
+                a,
+                problems.b[k, i].numpy()[present],
+                problems.w[k, i].numpy()[present],
+                float(problems.s[k, i]),
+            )
+        )
     return tasks
 
 
@@ -89,7 +99,9 @@ def _largest(matrix: Array) -> float:
 def _bound(family: str, tasks: list[Task]) -> float:
     if family == "log_sum_exp":
         return sum(s * pdist(a).max() ** 2 / 4 for a, _, _, s in tasks)
-    return _steepest(family) * _largest(sum((s * a.T @ (np.abs(w)[:, None] * a) for a, _, w, s in tasks), np.zeros(())))
+    return _steepest(family) * _largest(
+        sum((s * a.T @ (np.abs(w)[:, None] * a) for a, _, w, s in tasks), np.zeros(()))
+    )
 
 
 def _hessian(family: str, tasks: list[Task], theta: Array) -> Array:
@@ -113,7 +125,10 @@ def _maximum(family: str, tasks: list[Task], rng: np.random.Generator, starts: i
         return best
     for begin in [np.zeros(width), *rng.normal(size=(starts, width))]:
         result = scipy.optimize.minimize(
-            lambda theta: -_largest(_hessian(family, tasks, theta)), begin, method="Nelder-Mead", options={"maxfev": 60}
+            lambda theta: -_largest(_hessian(family, tasks, theta)),
+            begin,
+            method="Nelder-Mead",
+            options={"maxfev": 60},
         )
         best = max(best, -float(result.fun))
     return best

@@ -1,17 +1,28 @@
 """The scalar functions F that the random problems are made of: value, first and second derivative.
 
-| family        | F(z)                  | F''                              | largest abs F'' | convex |
+| family        | F(z)                  | F''                              | largest abs F'' |
+convex |
 |---------------|-----------------------|----------------------------------|-----------------|--------|
-| least_squares | z^2 / 2               | 1                                | 1               | yes    |
-| quadratic     | the same              | 1                                | 1               | yes    |
-| logistic      | log(1 + e^z)          | sigmoid(z) sigmoid(-z)           | 1 / 4           | yes    |
-| softplus      | the same              | the same                         | 1 / 4           | yes    |
-| huber         | z^2 / 2 or abs z - 1/2 | 1 for abs z <= 1, else 0         | 1               | yes    |
-| cauchy        | log(1 + z^2) / 2      | (1 - z^2) / (1 + z^2)^2          | 1               | no     |
-| welsch        | 1 - e^(-z^2 / 2)      | (1 - z^2) e^(-z^2 / 2)           | 1               | no     |
-| wave          | 1 - cos z             | cos z                            | 1               | no     |
-| sigmoid       | sigmoid(z)            | p (1 - p) (1 - 2 p)              | 1 / (6 sqrt 3)  | no     |
-| indefinite    | z^2 / 2, weights +-1  | 1                                | 1               | no     |
+| least_squares | z^2 / 2               | 1                                | 1               | yes
+|
+| quadratic     | the same              | 1                                | 1               | yes
+|
+| logistic      | log(1 + e^z)          | sigmoid(z) sigmoid(-z)           | 1 / 4           | yes
+|
+| softplus      | the same              | the same                         | 1 / 4           | yes
+|
+| huber         | z^2 / 2 or abs z - 1/2 | 1 for abs z <= 1, else 0         | 1               | yes
+|
+| cauchy        | log(1 + z^2) / 2      | (1 - z^2) / (1 + z^2)^2          | 1               | no
+|
+| welsch        | 1 - e^(-z^2 / 2)      | (1 - z^2) e^(-z^2 / 2)           | 1               | no
+|
+| wave          | 1 - cos z             | cos z                            | 1               | no
+|
+| sigmoid       | sigmoid(z)            | p (1 - p) (1 - 2 p)              | 1 / (6 sqrt 3)  | no
+|
+| indefinite    | z^2 / 2, weights +-1  | 1                                | 1               | no
+|
 
 cauchy, welsch, wave and sigmoid are bounded below; indefinite is not.
 """
@@ -41,7 +52,9 @@ def _sigmoid_curvature(z: Tensor) -> Tensor:
 
 
 SQUARE = Outer(lambda z: z**2 / 2, lambda z: z, torch.ones_like, 1.0)
-SMOOTH_HINGE = Outer(lambda z: softplus(z, threshold=50), torch.sigmoid, lambda z: z.sigmoid() * (-z).sigmoid(), 0.25)
+SMOOTH_HINGE = Outer(
+    lambda z: softplus(z, threshold=50), torch.sigmoid, lambda z: z.sigmoid() * (-z).sigmoid(), 0.25
+)
 OUTER = {
     "least_squares": SQUARE,
     "quadratic": SQUARE,
@@ -54,7 +67,10 @@ OUTER = {
         1.0,
     ),
     "cauchy": Outer(
-        lambda z: torch.log1p(z**2) / 2, lambda z: z / (1 + z**2), lambda z: (1 - z**2) / (1 + z**2) ** 2, 1.0
+        lambda z: torch.log1p(z**2) / 2,
+        lambda z: z / (1 + z**2),
+        lambda z: (1 - z**2) / (1 + z**2) ** 2,
+        1.0,
     ),
     "welsch": Outer(
         lambda z: -torch.expm1(-(z**2) / 2),
@@ -63,6 +79,8 @@ OUTER = {
         1.0,
     ),
     "wave": Outer(lambda z: 2 * (z / 2).sin() ** 2, torch.sin, torch.cos, 1.0),
-    "sigmoid": Outer(torch.sigmoid, lambda z: z.sigmoid() * (-z).sigmoid(), _sigmoid_curvature, 3**-0.5 / 6),
+    "sigmoid": Outer(
+        torch.sigmoid, lambda z: z.sigmoid() * (-z).sigmoid(), _sigmoid_curvature, 3**-0.5 / 6
+    ),
     "indefinite": SQUARE,
 }

@@ -1,15 +1,19 @@
 """Random problems on which the statements are tested, thousands at a time.
 
-Task i of T has the loss L_i(theta) = s_i F(A_i theta + b_i) with shared theta, and every problem starts at theta = 0
-(a translation, absorbed into b). F(z) = sum_k w_k F_k(z_k) with the functions of `outer.py`, or log sum e^z_k:
+Task i of T has the loss L_i(theta) = s_i F(A_i theta + b_i) with shared theta, and every problem
+starts at theta = 0 (a translation, absorbed into b). F(z) = sum_k w_k F_k(z_k) with the functions
+of `outer.py`, or log sum e^z_k:
 
-| family                | Lipschitz constant of grad L used as L                                             |
+| family                | Lipschitz constant of grad L used as L
+|
 |-----------------------|------------------------------------------------------------------------------------|
-| all but log_sum_exp   | lambda_max(sum_i s_i A_i' diag(abs w) A_i) max abs F''; exact for squares           |
-| log_sum_exp           | sum_i s_i max_kl ||a_k - a_l||^2 / 4 (a variance is at most a quarter of range^2)  |
+| all but log_sum_exp   | lambda_max(sum_i s_i A_i' diag(abs w) A_i) max abs F''; exact for squares
+|
+| log_sum_exp           | sum_i s_i max_kl ||a_k - a_l||^2 / 4 (a variance is at most a quarter of
+range^2)  |
 
-CONVEX families are convex in every task, NONCONVEX are not. L is an upper bound of the true constant by construction,
-which scipy confirms (`lipschitz.py`).
+CONVEX families are convex in every task, NONCONVEX are not. L is an upper bound of the true
+constant by construction, which scipy confirms (`lipschitz.py`).
 """
 
 from __future__ import annotations
@@ -34,7 +38,9 @@ ORDERS = pcgrad.fixed_orders(2)  # two tasks: each meets the other, there is not
 
 @dataclass(frozen=True)
 class Problems:
-    """N problems of one family; dimensions below D fill up with zero columns of A, on which no loss depends."""
+    """N problems of one family; dimensions below D fill up with zero columns of A, on which no loss
+    depends.
+    """
 
     family: str
     A: Tensor  # [N, T, m, D]
@@ -47,7 +53,9 @@ class Problems:
         return len(self.A)
 
     def __getitem__(self, rows: Tensor) -> Problems:
-        return Problems(self.family, *(t[rows] for t in (self.A, self.b, self.w, self.s, self.dimension)))
+        return Problems(
+            self.family, *(t[rows] for t in (self.A, self.b, self.w, self.s, self.dimension))
+        )
 
     def start(self) -> Tensor:
         """theta = 0, [N, D]."""
@@ -65,7 +73,9 @@ class Problems:
         """L_1 ... L_T: [N, D] -> [N, T]."""
         z = self.z(theta)
         return self.s * (
-            z.logsumexp(-1) if self.family == "log_sum_exp" else (self.w * OUTER[self.family].value(z)).sum(-1)
+            z.logsumexp(-1)
+            if self.family == "log_sum_exp"
+            else (self.w * OUTER[self.family].value(z)).sum(-1)
         )
 
     def loss(self, theta: Tensor) -> Tensor:
@@ -74,7 +84,9 @@ class Problems:
 
     def slopes(self, z: Tensor) -> Tensor:
         """s_i dF/dz, [N, T, m]."""
-        slope = z.softmax(-1) if self.family == "log_sum_exp" else self.w * OUTER[self.family].slope(z)
+        slope = (
+            z.softmax(-1) if self.family == "log_sum_exp" else self.w * OUTER[self.family].slope(z)
+        )
         return self.s.unsqueeze(-1) * slope
 
     def gradients(self, theta: Tensor) -> Tensor:
@@ -96,7 +108,10 @@ class Problems:
         if self.family == "log_sum_exp":
             p = z.softmax(-1)
             mean = (p.unsqueeze(-2) @ self.A).squeeze(-2)
-            weights, less = self.s.unsqueeze(-1) * p, torch.einsum("ni,nid,nie->nde", self.s, mean, mean)
+            weights, less = (
+                self.s.unsqueeze(-1) * p,
+                torch.einsum("ni,nid,nie->nde", self.s, mean, mean),
+            )
         else:
             weights, less = self.bend(z, torch.ones_like(z)), torch.zeros(())
         rows = (weights.unsqueeze(-1) * self.A).flatten(1, 2)
@@ -112,13 +127,18 @@ class Problems:
             distances = torch.cdist(self.A, self.A, compute_mode="donot_use_mm_for_euclid_dist")
             return (self.s * distances.amax((-1, -2)) ** 2).sum(-1) / 4
         rows = ((self.s.unsqueeze(-1) * self.w.abs()).unsqueeze(-1) * self.A).flatten(1, 2)
-        return torch.linalg.eigvalsh(rows.mT @ self.A.flatten(1, 2))[:, -1] * OUTER[self.family].largest
+        return (
+            torch.linalg.eigvalsh(rows.mT @ self.A.flatten(1, 2))[:, -1]
+            * OUTER[self.family].largest
+        )
 
-    def curvature(self, theta: Tensor, theta_next: Tensor, direction: Tensor, weighting: str) -> Tensor:
+    def curvature(
+        self, theta: Tensor, theta_next: Tensor, direction: Tensor, weighting: str
+    ) -> Tensor:
         """H(L; theta, theta') along `direction` (Definition 3, or its (1-a)-weighted form), [N].
 
-        By the core's quadrature, in z: d' grad^2 L d = (A d)' grad^2 F (A d). Huber's curvature jumps, so it is
-        integrated in closed form.
+        By the core's quadrature, in z: d' grad^2 L d = (A d)' grad^2 F (A d). Huber's curvature
+        jumps, so it is integrated in closed form.
         """
         z, along = self.z(theta), self.along(direction)
         if self.family == "huber":
@@ -126,13 +146,18 @@ class Problems:
         shape = z.shape
         ends = (t.flatten(1) for t in (z, self.z(theta_next), along))
         return pcgrad.multitask_curvature(
-            lambda y, v: self.bend(y.view(shape), v.view(shape)).flatten(1), *ends, weighting=weighting, nodes=NODES
+            lambda y, v: self.bend(y.view(shape), v.view(shape)).flatten(1),
+            *ends,
+            weighting=weighting,
+            nodes=NODES,
         )
 
     def _jumps(self, z: Tensor, change: Tensor, along: Tensor, weighting: str) -> Tensor:
         """sum_k w_k (A d)_k^2 times the weight of {a in [0, 1]: |z_k + a change_k| <= 1}."""
         ends = torch.stack([(-1 - z) / change, (1 - z) / change])
-        still = torch.stack([torch.zeros_like(z), (z.abs() <= 1).to(z.dtype)])  # all of the segment, or nothing
+        still = torch.stack(
+            [torch.zeros_like(z), (z.abs() <= 1).to(z.dtype)]
+        )  # all of the segment, or nothing
         ends = torch.where(change == 0, still, ends)
         low, high = ends.amin(0).clamp(0, 1), ends.amax(0).clamp(0, 1)
         share = high - low if weighting == "uniform" else high * (2 - high) - low * (2 - low)
@@ -140,7 +165,9 @@ class Problems:
 
 
 class Point(NamedTuple):
-    """What both methods see at one theta: the update directions g and g^PC, and the geometry of the gradients."""
+    """What both methods see at one theta: the update directions g and g^PC, and the geometry of the
+    gradients.
+    """
 
     gradients: Tensor  # [N, T, D]
     gramian: Tensor  # [N, T, T]
@@ -159,7 +186,9 @@ class Point(NamedTuple):
 
 
 def look(problems: Problems, theta: Tensor, orders: Tensor = ORDERS) -> Point:
-    """Gradients at theta, and PCGrad's update by the core; `orders` [..., T, T-1] for more than two tasks."""
+    """Gradients at theta, and PCGrad's update by the core; `orders` [..., T, T-1] for more than two
+    tasks.
+    """
     gradients = problems.gradients(theta)
     gramian = gradients @ gradients.mT
     weights = pcgrad.surgery_coefficients(gramian, orders).sum(-2)
@@ -170,14 +199,16 @@ def look(problems: Problems, theta: Tensor, orders: Tensor = ORDERS) -> Point:
 def rounding(problems: Problems, start: Tensor, ends: tuple[Tensor, ...], step: Tensor) -> Tensor:
     """Bound of what float64 can make of a difference of losses at `start` and `ends`, [N].
 
-    128 epsilon (more than rows + columns + elementary functions add up to) times the sum of absolute values: the
-    losses, the change of the losses by rounding A theta + b, and t (sum_i || |A_i|' |s_i F'| ||)^2, which bounds
-    t times any product of two gradients.
+    128 epsilon (more than rows + columns + elementary functions add up to) times the sum of
+    absolute values: the losses, the change of the losses by rounding A theta + b, and t (sum_i ||
+    |A_i|' |s_i F'| ||)^2, which bounds t times any product of two gradients.
     """
     scale = torch.zeros_like(step)
     for theta in (start, *ends):
         size = (problems.A.abs() @ theta.abs()[:, None, :, None]).squeeze(-1) + problems.b.abs()
-        scale += problems.losses(theta).abs().sum(-1) + (problems.slopes(problems.z(theta)).abs() * size).sum((-1, -2))
+        scale += problems.losses(theta).abs().sum(-1) + (
+            problems.slopes(problems.z(theta)).abs() * size
+        ).sum((-1, -2))
     rows = (problems.slopes(problems.z(start)).abs().unsqueeze(-2) @ problems.A.abs()).squeeze(-2)
     return 128 * EPSILON * (scale + step * rows.norm(dim=-1).sum(-1) ** 2)
 
@@ -197,10 +228,11 @@ def aim_at(problems: Problems, targets: Tensor) -> Problems:
 
 
 def aim(problems: Problems, cos: Tensor, ratio: Tensor, sideways: Tensor) -> Problems:
-    """Turn and scale task 2 about the start so that there cos phi_12 = `cos` and ||g_1|| / ||g_2|| = `ratio`.
+    """Turn and scale task 2 about the start so that there cos phi_12 = `cos` and ||g_1|| / ||g_2||
+    = `ratio`.
 
-    `sideways` [N, D] gives the plane of the two gradients; in one dimension there is none and cos is -1 or 1.
-    """
+    `sideways` [N, D] gives the plane of the two gradients; in one dimension there is none and cos
+    is -1 or 1."""
     g_1 = problems.gradients(problems.start())[:, 0]
     length = g_1.norm(dim=-1, keepdim=True)
     one = g_1 / length
@@ -212,13 +244,16 @@ def aim(problems: Problems, cos: Tensor, ratio: Tensor, sideways: Tensor) -> Pro
     return aim_at(problems, torch.stack([g_1, two], 1))
 
 
-def near_minimizers(problems: Problems, direction: Tensor, distance: Tensor, rounds: int = 15) -> Problems:
-    """Start task i near its own minimizer, at the distance max |A_i u_i| = `distance` along u_i = M_i `direction`.
+def near_minimizers(
+    problems: Problems, direction: Tensor, distance: Tensor, rounds: int = 15
+) -> Problems:
+    """Start task i near its own minimizer, at the distance max |A_i u_i| = `distance` along u_i =
+    M_i `direction`.
 
-    `direction` [N, D], `distance` [N]. M_i is an upper bound of task i's Hessian, A' diag(w) A times the largest
-    curvature of F; steps M_i^-1 g_i never raise L_i. Where a task has no minimizer, the start is merely far down.
-    There g_i is about M_i u_i: small, and along directions of large curvature.
-    """
+    `direction` [N, D], `distance` [N]. M_i is an upper bound of task i's Hessian, A' diag(w) A
+    times the largest curvature of F; steps M_i^-1 g_i never raise L_i. Where a task has no
+    minimizer, the start is merely far down. There g_i is about M_i u_i: small, and along directions
+    of large curvature."""
     largest = 0.5 if problems.family == "log_sum_exp" else OUTER[problems.family].largest
     rows = (problems.s.unsqueeze(-1) * problems.w).unsqueeze(-1) * problems.A
     bounds = largest * (rows.mT @ problems.A)  # [N, T, D, D]
@@ -229,4 +264,6 @@ def near_minimizers(problems: Problems, direction: Tensor, distance: Tensor, rou
         g = (problems.slopes(b).unsqueeze(-2) @ problems.A).mT
         b = b - (problems.A @ (inverse @ g)).squeeze(-1)
     change = (problems.A @ ((bounds + lift) @ direction[:, None, :, None])).squeeze(-1)
-    return replace(problems, b=b + change * (distance[:, None] / change.abs().amax(-1)).unsqueeze(-1))
+    return replace(
+        problems, b=b + change * (distance[:, None] / change.abs().amax(-1)).unsqueeze(-1)
+    )

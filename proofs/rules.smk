@@ -1,4 +1,12 @@
-STATEMENTS = ["identities", "theorem1", "proposition1", "corollary1", "theorem2", "theorem3", "theorem4"]
+STATEMENTS = [
+    "identities",
+    "theorem1",
+    "proposition1",
+    "corollary1",
+    "theorem2",
+    "theorem3",
+    "theorem4",
+]
 # The notebooks' pictures change no number.
 SOURCES = glob_wildcards("proofs/{name}.py").name
 CHECKS = [f"proofs/{name}.py" for name in SOURCES if not name.startswith("pictures/")]

@@ -1,8 +1,8 @@
-"""Draws random problems: the families' own shapes first, then the geometry of the two gradients at the start.
+"""Draws random problems: the families' own shapes first, then the geometry of the two gradients at
+the start.
 
-Every draw comes from `stream(seed, purpose, family, chunk)`, so that any instance can be made again from the numbers
-that a report names. `edges` reaches cos -> -1, cos -> 0, Phi = 1 and Phi -> 0.
-"""
+Every draw comes from `stream(seed, purpose, family, chunk)`, so that any instance can be made again
+from the numbers that a report names. `edges` reaches cos -> -1, cos -> 0, Phi = 1 and Phi -> 0."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from proofs.problems import Problems
 
 Array = NDArray[np.float64]
 CHUNK = 2000  # instances in one batch: about 30 MB
-LARGE = {100: 20, 300: 20, 1000: 20}  # dimension -> instances with prescribed spectra, whatever the scale
+LARGE = {
+    100: 20,
+    300: 20,
+    1000: 20,
+}  # dimension -> instances with prescribed spectra, whatever the scale
 
 
 def stream(seed: int, purpose: str, family: str, chunk: int) -> np.random.Generator:
@@ -28,7 +32,9 @@ def stream(seed: int, purpose: str, family: str, chunk: int) -> np.random.Genera
 
 
 def chunks(total: int, dimension: int = 20) -> list[int]:
-    """Sizes of the batches that make up `total` instances; small ones in high dimensions, where each takes D^2."""
+    """Sizes of the batches that make up `total` instances; small ones in high dimensions, where
+    each takes D^2.
+    """
     size = CHUNK if dimension <= 20 else max(1, 4_000_000 // dimension**2)
     return [min(size, total - begin) for begin in range(0, total, size)]
 
@@ -46,11 +52,12 @@ def draw(
     conditioning: float = 1.0,
     tasks: int = 2,
 ) -> Problems:
-    """`count` problems of a family with dimensions uniform in the closed range; tasks not yet related to each other.
+    """`count` problems of a family with dimensions uniform in the closed range; tasks not yet
+    related to each other.
 
-    `conditioning` scales the decades over which eigenvalues and features spread: 1 as described below, 0 not at all.
-    A single dimension of `LARGE` gives every family A with prescribed singular values (`_spectrum`).
-    """
+    `conditioning` scales the decades over which eigenvalues and features spread: 1 as described
+    below, 0 not at all. A single dimension of `LARGE` gives every family A with prescribed singular
+    values (`_spectrum`)."""
     low, high = dimensions
     dimension = rng.integers(low, high + 1, count)
     columns = (np.arange(high) < dimension[:, None]).astype(float)
@@ -65,7 +72,9 @@ def draw(
 
 @dataclass(frozen=True)
 class Shape:
-    """What a family has to fill: N problems of T tasks and width D, and which columns belong to each."""
+    """What a family has to fill: N problems of T tasks and width D, and which columns belong to
+    each.
+    """
 
     count: int
     tasks: int
@@ -79,7 +88,9 @@ Drawn = tuple[Array, Array, Array | float, Array | float]  # A, b, w, s
 
 
 def _features(shape: Shape, rows: int, rng: np.random.Generator) -> Array:
-    """Rows of normal features; in every second problem the columns' scales span two decades (ill-conditioned)."""
+    """Rows of normal features; in every second problem the columns' scales span two decades
+    (ill-conditioned).
+    """
     spread = power(rng, -2 * shape.conditioning, 0, shape.count, shape.width)
     scales = np.where(rng.random((shape.count, 1)) < 0.5, 1.0, spread)
     return rng.normal(size=(shape.count, shape.tasks, rows, shape.width)) * scales[:, None, None, :]
@@ -89,15 +100,28 @@ def _least_squares(shape: Shape, rng: np.random.Generator) -> Drawn:
     """Between 1 and 2 d equations per task: under- and overdetermined."""
     rows = 1 + (rng.random((shape.count, shape.tasks)) * 2 * shape.dimension[:, None]).astype(int)
     present = np.arange(2 * shape.width) < rows[..., None]
-    return _features(shape, 2 * shape.width, rng), rng.normal(size=present.shape), present / rows[..., None], 1.0
+    return (
+        _features(shape, 2 * shape.width, rng),
+        rng.normal(size=present.shape),
+        present / rows[..., None],
+        1.0,
+    )
 
 
 def _quadratic(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """A = diag(sqrt(lambda)) Q', lambda from 1 to 1 / kappa with kappa up to 1e8, and 1 in every fourth problem."""
+    """A = diag(sqrt(lambda)) Q', lambda from 1 to 1 / kappa with kappa up to 1e8, and 1 in every
+    fourth problem.
+    """
     count, tasks, width, columns = shape.count, shape.tasks, shape.width, shape.columns
     flat = rng.random((count, 1, 1)) < 0.25
-    decades = 8 * shape.conditioning * rng.random((count, tasks, 1)) * rng.random((count, tasks, width))
-    inner = rng.normal(size=(count, tasks, width, width)) * columns[:, None, :, None] * columns[:, None, None, :]
+    decades = (
+        8 * shape.conditioning * rng.random((count, tasks, 1)) * rng.random((count, tasks, width))
+    )
+    inner = (
+        rng.normal(size=(count, tasks, width, width))
+        * columns[:, None, :, None]
+        * columns[:, None, None, :]
+    )
     rotation = np.linalg.qr(inner + np.eye(width) * (1 - columns)[:, None, :, None])[0]
     a = np.where(flat, 1.0, 10 ** (-decades / 2))[..., None] * np.swapaxes(rotation, -1, -2)
     target = rng.normal(size=(count, tasks, width, 1)) * columns[:, None, :, None]
@@ -105,9 +129,13 @@ def _quadratic(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _logistic(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """Logistic regression on 2 D examples, labels from each task's own true weights, started at random weights."""
+    """Logistic regression on 2 D examples, labels from each task's own true weights, started at
+    random weights.
+    """
     x = _features(shape, 2 * shape.width, rng)
-    truth, begin = rng.normal(size=(2, shape.count, shape.tasks, shape.width, 1)) / np.sqrt(shape.width)
+    truth, begin = rng.normal(size=(2, shape.count, shape.tasks, shape.width, 1)) / np.sqrt(
+        shape.width
+    )
     labels = np.where(rng.random(x.shape[:3]) < 1 / (1 + np.exp(-(x @ truth)[..., 0])), 1.0, -1.0)
     return -labels[..., None] * x, -labels * (x @ begin)[..., 0], 1 / (2 * shape.width), 1.0
 
@@ -116,11 +144,18 @@ def _softplus(shape: Shape, rng: np.random.Generator) -> Drawn:
     """Smoothed hinges of sharpness 1 to 10 on 3 D random half-spaces: w softplus(beta z) / beta."""
     beta = power(rng, 0, 1, shape.count, shape.tasks, 3 * shape.width)
     a = _features(shape, 3 * shape.width, rng)
-    return a * beta[..., None], rng.normal(size=beta.shape) * beta, rng.random(beta.shape) / beta, 1.0
+    return (
+        a * beta[..., None],
+        rng.normal(size=beta.shape) * beta,
+        rng.random(beta.shape) / beta,
+        1.0,
+    )
 
 
 def _huber(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """Robust regression with heavy-tailed residuals, from all inside to most outside the quadratic zone."""
+    """Robust regression with heavy-tailed residuals, from all inside to most outside the quadratic
+    zone.
+    """
     residuals = rng.standard_t(3, size=(shape.count, shape.tasks, 2 * shape.width)) * power(
         rng, -1, 1, shape.count, 1, 1
     )
@@ -128,25 +163,36 @@ def _huber(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _log_sum_exp(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """The smooth maximum of d + 2 planes whose slopes sum to 0, T log sum exp(z / T) at temperatures 0.1 to 3.
+    """The smooth maximum of d + 2 planes whose slopes sum to 0, T log sum exp(z / T) at
+    temperatures 0.1 to 3.
 
-    `conditioning` < 1 leaves out the low ones, whose L (a kink's) is far above the curvature almost everywhere.
-    """
+    `conditioning` < 1 leaves out the low ones, whose L (a kink's) is far above the curvature almost
+    everywhere."""
     rows, heat = shape.width + 2, power(rng, -shape.conditioning, 0.5, shape.count, shape.tasks)
     present = (np.arange(rows) < shape.dimension[:, None] + 2)[:, None, :, None]
     a = _features(shape, rows, rng) * present
     a = a - a.sum(-2, keepdims=True) / present.sum(-2, keepdims=True)
     b = rng.normal(size=(shape.count, shape.tasks, rows))
-    a, b = np.where(present, a, a[..., :1, :]), np.where(present[..., 0], b, -1e3)  # an absent plane never counts
+    a, b = (
+        np.where(present, a, a[..., :1, :]),
+        np.where(present[..., 0], b, -1e3),
+    )  # an absent plane never counts
     return a / heat[..., None, None], b / heat[..., None], 1.0, heat
 
 
 def _ridges(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """3 D random ridges F(a . theta + b), from far below to far above one wavelength: non-convex, F bounded below."""
+    """3 D random ridges F(a . theta + b), from far below to far above one wavelength: non-convex, F
+    bounded below.
+    """
     rows = 3 * shape.width
     steep = power(rng, -1, 1, shape.count, shape.tasks, rows)
     offsets = rng.normal(size=steep.shape) * power(rng, -1, 0.5, shape.count, 1, 1)
-    return _features(shape, rows, rng) * steep[..., None], offsets, rng.random(steep.shape) / rows, 1.0
+    return (
+        _features(shape, rows, rng) * steep[..., None],
+        offsets,
+        rng.random(steep.shape) / rows,
+        1.0,
+    )
 
 
 def _indefinite(shape: Shape, rng: np.random.Generator) -> Drawn:
@@ -156,11 +202,14 @@ def _indefinite(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _spectrum(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """A = diag(sqrt(lambda)) Q' for high dimensions: lambda from 1 to 1 / kappa with kappa up to 1e6, equal in every
-    fourth problem; Q is a product of three reflections, so that it is dense and costs D^2."""
+    """A = diag(sqrt(lambda)) Q' for high dimensions: lambda from 1 to 1 / kappa with kappa up to
+    1e6, equal in every fourth problem; Q is a product of three reflections, so that it is dense and
+    costs D^2."""
     count, tasks, width = shape.count, shape.tasks, shape.width
     flat = rng.random((count, 1, 1)) < 0.25
-    decades = 6 * shape.conditioning * rng.random((count, tasks, 1)) * rng.random((count, tasks, width))
+    decades = (
+        6 * shape.conditioning * rng.random((count, tasks, 1)) * rng.random((count, tasks, width))
+    )
     a = np.zeros((count, tasks, width, width))
     a[..., np.arange(width), np.arange(width)] = np.where(flat, 1.0, 10 ** (-decades / 2))
     for _ in range(3):
@@ -186,9 +235,13 @@ def edges(count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """cos phi in (-1, 0) and ||g_1|| / ||g_2|| in [1e-3, 1e3], with a share of each near its edges."""
     kind = rng.random(count)
     near_opposite, near_orthogonal = power(rng, -10, -1, count) - 1, -power(rng, -8, -1, count)
-    cos = np.where(kind < 0.25, near_opposite, np.where(kind < 0.5, near_orthogonal, -rng.random(count)))
+    cos = np.where(
+        kind < 0.25, near_opposite, np.where(kind < 0.5, near_orthogonal, -rng.random(count))
+    )
     kind = rng.random(count)
-    ratio = np.where(kind < 0.2, 1.0, np.where(kind < 0.4, power(rng, -3, 3, count), power(rng, -1, 1, count)))
+    ratio = np.where(
+        kind < 0.2, 1.0, np.where(kind < 0.4, power(rng, -3, 3, count), power(rng, -1, 1, count))
+    )
     return torch.from_numpy(cos), torch.from_numpy(ratio)
 
 

@@ -1,4 +1,6 @@
-"""Counts the trials of a check: how many, how many skipped, how many violate the statement, and the smallest margin."""
+"""Counts the trials of a check: how many, how many skipped, how many violate the statement, and the
+smallest margin.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +39,10 @@ class Trial(NamedTuple):
 class Tally:
     """The trials of one statement on one family.
 
-    An instance *violates* the statement where its margin (bound - measured) lies below minus the rounding error of the
-    two losses; it is *undecided* where the margin is within the rounding error of 0. Margins are reported in units of
-    the quantity that the statement speaks about (for Theorem 1 the guaranteed decrease), so that 0 means "attained".
-    """
+    An instance *violates* the statement where its margin (bound - measured) lies below minus the
+    rounding error of the two losses; it is *undecided* where the margin is within the rounding
+    error of 0. Margins are reported in units of the quantity that the statement speaks about (for
+    Theorem 1 the guaranteed decrease), so that 0 means "attained"."""
 
     def __init__(self, purpose: str, family: str, seed: int) -> None:
         self.purpose, self.family, self.seed = purpose, family, seed
@@ -82,8 +84,16 @@ class Tally:
             "undecided": self.undecided,
             "violations": self.violations,
             "smallest_margin": self.smallest if np.isfinite(self.smallest) else None,
-            "instance": {"seed": self.seed, "stream": f"{self.purpose}/{self.family}", **self.instance},
-            "margins": {"log10_bins": BINS.tolist(), "counts": self.histogram.tolist(), "negative": self.negative},
+            "instance": {
+                "seed": self.seed,
+                "stream": f"{self.purpose}/{self.family}",
+                **self.instance,
+            },
+            "margins": {
+                "log10_bins": BINS.tolist(),
+                "counts": self.histogram.tolist(),
+                "negative": self.negative,
+            },
         }
 
 
@@ -95,7 +105,9 @@ def sample(
     put: Callable[[int, np.random.Generator], Trial],
     dimension: int = 20,
 ) -> Tally:
-    """Put `total` fresh instances to a statement, chunk by chunk; `put(count, rng)` draws a chunk and tries it."""
+    """Put `total` fresh instances to a statement, chunk by chunk; `put(count, rng)` draws a chunk
+    and tries it.
+    """
     tally = Tally(purpose, family, seed)
     for chunk, count in enumerate(chunks(total, dimension)):
         tally.add(put(count, stream(seed, purpose, family, chunk)))
@@ -106,7 +118,9 @@ def total(families: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Sums and the smallest margin over the families."""
     counts = {key: sum(row[key] for row in families.values())
               for key in ("trials", "accepted", "skipped", "undecided", "violations")}  # fmt: skip
-    margins = [row["smallest_margin"] for row in families.values() if row["smallest_margin"] is not None]
+    margins = [
+        row["smallest_margin"] for row in families.values() if row["smallest_margin"] is not None
+    ]
     return {**counts, "smallest_margin": min(margins, default=None)}
 
 

@@ -1,24 +1,28 @@
 """Theorem 1 (Yu et al. 2020, Section 2.5, Appendix A.1): PCGrad on two convex tasks.
 
-Problem class: L = L_1 + L_2 with L_1, L_2 convex and differentiable, grad L Lipschitz with constant L > 0.
+Problem class: L = L_1 + L_2 with L_1, L_2 convex and differentiable, grad L Lipschitz with constant
+L > 0.
 Method:        theta+ = theta - t g^PC, g^PC by Algorithm 1.
 Hypothesis:    t <= 1 / L.
-Guarantee:     PCGrad converges to a location with cos phi_12 = -1, or to the optimal value. The step that carries it:
+Guarantee:     PCGrad converges to a location with cos phi_12 = -1, or to the optimal value. The
+step that carries it:
                    in conflict      L(theta+) <= L(theta) - t (1 - cos^2 phi_12) ||g||^2 / 2,
                    without conflict L(theta+) <= L(theta) - t ||g||^2 / 2.
 
-**The step holds** and needs no convexity. It is attained: where the Hessian is L times the identity and t = 1 / L, both
-sides agree. 1 / L is the largest step that works for every pair (`descent_examples.sharp_step`).
+**The step holds** and needs no convexity. It is attained: where the Hessian is L times the identity
+and t = 1 / L, both sides agree. 1 / L is the largest step that works for every pair
+(`descent_examples.sharp_step`).
 
-**The limit as printed is false**: there need not be a location. On two convex tasks whose sum attains its minimum the
-iterates walk off to infinity, where cos -> -1, and the loss stays away from the optimum (`escape.py`). The printed
-proof concludes from "the loss decreases strictly" that the iterates converge.
+**The limit as printed is false**: there need not be a location. On two convex tasks whose sum
+attains its minimum the iterates walk off to infinity, where cos -> -1, and the loss stays away from
+the optimum (`escape.py`). The printed proof concludes from "the loss decreases strictly" that the
+iterates converge.
 
-**Repaired**: let {theta: L(theta) <= L(theta_0)} be bounded as well. Then there are cluster points, and either the loss
-tends to the optimal value, or every cluster point has g_1 = -kappa g_2 with kappa > 0 (cos phi_12 = -1), or a zero task
-gradient approached with cos -> -1 (`convergence.py`, which also says what makes it a single point). The set where
-cos = -1 are the Pareto critical points: PCGrad may stop far from the optimum (`gap_at_opposite`).
-"""
+**Repaired**: let {theta: L(theta) <= L(theta_0)} be bounded as well. Then there are cluster points,
+and either the loss tends to the optimal value, or every cluster point has g_1 = -kappa g_2 with
+kappa > 0 (cos phi_12 = -1), or a zero task gradient approached with cos -> -1 (`convergence.py`,
+which also says what makes it a single point). The set where cos = -1 are the Pareto critical
+points: PCGrad may stop far from the optimum (`gap_at_opposite`)."""
 
 from __future__ import annotations
 
@@ -50,7 +54,11 @@ def hypotheses(problems: Problems, theta: Tensor, step: Tensor) -> Tensor:
 
     Convexity and the Lipschitz constant hold by construction of the families.
     """
-    return (step * problems.lipschitz() <= 1 + 1e-15) & (step > 0) & look(problems, theta).cos.isfinite()
+    return (
+        (step * problems.lipschitz() <= 1 + 1e-15)
+        & (step > 0)
+        & look(problems, theta).cos.isfinite()
+    )
 
 
 def descent(problems: Problems, theta: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +77,9 @@ def instances(
     conflict: bool = True,
     dimensions: tuple[int, int] = (1, 20),
 ) -> tuple[Problems, Tensor]:
-    """Problems in conflict (or not) at the start by construction; t is 1 / L in every second, below in the others."""
+    """Problems in conflict (or not) at the start by construction; t is 1 / L in every second, below
+    in the others.
+    """
     problems = draw(family, count, rng, dimensions)
     cos, ratio = edges(count, rng)
     problems = aim(problems, cos if conflict else -cos, ratio, sideways(problems, rng))
@@ -89,7 +99,11 @@ def trial(problems: Problems, step: Tensor, *, conflict: bool = True) -> Trial:
         margin=bound - measured,
         unit=problems.loss(theta) - bound,  # the guaranteed decrease
         noise=rounding(problems, theta, (after,), step),
-        details={"dimension": problems.dimension, "cos": point.cos, "t_times_L": step * problems.lipschitz()},
+        details={
+            "dimension": problems.dimension,
+            "cos": point.cos,
+            "t_times_L": step * problems.lipschitz(),
+        },
     )
 
 
@@ -105,56 +119,90 @@ def one_step(
     """Test the descent step on fresh instances of one family."""
 
     def put(count: int, rng: np.random.Generator) -> Trial:
-        return trial(*instances(family, count, rng, conflict=conflict, dimensions=dimensions), conflict=conflict)
+        return trial(
+            *instances(family, count, rng, conflict=conflict, dimensions=dimensions),
+            conflict=conflict,
+        )
 
     purpose = statement if conflict else f"{statement}/no conflict"
     return sample(purpose, family, trials, seed, put, dimensions[1])
 
 
-def large(families: tuple[str, ...], seed: int, high: list[int], statement: str = "theorem1") -> dict[str, Any]:
-    """The descent step at high dimensions, with prescribed spectra; the families share the instances."""
+def large(
+    families: tuple[str, ...], seed: int, high: list[int], statement: str = "theorem1"
+) -> dict[str, Any]:
+    """The descent step at high dimensions, with prescribed spectra; the families share the
+    instances.
+    """
     reports = {}
     for dimension in high:
         for family in families:
             share = -(-LARGE[dimension] // len(families))
-            tally = one_step(family, share, seed, dimensions=(dimension, dimension), statement=f"{statement}/large")
+            tally = one_step(
+                family,
+                share,
+                seed,
+                dimensions=(dimension, dimension),
+                statement=f"{statement}/large",
+            )
             reports[f"{family} {dimension}"] = tally.report()
     return {**total(reports), "families": reports}
 
 
 def searched(problems: Problems, u: Tensor) -> Trial:
-    """What a search puts to the step: t = u / L. A family with indefinite Hessians gets one row of negative weight."""
+    """What a search puts to the step: t = u / L. A family with indefinite Hessians gets one row of
+    negative weight.
+    """
     if problems.family == "indefinite":
         signs = torch.tensor([1.0, -1.0], dtype=u.dtype).expand_as(problems.w)
-        problems = Problems(problems.family, problems.A, problems.b, signs, problems.s, problems.dimension)
+        problems = Problems(
+            problems.family, problems.A, problems.b, signs, problems.s, problems.dimension
+        )
     return trial(problems, u.clamp(min=SHORTEST) / problems.lipschitz())
 
 
-def attacks(families: tuple[str, ...], seed: int, rounds: int, statement: str = "theorem1") -> dict[str, Any]:
+def attacks(
+    families: tuple[str, ...], seed: int, rounds: int, statement: str = "theorem1"
+) -> dict[str, Any]:
     """What scipy's optimizers find against the descent step, per family."""
-    return {family: attack.attack(attack.Search(statement, searched, family), seed, rounds) for family in families}
+    return {
+        family: attack.attack(attack.Search(statement, searched, family), seed, rounds)
+        for family in families
+    }
 
 
 def without_step_bound(trials: int, seed: int) -> list[dict[str, float]]:
-    """Drop t <= 1 / L: how often the descent step fails and the loss rises, on quadratics with equal eigenvalues.
+    """Drop t <= 1 / L: how often the descent step fails and the loss rises, on quadratics with
+    equal eigenvalues.
 
-    There L(theta+) - L(theta) = (1 - cos^2) t (L t ||g_1 - g_2||^2 / 2 - ||g_1||^2 - ||g_2||^2): the bound fails for
-    every t > 1 / L, and the loss rises from t = 2 / (L (1 + Phi |cos|)) on, which is below 2 / L.
-    """
+    There L(theta+) - L(theta) = (1 - cos^2) t (L t ||g_1 - g_2||^2 / 2 - ||g_1||^2 - ||g_2||^2):
+    the bound fails for every t > 1 / L, and the loss rises from t = 2 / (L (1 + Phi |cos|)) on,
+    which is below 2 / L."""
     problems, step = instances("quadratic", trials, stream(seed, "theorem1/steps", "quadratic", 0))
     eigenvalues = torch.linalg.eigvalsh(problems.hessian(problems.start()))
     width, largest = eigenvalues.shape[-1], eigenvalues[:, -1:]
-    inside = torch.arange(width) >= width - problems.dimension[:, None]  # the others belong to columns that fill up
-    flat = ((eigenvalues - largest).abs() * inside <= 1e-9 * largest).all(-1) & (problems.dimension > 1)
+    inside = (
+        torch.arange(width) >= width - problems.dimension[:, None]
+    )  # the others belong to columns that fill up
+    flat = ((eigenvalues - largest).abs() * inside <= 1e-9 * largest).all(-1) & (
+        problems.dimension > 1
+    )
     problems = problems[flat]
-    theta, constant, point = problems.start(), problems.lipschitz(), look(problems, problems.start())
+    theta, constant, point = (
+        problems.start(),
+        problems.lipschitz(),
+        look(problems, problems.start()),
+    )
     rows = []
     for factor in STEPS:
         step = factor / constant
         measured, bound = descent(problems, theta, step)
         noise = rounding(problems, theta, (theta - step.unsqueeze(-1) * point.g_pc,), step)
         fails, rises = measured - bound > noise, measured - problems.loss(theta) > noise
-        shares = {"bound_fails": fails.double().mean().item(), "loss_rises": rises.double().mean().item()}
+        shares = {
+            "bound_fails": fails.double().mean().item(),
+            "loss_rises": rises.double().mean().item(),
+        }
         rows.append({"t_times_L": factor, "instances": len(problems), **shares})
     return rows
 
@@ -171,11 +219,24 @@ def lipschitz(families: tuple[str, ...], count: int, seed: int) -> dict[str, Any
 def convergence(settings: dict[str, Any]) -> dict[str, Any]:
     """Trajectories of every convex family to their ends."""
     updates, seed = settings["updates"], settings["seed"]
-    paths = {family: trajectories(family, settings["trajectories"], updates, seed) for family in CONVEX}
+    paths = {
+        family: trajectories(family, settings["trajectories"], updates, seed) for family in CONVEX
+    }
     for family, row in paths.items():
         if row["conflict_share"] < 0.3:
-            raise BrokenError(f"theorem1: only {row['conflict_share']:.0%} of {family}'s updates are in conflict")
-    names = ("trajectories", "ended_at_start", "optimum", "opposite", "diverged", "stalled", "unfinished", "violations")
+            raise BrokenError(
+                f"theorem1: only {row['conflict_share']:.0%} of {family}'s updates are in conflict"
+            )
+    names = (
+        "trajectories",
+        "ended_at_start",
+        "optimum",
+        "opposite",
+        "diverged",
+        "stalled",
+        "unfinished",
+        "violations",
+    )
     sums = {name: sum(row[name] for row in paths.values()) for name in names}
     return {**sums, "updates_allowed": updates, "families": paths}
 
@@ -192,7 +253,9 @@ def stepped(report: dict[str, Any]) -> tuple[str, float | None]:
     """What the descent step rests on, and its smallest margin."""
     parts = [report[key] for key in ("descent", "descent_without_conflict", "large")]
     margins = [part["smallest_margin"] for part in parts if part["smallest_margin"] is not None]
-    return f"proof; {sum(part['accepted'] for part in parts):,} instances", min(margins, default=None)
+    return f"proof; {sum(part['accepted'] for part in parts):,} instances", min(
+        margins, default=None
+    )
 
 
 def overview(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -210,10 +273,15 @@ def overview(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def check(settings: dict[str, Any]) -> dict[str, Any]:
-    """Theorem 1: the step on fresh instances, trajectories to their ends, L by scipy, dropped hypotheses."""
+    """Theorem 1: the step on fresh instances, trajectories to their ends, L by scipy, dropped
+    hypotheses.
+    """
     count, seed = settings["instances"], settings["seed"]
     descents = {family: one_step(family, count, seed).report() for family in CONVEX}
-    plain = {family: one_step(family, max(1, count // 4), seed, conflict=False).report() for family in CONVEX}
+    plain = {
+        family: one_step(family, max(1, count // 4), seed, conflict=False).report()
+        for family in CONVEX
+    }
     report: dict[str, Any] = {
         "descent": {**total(descents), "families": descents},
         "descent_without_conflict": {**total(plain), "families": plain},
@@ -221,16 +289,26 @@ def check(settings: dict[str, Any]) -> dict[str, Any]:
         "attack": attacks(ATTACKED, seed, settings["search_rounds"]),
         "convergence": convergence(settings),
         "longer_steps": {
-            family: longer_steps(family, max(2, settings["trajectories"] // 4), max(2, settings["updates"] // 8), seed)
+            family: longer_steps(
+                family,
+                max(2, settings["trajectories"] // 4),
+                max(2, settings["updates"] // 8),
+                seed,
+            )
             for family in LONGER
         },
         "lipschitz": lipschitz(CONVEX, settings["lipschitz_instances"], seed),
-        "without_step_bound": {"example": rising_step(), "sampled": without_step_bound(count, seed)},
+        "without_step_bound": {
+            "example": rising_step(),
+            "sampled": without_step_bound(count, seed),
+        },
         "without_convexity": saddle(),
         "counterexamples": escape.check(WALK),
     }
     found = sum(attack.violations(rows) for rows in report["attack"].values())
-    misses = found + sum(report[key]["violations"] for key in ("descent", "descent_without_conflict", "large"))
+    misses = found + sum(
+        report[key]["violations"] for key in ("descent", "descent_without_conflict", "large")
+    )
     contradicted = misses + report["convergence"]["violations"]
     escapes = sum(example["refutes"] for example in report["counterexamples"].values())
     report["dropped"] = convex_limit(report["counterexamples"])

@@ -1,20 +1,27 @@
-"""Theorem 3 (Yu et al. 2020, Appendix A.3): when exactly PCGrad's step is no worse than the plain one.
+"""Theorem 3 (Yu et al. 2020, Appendix A.3): when exactly PCGrad's step is no worse than the plain
+one.
 
-Problem class: as in Theorem 2: L = L_1 + L_2, grad L Lipschitz with constant L > 0, theta^MT = theta - t g,
-               theta^PC = theta - t g^PC, tasks in conflict, c = cos phi_12, H(L; theta, theta^MT) >= l ||g||^2, l <= L.
+Problem class: as in Theorem 2: L = L_1 + L_2, grad L Lipschitz with constant L > 0, theta^MT =
+theta - t g,
+               theta^PC = theta - t g^PC, tasks in conflict, c = cos phi_12, H(L; theta, theta^MT)
+               >= l ||g||^2, l <= L.
 Statement:     with N = (||g_1||^2 + ||g_2||^2) c^2 + 2 ||g_1|| ||g_2|| c,
                D = ||g||^2 l / 2 - (1 - c^2) ||g_1 - g_2||^2 L / 2 and tau = N / D,
                L(theta^PC) <= L(theta^MT) if and only if
-                   case 1: -Phi <= c < 0, l <= xi L, 0 < t <= tau,   or   case 2: c <= -Phi, l >= xi L, t >= tau.
+                   case 1: -Phi <= c < 0, l <= xi L, 0 < t <= tau,   or   case 2: c <= -Phi, l >= xi
+                   L, t >= tau.
 
 What came out:
-- For the proof's lower bound B(t) = t (D t - N) of L(theta^MT) - L(theta^PC) the cases are complete, up to a zero
-  denominator: B(t) >= 0 iff one holds (`identities_cases.py`, `theorem3_cases.bound_trial`). Moreover tau <= 2 / L in
-  case 1, tau >= 2 / L in case 2.
-- **If** is false as printed, in both cases, as Definition 3 overrates a late curvature (`theorem3_examples.py`,
-  `counterexample.py`), and holds with the weight 2 (1 - a) in H (`remainder`).
-- **Only if** is false for the losses, quadratics included: B merely bounds their difference from below. Where the
-  Hessian of L is L times the identity, B is the difference, and "if and only if" holds.
+- For the proof's lower bound B(t) = t (D t - N) of L(theta^MT) - L(theta^PC) the cases are
+  complete, up to a zero
+  denominator: B(t) >= 0 iff one holds (`identities_cases.py`, `theorem3_cases.bound_trial`).
+  Moreover tau <= 2 / L in case 1, tau >= 2 / L in case 2.
+- **If** is false as printed, in both cases, as Definition 3 overrates a late curvature
+  (`theorem3_examples.py`, `counterexample.py`), and holds with the weight 2 (1 - a) in H
+  (`remainder`).
+- **Only if** is false for the losses, quadratics included: B merely bounds their difference from
+  below. Where the Hessian of L is L times the identity, B is the difference, and "if and only if"
+  holds.
 """
 
 from __future__ import annotations
@@ -53,35 +60,48 @@ def hypotheses(problems: Problems, theta: Tensor, step: Tensor, form: str) -> Ca
 
 
 def instances(
-    family: str, count: int, rng: np.random.Generator, form: str, case: int, dimensions: tuple[int, int] = (2, 20)
+    family: str,
+    count: int,
+    rng: np.random.Generator,
+    form: str,
+    case: int,
+    dimensions: tuple[int, int] = (2, 20),
 ) -> tuple[Problems, Tensor]:
     """Problems and steps in the given case by construction; t = tau in every second one.
 
-    Case 2 as for Theorem 2, whose condition (c) is stronger. For case 1 c is drawn between -Phi and 0, which takes two
-    dimensions, and t up to tau, where t (xi L - l) ||g||^2 / 2 reaches -N.
-    """
+    Case 2 as for Theorem 2, whose condition (c) is stronger. For case 1 c is drawn between -Phi and
+    0, which takes two dimensions, and t up to tau, where t (xi L - l) ||g||^2 / 2 reaches -N."""
     if case == 2:
         problems = opposed(family, count, rng, dimensions)
         point = look(problems, problems.start())
         square = (point.g**2).sum(-1)
-        return problems, long_step(problems, form, 2 * (1 - (point.g * point.g_pc).sum(-1) / square), rng)
+        return problems, long_step(
+            problems, form, 2 * (1 - (point.g * point.g_pc).sum(-1) / square), rng
+        )
     problems = draw(family, count, rng, dimensions)
     if dimensions[0] not in LARGE:  # every second one starts near its tasks' minimizers
-        near = near_minimizers(problems, sideways(problems, rng), torch.from_numpy(power(rng, -1, 1, count)))
+        near = near_minimizers(
+            problems, sideways(problems, rng), torch.from_numpy(power(rng, -1, 1, count))
+        )
         chosen = torch.from_numpy(rng.random((count, 1, 1)) < 0.5)
         problems = replace(problems, b=torch.where(chosen, near.b, problems.b))
     _, ratio = edges(count, rng)
     share = np.where(rng.random(count) < 0.3, power(rng, -6, 0, count), rng.random(count))
     share = np.where(rng.random(count) < 0.2, 1 - power(rng, -6, -1, count), share)
-    problems = aim(problems, -torch.from_numpy(share) * 2 / (ratio + 1 / ratio), ratio, sideways(problems, rng))
+    problems = aim(
+        problems, -torch.from_numpy(share) * 2 / (ratio + 1 / ratio), ratio, sideways(problems, rng)
+    )
     return problems, short_step(problems, form, rng)
 
 
-def trial(problems: Problems, step: Tensor, form: str, *, only_if: bool = False, fast: bool = False) -> Trial:
-    """Put instances to either direction, l in the given form, `fast` by the losses. Margins are in units of t ||g||^2.
+def trial(
+    problems: Problems, step: Tensor, form: str, *, only_if: bool = False, fast: bool = False
+) -> Trial:
+    """Put instances to either direction, l in the given form, `fast` by the losses. Margins are in
+    units of t ||g||^2.
 
-    If: a case holds; the margin is L(theta^MT) - L(theta^PC). Only if: L(theta^PC) <= L(theta^MT) beyond rounding; the
-    margin is B(t), negative exactly where no case holds.
+    If: a case holds; the margin is L(theta^MT) - L(theta^PC). Only if: L(theta^PC) <= L(theta^MT)
+    beyond rounding; the margin is B(t), negative exactly where no case holds.
     """
     theta, point = problems.start(), look(problems, problems.start())
     constant = problems.lipschitz()
@@ -110,12 +130,19 @@ def one_direction(
 
 
 def converse(family: str, trials: int, seed: int) -> Tally:
-    """Test "only if" with the repaired H on random instances, at a random step for which PCGrad's is no worse."""
+    """Test "only if" with the repaired H on random instances, at a random step for which PCGrad's
+    is no worse.
+    """
 
     def put(count: int, rng: np.random.Generator) -> Trial:
         problems = draw(family, count, rng, (2, 20))
-        ratio, share = torch.from_numpy(10 ** rng.uniform(-1, 1, count)), torch.from_numpy(rng.random(count))
-        cos = torch.where(torch.from_numpy(rng.random(count)) < 0.7, -share * 2 / (ratio + 1 / ratio), -share)
+        ratio, share = (
+            torch.from_numpy(10 ** rng.uniform(-1, 1, count)),
+            torch.from_numpy(rng.random(count)),
+        )
+        cos = torch.where(
+            torch.from_numpy(rng.random(count)) < 0.7, -share * 2 / (ratio + 1 / ratio), -share
+        )
         problems = aim(problems, cos, ratio, sideways(problems, rng))
         point, grid = look(problems, problems.start()), GRID[:, None] / problems.lipschitz()
         better = torch.stack([torch.sub(*losses(problems, point, t)) < 0 for t in grid])
@@ -126,7 +153,8 @@ def converse(family: str, trials: int, seed: int) -> Tally:
 
 
 def equal_eigenvalues(trials: int, seed: int) -> Tally:
-    """ "If and only if" where the Hessian of L is L times the identity: steps on both sides of tau, and at it.
+    """ "If and only if" where the Hessian of L is L times the identity: steps on both sides of tau,
+    and at it.
 
     The margin is |L(theta^MT) - L(theta^PC)|, negative where its sign contradicts the cases.
     """
@@ -151,7 +179,9 @@ def large(seed: int, high: list[int]) -> dict[str, Any]:
     for dimension in high:
         count = LARGE[dimension]
         for case in (1, 2):
-            tally = one_direction("quadratic", count // 2 + 2, seed, "remainder", case, (dimension, dimension))
+            tally = one_direction(
+                "quadratic", count // 2 + 2, seed, "remainder", case, (dimension, dimension)
+            )
             rows[f"quadratic {dimension}, case {case}"] = tally.report()
         if sum(row["accepted"] for row in list(rows.values())[-2:]) < count:
             raise BrokenError(f"theorem3: fewer than {count} instances in dimension {dimension}")
@@ -159,12 +189,14 @@ def large(seed: int, high: list[int]) -> dict[str, Any]:
 
 
 def searched(seed: int, rounds: int) -> dict[str, dict[str, Any]]:
-    """What scipy's optimizers find; l by the losses, which is fast. `if_printed` is case 1, as t <= 2 / L.
+    """What scipy's optimizers find; l by the losses, which is fast. `if_printed` is case 1, as t <=
+    2 / L.
 
     The printed case 2 is searched by Theorem 2, whose conditions imply it.
     """
     return {
-        name: {family: attack(_search(name, family), seed, rounds) for family in of} for name, of in SEARCHED.items()
+        name: {family: attack(_search(name, family), seed, rounds) for family in of}
+        for name, of in SEARCHED.items()
     }
 
 
@@ -172,7 +204,9 @@ def _search(name: str, family: str) -> Search:
     def put(problems: Problems, u: Tensor) -> Trial:
         share = u if name == "if_printed" else 32 ** (2 * u - 1)
         step = 2 / problems.lipschitz() * share
-        return trial(problems, step, SECTIONS.get(name, "remainder"), only_if=name == "only_if", fast=True)
+        return trial(
+            problems, step, SECTIONS.get(name, "remainder"), only_if=name == "only_if", fast=True
+        )
 
     return Search(f"theorem3/{name}", put, family)
 
@@ -182,13 +216,18 @@ def direction(form: str, count: int, seed: int) -> dict[str, Any]:
     parts = {}
     for case in (1, 2):
         dimensions = (3 - case, 20)  # in one dimension c = -1, below -Phi: case 2
-        rows = {f: one_direction(f, max(1, count // 2), seed, form, case, dimensions).report() for f in CONVEX}
+        rows = {
+            f: one_direction(f, max(1, count // 2), seed, form, case, dimensions).report()
+            for f in CONVEX
+        }
         parts[f"case_{case}"] = {**total(rows), "families": rows}
     return {**total(parts), **parts}
 
 
 def bound(count: int, seed: int) -> dict[str, Any]:
-    """The statement for the bound: sympy's identities, the table of cases, and random pairs through the core."""
+    """The statement for the bound: sympy's identities, the table of cases, and random pairs through
+    the core.
+    """
     tally = sample("theorem3/bound", "pairs", count, seed, bound_trial).report()
     proved = [{"name": f.__name__, "says": f.__doc__, "latex": f()} for f in identities_cases.ALL]
     return {**total({"pairs": tally}), "families": {"pairs": tally}, "identities": proved,
@@ -196,7 +235,9 @@ def bound(count: int, seed: int) -> dict[str, Any]:
 
 
 def dropped(table: list[dict[str, Any]]) -> dict[str, Any]:
-    """Exact instances without one hypothesis each, and the idle ones, by the signs that occur in the table of cases."""
+    """Exact instances without one hypothesis each, and the idle ones, by the signs that occur in
+    the table of cases.
+    """
     signs = {(row["N"], row["D"]) for row in table}
     return {
         **theorem3_examples.dropped(),
@@ -230,11 +271,21 @@ def _same_without_conflict() -> bool:
 
 
 def check(settings: dict[str, Any]) -> dict[str, Any]:
-    """Everything about Theorem 3: the bound, either direction sampled and searched, examples, dropped hypotheses."""
+    """Everything about Theorem 3: the bound, either direction sampled and searched, examples,
+    dropped hypotheses.
+    """
     count, seed = settings["instances"], settings["seed"]
     flat = {"quadratic": equal_eigenvalues(6 * count, seed).report()}
-    sections = {"bound": bound(6 * count, seed), "equal_eigenvalues": {**total(flat), "families": flat}}
-    for name, part in sections.items():  # were both steps one, nothing would contradict, as nothing would be decided
+    sections = {
+        "bound": bound(6 * count, seed),
+        "equal_eigenvalues": {**total(flat), "families": flat},
+    }
+    for (
+        name,
+        part,
+    ) in (
+        sections.items()
+    ):  # were both steps one, nothing would contradict, as nothing would be decided
         if part["undecided"] > part["accepted"] / 4:
             raise BrokenError(f"theorem3: rounding hides {part['undecided']} instances of {name}")
     sections |= {name: direction(form, count, seed) for name, form in SECTIONS.items()}
@@ -251,8 +302,13 @@ def check(settings: dict[str, Any]) -> dict[str, Any]:
         broken[name] += sum(map(found_violations, families.values()))
     broken["if_printed"] += examples["first_case"]["refutes"]["uniform"] + second
     broken["if_repaired"] += examples["first_case"]["refutes"]["remainder"] + high["violations"]
-    broken["only_if"] += sum(row["refutes"] for name, row in examples.items() if name.startswith("only_if"))
-    verdicts = {f"theorem3_{name}": verdict(number, repaired=name == "if_repaired") for name, number in broken.items()}
+    broken["only_if"] += sum(
+        row["refutes"] for name, row in examples.items() if name.startswith("only_if")
+    )
+    verdicts = {
+        f"theorem3_{name}": verdict(number, repaired=name == "if_repaired")
+        for name, number in broken.items()
+    }
     verdicts["theorem3_if"] = verdicts.pop("theorem3_if_printed")
     return {
         "verdicts": verdicts,
@@ -265,7 +321,9 @@ def check(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _overview(verdicts: dict[str, str], sections: dict[str, Any], examples: dict[str, Any]) -> list[dict[str, Any]]:
+def _overview(
+    verdicts: dict[str, str], sections: dict[str, Any], examples: dict[str, Any]
+) -> list[dict[str, Any]]:
     first, quadratic = examples["first_case"], examples["only_if_long_step"]
     excess = float(first["mpmath"]["excess_loss_of_pcgrad"])
     late = f"exact, case 1, both convex, cos² φ = {first['cos_squared']}, t = {first['t']}: PCGrad {excess:.4f} worse"

@@ -1,7 +1,8 @@
-"""Wrong cores, each one mistake away from Algorithm 1, to put in the place of `pcgrad.surgery_coefficients`.
+"""Wrong cores, each one mistake away from Algorithm 1, to put in the place of
+`pcgrad.surgery_coefficients`.
 
-Every mutant is a function (Gramian [..., T, T], orders [..., T, T-1]) -> coefficients [..., T, T] for any T and batch.
-"""
+Every mutant is a function (Gramian [..., T, T], orders [..., T, T-1]) -> coefficients [..., T, T]
+for any T and batch."""
 
 from __future__ import annotations
 
@@ -31,14 +32,17 @@ def literal(
     epsilon: float = 0.0,
     threshold: float = 0.0,
 ) -> Tensor:
-    """Algorithm 1 on the Gramian, task by task and visit by visit, with one mistake at a time; without any, the core.
+    """Algorithm 1 on the Gramian, task by task and visit by visit, with one mistake at a time;
+    without any, the core.
 
-    `orders` [..., T, K] may visit fewer than all others. A task tested against itself comes last in its order, where
-    most has been projected away: at the beginning a task agrees with itself.
-    """
+    `orders` [..., T, K] may visit fewer than all others. A task tested against itself comes last in
+    its order, where most has been projected away: at the beginning a task agrees with itself."""
     tasks = gramian.shape[-1]
     batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])
-    full, orders = gramian.double().expand(*batch, tasks, tasks), orders.expand(*batch, *orders.shape[-2:])
+    full, orders = (
+        gramian.double().expand(*batch, tasks, tasks),
+        orders.expand(*batch, *orders.shape[-2:]),
+    )
     if test_self:
         orders = torch.cat([orders, torch.arange(tasks).view(-1, 1).expand(*batch, tasks, 1)], -1)
     unit = torch.eye(tasks, dtype=torch.float64).repeat(*batch, 1, 1)
@@ -46,7 +50,9 @@ def literal(
     for i in range(tasks):
         for k in range(orders.shape[-1]):
             j, own = orders[..., i, k, None, None], rows[..., i, :]
-            other = (rows if against_modified else unit).take_along_dim(j, -2).squeeze(-2)  # g_j in coordinates
+            other = (
+                (rows if against_modified else unit).take_along_dim(j, -2).squeeze(-2)
+            )  # g_j in coordinates
             products = (full @ other.unsqueeze(-1)).squeeze(-1)  # of g_j with all gradients
             product, square = ((x * products).sum(-1, keepdim=True) for x in (own, other))
             projects = (square + epsilon > 0) & (product < threshold if conflict_test else True)
@@ -60,7 +66,9 @@ def shared_order(orders: Tensor) -> Tensor:
     """The first task's order, imposed on all: [..., T, T-1]."""
     *batch, tasks, others = orders.shape
     sequence = (
-        torch.cat([orders[..., 0, :], orders.new_zeros(*batch, 1)], -1).unsqueeze(-2).expand(*batch, tasks, tasks)
+        torch.cat([orders[..., 0, :], orders.new_zeros(*batch, 1)], -1)
+        .unsqueeze(-2)
+        .expand(*batch, tasks, tasks)
     )
     return sequence[sequence != torch.arange(tasks).unsqueeze(-1)].view(*batch, tasks, others)
 
@@ -93,6 +101,12 @@ OTHERS: dict[str, Core] = {
 
 
 def install(monkeypatch: pytest.MonkeyPatch, core: Core, *modules: ModuleType) -> None:
-    """Put `core` in the place of the library's wherever it is looked up, and in modules that imported it by name."""
-    for module in (pcgrad, sys.modules["pcgrad.surgery"], *modules):  # the attribute pcgrad.surgery is the function
+    """Put `core` in the place of the library's wherever it is looked up, and in modules that
+    imported it by name.
+    """
+    for module in (
+        pcgrad,
+        sys.modules["pcgrad.surgery"],
+        *modules,
+    ):  # the attribute pcgrad.surgery is the function
         monkeypatch.setattr(module, "surgery_coefficients", core)

@@ -1,11 +1,14 @@
-"""The kill matrix: every named mutant of the core against every check of three layers (`pytest -rA` shows the table).
+"""The kill matrix: every named mutant of the core against every check of three layers (`pytest -rA`
+shows the table).
 
-A cell is found by running a check with the mutant in the place of the core, and watching what it hands to the core:
+A cell is found by running a check with the mutant in the place of the core, and watching what it
+hands to the core:
 - `killed`: the check fails;
-- `blind`: it passes, and the mutant's g_i^PC are the core's, up to rounding, on everything that it looked at;
+- `blind`: it passes, and the mutant's g_i^PC are the core's, up to rounding, on everything that it
+  looked at;
 - `survives`: it passes though the mutant computed something else.
-Every cell that is not killed has a reason, and the reason is put to the proof on what the check looked at.
-"""
+Every cell that is not killed has a reason, and the reason is put to the proof on what the check
+looked at."""
 
 from __future__ import annotations
 
@@ -45,8 +48,12 @@ LAYERS: dict[str, dict[str, Callable[[], object]]] = {
     "theorem": {
         "identities": lambda: identities.numeric(INSTANCES, 0),
         "theorem 1": lambda: none_violates(lambda f: theorem1.one_step(f, INSTANCES, 0)),
-        "th. 1, no conflict": lambda: none_violates(lambda f: theorem1.one_step(f, INSTANCES, 0, conflict=False)),
-        "theorem 2 repaired": lambda: none_violates(lambda f: theorem2.one_step(f, INSTANCES, 0, "remainder")),
+        "th. 1, no conflict": lambda: none_violates(
+            lambda f: theorem1.one_step(f, INSTANCES, 0, conflict=False)
+        ),
+        "theorem 2 repaired": lambda: none_violates(
+            lambda f: theorem2.one_step(f, INSTANCES, 0, "remainder")
+        ),
         "corollary 1": lambda: structure(INSTANCES, 0),
     },
     "golden": {"many tasks": check_trace, "landscape": landscape_trace.test_golden_trace},
@@ -68,7 +75,9 @@ class Seen(NamedTuple):
         return float(torch.where(total > 0, rows / total, rows).max())
 
     def updates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The weights of g, of the mutant's update d and of g^PC in the original gradients, each [..., T]."""
+        """The weights of g, of the mutant's update d and of g^PC in the original gradients, each
+        [..., T].
+        """
         return torch.ones_like(self.found[..., 0]), self.found.sum(-2), self.expected.sum(-2)
 
     def product(self, u: Tensor, v: Tensor) -> Tensor:
@@ -97,7 +106,9 @@ class Cell(NamedTuple):
 
 @cache
 def put(mutant: str, check: str) -> Cell:
-    """Run a check with a mutant in the place of the core; any error but a check's own comes through."""
+    """Run a check with a mutant in the place of the core; any error but a check's own comes
+    through.
+    """
     core: Core = NAMED.get(mutant, CORE)
     seen: list[Seen] = []
 
@@ -116,7 +127,9 @@ def put(mutant: str, check: str) -> Cell:
 
 
 class Reason(NamedTuple):
-    """Why a check need not kill a mutant, the verdict it leads to, and what must then hold of all that it looked at."""
+    """Why a check need not kill a mutant, the verdict it leads to, and what must then hold of all
+    that it looked at.
+    """
 
     says: str
     verdict: str
@@ -128,8 +141,9 @@ def in_conflict(seen: Seen) -> Tensor:
 
 
 def shorter(seen: Seen) -> Tensor:
-    """g . d >= 0 and ||d|| <= ||g^PC||. Theorem 2 needs no more, as L ||g^PC||^2 <= (l - 2 / t) ||g||^2 by (c):
-    L(theta - t d) - L(theta) <= L t^2 ||g^PC||^2 / 2 <= (l t^2 / 2 - t) ||g||^2 <= L(theta^MT) - L(theta)."""
+    """g . d >= 0 and ||d|| <= ||g^PC||. Theorem 2 needs no more, as L ||g^PC||^2 <= (l - 2 / t)
+    ||g||^2 by (c): L(theta - t d) - L(theta) <= L t^2 ||g^PC||^2 / 2 <= (l t^2 / 2 - t) ||g||^2 <=
+    L(theta^MT) - L(theta)."""
     g, d, g_pc = seen.updates()
     excess = seen.product(d, d) - seen.product(g_pc, g_pc)
     return (seen.product(g, d) >= -seen.rounding()) & (excess <= seen.rounding())
@@ -148,14 +162,22 @@ TWO = Reason(
     "two tasks: there is one order, and g_i^PC . g_i = (1 - cos^2) ||g_i||^2 is no conflict",
     "blind", lambda seen: torch.tensor(seen.gramian.shape[-1] == 2),
 )  # fmt: skip
-CONFLICT = Reason("every pair conflicts: there is nothing for the conflict test to refuse", "blind", in_conflict)
+CONFLICT = Reason(
+    "every pair conflicts: there is nothing for the conflict test to refuse", "blind", in_conflict
+)
 NO_CONFLICT = Reason(
-    "no pair conflicts: nothing is projected, however it would be", "blind", lambda seen: ~in_conflict(seen)
+    "no pair conflicts: nothing is projected, however it would be",
+    "blind",
+    lambda seen: ~in_conflict(seen),
 )
 DESCENDS = Reason(
-    "2 g . d - ||d||^2 >= (1 - cos^2) ||g||^2: the step is one that the bound allows", "survives", descends
+    "2 g . d - ||d||^2 >= (1 - cos^2) ||g||^2: the step is one that the bound allows",
+    "survives",
+    descends,
 )
-SHORTER = Reason("g . d >= 0 and ||d|| <= ||g^PC||: the guarantee holds for every such d", "survives", shorter)
+SHORTER = Reason(
+    "g . d >= 0 and ||d|| <= ||g^PC||: the guarantee holds for every such d", "survives", shorter
+)
 
 EXCUSED: dict[tuple[str, str], Reason] = {
     **{(mutant, check): TWO for mutant in ("self-inclusion", "one shared order")
@@ -174,14 +196,21 @@ def table() -> str:
     width, reasons = max(map(len, NAMED)), list(dict.fromkeys(EXCUSED.values()))
 
     def line(first: str, cells: list[str]) -> str:
-        padded = (f"{cell:{max(len(check), 12)}}" for check, cell in zip(CHECKS, cells, strict=True))
+        padded = (
+            f"{cell:{max(len(check), 12)}}" for check, cell in zip(CHECKS, cells, strict=True)
+        )
         return f"{first:{width}} | " + " | ".join(padded).rstrip()
 
-    layers = [layer if n == 0 else "" for layer, checks in LAYERS.items() for n in range(len(checks))]
+    layers = [
+        layer if n == 0 else "" for layer, checks in LAYERS.items() for n in range(len(checks))
+    ]
     lines = [line("", layers), line("mutant", list(CHECKS))]
     lines.append("-" * len(lines[-1]))
     for mutant in NAMED:
-        notes = {c: f" ({reasons.index(EXCUSED[mutant, c]) + 1})" if (mutant, c) in EXCUSED else "" for c in CHECKS}
+        notes = {
+            c: f" ({reasons.index(EXCUSED[mutant, c]) + 1})" if (mutant, c) in EXCUSED else ""
+            for c in CHECKS
+        }
         lines.append(line(mutant, [put(mutant, check).verdict + notes[check] for check in CHECKS]))
     return "\n".join([*lines, *(f"({n}) {reason.says}" for n, reason in enumerate(reasons, 1))])
 
@@ -198,9 +227,13 @@ def test_the_core_passes(check: str) -> None:
 def test_cell(mutant: str, check: str) -> None:
     """Killed, or not killed for the stated reason."""
     cell, reason = put(mutant, check), EXCUSED.get((mutant, check))
-    assert cell.verdict == (reason.verdict if reason else "killed"), f"{check} on {mutant}: {cell.verdict} {cell.says}"
+    assert cell.verdict == (reason.verdict if reason else "killed"), (
+        f"{check} on {mutant}: {cell.verdict} {cell.says}"
+    )
     if reason:
-        assert all(reason.holds(seen).all() for seen in cell.seen), f"{check} on {mutant}: not so, {reason.says}"
+        assert all(reason.holds(seen).all() for seen in cell.seen), (
+            f"{check} on {mutant}: not so, {reason.says}"
+        )
 
 
 @pytest.mark.parametrize("layer", LAYERS)

@@ -24,7 +24,9 @@ def make(folder, *arguments):
 
 @pytest.fixture
 def folder(tmp_path):
-    """The Makefile in a folder whose environment counts as installed; Snakemake fails there while a lock exists."""
+    """The Makefile in a folder whose environment counts as installed; Snakemake fails there while a
+    lock exists.
+    """
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     program(tmp_path / ".venv/bin/snakemake", "test ! -e .snakemake/locks")

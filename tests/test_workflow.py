@@ -1,4 +1,6 @@
-"""Snakemake itself, on a copy of the tree: what a run makes, what an edit re-runs, how a broken run goes on."""
+"""Snakemake itself, on a copy of the tree: what a run makes, what an edit re-runs, how a broken run
+goes on.
+"""
 
 import contextlib
 import csv
@@ -17,12 +19,27 @@ import yaml
 from proofs.check import STATEMENTS
 
 ROOT = Path(__file__).resolve().parents[1]
-NOT_COPIED = (".git", ".venv", ".snakemake", "data", "results", "__pycache__", "*.egg-info", ".*_cache")
+NOT_COPIED = (
+    ".git",
+    ".venv",
+    ".snakemake",
+    "data",
+    "results",
+    "__pycache__",
+    "*.egg-info",
+    ".*_cache",
+)
 TINY = ("--configfile", "tests/tiny.yaml")
 # Rows, those with tuned values too.
 METHODS = {
     **{"multimnist": 10, "cifar100": 5, "nyuv2": 8, "cityscapes": 3, "celeba": 2, "triad": 2},
-    **{"metaworld_reach": 2, "metaworld_mt3": 2, "metaworld_mt10": 11, "metaworld_mt50": 2, "goal_conditioned": 2},
+    **{
+        "metaworld_reach": 2,
+        "metaworld_mt3": 2,
+        "metaworld_mt10": 11,
+        "metaworld_mt50": 2,
+        "goal_conditioned": 2,
+    },
 }
 FIGURES = (*range(1, 11), "tasks", "conflicts")
 TABLES = (*range(1, 9), "theory", "reach", "mt3", "mt10", "mt50")
@@ -31,16 +48,29 @@ DIGITS = "results/tiny/runs/multimnist/pcgrad/seeds0-0/metrics.csv"
 
 
 def environment(**more):
-    """The tests' own interpreter first on the path, and nothing that the Snakefile should set by itself."""
-    kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PCGRAD_DATA")}
-    return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **more}
+    """The tests' own interpreter first on the path, and nothing that the Snakefile should set by
+    itself.
+    """
+    kept = {
+        key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PCGRAD_DATA")
+    }
+    return {
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **more,
+    }
 
 
 def snakemake(tree, *arguments, **more):
     """Run Snakemake in `tree` and return (exit status, all it printed)."""
     command = [sys.executable, "-m", "snakemake", *arguments]
     done = subprocess.run(
-        command, cwd=tree, env=environment(**more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=tree,
+        env=environment(**more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     return done.returncode, done.stdout
 
@@ -49,7 +79,10 @@ def planned(tree, *arguments):
     """Number of jobs per rule that a dry run would start."""
     status, output = snakemake(tree, "--dry-run", *arguments)
     assert status == 0, output[-3000:]
-    jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)}
+    jobs = {
+        rule: int(count)
+        for rule, count in re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE)
+    }
     assert jobs or "Nothing to be done" in output, output[-3000:]
     return {rule: count for rule, count in jobs.items() if rule not in ("total", "all")}
 
@@ -65,7 +98,9 @@ def edited(path, edit):
         yield
     finally:
         path.write_text(before, encoding="utf-8")
-        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # Snakemake looks at a script's time
+        os.utime(
+            path, ns=(times.st_atime_ns, times.st_mtime_ns)
+        )  # Snakemake looks at a script's time
 
 
 def copy_tree(folder):
@@ -104,13 +139,23 @@ def test_lint_finds_nothing(fresh):
 def test_dry_run_of_a_scale_trains_what_its_config_lists(fresh, scale):
     """Quick needs no word; the profiles of the others name their config."""
     config = yaml.safe_load((ROOT / f"config/{scale}.yaml").read_text())
-    jobs = planned(fresh, *(() if scale == "quick" else ("--workflow-profile", f"profiles/{scale}")))
+    jobs = planned(
+        fresh, *(() if scale == "quick" else ("--workflow-profile", f"profiles/{scale}"))
+    )
     blocks = [config["experiments"][name] for name in METHODS]
     per_job = config["seeds_per_job"]
-    rows = [len(block["methods"]) + len(block.get("tuning", {}).get("methods", ())) for block in blocks]
-    assert jobs["train"] == sum(n * -(-len(b["seeds"]) // per_job) for n, b in zip(rows, blocks, strict=True))
+    rows = [
+        len(block["methods"]) + len(block.get("tuning", {}).get("methods", ())) for block in blocks
+    ]
+    assert jobs["train"] == sum(
+        n * -(-len(b["seeds"]) // per_job) for n, b in zip(rows, blocks, strict=True)
+    )
     assert jobs["data"] == len(METHODS)
-    assert jobs["tune"] == jobs["choose"] == sum(len(b.get("tuning", {}).get("methods", ())) for b in blocks)
+    assert (
+        jobs["tune"]
+        == jobs["choose"]
+        == sum(len(b.get("tuning", {}).get("methods", ())) for b in blocks)
+    )
     assert {f"table_{n}" for n in range(1, 9)} | {f"figure_{n}" for n in FIGURES} <= jobs.keys()
     assert {"landscape", "proof", "notebook", "claims"} <= jobs.keys()
 
@@ -130,7 +175,9 @@ def test_every_profile_entry_is_an_option_and_has_a_comment(profile):
 
 def test_an_unknown_key_dies_with_its_name(fresh, tmp_path):
     path = tmp_path / "typo.yaml"
-    path.write_text((ROOT / "config/quick.yaml").read_text().replace("  collections:", "  colections:"))
+    path.write_text(
+        (ROOT / "config/quick.yaml").read_text().replace("  collections:", "  colections:")
+    )
     status, output = snakemake(fresh, "--dry-run", "--configfile", str(path))
     assert status != 0
     assert "error: config, experiments.triad" in output
@@ -140,7 +187,9 @@ def test_an_unknown_key_dies_with_its_name(fresh, tmp_path):
 
 def test_a_method_that_does_not_exist_dies_with_its_name(fresh, tmp_path):
     path = tmp_path / "method.yaml"
-    path.write_text((ROOT / "config/quick.yaml").read_text().replace("[sac, sac_pcgrad]", "[sac, sac_pcgard]"))
+    path.write_text(
+        (ROOT / "config/quick.yaml").read_text().replace("[sac, sac_pcgrad]", "[sac, sac_pcgard]")
+    )
     status, output = snakemake(fresh, "--dry-run", "--configfile", str(path))
     assert status != 0
     assert "'sac_pcgard' is not one of" in output
@@ -155,13 +204,19 @@ def test_the_whole_tiny_scale(done):
         *(f"notebooks/{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")),
         "claims.csv",
     }
-    assert not [name for name in files if not (results / name).is_file() or not (results / name).stat().st_size]
+    assert not [
+        name
+        for name in files
+        if not (results / name).is_file() or not (results / name).stat().st_size
+    ]
     for experiment, methods in METHODS.items():
         runs = list((results / "runs" / experiment).glob("*/seeds0-0/metrics.csv"))
         assert len(runs) == methods
         assert all(path.with_name("run.json").is_file() for path in runs)
     assert not list((results / "checkpoints").rglob("*.pt"))
-    assert all(path.read_text(encoding="utf-8").isascii() for path in results.glob("tables/*.tex"))  # pdflatex reads it
+    assert all(
+        path.read_text(encoding="utf-8").isascii() for path in results.glob("tables/*.tex")
+    )  # pdflatex reads it
     assert len(list((results / "benchmarks").rglob("*.tsv"))) <= 110
 
 
@@ -173,7 +228,14 @@ def test_the_report_carries_figures_tables_and_notebooks(done):
     status, output = snakemake(done, *TINY, "--report", "results/tiny/report.html")
     assert status == 0, output[-3000:]
     page = (done / "results/tiny/report.html").read_text(encoding="utf-8")
-    for name in ("figure_1.png", "figure_5.png", "table_4.html", "table_8.html", "theorem1.html", "claims.html"):
+    for name in (
+        "figure_1.png",
+        "figure_5.png",
+        "table_4.html",
+        "table_8.html",
+        "theorem1.html",
+        "claims.html",
+    ):
         assert name in page, name
     assert planned(done, *TINY) == {}
 
@@ -211,7 +273,9 @@ def test_an_edit_of_one_experiment_leaves_the_other_alone(done):
 
 
 def test_a_wider_grid_trains_the_tuned_rows_only(done):
-    with edited(done / "tests/tiny.yaml", lambda text: text.replace("[0.02, 0.05]", "[0.02, 0.05, 0.1]")):
+    with edited(
+        done / "tests/tiny.yaml", lambda text: text.replace("[0.02, 0.05]", "[0.02, 0.05, 0.1]")
+    ):
         jobs = planned(done, *TINY)
     assert (jobs["tune"], jobs["choose"], jobs["train"]) == (1, 1, 1)
     assert "data" not in jobs
@@ -226,7 +290,9 @@ def test_data_that_were_found_train_nothing_by_themselves(done):
 
 
 def test_an_edit_of_one_setting_retrains_its_experiment(done):
-    with edited(done / "tests/tiny.yaml", lambda text: text.replace("    dropout: 0.5", "    dropout: 0.4")):
+    with edited(
+        done / "tests/tiny.yaml", lambda text: text.replace("    dropout: 0.5", "    dropout: 0.4")
+    ):
         jobs = planned(done, *TINY)
     assert jobs["train"] == METHODS["multimnist"]
     assert {"table_4", "claims"} <= jobs.keys()
@@ -234,7 +300,9 @@ def test_an_edit_of_one_setting_retrains_its_experiment(done):
 
 
 def test_a_further_seed_trains_that_seed_only(done):
-    with edited(done / "tests/tiny.yaml", lambda text: text.replace("seeds: [0]", "seeds: [0, 3]", 1)):
+    with edited(
+        done / "tests/tiny.yaml", lambda text: text.replace("seeds: [0]", "seeds: [0, 3]", 1)
+    ):
         assert planned(done, *TINY)["train"] == METHODS["multimnist"]
 
 
@@ -249,12 +317,26 @@ def test_one_core_gives_the_numbers_of_two(done, fresh):
 def test_a_killed_run_ends_with_the_numbers_of_an_unbroken_one(done, fresh, tmp_path, name):
     """kill -9 once a checkpoint lies on disk; Snakemake then finishes the job from it."""
     experiment, method = Path(name).parts[3:5]
-    out, checkpoint = Path(name).parent, fresh / f"results/tiny/checkpoints/{experiment}/{method}/seed0.pt"
+    out, checkpoint = (
+        Path(name).parent,
+        fresh / f"results/tiny/checkpoints/{experiment}/{method}/seed0.pt",
+    )
     shutil.rmtree(fresh / out, ignore_errors=True)
-    command = [sys.executable, "-m", "experiments.run", experiment, method, "--seeds", "0-0", "--config"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.run",
+        experiment,
+        method,
+        "--seeds",
+        "0-0",
+        "--config",
+    ]
     command += ["tests/tiny.yaml", "--out", str(out), "--checkpoint-seconds", "0"]
     paths = f"{fresh / 'src'}{os.pathsep}{fresh}"
-    run = subprocess.Popen(command, cwd=fresh, env=environment(PYTHONPATH=paths), start_new_session=True)
+    run = subprocess.Popen(
+        command, cwd=fresh, env=environment(PYTHONPATH=paths), start_new_session=True
+    )
     until = time.monotonic() + 90
     while not checkpoint.is_file() and run.poll() is None and time.monotonic() < until:
         time.sleep(0.005)
@@ -293,7 +375,9 @@ def test_a_fault_is_one_line_and_leaves_nothing(fresh, tmp_path, method, data, s
     if data == "embedded":
         folder.mkdir()
     target = f"results/tiny/runs/multimnist/{method}/seeds7-7/metrics.csv"
-    override = f'experiments={{"multimnist": {{"data": "{"digits" if data == "embedded" else "mnist"}"}}}}'
+    override = (
+        f'experiments={{"multimnist": {{"data": "{"digits" if data == "embedded" else "mnist"}"}}}}'
+    )
     status, output = snakemake(
         fresh, "--cores", "1", *TINY, "--config", override, "--", target, PCGRAD_DATA=str(folder)
     )

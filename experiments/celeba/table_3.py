@@ -1,4 +1,6 @@
-"""Table 3: average classification error over CelebA's 40 attributes, the paper's numbers beside ours."""
+"""Table 3: average classification error over CelebA's 40 attributes, the paper's numbers beside
+ours.
+"""
 
 from reporting import reported
 from reporting.comparison import Comparison

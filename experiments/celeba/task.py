@@ -1,10 +1,12 @@
-"""CelebA (Section 5.1, Table 3): 40 binary attributes of a face, each a task, on one ResNet-18 with linear heads.
+"""CelebA (Section 5.1, Table 3): 40 binary attributes of a face, each a task, on one ResNet-18 with
+linear heads.
 
-The paper names the data and its base, Sener and Koltun, whose public code gives network, pixels and schedule. That code
-reports the error on the validation split; which split the paper's numbers are of is unknown, so both are measured.
-Deviations from that code, all seeded: initial values and batches. Its MGDA row takes the gradients at the features
-instead of the parameters and normalizes them ("loss+"); here they are the parameters', as they are. A network per task
-(40 ResNets) is no row of the paper's table, and not trained.
+The paper names the data and its base, Sener and Koltun, whose public code gives network, pixels and
+schedule. That code reports the error on the validation split; which split the paper's numbers are
+of is unknown, so both are measured. Deviations from that code, all seeded: initial values and
+batches. Its MGDA row takes the gradients at the features instead of the parameters and normalizes
+them ("loss+"); here they are the parameters', as they are. A network per task (40 ResNets) is no
+row of the paper's table, and not trained.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,20 +17,22 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from multitask.checkpoint import Session
-from multitask.devices import choose_device
-from multitask.errors import UserError
-from multitask.faces import ATTRIBUTES, FOLDER, SPLITS, Faces, read
-from multitask.files import data_root
-from multitask.generated.faces import generate_faces
-from multitask.generated.layout import write_once
+from multitask.data.celeba import ATTRIBUTES, FOLDER, SPLITS, Faces, read
+from multitask.data.download import data_root
+from multitask.data.generated.faces import generate_faces
+from multitask.data.generated.layout import write_once
 from multitask.methods import METHODS as COMBINATIONS
 from multitask.models.resnet import FaceNet
-from multitask.records import Records
-from multitask.seeding import initialization
+from multitask.runs.checkpoint import Session
+from multitask.runs.devices import choose_device
+from multitask.runs.errors import UserError
+from multitask.runs.records import Records
+from multitask.runs.seeding import initialization
 from multitask.supervised import Data, Problem, fit
 
-ROWS = {name: COMBINATIONS[name] for name in ("sum", "uncertainty", "mgda", "pcgrad", "direction_only")}
+ROWS = {
+    name: COMBINATIONS[name] for name in ("sum", "uncertainty", "mgda", "pcgrad", "direction_only")
+}
 METHODS = tuple(ROWS)
 EVALUATION_BATCH = 500
 
@@ -42,7 +46,9 @@ def source(settings: Settings) -> Faces:
     if settings["data"] == "celeba":
         return read(data_root(settings["data_root"]) / FOLDER, settings["image_side"], limits, seed)
     if not all(limits):
-        raise UserError("train_, validation_, test_examples: 0 takes all of real data; say how many faces to draw")
+        raise UserError(
+            "train_, validation_, test_examples: 0 takes all of real data; say how many faces to draw"
+        )
     folder = write_once(
         Path(settings["data_root"]),
         "celeba",
@@ -53,20 +59,29 @@ def source(settings: Settings) -> Faces:
 
 
 def fingerprint(settings: Settings) -> dict[str, Any]:
-    """Name, sizes and content hash (files and labels) of the faces, and whether they are the paper's data."""
+    """Name, sizes and content hash (files and labels) of the faces, and whether they are the
+    paper's data.
+    """
     faces = source(settings)
     name = settings["data"]
     sizes = {split: len(labels) for split, labels in faces.labels.items()}
     return {"name": name, "real": name == "celeba", **sizes, "sha256": faces.sha256}
 
 
-def problem(method: str, seed: int, settings: Settings, tasks: Sequence[str] = ATTRIBUTES) -> Problem:
-    """Data, network, losses and metrics for the loop; `tasks`: the attributes to learn (the table's rows learn all)."""
+def problem(
+    method: str, seed: int, settings: Settings, tasks: Sequence[str] = ATTRIBUTES
+) -> Problem:
+    """Data, network, losses and metrics for the loop; `tasks`: the attributes to learn (the table's
+    rows learn all).
+    """
     device = choose_device(settings["device"])
     faces = source(settings)
     columns = torch.tensor([ATTRIBUTES.index(task) for task in tasks])
     data = {
-        split: (faces.images[split].to(device), faces.labels[split][:, columns].to(device, torch.int64))
+        split: (
+            faces.images[split].to(device),
+            faces.labels[split][:, columns].to(device, torch.int64),
+        )
         for split in SPLITS
     }
     with initialization(seed):
@@ -74,13 +89,17 @@ def problem(method: str, seed: int, settings: Settings, tasks: Sequence[str] = A
     model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def predict(images: Tensor) -> list[Tensor]:
-        """Logits [B, 2] per task for bytes [B, 3, S, S], which the base code makes numbers of 0 to 1."""
+        """Logits [B, 2] per task for bytes [B, 3, S, S], which the base code makes numbers of 0 to
+        1.
+        """
         numbers = images.to(next(model.parameters()).dtype) / 255
         return model(numbers.contiguous(memory_format=torch.channels_last))
 
     def losses(batch: Data, draw: Generator) -> list[Tensor]:
         images, labels = batch
-        return [functional.cross_entropy(x, y) for x, y in zip(predict(images), labels.T, strict=True)]
+        return [
+            functional.cross_entropy(x, y) for x, y in zip(predict(images), labels.T, strict=True)
+        ]
 
     def evaluate(examples: Data) -> dict[tuple[str, str], float]:
         count = len(examples[0])
@@ -88,14 +107,30 @@ def problem(method: str, seed: int, settings: Settings, tasks: Sequence[str] = A
         for rows in torch.arange(count, device=device).split(EVALUATION_BATCH):
             images, labels = (part[rows] for part in examples)
             logits = torch.stack(predict(images), 1)
-            totals[0] += functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(0)
+            totals[0] += functional.cross_entropy(
+                logits.transpose(1, 2), labels, reduction="none"
+            ).sum(0)
             totals[1] += (logits.argmax(2) != labels).sum(0)
         loss, error = totals / count
-        found = {(task, "error"): 100 * value for task, value in zip(tasks, error.tolist(), strict=True)}
-        return {**found, ("all", "error"): 100 * error.mean().item(), ("all", "loss"): loss.mean().item()}
+        found = {
+            (task, "error"): 100 * value for task, value in zip(tasks, error.tolist(), strict=True)
+        }
+        return {
+            **found,
+            ("all", "error"): 100 * error.mean().item(),
+            ("all", "loss"): loss.mean().item(),
+        }
 
     evaluations = {split: data[split] for split in ("validation", "test")}
-    return Problem(tuple(tasks), model, list(model.trunk.parameters()), data["train"], evaluations, losses, evaluate)
+    return Problem(
+        tuple(tasks),
+        model,
+        list(model.trunk.parameters()),
+        data["train"],
+        evaluations,
+        losses,
+        evaluate,
+    )
 
 
 def train(method: str, seed: int, settings: Settings, session: Session) -> Records:

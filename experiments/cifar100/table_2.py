@@ -13,7 +13,17 @@ TABLE = Comparison(
         *("one_fc_tuned", "pcgrad_tuned"),
     ),
     pairs=(
-        *(("pcgrad", other) for other in ("one_fc", "independent", "all_fc", "direction_only", "mgda", "uncertainty")),
+        *(
+            ("pcgrad", other)
+            for other in (
+                "one_fc",
+                "independent",
+                "all_fc",
+                "direction_only",
+                "mgda",
+                "uncertainty",
+            )
+        ),
         *(("pcgrad", other) for other in ("cagrad", "nash_mtl", "upgrad")),
         ("all_fc_pcgrad", "all_fc"),
         ("routing_pcgrad", "routing"),
@@ -21,7 +31,9 @@ TABLE = Comparison(
         ("pcgrad_tuned", "one_fc_tuned"),
     ),
     quantities=(
-        Quantity("all", "test_accuracy", "test accuracy, %", compare=True, reported="test accuracy"),
+        Quantity(
+            "all", "test_accuracy", "test accuracy, %", compare=True, reported="test accuracy"
+        ),
         Quantity("all", "conflict_share", "conflicts", 3, over="all"),
         Quantity("all", "length_ratio", "length ratio", 3, over="all"),
         Quantity("all", "run_seconds", "seconds a run", 0),

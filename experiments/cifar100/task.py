@@ -1,9 +1,9 @@
 """CIFAR-100 as 20 tasks (Section 5.1, Table 2): one 5-way classification for every superclass.
 
-An update takes a batch of all tasks' images, grouped by task: each group has a forward pass of its own, so that the
-task gradients together cost one backward pass of the whole batch. The paper leaves open which network its PCGrad row
-trains; here it is the one that shares most ("one_fc": all but the head), whose plain training, the sum of losses, is
-the row "task specific, 1-fc".
+An update takes a batch of all tasks' images, grouped by task: each group has a forward pass of its
+own, so that the task gradients together cost one backward pass of the whole batch. The paper leaves
+open which network its PCGrad row trains; here it is the one that shares most ("one_fc": all but the
+head), whose plain training, the sum of losses, is the row "task specific, 1-fc".
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from multitask.checkpoint import Session
-from multitask.cifar100 import (
+from multitask.data.cifar100 import (
     CLASSES,
     FOLDER,
     TASKS,
@@ -26,20 +25,24 @@ from multitask.cifar100 import (
     read,
     within_superclass,
 )
-from multitask.devices import choose_device
-from multitask.files import data_root
-from multitask.generated.layout import write_once
-from multitask.generated.textures import generate_textures
+from multitask.data.download import data_root
+from multitask.data.generated.layout import write_once
+from multitask.data.generated.textures import generate_textures
 from multitask.methods import METHODS as COMBINATIONS
 from multitask.methods import Method
 from multitask.models.convnet import ConvNet, StitchedNet
 from multitask.models.routing import Routing
-from multitask.records import Records
-from multitask.seeding import generator, initialization
+from multitask.runs.checkpoint import Session
+from multitask.runs.devices import choose_device
+from multitask.runs.records import Records
+from multitask.runs.seeding import generator, initialization
 from multitask.supervised import Data, Problem, fit
 
 EVALUATION_BATCH = 500
-MEAN, DEVIATION = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)  # of the training images' channels
+MEAN, DEVIATION = (
+    (0.5071, 0.4865, 0.4409),
+    (0.2673, 0.2564, 0.2762),
+)  # of the training images' channels
 
 Settings = Mapping[str, Any]
 
@@ -56,7 +59,10 @@ ROWS = {
     "one_fc": Row("one_fc", Method()),  # the sum of losses, and the paper's "task specific, 1-fc"
     "all_fc": Row("all_fc", Method()),
     **{name: Row("one_fc", COMBINATIONS[name]) for name in ("pcgrad", "direction_only")},
-    **{name: Row("one_fc", COMBINATIONS[name]) for name in ("uncertainty", "mgda", "cagrad", "nash_mtl", "upgrad")},
+    **{
+        name: Row("one_fc", COMBINATIONS[name])
+        for name in ("uncertainty", "mgda", "cagrad", "nash_mtl", "upgrad")
+    },
     "all_fc_pcgrad": Row("all_fc", COMBINATIONS["pcgrad"]),
     "cross_stitch": Row("cross_stitch", Method()),
     "routing": Row("routing", Method()),
@@ -69,12 +75,16 @@ def source(settings: Settings) -> Cifar100:
     """The images and labels of both splits; textured shapes are drawn at the first call."""
     if settings["data"] == "cifar100":
         return cifar100(data_root(settings["data_root"]))
-    counts = {split: settings[f"{split}_examples"] // (TASKS * CLASSES) for split in ("train", "test")}
+    counts = {
+        split: settings[f"{split}_examples"] // (TASKS * CLASSES) for split in ("train", "test")
+    }
     folder = write_once(
         Path(settings["data_root"]),
         "cifar100",
         {**counts, "seed": settings["data_seed"]},
-        lambda unfinished: generate_textures(unfinished, counts["train"], counts["test"], settings["data_seed"]),
+        lambda unfinished: generate_textures(
+            unfinished, counts["train"], counts["test"], settings["data_seed"]
+        ),
     )
     return read(folder / FOLDER, published=False)
 
@@ -84,29 +94,45 @@ def fingerprint(settings: Settings) -> dict[str, Any]:
     data = source(settings)
     train, test = len(data.train.fine), len(data.test.fine)
     name = settings["data"]
-    return {"name": name, "real": name == "cifar100", "train": train, "test": test, "sha256": data.sha256}
+    return {
+        "name": name,
+        "real": name == "cifar100",
+        "train": train,
+        "test": test,
+        "sha256": data.sha256,
+    }
 
 
 def prepared(part: Images, rows: Tensor, labels: str) -> Data:
     """Normalized images [N, 3, 32, 32], tasks [N] and labels [N] in 0...4 of some rows of a split.
 
-    labels "superclass": the position of the fine class in its superclass; "mod5": the base code's fine % 5, which gives
-    some classes of a superclass the same label.
+    labels "superclass": the position of the fine class in its superclass; "mod5": the base code's
+    fine % 5, which gives some classes of a superclass the same label.
     """
     scale = torch.tensor(DEVIATION)[:, None, None] * 255
     shift = torch.tensor(MEAN)[:, None, None] / torch.tensor(DEVIATION)[:, None, None]
     images = (part.images[rows] / scale - shift).contiguous(memory_format=torch.channels_last)
-    label = within_superclass(part.tasks, part.fine) if labels == "superclass" else part.fine % CLASSES
+    label = (
+        within_superclass(part.tasks, part.fine) if labels == "superclass" else part.fine % CLASSES
+    )
     return images, part.tasks[rows], label[rows]
 
 
 def splits(data: Cifar100, settings: Settings) -> dict[str, Data]:
-    """Train, test and (if any) validation images, the same for every seed and method; class-balanced."""
+    """Train, test and (if any) validation images, the same for every seed and method;
+    class-balanced.
+    """
     rows = balanced_subset(data.train.fine, settings["train_examples"], settings["data_seed"])
     held = torch.zeros(len(rows), dtype=torch.bool)
     if settings["validation_share"]:
-        wanted = round(settings["validation_share"] * len(rows) / (TASKS * CLASSES)) * TASKS * CLASSES
-        held[balanced_subset(data.train.fine[rows], max(wanted, TASKS * CLASSES), settings["data_seed"] + 1)] = True
+        wanted = (
+            round(settings["validation_share"] * len(rows) / (TASKS * CLASSES)) * TASKS * CLASSES
+        )
+        held[
+            balanced_subset(
+                data.train.fine[rows], max(wanted, TASKS * CLASSES), settings["data_seed"] + 1
+            )
+        ] = True
     tested = balanced_subset(data.test.fine, settings["test_examples"], settings["data_seed"])
     parts = {
         "train": prepared(data.train, rows[~held], settings["labels"]),
@@ -117,7 +143,9 @@ def splits(data: Cifar100, settings: Settings) -> dict[str, Data]:
 
 
 def balanced_batches(tasks: Tensor, batch_size: int, seed: int, epoch: int) -> Sequence[Tensor]:
-    """Batches of an epoch with equally many examples of every task; what fills no batch is left out."""
+    """Batches of an epoch with equally many examples of every task; what fills no batch is left
+    out.
+    """
     draw = generator(seed, f"batch/{epoch}")
     each = max(1, batch_size // TASKS)
     order = torch.randperm(len(tasks), generator=draw)
@@ -131,14 +159,20 @@ def network(name: str, settings: Settings) -> nn.Module:
     size = {"filters": settings["filters"], "units": settings["units"]}
     if name == "routing":
         return Routing(TASKS, CLASSES, **size)
-    return StitchedNet(TASKS, CLASSES, **size) if name == "cross_stitch" else ConvNet(name, TASKS, CLASSES, **size)
+    return (
+        StitchedNet(TASKS, CLASSES, **size)
+        if name == "cross_stitch"
+        else ConvNet(name, TASKS, CLASSES, **size)
+    )
 
 
 def problem(method: str, seed: int, settings: Settings) -> Problem:
     """Data, network, losses and metrics for the loop."""
     device = choose_device(settings["device"])
     data = source(settings)
-    parts = {name: tuple(x.to(device) for x in part) for name, part in splits(data, settings).items()}
+    parts = {
+        name: tuple(x.to(device) for x in part) for name, part in splits(data, settings).items()
+    }
     with initialization(seed):
         model = network(ROWS[method].network, settings)
     model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
@@ -162,7 +196,9 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
         found: dict[tuple[str, str], float] = {}
         for task, name in enumerate(data.names):
             mine = (examples[1] == task).nonzero()[:, 0]
-            logits = torch.cat([model(examples[0][rows], task) for rows in mine.split(EVALUATION_BATCH)])
+            logits = torch.cat(
+                [model(examples[0][rows], task) for rows in mine.split(EVALUATION_BATCH)]
+            )
             labels = examples[2][mine]
             found[name, "loss"] = functional.cross_entropy(logits, labels).item()
             found[name, "accuracy"] = 100 * (logits.argmax(1) == labels).float().mean().item()

@@ -1,8 +1,21 @@
-"""Table 7: CityScapes, every architecture and loss weighting, without and with PCGrad (the paper: MTAN alone with)."""
+"""Table 7: CityScapes, every architecture and loss weighting, without and with PCGrad (the paper:
+MTAN alone with).
+"""
 
 import pandas as pd
 
-from reporting.dense import MULTI, SEGMENTATION, SINGLE, SIZE, UPDATES, Layout, depth, long_table, rows, write
+from reporting.dense import (
+    MULTI,
+    SEGMENTATION,
+    SINGLE,
+    SIZE,
+    UPDATES,
+    Layout,
+    depth,
+    long_table,
+    rows,
+    write,
+)
 from reporting.runs import Runs
 
 LAYOUT = Layout(

@@ -1,18 +1,19 @@
-"""CityScapes (Tables 5, 7): 7-class segmentation and inverse depth of street scenes at 128x256, two tasks.
+"""CityScapes (Tables 5, 7): 7-class segmentation and inverse depth of street scenes at 128x256, two
+tasks.
 
-The paper's base, MTAN's public code, came with this set's data and without code to train on it. All is as for NYUv2 but
-the batch size, 8, as in later public code (Cranial-XIX/CAGrad, cityscapes/). See experiments/nyuv2/task.py for what
-differs from that code.
+The paper's base, MTAN's public code, came with this set's data and without code to train on it. All
+is as for NYUv2 but the batch size, 8, as in later public code (Cranial-XIX/CAGrad, cityscapes/).
+See experiments/nyuv2/task.py for what differs from that code.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from multitask import dense
-from multitask.checkpoint import Session
-from multitask.generated.streets import CLASSES, streets
-from multitask.records import Records
-from multitask.scenes import CITYSCAPES, Scenes
+from multitask.data.generated.streets import CLASSES, streets
+from multitask.data.scenes import CITYSCAPES, Scenes
+from multitask.dense import problem as dense
+from multitask.runs.checkpoint import Session
+from multitask.runs.records import Records
 from multitask.supervised import Problem
 
 METHODS = tuple(dense.ROWS)
@@ -21,7 +22,9 @@ Settings = Mapping[str, Any]
 
 
 def source(settings: Settings) -> Scenes:
-    """The scenes: real ones below data_root/cityscapes, or generated streets written in the same layout."""
+    """The scenes: real ones below data_root/cityscapes, or generated streets written in the same
+    layout.
+    """
     return dense.scenes_of(settings, CITYSCAPES, streets, len(CLASSES))
 
 

@@ -4,24 +4,28 @@ from typing import Any
 
 import numpy as np
 
-from multitask.checkpoint import Session
-from multitask.fleet import Fleet
-from multitask.metaworld import sources
-from multitask.pushing import GOAL, START, TASK, make
-from multitask.records import Records
-from multitask.sac import train as train_sac
+from multitask.rl.fleet import Fleet
+from multitask.rl.pushing import GOAL, START, TASK, make
+from multitask.rl.sac import train as train_sac
+from multitask.rl.training import sources
+from multitask.runs.checkpoint import Session
+from multitask.runs.records import Records
 
 METHODS = ("sac", "sac_pcgrad")
 
 
 def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
-    """Meta-World is the data: its version, the simulator's, a hash of push-v3's source files; which goals are drawn."""
+    """Meta-World is the data: its version, the simulator's, a hash of push-v3's source files; which
+    goals are drawn.
+    """
     goals = len(make(settings, seed=0))  # refuses bad settings before anything is trained
     ranges = {"start": np.array(START).tolist(), "goal": np.array(GOAL).tolist()}
     return {**sources([TASK]), "tasks": [TASK], **ranges, "goals_per_seed": goals}
 
 
 def train(method: str, seed: int, settings: dict[str, Any], session: Session) -> Records:
-    """Train one method under one seed, on that seed's pairs; see `multitask.sac` and `multitask.pushing`."""
+    """Train one method under one seed, on that seed's pairs; see `multitask.rl.sac` and
+    `multitask.rl.pushing`.
+    """
     with Fleet(make(settings, seed), settings.get("workers", 0)) as fleet:
         return train_sac(settings, seed, session, fleet, method=method)

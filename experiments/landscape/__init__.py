@@ -1,1 +1,3 @@
-"""Figure 1, the two-dimensional landscape of Appendix D, and Figure 2, the schematic of the projection."""
+"""Figure 1, the two-dimensional landscape of Appendix D, and Figure 2, the schematic of the
+projection.
+"""

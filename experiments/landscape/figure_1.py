@@ -23,13 +23,21 @@ LEVELS = np.arange(-110, 71, 15)
 # Black to yellow, as in the paper; the losses are pale, so that neither end drowns in them.
 TIME = LinearSegmentedColormap.from_list("time", ["#000000", "#7A1C10", "#D55E00", "#FFE100"])
 LOSS = LinearSegmentedColormap.from_list("loss", ["#2F557D", "#86A9C7", "#D3E0EA", "#F7F9FB"])
-START: dict[str, Any] = {"marker": "o", "s": 28, "facecolor": "white", "edgecolor": "black", "zorder": 6}
+START: dict[str, Any] = {
+    "marker": "o",
+    "s": 28,
+    "facecolor": "white",
+    "edgecolor": "black",
+    "zorder": 6,
+}
 END: dict[str, Any] = {"marker": "*", "s": 70, "edgecolor": "black", "linewidth": 0.6, "zorder": 8}
 
 
 def contours(ax: Axes, surface: Arrays, loss: np.ndarray) -> QuadContourSet:
     """Filled contours of one loss [θ2, θ1]."""
-    drawn = ax.contourf(surface["theta1"], surface["theta2"], loss, LEVELS, cmap=LOSS, extend="both")
+    drawn = ax.contourf(
+        surface["theta1"], surface["theta2"], loss, LEVELS, cmap=LOSS, extend="both"
+    )
     ax.set_xlim(surface["theta1"][0], surface["theta1"][-1])
     ax.set_ylim(surface["theta2"][0], surface["theta2"][-1])
     ax.set_aspect("equal")
@@ -40,8 +48,12 @@ def contours(ax: Axes, surface: Arrays, loss: np.ndarray) -> QuadContourSet:
 def path(ax: Axes, points: np.ndarray, update: np.ndarray) -> LineCollection:
     """A trajectory [K, 2], black at its first and yellow at its last update."""
     segments = np.stack((points[:-1], points[1:]), axis=1)
-    ax.plot(*points.T, color="black", linewidth=4.4, solid_capstyle="round", zorder=3, rasterized=True)
-    line = LineCollection(list(segments), cmap=TIME, linewidths=3, capstyle="round", rasterized=True, zorder=4)
+    ax.plot(
+        *points.T, color="black", linewidth=4.4, solid_capstyle="round", zorder=3, rasterized=True
+    )
+    line = LineCollection(
+        list(segments), cmap=TIME, linewidths=3, capstyle="round", rasterized=True, zorder=4
+    )
     line.set_array(update[1:])
     line.set_clim(0, update[-1])
     ax.add_collection(line)
@@ -49,8 +61,12 @@ def path(ax: Axes, points: np.ndarray, update: np.ndarray) -> LineCollection:
 
 
 def arrows(ax: Axes, run: dict[str, Any]) -> None:
-    """The descent directions −∇L1, −∇L2 at the end point, a log of the norm long; the legend gives the norms."""
-    same_way = (run["cosine"] or 0) > 0.95  # two such arrows would hide each other: they are drawn side by side
+    """The descent directions −∇L1, −∇L2 at the end point, a log of the norm long; the legend gives
+    the norms.
+    """
+    same_way = (
+        run["cosine"] or 0
+    ) > 0.95  # two such arrows would hide each other: they are drawn side by side
     for task, side in ((1, 1), (2, -1)):
         norm = run[f"g{task}_norm"]
         if norm == 0:  # on a floor: no direction to draw
@@ -58,7 +74,9 @@ def arrows(ax: Axes, run: dict[str, Any]) -> None:
         x, y = -np.array(run[f"g{task}"]) / norm
         tail = np.array(run["end"]) + same_way * side * 0.3 * np.array([-y, x])
         tip = tail + 0.7 * (1 + np.log10(1 + norm)) * np.array([x, y])
-        arrow = FancyArrowPatch((tail[0], tail[1]), (tip[0], tip[1]), arrowstyle="-|>", shrinkA=0, shrinkB=0, zorder=7)
+        arrow = FancyArrowPatch(
+            (tail[0], tail[1]), (tip[0], tip[1]), arrowstyle="-|>", shrinkA=0, shrinkB=0, zorder=7
+        )
         arrow.set(color=color(f"task_{task}"), linewidth=2, mutation_scale=9, clip_on=False)
         arrow.set_path_effects([withStroke(linewidth=3.2, foreground="white")])
         ax.add_patch(arrow)
@@ -67,7 +85,9 @@ def arrows(ax: Axes, run: dict[str, Any]) -> None:
 def trajectory(
     ax: Axes, surface: Arrays, points: np.ndarray, update: np.ndarray, run: dict[str, Any]
 ) -> LineCollection:
-    """One of the panels (d), (e): the path on L, both task gradients at its end, and where it ended."""
+    """One of the panels (d), (e): the path on L, both task gradients at its end, and where it
+    ended.
+    """
     contours(ax, surface, surface["losses"].sum(0))
     line = path(ax, points, update)
     arrows(ax, run)
@@ -87,12 +107,20 @@ def trajectory(
     return line
 
 
-def all_starts(ax: Axes, surface: Arrays, theta: np.ndarray, variants: list[str], starts: np.ndarray) -> None:
+def all_starts(
+    ax: Axes, surface: Arrays, theta: np.ndarray, variants: list[str], starts: np.ndarray
+) -> None:
     """Panel (f), not in the paper: the paths from every start, by method."""
     contours(ax, surface, surface["losses"].sum(0))
     for v, variant in reversed(list(enumerate(variants))):
         for s in range(len(starts)):
-            ax.plot(*theta[:, v, s].T, color=color(variant), linewidth=1, zorder=3 + (v == 0), rasterized=True)
+            ax.plot(
+                *theta[:, v, s].T,
+                color=color(variant),
+                linewidth=1,
+                zorder=3 + (v == 0),
+                rasterized=True,
+            )
             ax.scatter(*theta[-1, v, s], facecolor=color(variant), **{**END, "s": 70})
     ax.scatter(*starts.T, **{**START, "s": 14, "zorder": 5})
 
@@ -107,9 +135,15 @@ def landscape(surface: Arrays, trajectories: Arrays, summary: dict[str, Any]) ->
     """Panels (a) to (e) as in the paper; (f) is ours: where the paths from all starts end."""
     style()
     fig, axes = plt.subplots(2, 3, figsize=(8.6, 5.6), sharex=True, sharey=True)
-    variants, update, theta = trajectories["variants"].tolist(), trajectories["update"], trajectories["theta"]
+    variants, update, theta = (
+        trajectories["variants"].tolist(),
+        trajectories["update"],
+        trajectories["theta"],
+    )
     both = surface["losses"].sum(0)
-    for ax, loss, title in zip(axes[0], (both, *surface["losses"]), ("L = L₁ + L₂", "L₁", "L₂"), strict=True):
+    for ax, loss, title in zip(
+        axes[0], (both, *surface["losses"]), ("L = L₁ + L₂", "L₁", "L₂"), strict=True
+    ):
         drawn = contours(ax, surface, loss)
         ax.set_title(title)
     fig.colorbar(drawn, ax=axes[0], label="loss", ticks=LEVELS[1::3], aspect=25, pad=0.01)
@@ -117,7 +151,9 @@ def landscape(surface: Arrays, trajectories: Arrays, summary: dict[str, Any]) ->
         points = theta[:, variants.index(variant), 0]
         line = trajectory(ax, surface, points, update, summary["runs"][variant][0])
         ax.set_title(f"{label(variant)}: {summary['runs'][variant][0]['verdict']}")
-    bar = fig.colorbar(line, ax=axes[1], label="update", aspect=25, pad=0.01, ticks=np.linspace(0, update[-1], 6))
+    bar = fig.colorbar(
+        line, ax=axes[1], label="update", aspect=25, pad=0.01, ticks=np.linspace(0, update[-1], 6)
+    )
     bar.ax.set_yticklabels([f"{round(tick):,}" for tick in np.linspace(0, update[-1], 6)])
     all_starts(axes[1, 2], surface, theta, variants, trajectories["starts"])
     axes[1, 2].set_title(f"{len(trajectories['starts'])} starts (not in the paper)")
@@ -130,16 +166,25 @@ def landscape(surface: Arrays, trajectories: Arrays, summary: dict[str, Any]) ->
     for ax in axes[:, 0]:
         ax.set_ylabel("θ₂")
     counts = [
-        Line2D([], [], color=color(variant), linewidth=1.5, label=count(summary, variant)) for variant in variants
+        Line2D([], [], color=color(variant), linewidth=1.5, label=count(summary, variant))
+        for variant in variants
     ]
     axes[1, 2].legend(handles=counts, loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=7)
-    stamp(fig, summary["scale"], f"{update[-1]:,} updates, start {tuple(trajectories['starts'][0].tolist())}")
+    stamp(
+        fig,
+        summary["scale"],
+        f"{update[-1]:,} updates, start {tuple(trajectories['starts'][0].tolist())}",
+    )
     return fig
 
 
 def write(surface: str, trajectories: str, summary: str, *, png: str, pdf: str) -> None:
     """Read the three files of the landscape and write the figure."""
-    with np.load(surface) as grid, np.load(trajectories) as paths, open(summary, encoding="utf-8") as file:
+    with (
+        np.load(surface) as grid,
+        np.load(trajectories) as paths,
+        open(summary, encoding="utf-8") as file,
+    ):
         save(landscape(dict(grid), dict(paths), json.load(file)), png=png, pdf=pdf)
 
 

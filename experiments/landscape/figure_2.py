@@ -17,32 +17,69 @@ PLANE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": (0, (5, 3))
 
 
 def arrow(
-    ax: Axes, tip: list[float], text: str, shade: str, *, faded: bool = False, aside: np.ndarray | None = None
+    ax: Axes,
+    tip: list[float],
+    text: str,
+    shade: str,
+    *,
+    faded: bool = False,
+    aside: np.ndarray | None = None,
 ) -> None:
-    """An arrow from the origin, its name beyond the tip or `aside` of it; faded for what the projection replaced."""
+    """An arrow from the origin, its name beyond the tip or `aside` of it; faded for what the
+    projection replaced.
+    """
     end = np.array(tip)
     away = end if aside is None else aside
     patch = FancyArrowPatch(
-        (0, 0), (tip[0], tip[1]), arrowstyle="-|>", mutation_scale=14, shrinkA=0, shrinkB=0, zorder=3
+        (0, 0),
+        (tip[0], tip[1]),
+        arrowstyle="-|>",
+        mutation_scale=14,
+        shrinkA=0,
+        shrinkB=0,
+        zorder=3,
     )
     patch.set(color=shade, linewidth=2.2, alpha=0.35 if faded else 1)
     ax.add_patch(patch)
     x, y = end + 0.17 * away / np.linalg.norm(away)
-    label = ax.text(x, y, text, color=shade, size=11, ha="center", va="center", alpha=0.6 if faded else 1, zorder=4)
+    label = ax.text(
+        x,
+        y,
+        text,
+        color=shade,
+        size=11,
+        ha="center",
+        va="center",
+        alpha=0.6 if faded else 1,
+        zorder=4,
+    )
     label.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 
-def projection(ax: Axes, before: list[float], after: list[float], other: list[float], names: tuple[str, str]) -> None:
+def projection(
+    ax: Axes, before: list[float], after: list[float], other: list[float], names: tuple[str, str]
+) -> None:
     """Panels (b), (c): one gradient, the normal plane of the other, and the projection onto it."""
     i, j = names
     normal = np.array([-other[1], other[0]]) / np.linalg.norm(other)
     line = np.outer((-0.2, 1.15), normal * np.sign(normal @ after))
     ax.plot(line[:, 0], line[:, 1], **PLANE)
-    ax.plot((before[0], after[0]), (before[1], after[1]), color="black", linewidth=1, linestyle=":", zorder=2)
+    ax.plot(
+        (before[0], after[0]),
+        (before[1], after[1]),
+        color="black",
+        linewidth=1,
+        linestyle=":",
+        zorder=2,
+    )
     arrow(ax, other, f"$g_{j}$", color(f"task_{'ij'.index(j) + 1}"))
     arrow(ax, before, f"$g_{i}$", color(f"task_{'ij'.index(i) + 1}"), faded=True)
     arrow(
-        ax, after, f"$g_{i}^{{\\mathrm{{PC}}}}$", color(f"task_{'ij'.index(i) + 1}"), aside=np.subtract(after, before)
+        ax,
+        after,
+        f"$g_{i}^{{\\mathrm{{PC}}}}$",
+        color(f"task_{'ij'.index(i) + 1}"),
+        aside=np.subtract(after, before),
     )
 
 

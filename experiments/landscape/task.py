@@ -1,22 +1,25 @@
-"""Figure 1: Adam and Adam + PCGrad on the landscape of Appendix D, every start and both methods as one batch.
+"""Figure 1: Adam and Adam + PCGrad on the landscape of Appendix D, every start and both methods as
+one batch.
 
     python -m experiments.landscape.task --config config/quick.yaml --out results/quick/landscape
 
     L1(θ) = 20 log max(|u1|, 5e-6),  u1 = θ1/2 + tanh θ2
     L2(θ) = 25 log max(|u2|, 5e-6),  u2 = θ1/2 − tanh θ2 + 2,      L = L1 + L2
 
-Task i's valley is the curve u_i = 0. As u1 + u2 = θ1 + 2 and u2 − u1 = 2 (1 − tanh θ2), the valleys meet only in the
-limit θ1 = −2, θ2 → ∞. The floor makes that a set: L has its least value 45 log 5e-6 where |u1| and |u2| are at most
-5e-6, which means |θ1 + 2| ≤ 1e-5 and θ2 ≥ artanh(1 − 5e-6) = 6.449.
+Task i's valley is the curve u_i = 0. As u1 + u2 = θ1 + 2 and u2 − u1 = 2 (1 − tanh θ2), the valleys
+meet only in the limit θ1 = −2, θ2 → ∞. The floor makes that a set: L has its least value 45 log
+5e-6 where |u1| and |u2| are at most 5e-6, which means |θ1 + 2| ≤ 1e-5 and θ2 ≥ artanh(1 − 5e-6) =
+6.449.
 
-That floor is 1e-5 wide, and Adam at rate 1e-3 oscillates about a valley in u by 1e-2: no trajectory can stay on it, and
-L at one point mostly tells how near the last step fell to a floor. The verdict on an end point therefore asks in which
-valleys it lies, |u_i| ≤ TOLERANCE: in both, it is at the joint optimum (then L ≤ 45 log TOLERANCE = −134.8); in one, in
-that task's valley; in none, elsewhere. The tolerance is on u, not on θ2: from θ2 ≈ 3 up tanh is flat, the valleys one.
+That floor is 1e-5 wide, and Adam at rate 1e-3 oscillates about a valley in u by 1e-2: no trajectory
+can stay on it, and L at one point mostly tells how near the last step fell to a floor. The verdict
+on an end point therefore asks in which valleys it lies, |u_i| ≤ TOLERANCE: in both, it is at the
+joint optimum (then L ≤ 45 log TOLERANCE = −134.8); in one, in that task's valley; in none,
+elsewhere. The tolerance is on u, not on θ2: from θ2 ≈ 3 up tanh is flat, the valleys one.
 
-Not in the paper: Adam's betas and epsilon (torch's defaults are taken), the precision (float64 here), further starts.
-Writes trajectories.npz, surface.npz, vectors.json (Figure 2) and summary.json. Always on the CPU: the batch is tiny.
-"""
+Not in the paper: Adam's betas and epsilon (torch's defaults are taken), the precision (float64
+here), further starts. Writes trajectories.npz, surface.npz, vectors.json (Figure 2) and
+summary.json. Always on the CPU: the batch is tiny."""
 
 import argparse
 import json
@@ -35,9 +38,9 @@ from torch import Tensor
 from tqdm import trange
 
 from experiments.run import EXIT_FAULT, read_config, settings_of
-from multitask.errors import UserError
-from multitask.provenance import code_hash, commit, machine, training_sources, versions
-from multitask.records import write_json
+from multitask.runs.errors import UserError
+from multitask.runs.provenance import code_hash, commit, machine, training_sources, versions
+from multitask.runs.records import write_json
 from pcgrad import (
     cosine,
     curvature_estimate,
@@ -63,7 +66,10 @@ CURVATURES = (  # along the update that was made, and along the plain gradient s
     "plain_step_curvature_remainder",
     "plain_step_curvature_definition3",
 )
-SURFACE = {"theta1": (-6.5, 4.5), "theta2": (-5.0, 7.5)}  # the part of the plane that Figure 1 shows
+SURFACE = {
+    "theta1": (-6.5, 4.5),
+    "theta2": (-5.0, 7.5),
+}  # the part of the plane that Figure 1 shows
 SURFACE_POINTS = 281
 REQUIRED = ("learning_rate", "updates", "betas", "epsilon", "starts", "stored_points")
 
@@ -83,7 +89,9 @@ def losses(theta: Tensor) -> Tensor:
 
 
 def gradients(theta: Tensor) -> Tensor:
-    """∇L1, ∇L2 [..., task, 2] in closed form: c_i/u_i (1/2, ± sech² θ2), and zero where the floor holds."""
+    """∇L1, ∇L2 [..., task, 2] in closed form: c_i/u_i (1/2, ± sech² θ2), and zero where the floor
+    holds.
+    """
     tanh = theta[..., 1:].tanh()
     u = torch.addcmul(_OFFSET, _SIGN, tanh).add_(theta[..., :1], alpha=0.5)
     factor = torch.where(u.abs() > FLOOR, _SCALE / u, 0.0)
@@ -93,19 +101,30 @@ def gradients(theta: Tensor) -> Tensor:
 
 @torch.no_grad()
 def optimize(
-    starts: Tensor, *, updates: int, learning_rate: float, betas: Sequence[float], epsilon: float, stored_points: int
+    starts: Tensor,
+    *,
+    updates: int,
+    learning_rate: float,
+    betas: Sequence[float],
+    epsilon: float,
+    stored_points: int,
 ) -> dict[str, Tensor]:
-    """Run both variants from every start; `update` [K], `theta` and `before` [K, variant, start, 2].
+    """Run both variants from every start; `update` [K], `theta` and `before` [K, variant, start,
+    2].
 
-    The K kept updates are evenly spaced, 0 and the last included; `before` is the point one update earlier.
-    """
+    The K kept updates are evenly spaced, 0 and the last included; `before` is the point one update
+    earlier."""
     theta = torch.nn.Parameter(starts.expand(len(VARIANTS), *starts.shape).clone())
     optimizer = torch.optim.Adam([theta], lr=learning_rate, betas=(betas[0], betas[1]), eps=epsilon)
     orders = fixed_orders(2)  # with two tasks there is one order
-    weights = torch.ones(len(VARIANTS), len(starts), 1, 2, dtype=theta.dtype)  # Adam alone: the plain sum
+    weights = torch.ones(
+        len(VARIANTS), len(starts), 1, 2, dtype=theta.dtype
+    )  # Adam alone: the plain sum
     pcgrad_weights = weights[VARIANTS.index("adam_pcgrad")].squeeze(-2)
 
-    kept = np.unique(np.linspace(0, updates, min(stored_points, updates + 1)).round().astype(int)).tolist()
+    kept = np.unique(
+        np.linspace(0, updates, min(stored_points, updates + 1)).round().astype(int)
+    ).tolist()
     points, before = [theta.detach().clone()], [theta.detach().clone()]
     for update in trange(1, updates + 1, desc="landscape", disable=None, mininterval=1):
         task_gradients = gradients(theta)
@@ -119,30 +138,37 @@ def optimize(
             points.append(theta.detach().clone())
         else:
             optimizer.step()
-    return {"update": torch.tensor(kept), "theta": torch.stack(points), "before": torch.stack(before)}
+    return {
+        "update": torch.tensor(kept),
+        "theta": torch.stack(points),
+        "before": torch.stack(before),
+    }
 
 
 def curvature(theta: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
     """Curvature of L along the segment d = after − θ in two forms, [...] each, per unit of ‖d‖².
 
-        remainder:     2 [L(after) − L(θ) − ∇L(θ)ᵀd] = 2 ∫₀¹ (1−a) dᵀ∇²L(θ + a d) d da   (Section 5.3's estimator)
-        definition 3:  [∇L(after) − ∇L(θ)]ᵀ d        =   ∫₀¹       dᵀ∇²L(θ + a d) d da
+        remainder:     2 [L(after) − L(θ) − ∇L(θ)ᵀd] = 2 ∫₀¹ (1−a) dᵀ∇²L(θ + a d) d da   (Section
+        5.3's estimator) definition 3:  [∇L(after) − ∇L(θ)]ᵀ d        =   ∫₀¹       dᵀ∇²L(θ + a d) d
+        da
 
-    Written as differences they include the jump of the gradient across a valley: there lies the large positive
-    curvature; between the floors log|u| is concave in u.
+    Written as differences they include the jump of the gradient across a valley: there lies the
+    large positive curvature; between the floors log|u| is concave in u.
     """
     step, slope = after - theta, gradients(theta).sum(-2)
     length = step.square().sum(-1)
-    remainder = curvature_estimate(losses(theta).sum(-1), losses(after).sum(-1), (slope * step).sum(-1))
+    remainder = curvature_estimate(
+        losses(theta).sum(-1), losses(after).sum(-1), (slope * step).sum(-1)
+    )
     return remainder / length, ((gradients(after).sum(-2) - slope) * step).sum(-1) / length
 
 
 def measure(theta: Tensor, before: Tensor, learning_rate: float) -> dict[str, Tensor]:
     """Losses, arguments and the triad's measures at the points θ [..., 2].
 
-    Two curvatures, because Adam's steps are short beside its oscillation and seldom cross a valley's floor: along the
-    update before → θ that was made, and along the plain gradient step θ − t g at the same rate (Theorem 2's θ^MT).
-    """
+    Two curvatures, because Adam's steps are short beside its oscillation and seldom cross a
+    valley's floor: along the update before → θ that was made, and along the plain gradient step θ −
+    t g at the same rate (Theorem 2's θ^MT)."""
     loss, slope = losses(theta), gradients(theta)
     gramian = slope @ slope.mT
     forms = (*curvature(before, theta), *curvature(theta, theta - learning_rate * slope.sum(-2)))
@@ -168,7 +194,9 @@ def distance_to_optimum(theta: Tensor) -> float:
     return math.hypot(theta[0].item() - JOINT_THETA[0], max(0.0, JOINT_THETA[1] - theta[1].item()))
 
 
-def summarize_run(update: Tensor, theta: Tensor, before: Tensor, learning_rate: float) -> dict[str, Any]:
+def summarize_run(
+    update: Tensor, theta: Tensor, before: Tensor, learning_rate: float
+) -> dict[str, Any]:
     """The end point of one trajectory (`theta`, `before` [K, 2]) and what held over its last tenth."""
     end = {name: value[-1] for name, value in measure(theta, before, learning_rate).items()}
     tail = update > 0.9 * update[-1]
@@ -197,13 +225,18 @@ def summarize_run(update: Tensor, theta: Tensor, before: Tensor, learning_rate: 
             "median_norm_ratio": _number((late["norms"][:, 0] / late["norms"][:, 1]).nanmedian()),
             "median_magnitude_similarity": _number(late["magnitude_similarity"].nanmedian()),
             **{f"median_{form}": _number(late[form].nanmedian()) for form in CURVATURES},
-            **{f"{form}_positive_share": _number((late[form] > 0).double().mean()) for form in CURVATURES},
+            **{
+                f"{form}_positive_share": _number((late[form] > 0).double().mean())
+                for form in CURVATURES
+            },
         },
     }
 
 
 def _number(value: Tensor) -> float | None:
-    """A finite number, or None (JSON has no NaN) for what is undefined, as the cosine of a zero gradient."""
+    """A finite number, or None (JSON has no NaN) for what is undefined, as the cosine of a zero
+    gradient.
+    """
     return value.item() if math.isfinite(value.item()) else None
 
 
@@ -211,7 +244,10 @@ def summarize(trajectories: dict[str, Tensor], learning_rate: float) -> dict[str
     """All runs per variant, in the order of the starts, and the paper's claim on the first start."""
     update, theta, before = trajectories["update"], trajectories["theta"], trajectories["before"]
     runs = {
-        variant: [summarize_run(update, theta[:, v, s], before[:, v, s], learning_rate) for s in range(theta.shape[2])]
+        variant: [
+            summarize_run(update, theta[:, v, s], before[:, v, s], learning_rate)
+            for s in range(theta.shape[2])
+        ]
         for v, variant in enumerate(VARIANTS)
     }
     found = {variant: runs[variant][0]["verdict"] for variant in VARIANTS}
@@ -227,20 +263,34 @@ def summarize(trajectories: dict[str, Tensor], learning_rate: float) -> dict[str
 
 
 def surface() -> dict[str, np.ndarray]:
-    """L1 and L2 on a grid for the contours: `theta1` [N], `theta2` [N], `losses` [2, N (θ2), N (θ1)]."""
-    theta1, theta2 = (torch.linspace(*ends, SURFACE_POINTS, dtype=torch.float64) for ends in SURFACE.values())
+    """L1 and L2 on a grid for the contours: `theta1` [N], `theta2` [N], `losses` [2, N (θ2), N
+    (θ1)].
+    """
+    theta1, theta2 = (
+        torch.linspace(*ends, SURFACE_POINTS, dtype=torch.float64) for ends in SURFACE.values()
+    )
     grid = torch.stack(torch.meshgrid(theta1, theta2, indexing="xy"), dim=-1)
-    return {"theta1": theta1.numpy(), "theta2": theta2.numpy(), "losses": losses(grid).movedim(-1, 0).float().numpy()}
+    return {
+        "theta1": theta1.numpy(),
+        "theta2": theta2.numpy(),
+        "losses": losses(grid).movedim(-1, 0).float().numpy(),
+    }
 
 
 def schematic() -> dict[str, Any]:
-    """Figure 2's vectors through the core: a conflicting and a non-conflicting pair, before and after projection."""
+    """Figure 2's vectors through the core: a conflicting and a non-conflicting pair, before and
+    after projection.
+    """
     result = {}
     for name, degrees in (("conflicting", (15.0, 130.0)), ("not_conflicting", (30.0, 85.0))):
         angles = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
-        pair = torch.stack((angles.cos(), angles.sin()), dim=-1) * torch.tensor([[1.0], [0.8]], dtype=torch.float64)
+        pair = torch.stack((angles.cos(), angles.sin()), dim=-1) * torch.tensor(
+            [[1.0], [0.8]], dtype=torch.float64
+        )
         projected = project_conflicting(pair, fixed_orders(2))
-        named = zip(("g_i", "g_j", "g_i_pc", "g_j_pc"), (*pair.tolist(), *projected.tolist()), strict=True)
+        named = zip(
+            ("g_i", "g_j", "g_i_pc", "g_j_pc"), (*pair.tolist(), *projected.tolist()), strict=True
+        )
         result[name] = {**dict(named), "cosine": cosine(pair @ pair.mT)[0, 1].item()}
     return result
 
@@ -249,14 +299,18 @@ def check(settings: dict[str, Any]) -> Tensor:
     """The starts [S, 2], after a look at the settings; UserError names what is wrong."""
     missing = [key for key in REQUIRED if key not in settings]
     if missing:
-        raise UserError(f"experiments.landscape has no {', '.join(missing)}; compare it with config/quick.yaml")
+        raise UserError(
+            f"experiments.landscape has no {', '.join(missing)}; compare it with config/quick.yaml"
+        )
     starts = settings["starts"]
     try:
         points = torch.tensor(starts, dtype=torch.float64)
     except (TypeError, ValueError):
         points = torch.empty(0)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0 or not points.isfinite().all():
-        raise UserError(f"experiments.landscape.starts must be a list of points [θ1, θ2], not {starts!r:.80}")
+        raise UserError(
+            f"experiments.landscape.starts must be a list of points [θ1, θ2], not {starts!r:.80}"
+        )
     for key, least in (("updates", 1), ("stored_points", 2)):
         if not isinstance(settings[key], int) or settings[key] < least:
             raise UserError(
@@ -266,22 +320,30 @@ def check(settings: dict[str, Any]) -> Tensor:
 
 
 def run(settings: dict[str, Any], out: Path) -> None:
-    """Optimize, summarize, and write the four files; nothing is written before everything is computed."""
+    """Optimize, summarize, and write the four files; nothing is written before everything is
+    computed.
+    """
     starts = check(settings)
     torch.set_num_threads(settings["torch_threads"])
     wall, core = time.monotonic(), time.process_time()
     optimizer = {key: settings[key] for key in REQUIRED if key != "starts"}
     try:
         trajectories = optimize(starts, **optimizer)
-    except (TypeError, ValueError) as error:  # torch.optim.Adam's own line on a bad rate, beta or epsilon
+    except (
+        TypeError,
+        ValueError,
+    ) as error:  # torch.optim.Adam's own line on a bad rate, beta or epsilon
         raise UserError(f"experiments.landscape: {error}; mend the config") from None
     wall, core = time.monotonic() - wall, time.process_time() - core
     if not trajectories["theta"].isfinite().all():
-        raise UserError("experiments.landscape: θ is not finite; lower learning_rate or raise epsilon")
+        raise UserError(
+            "experiments.landscape: θ is not finite; lower learning_rate or raise epsilon"
+        )
 
     summary = {
         "scale": settings["scale"],
-        "settings": {key: settings[key] for key in REQUIRED} | {"torch_threads": settings["torch_threads"]},
+        "settings": {key: settings[key] for key in REQUIRED}
+        | {"torch_threads": settings["torch_threads"]},
         "seconds": round(wall, 1),
         "core_seconds": round(core, 1),
         "code_hash": code_hash(training_sources("landscape")),
@@ -293,7 +355,9 @@ def run(settings: dict[str, Any], out: Path) -> None:
     vectors = {"scale": settings["scale"], **schematic()}
     save_arrays(out / "surface.npz", **surface())
     points = {name: trajectories[name].numpy() for name in ("update", "theta")}
-    save_arrays(out / "trajectories.npz", **points, variants=np.array(VARIANTS), starts=starts.numpy())
+    save_arrays(
+        out / "trajectories.npz", **points, variants=np.array(VARIANTS), starts=starts.numpy()
+    )
     write_json(out / "vectors.json", vectors)
     write_json(out / "summary.json", summary)
 
@@ -301,7 +365,9 @@ def run(settings: dict[str, Any], out: Path) -> None:
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write one .npz beside its final name, then rename: a reader sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
         try:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
             file.flush()
@@ -315,7 +381,9 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; a fault that the user can mend is one line and exit status 2."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.landscape.task", description="Figures 1 and 2: data")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.landscape.task", description="Figures 1 and 2: data"
+    )
     parser.add_argument("--config", required=True, help="a YAML file, or JSON text")
     parser.add_argument("--out", required=True, type=Path, help="folder for the four files")
     args = parser.parse_args(arguments)

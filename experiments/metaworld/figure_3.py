@@ -1,4 +1,6 @@
-"""Figure 3: success on MT10 and MT50 with and without surgery, and the ablations of PCGrad on MT10; MT3 is ours."""
+"""Figure 3: success on MT10 and MT50 with and without surgery, and the ablations of PCGrad on MT10;
+MT3 is ours.
+"""
 
 from reporting import reported
 from reporting.learning_curves import Panel, write
@@ -9,7 +11,9 @@ ABLATIONS = ("sac_pcgrad", "direction_only", "magnitude_only", "gradnorm")
 
 def paper(group: str) -> tuple[tuple[str, float], ...]:
     """What the paper's text says of the ends of its curves; its "less than half" has no line."""
-    return (("sac_pcgrad", reported.number("figure_3", "SAC + PCGrad", "success", group=group) / 100),)
+    return (
+        ("sac_pcgrad", reported.number("figure_3", "SAC + PCGrad", "success", group=group) / 100),
+    )
 
 
 PANELS = (

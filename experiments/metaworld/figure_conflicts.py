@@ -1,4 +1,6 @@
-"""Cosine, magnitude similarity Φ and ξ of task gradients along training: Figure 4's middle panel, more methods."""
+"""Cosine, magnitude similarity Φ and ξ of task gradients along training: Figure 4's middle panel,
+more methods.
+"""
 
 from collections.abc import Sequence
 
@@ -16,7 +18,14 @@ MEASURES = (
     ("xi_median", "median ξ of conflicting pairs", (0.0, None)),
 )
 PANELS = tuple(
-    Panel(experiment, f"{name}, {network}", METHODS[experiment], f"{metric}_{component}", words, limits=limits)
+    Panel(
+        experiment,
+        f"{name}, {network}",
+        METHODS[experiment],
+        f"{metric}_{component}",
+        words,
+        limits=limits,
+    )
     for experiment, name in (("metaworld_mt3", "MT3"), ("metaworld_mt10", "MT10"))
     for component, network in (("actor", "actor"), ("q1", "critic 1"))
     for metric, words, limits in MEASURES

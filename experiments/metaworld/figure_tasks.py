@@ -18,7 +18,13 @@ def panels(runs: Runs) -> list[Panel]:
     for experiment, name in (("metaworld_mt3", "MT3"), ("metaworld_mt10", "MT10")):
         tasks = runs.of(experiment).select(metric="success")["task"].unique()
         found += [
-            Panel(experiment, f"{name}: {task.removesuffix('-v3')}", METHODS[experiment], task=task, words="success")
+            Panel(
+                experiment,
+                f"{name}: {task.removesuffix('-v3')}",
+                METHODS[experiment],
+                task=task,
+                words="success",
+            )
             for task in tasks
             if task != "all"
         ]

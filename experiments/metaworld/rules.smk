@@ -1,6 +1,9 @@
 # Figures 3, 7, 8 and 9, two figures of ours, and a table for each task set.
 RL_FIGURES = {  # name: the experiments that it shows, what it shows
-    "3": (["metaworld_mt3", "metaworld_mt10", "metaworld_mt50"], "success with and without surgery"),
+    "3": (
+        ["metaworld_mt3", "metaworld_mt10", "metaworld_mt50"],
+        "success with and without surgery",
+    ),
     "7": (["metaworld_mt10"], "PCGrad and CosReg"),
     "8": (["metaworld_mt50"], "random and fixed order"),
     "9": (["metaworld_mt10"], "multi-head SAC"),

@@ -1,4 +1,6 @@
-"""Final success, conflicts and cost of every method on one of Meta-World's task sets; the paper has only curves."""
+"""Final success, conflicts and cost of every method on one of Meta-World's task sets; the paper has
+only curves.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +13,15 @@ from reporting.statistics import NAN, interval, iqm
 from reporting.tables import COLUMNS, Quantity
 
 METHODS = (
-    *("sac", "sac_pcgrad", "multihead_sac", "multihead_sac_pcgrad", "independent", "direction_only", "magnitude_only"),
+    *(
+        "sac",
+        "sac_pcgrad",
+        "multihead_sac",
+        "multihead_sac_pcgrad",
+        "independent",
+        "direction_only",
+        "magnitude_only",
+    ),
     *("gradnorm", "cosreg", "sac_pcgrad_fixed", "sac_reward_normalized", "sac_weight_decay"),
 )
 ALONE = ("fixed_goal", "varied_goals")  # the rows of reach, learned alone
@@ -22,7 +32,9 @@ IQM = f"{SUCCESS}_iqm"  # over tasks and seeds at once, not over means of tasks
 
 @dataclass(frozen=True)
 class TaskSet(Comparison):
-    """A comparison with a share of conflicts, and success as an interquartile mean beside the mean over tasks."""
+    """A comparison with a share of conflicts, and success as an interquartile mean beside the mean
+    over tasks.
+    """
 
     last: int = LAST
 
@@ -33,32 +45,48 @@ class TaskSet(Comparison):
 
 
 def with_shares(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add `conflict_share_q1` of every collection: runs record the counts `conflicts_q1` and `pairs_q1`."""
+    """Add `conflict_share_q1` of every collection: runs record the counts `conflicts_q1` and
+    `pairs_q1`.
+    """
     keys = ["experiment", "method", "seed", "step", "task"]
     conflicts, pairs = (
-        frame[frame["metric"] == f"{count}_q1"].set_index(keys)["value"] for count in ("conflicts", "pairs")
+        frame[frame["metric"] == f"{count}_q1"].set_index(keys)["value"]
+        for count in ("conflicts", "pairs")
     )
     shares = (conflicts / pairs).reset_index().assign(metric="conflict_share_q1")
     return pd.concat([frame, shares], ignore_index=True)
 
 
 def iqm_lines(frame: pd.DataFrame, methods: Sequence[str], last: int) -> pd.DataFrame:
-    """Mean of the middle half of all tasks and seeds, a line per method; an interval from 10 seeds up."""
+    """Mean of the middle half of all tasks and seeds, a line per method; an interval from 10 seeds
+    up.
+    """
     ends = final(frame[(frame["metric"] == SUCCESS) & (frame["task"] != "all")], last=last)
     lines = []
     for method in methods:
         tasks = ends[ends["method"] == method].pivot(index="task", columns="seed", values="value")
         if tasks.empty:
             continue
-        found = interval(tasks)  # of few seeds it is that of the mean over tasks, which stands in its own column
+        found = interval(
+            tasks
+        )  # of few seeds it is that of the mean over tasks, which stands in its own column
         low, high = (found.low, found.high) if found.estimator == "IQM" else (NAN, NAN)
-        line = {"method": method, "task": "all", "metric": IQM, "mean": iqm(tasks), "ci_low": low, "ci_high": high}
+        line = {
+            "method": method,
+            "task": "all",
+            "metric": IQM,
+            "mean": iqm(tasks),
+            "ci_low": low,
+            "ci_high": high,
+        }
         lines.append({**line, "seeds": tasks.shape[1], "estimator": "IQM"})
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
 def table(tasks: str) -> TaskSet:
-    """The table of `mt3`, `mt10`, `mt50`, or of `reach` alone, whose last evaluation has many episodes."""
+    """The table of `mt3`, `mt10`, `mt50`, or of `reach` alone, whose last evaluation has many
+    episodes.
+    """
     methods, last = (ALONE, 1) if tasks == "reach" else (METHODS, LAST)
     return TaskSet(
         source=f"table_{tasks}",

@@ -1,11 +1,12 @@
-"""Figure 10's data: builds the tasks of MT50 and pictures the start of an episode, each in half a second.
+"""Figure 10's data: builds the tasks of MT50 and pictures the start of an episode, each in half a
+second.
 
     python -m experiments.metaworld_gallery.render results/quick/gallery            # all 50
     python -m experiments.metaworld_gallery.render results/quick/gallery reach-v3   # some
 
-Writes tasks.npz (`pictures`, uint8 [tasks, HEIGHT, WIDTH, 3]) and tasks.json: `pictured`, the number of tasks that were
-built and whose picture is like no other, and for each task its name, whether it is built, why not, and the seconds.
-"""
+Writes tasks.npz (`pictures`, uint8 [tasks, HEIGHT, WIDTH, 3]) and tasks.json: `pictured`, the
+number of tasks that were built and whose picture is like no other, and for each task its name,
+whether it is built, why not, and the seconds."""
 
 import io
 import os
@@ -18,17 +19,24 @@ from typing import Any
 import numpy as np
 
 from experiments.metaworld_gallery.raycamera import Marker, View, render
-from multitask.envs import MT10, MT50, MetaWorld, check_names
-from multitask.errors import UserError
-from multitask.provenance import commit, machine, versions
-from multitask.records import write_json
+from multitask.rl.envs import MT10, MT50, MetaWorld, check_names
+from multitask.runs.errors import UserError
+from multitask.runs.provenance import commit, machine, versions
+from multitask.runs.records import write_json
 
 WIDTH, HEIGHT = 192, 128
 VIEW = View(eye=(0.95, 0.04, 0.87), target=(0.06, 0.67, 0.12), degrees=35)
-OTHER_VIEWS = {"peg-unplug-side-v3": View(eye=(1.0, 0.4, 0.85), target=(0.03, 0.67, 0.13), degrees=35)}  # hand in front
+OTHER_VIEWS = {
+    "peg-unplug-side-v3": View(eye=(1.0, 0.4, 0.85), target=(0.03, 0.67, 0.13), degrees=35)
+}  # hand in front
 LAMP = (0.6, -0.3, 1.9)
 GOAL_RADIUS, GOAL_COLOR = 0.025, (1.0, 0.15, 0.75)  # no object of any task is magenta
-SETTINGS: dict[str, Any] = {"seed": 0, "horizon": 150, "reward_function_version": "v1", "goals": "fixed"}
+SETTINGS: dict[str, Any] = {
+    "seed": 0,
+    "horizon": 150,
+    "reward_function_version": "v1",
+    "goals": "fixed",
+}
 
 
 def picture(task: str) -> np.ndarray:
@@ -37,11 +45,14 @@ def picture(task: str) -> np.ndarray:
     env.reset()
     goal = Marker(np.array(env.env._target_pos), GOAL_RADIUS, GOAL_COLOR)
     view = OTHER_VIEWS.get(task, VIEW)
-    return render(env.env.model, env.env.data, view, width=WIDTH, height=HEIGHT, lamp=LAMP, markers=[goal])
+    return render(
+        env.env.model, env.env.data, view, width=WIDTH, height=HEIGHT, lamp=LAMP, markers=[goal]
+    )
 
 
 def gallery(tasks: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Pictures [tasks, HEIGHT, WIDTH, 3] (white: not built) and a line about each; UserError for an unknown task.
+    """Pictures [tasks, HEIGHT, WIDTH, 3] (white: not built) and a line about each; UserError for an
+    unknown task.
 
     A task that cannot be built is a result, not a fault: the claim is that all of them can.
     """
@@ -55,13 +66,23 @@ def gallery(tasks: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]]]:
         except Exception as error:  # whatever Meta-World or MuJoCo raise
             fault = f"{type(error).__name__}: {error}".splitlines()[0]
         seconds = round(time.perf_counter() - start, 3)
-        lines.append({"name": task, "mt10": task in MT10, "built": not fault, "fault": fault, "seconds": seconds})
+        lines.append(
+            {
+                "name": task,
+                "mt10": task in MT10,
+                "built": not fault,
+                "fault": fault,
+                "seconds": seconds,
+            }
+        )
         print(f"{task}: {fault or 'pictured'}, {seconds} s", flush=True)
     return pictures, lines
 
 
 def different(pictures: np.ndarray) -> int:
-    """How many pictures there are, each counted once and none of a single color (a task that is not built)."""
+    """How many pictures there are, each counted once and none of a single color (a task that is not
+    built).
+    """
     return len({one.tobytes() for one in pictures if np.ptp(one)})
 
 

@@ -16,8 +16,11 @@ rule render_tasks:
         runtime=10,
     params:
         code=code(
-            *("src/multitask/envs.py", "src/multitask/seeding.py"),
-            *("experiments/metaworld_gallery/raycamera.py", "experiments/metaworld_gallery/render.py"),
+            *("src/multitask/rl/envs.py", "src/multitask/runs/seeding.py"),
+            *(
+                "experiments/metaworld_gallery/raycamera.py",
+                "experiments/metaworld_gallery/render.py",
+            ),
         ),
         folder=subpath(output.tasks, parent=True),
     shell:

@@ -1,11 +1,13 @@
-"""The check of SAC itself: one task, reach, at a fixed goal and at varied goals; no figure of the paper."""
+"""The check of SAC itself: one task, reach, at a fixed goal and at varied goals; no figure of the
+paper.
+"""
 
 from typing import Any
 
-from multitask import metaworld
-from multitask.checkpoint import Session
-from multitask.metaworld import fingerprint
-from multitask.records import Records
+from multitask.rl import training as metaworld
+from multitask.rl.training import fingerprint
+from multitask.runs.checkpoint import Session
+from multitask.runs.records import Records
 
 __all__ = ["METHODS", "fingerprint", "train"]
 
@@ -13,6 +15,6 @@ METHODS = ("fixed_goal", "varied_goals")
 
 
 def train(method: str, seed: int, settings: dict[str, Any], session: Session) -> Records:
-    """Train SAC with the goals that the row's name says; see `multitask.sac`."""
+    """Train SAC with the goals that the row's name says; see `multitask.rl.sac`."""
     goals = method.partition("_")[0]
     return metaworld.train("sac", seed, {**settings, "goals": goals}, session)

@@ -4,10 +4,23 @@ from reporting import reported
 from reporting.comparison import Comparison
 from reporting.tables import Quantity
 
-METHODS = ("single_task", "sum", "uncertainty", "mgda", "cagrad", "nash_mtl", "upgrad", "pcgrad", "direction_only")
+METHODS = (
+    "single_task",
+    "sum",
+    "uncertainty",
+    "mgda",
+    "cagrad",
+    "nash_mtl",
+    "upgrad",
+    "pcgrad",
+    "direction_only",
+)
 TUNED = ("sum_tuned", "uncertainty_tuned", "mgda_tuned", "pcgrad_tuned")
 PAIRS = (
-    *(("pcgrad", other) for other in ("sum", "mgda", "uncertainty", "single_task", "direction_only")),
+    *(
+        ("pcgrad", other)
+        for other in ("sum", "mgda", "uncertainty", "single_task", "direction_only")
+    ),
     *(("pcgrad", other) for other in ("cagrad", "nash_mtl", "upgrad")),
     ("direction_only", "sum"),  # the direction alone, at the plain sum's length
     *(("pcgrad_tuned", other) for other in TUNED[:-1]),

@@ -1,7 +1,8 @@
-"""MultiMNIST (Section 5.1, Table 4): classify the top-left and the bottom-right digit of one image, two tasks.
+"""MultiMNIST (Section 5.1, Table 4): classify the top-left and the bottom-right digit of one image,
+two tasks.
 
-Deviations from the public code that the paper builds on, all seeded: pairs, initial values, batches, dropout masks. The
-last epoch counts (that code picks the best epoch by its test split).
+Deviations from the public code that the paper builds on, all seeded: pairs, initial values,
+batches, dropout masks. The last epoch counts (that code picks the best epoch by its test split).
 """
 
 from collections.abc import Mapping
@@ -11,16 +12,16 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from multitask.checkpoint import Session
-from multitask.devices import choose_device
-from multitask.digits import Digits, mnist, sklearn_digits
-from multitask.files import data_root
+from multitask.data.download import data_root
+from multitask.data.mnist import Digits, mnist, sklearn_digits
+from multitask.data.multimnist import two_digits
 from multitask.methods import METHODS as ROWS
 from multitask.models.lenet import Dropout, LeNet
-from multitask.records import Records
-from multitask.seeding import generator, initialization
+from multitask.runs.checkpoint import Session
+from multitask.runs.devices import choose_device
+from multitask.runs.records import Records
+from multitask.runs.seeding import generator, initialization
 from multitask.supervised import Data, Problem, fit
-from multitask.two_digits import two_digits
 
 METHODS = tuple(ROWS)
 TASKS = ("left", "right")
@@ -31,7 +32,11 @@ Settings = Mapping[str, Any]
 
 def source(settings: Settings) -> Digits:
     """The digits that the images are composed of."""
-    return sklearn_digits() if settings["data"] == "digits" else mnist(data_root(settings["data_root"]))
+    return (
+        sklearn_digits()
+        if settings["data"] == "digits"
+        else mnist(data_root(settings["data_root"]))
+    )
 
 
 def fingerprint(settings: Settings) -> dict[str, Any]:
@@ -39,7 +44,13 @@ def fingerprint(settings: Settings) -> dict[str, Any]:
     digits = source(settings)
     train, test = len(digits.train[1]), len(digits.test[1])
     name = settings["data"]
-    return {"name": name, "real": name == "mnist", "train": train, "test": test, "sha256": digits.sha256}
+    return {
+        "name": name,
+        "real": name == "mnist",
+        "train": train,
+        "test": test,
+        "sha256": digits.sha256,
+    }
 
 
 def splits(digits: Digits, settings: Settings) -> dict[str, Data]:
@@ -77,7 +88,9 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
 
     def losses(batch: Data, draw: Generator) -> list[Tensor]:
         images, *labels = batch
-        return [functional.cross_entropy(x, y) for x, y in zip(model(images, draw), labels, strict=True)]
+        return [
+            functional.cross_entropy(x, y) for x, y in zip(model(images, draw), labels, strict=True)
+        ]
 
     def evaluate(examples: Data) -> dict[tuple[str, str], float]:
         count = len(examples[0])
@@ -90,11 +103,15 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
         mean_loss, accuracy = (totals / count).tolist()
         return {
             **{(task, "loss"): value for task, value in zip(TASKS, mean_loss, strict=True)},
-            **{(task, "accuracy"): 100 * value for task, value in zip(TASKS, accuracy, strict=True)},
+            **{
+                (task, "accuracy"): 100 * value for task, value in zip(TASKS, accuracy, strict=True)
+            },
         }
 
     evaluations = {name: parts for name, parts in data.items() if name != "train"}
-    return Problem(TASKS, model, model.shared_parameters(), data["train"], evaluations, losses, evaluate)
+    return Problem(
+        TASKS, model, model.shared_parameters(), data["train"], evaluations, losses, evaluate
+    )
 
 
 def train(method: str, seed: int, settings: Settings, session: Session) -> Records:

@@ -1,4 +1,6 @@
-"""Figure 5: NYUv2, training (top) and test (bottom) loss of the three tasks, MTAN with and without PCGrad."""
+"""Figure 5: NYUv2, training (top) and test (bottom) loss of the three tasks, MTAN with and without
+PCGrad.
+"""
 
 from collections.abc import Sequence
 
@@ -11,8 +13,12 @@ from reporting.runs import Runs, read_runs
 TASKS = {"segmentation": "segmentation", "depth": "depth", "normal": "surface normals"}
 # The paper's "validation" split is the one that its tables are read from: our "test".
 SPLITS = {"train_loss": "training loss", "test_loss": "test loss"}
-# Method: the color it has in every figure, words. Table 1 compares with uncertainty weights; the figure names none.
-METHODS = {"mtan_uncertainty": ("sum", "MTAN"), "mtan_uncertainty_pcgrad": ("pcgrad", "MTAN + PCGrad")}
+# Method: the color it has in every figure, words. Table 1 compares with uncertainty weights; the
+# figure names none.
+METHODS = {
+    "mtan_uncertainty": ("sum", "MTAN"),
+    "mtan_uncertainty_pcgrad": ("pcgrad", "MTAN + PCGrad"),
+}
 FEW = 10  # evaluations below this count get dots: a single one would draw no line
 
 

@@ -2,14 +2,28 @@
 
 import pandas as pd
 
-from reporting.dense import NORMALS, PCGRAD, SEGMENTATION, SIZE, UPDATES, Layout, depth, long_table, rows, write
+from reporting.dense import (
+    NORMALS,
+    PCGRAD,
+    SEGMENTATION,
+    SIZE,
+    UPDATES,
+    Layout,
+    depth,
+    long_table,
+    rows,
+    write,
+)
 from reporting.runs import Runs
 
 LAYOUT = Layout(
     number=1,
     experiment="nyuv2",
     title="NYUv2",
-    methods=(*(m for m in rows(("cross_stitch", "mtan")) if not m.endswith(PCGRAD)), "mtan_uncertainty_pcgrad"),
+    methods=(
+        *(m for m in rows(("cross_stitch", "mtan")) if not m.endswith(PCGRAD)),
+        "mtan_uncertainty_pcgrad",
+    ),
     quantities=(SIZE, *SEGMENTATION, *depth(4), *NORMALS, *UPDATES),
     sources=("table_1",),
 )

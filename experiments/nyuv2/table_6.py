@@ -2,7 +2,17 @@
 
 import pandas as pd
 
-from reporting.dense import NORMALS, SEGMENTATION, SIZE, UPDATES, Layout, depth, long_table, rows, write
+from reporting.dense import (
+    NORMALS,
+    SEGMENTATION,
+    SIZE,
+    UPDATES,
+    Layout,
+    depth,
+    long_table,
+    rows,
+    write,
+)
 from reporting.runs import Runs
 
 COLUMNS = ("test_mIoU_per_image", "test_AbsErr", "test_mean_angle", "test_within_11.25")
@@ -14,7 +24,9 @@ LAYOUT = Layout(
     methods=rows(("cross_stitch", "dense"), ("uncertainty",)),
     quantities=(SIZE, *QUANTITIES, *UPDATES),
     sources=("table_6",),
-    notes=("the paper names no weights for + PCGrad; its rows without it have uncertainty's, so ours have them",),
+    notes=(
+        "the paper names no weights for + PCGrad; its rows without it have uncertainty's, so ours have them",
+    ),
 )
 
 

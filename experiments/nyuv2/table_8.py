@@ -1,8 +1,22 @@
-"""Table 8: NYUv2, every architecture and loss weighting, without and with PCGrad (the paper: MTAN alone with)."""
+"""Table 8: NYUv2, every architecture and loss weighting, without and with PCGrad (the paper: MTAN
+alone with).
+"""
 
 import pandas as pd
 
-from reporting.dense import MULTI, NORMALS, SEGMENTATION, SINGLE, SIZE, UPDATES, Layout, depth, long_table, rows, write
+from reporting.dense import (
+    MULTI,
+    NORMALS,
+    SEGMENTATION,
+    SINGLE,
+    SIZE,
+    UPDATES,
+    Layout,
+    depth,
+    long_table,
+    rows,
+    write,
+)
 from reporting.runs import Runs
 
 LAYOUT = Layout(
@@ -12,7 +26,9 @@ LAYOUT = Layout(
     methods=(*SINGLE, *rows(MULTI)),
     quantities=(SIZE, *SEGMENTATION, *depth(4), *NORMALS, *UPDATES),
     sources=("table_8", "table_6"),
-    notes=("Cross-Stitch and Dense with PCGrad: the paper's numbers are Table 6's, which names no weights",),
+    notes=(
+        "Cross-Stitch and Dense with PCGrad: the paper's numbers are Table 6's, which names no weights",
+    ),
 )
 
 

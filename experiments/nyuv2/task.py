@@ -1,18 +1,19 @@
-"""NYUv2 (Tables 1, 6, 8, Figure 5): 13-class segmentation, depth and surface normals of indoor scenes, three tasks.
+"""NYUv2 (Tables 1, 6, 8, Figure 5): 13-class segmentation, depth and surface normals of indoor
+scenes, three tasks.
 
-Deviations from the public code that the paper builds on: batches and initial values are seeded; test batches are in the
-files' order; a pixel's normal is masked by itself, not by its depth or by the sum of its components; the learning rate
-halves at the start of epoch 100 where that code, by the version of torch, does so at epoch 100 or 101.
-"""
+Deviations from the public code that the paper builds on: batches and initial values are seeded;
+test batches are in the files' order; a pixel's normal is masked by itself, not by its depth or by
+the sum of its components; the learning rate halves at the start of epoch 100 where that code, by
+the version of torch, does so at epoch 100 or 101."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from multitask import dense
-from multitask.checkpoint import Session
-from multitask.generated.rooms import CLASSES, rooms
-from multitask.records import Records
-from multitask.scenes import NYUV2, Scenes
+from multitask.data.generated.rooms import CLASSES, rooms
+from multitask.data.scenes import NYUV2, Scenes
+from multitask.dense import problem as dense
+from multitask.runs.checkpoint import Session
+from multitask.runs.records import Records
 from multitask.supervised import Problem
 
 METHODS = tuple(dense.ROWS)

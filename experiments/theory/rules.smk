@@ -1,7 +1,9 @@
 rule table_theory:
     """The theory: a verdict, what it rests on and a counterexample for every statement."""
     input:
-        proofs=expand("<results>/proofs/{statement}.json", statement=[*STATEMENTS[1:], STATEMENTS[0]]),
+        proofs=expand(
+            "<results>/proofs/{statement}.json", statement=[*STATEMENTS[1:], STATEMENTS[0]]
+        ),
     output:
         csv="<results>/tables/table_theory.csv",
         md="<results>/tables/table_theory.md",

@@ -24,7 +24,10 @@ def theory(reports: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The printed table."""
-    margins = [render.DASH if pd.isna(x) else f"{x:.2g}".replace("-", "−") for x in table["smallest_margin"]]
+    margins = [
+        render.DASH if pd.isna(x) else f"{x:.2g}".replace("-", "−")
+        for x in table["smallest_margin"]
+    ]
     words = table.drop(columns="name").assign(smallest_margin=margins)
     words["counterexample"] = [text or render.DASH for text in words["counterexample"]]
     return words.rename(columns=lambda name: name.replace("_", " "))
@@ -32,7 +35,9 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 def notes(reports: Sequence[dict[str, Any]]) -> list[str]:
     """The footer."""
-    texts: dict[str, list[str]] = {}  # settings -> statements: a scale whose statements were checked alike has one
+    texts: dict[
+        str, list[str]
+    ] = {}  # settings -> statements: a scale whose statements were checked alike has one
     for report in reports:
         text = ", ".join(f"{key} {value}" for key, value in report["settings"].items())
         texts.setdefault(text, []).append(report["statement"])

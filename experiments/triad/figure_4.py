@@ -42,11 +42,19 @@ def curvature_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
             top = max(top, frame["value"].max())
             for one in (frame, other):
                 smooth = one.groupby("seed")["value"].transform(running_mean)
-                # Means and intervals over seeds are those of the scale drawn: the values span orders of magnitude.
+                # Means and intervals over seeds are those of the scale drawn: the values span
+                # orders of magnitude.
                 one["value"] = np.arcsinh(smooth / LINEAR)
             band(ax, frame, method, linestyle=line)
             dots = intervals(other).iloc[SMOOTH - 1 :: max(1, len(frame["step"].unique()) // 8)]
-            ax.plot(dots["step"], dots["center"], "o", color=color(method), markersize=4, fillstyle="none")
+            ax.plot(
+                dots["step"],
+                dots["center"],
+                "o",
+                color=color(method),
+                markersize=4,
+                fillstyle="none",
+            )
     powers = [power for power in range(-2, 12, 2) if 10.0**power <= 10 * top]
     ax.set_yticks([0.0, *(np.arcsinh(10.0**power / LINEAR) for power in powers)])
     ax.set_yticklabels(["0", *(f"$10^{{{power}}}$" for power in powers)])
@@ -54,7 +62,16 @@ def curvature_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
     handles = [
         Line2D([], [], color="black", linestyle="-", label="critics"),
         Line2D([], [], color="black", linestyle="--", label="actor"),
-        Line2D([], [], color="black", marker="o", linestyle="", fillstyle="none", markersize=4, label="Definition 3"),
+        Line2D(
+            [],
+            [],
+            color="black",
+            marker="o",
+            linestyle="",
+            fillstyle="none",
+            markersize=4,
+            label="Definition 3",
+        ),
     ]
     ax.legend(handles=handles, loc="lower right")
 
@@ -75,12 +92,17 @@ def shares_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
         shade.set_alpha(0.08)  # six of them lie on one another
     ax.set_ylim(0, 103)
     ax.set_title("(b) % of updates")
-    handles = [Line2D([], [], color="black", linestyle=line, label=words) for line, words in SHARES.values()]
+    handles = [
+        Line2D([], [], color="black", linestyle=line, label=words)
+        for line, words in SHARES.values()
+    ]
     ax.legend(handles=handles, loc="lower right")
 
 
 def return_panel(ax: Axes, runs: Runs, methods: list[str], task: str) -> None:
-    """Mean and interval, and every seed as a thin line: the axis holds all seeds, the interval may leave it."""
+    """Mean and interval, and every seed as a thin line: the axis holds all seeds, the interval may
+    leave it.
+    """
     low, high = np.inf, -np.inf
     for method in methods:
         frame = runs.select(method=method, task=task, metric="return")
@@ -94,7 +116,9 @@ def return_panel(ax: Axes, runs: Runs, methods: list[str], task: str) -> None:
 
 
 def figure_4(runs: Runs) -> Figure:
-    """Three panels as in the paper; the third has one axis per task, as the returns differ by orders of magnitude."""
+    """Three panels as in the paper; the third has one axis per task, as the returns differ by
+    orders of magnitude.
+    """
     style()
     settings = runs.infos[0]["settings"]
     tasks = settings["tasks"]
@@ -107,7 +131,9 @@ def figure_4(runs: Runs) -> Figure:
     right = [fig.add_subplot(grid[row, 2]) for row in range(len(tasks))]
     for number, (ax, task) in enumerate(zip(right, tasks, strict=True), start=1):
         return_panel(ax, runs, methods, task)
-        ax.set_title(f"{'(c) return: ' if number == 1 else ''}task {number}, {task.removesuffix('-v3')}")
+        ax.set_title(
+            f"{'(c) return: ' if number == 1 else ''}task {number}, {task.removesuffix('-v3')}"
+        )
         ax.yaxis.set_major_formatter(EngFormatter(sep=""))
     for ax in right[:-1]:
         ax.tick_params(labelbottom=False)

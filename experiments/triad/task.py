@@ -1,6 +1,6 @@
 """Figure 4's runs: multi-task SAC on two Meta-World tasks, plain and with PCGrad (Section 5.3)."""
 
-from multitask.metaworld import fingerprint, train
+from multitask.rl.training import fingerprint, train
 
 __all__ = ["METHODS", "fingerprint", "train"]
 

@@ -1,8 +1,10 @@
-"""The algebra of Theorem 3, proved by sympy: one function per identity; g_1, g_2 and Algorithm 1 as in `identities.py`.
+"""The algebra of Theorem 3, proved by sympy: one function per identity; g_1, g_2 and Algorithm 1 as
+in `identities.py`.
 
-With N = ||g||^2 - g . g^PC and D = (l ||g||^2 - L ||g^PC||^2) / 2 the proof's lower bound of L(theta^MT) - L(theta^PC)
-is B(t) = t (D t - N), and tau = N / D. `case_table` turns this into the cases for which B(t) >= 0 at some t > 0, and
-compares them with the printed ones over a grid of exact rationals.
+With N = ||g||^2 - g . g^PC and D = (l ||g||^2 - L ||g^PC||^2) / 2 the proof's lower bound of
+L(theta^MT) - L(theta^PC) is B(t) = t (D t - N), and tau = N / D. `case_table` turns this into the
+cases for which B(t) >= 0 at some t > 0, and compares them with the printed ones over a grid of
+exact rationals.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ DENOMINATOR = G.dot(G) * ELL / 2 - (1 - C**2) * (G1 - G2).dot(G1 - G2) * L / 2
 
 
 def tau_numerator() -> str:
-    """The numerator of τ is ‖g‖² - g · g^PC: negative exactly for c > -Φ, where PCGrad promises more than the sum."""
+    """The numerator of τ is ‖g‖² - g · g^PC: negative exactly for c > -Φ, where PCGrad promises
+    more than the sum.
+    """
     return prove(
         r"N = \left(\|g_1\|^2 + \|g_2\|^2\right)c^2 + 2\|g_1\|\|g_2\|c = \|g\|^2 - g \cdot g^{PC}"
         r" = c\left(\|g_1\|^2 + \|g_2\|^2\right)(c + \Phi)",
@@ -46,7 +50,9 @@ def bound_factors() -> str:
     """The proof's lower bound of L(MT) - L(PC) has the roots 0 and τ = N / D, and no other."""
     update, square = identities.algorithm_1(), G.dot(G)
     plain = -T * square + T**2 / 2 * ELL * square  # L(MT) - L(theta) is at least this
-    surgery = -T * G.dot(update) + T**2 / 2 * L * update.dot(update)  # L(PC) - L(theta) is at most this
+    surgery = -T * G.dot(update) + T**2 / 2 * L * update.dot(
+        update
+    )  # L(PC) - L(theta) is at most this
     tau = NUMERATOR / DENOMINATOR
     return prove(
         r"L(\theta^{MT}) - L(\theta^{PC}) \ge B(t) = t\,(D t - N) = D\,t\,(t - \tau)",
@@ -56,7 +62,9 @@ def bound_factors() -> str:
 
 
 def denominator_sign() -> str:
-    """No term on the right but N is positive for ℓ <= L: N <= 0 forces D <= 0, and D >= 0 forces N >= 0."""
+    """No term on the right but N is positive for ℓ <= L: N <= 0 forces D <= 0, and D >= 0 forces N
+    >= 0.
+    """
     return prove(
         r"2D = L N - (L - \ell)\|g\|^2 - 2 L\,\|g_1\|\|g_2\|\,|c|\,(1 - c^2)",
         2 * DENOMINATOR - (L * NUMERATOR - (L - ELL) * G.dot(G) + 2 * L * R1 * R2 * C * (1 - C**2)),
@@ -67,7 +75,9 @@ def tau_against_plain_limit() -> str:
     """Hence τ >= 2/L where D > 0 (the second case) and τ <= 2/L where D < 0 and N < 0 (the first)."""
     return prove(
         r"\tau - \frac 2L = \frac{(L - \ell)\|g\|^2 + 2 L\,\|g_1\|\|g_2\|\,|c|\,(1 - c^2)}{L\,D}",
-        NUMERATOR / DENOMINATOR - 2 / L - ((L - ELL) * G.dot(G) - 2 * L * R1 * R2 * C * (1 - C**2)) / (L * DENOMINATOR),
+        NUMERATOR / DENOMINATOR
+        - 2 / L
+        - ((L - ELL) * G.dot(G) - 2 * L * R1 * R2 * C * (1 - C**2)) / (L * DENOMINATOR),
     )
 
 
@@ -82,7 +92,9 @@ def zero_numerator() -> str:
 
 
 def larger_curvature() -> str:
-    """A larger ℓ satisfies more: D, and with it B at any t, grows with ℓ, so the largest ℓ, H / ‖g‖², decides."""
+    """A larger ℓ satisfies more: D, and with it B at any t, grows with ℓ, so the largest ℓ, H /
+    ‖g‖², decides.
+    """
     return prove(
         r"\partial B / \partial \ell = \tfrac{t^2}{2}\|g\|^2",
         sp.diff(T**2 * DENOMINATOR, ELL) - T**2 * G.dot(G) / 2,
@@ -100,13 +112,26 @@ def one_dimension() -> str:
 
 
 ALL: tuple[Callable[[], str], ...] = (
-    *(tau_numerator, tau_denominator, bound_factors, denominator_sign, tau_against_plain_limit, zero_numerator),
+    *(
+        tau_numerator,
+        tau_denominator,
+        bound_factors,
+        denominator_sign,
+        tau_against_plain_limit,
+        zero_numerator,
+    ),
     *(larger_curvature, one_dimension),
 )
 
 LENGTHS = (1, 2, 5, 10)  # of g_1 along x; (10, 0) with (-4, 3) has c = -Phi
 STEPS = tuple(Fraction(x, 10) for x in (1, 5, 10, 25, 100))
-AROUND = (Fraction(1, 2), Fraction(999, 1000), Fraction(1), Fraction(1001, 1000), Fraction(3))  # parts of tau
+AROUND = (
+    Fraction(1, 2),
+    Fraction(999, 1000),
+    Fraction(1),
+    Fraction(1001, 1000),
+    Fraction(3),
+)  # parts of tau
 Gram = tuple[Fraction, Fraction, Fraction]  # ||g_1||^2, ||g_2||^2, g_1 . g_2
 
 
@@ -130,31 +155,38 @@ def parts_of_tau(gram: Gram, ell: Fraction) -> tuple[Fraction, Fraction]:
 
 
 def printed_cases(gram: Gram, ell: Fraction, t: Fraction) -> bool | None:
-    """Whether a printed case holds at L = 1, its conditions on c and l as printed; None where tau is 0 / 0.
+    """Whether a printed case holds at L = 1, its conditions on c and l as printed; None where tau
+    is 0 / 0.
 
     A zero denominator alone makes tau infinite: the second case, t >= tau, then never holds.
     """
     (s1, s2, p), (square, length2, _), (n, d) = gram, updates(gram), parts_of_tau(gram, ell)
     if d == 0:
         return None if n == 0 else False
-    first = -p * (s1 + s2) <= 2 * s1 * s2 and ell * square <= length2 and 0 < t <= n / d  # -Phi <= c, l <= xi L
+    first = (
+        -p * (s1 + s2) <= 2 * s1 * s2 and ell * square <= length2 and 0 < t <= n / d
+    )  # -Phi <= c, l <= xi L
     return first or (-p * (s1 + s2) >= 2 * s1 * s2 and ell * square >= length2 and t >= n / d)
 
 
 def case_table() -> list[dict[str, Any]]:
-    """Every sign of (N, D) over the grid, l / L from -1/2 to 1 and l = xi L: is B(t) >= 0 exactly where a case holds?
+    """Every sign of (N, D) over the grid, l / L from -1/2 to 1 and l = xi L: is B(t) >= 0 exactly
+    where a case holds?
 
-    IdentityError where one point contradicts it, or where signs occur that `denominator_sign` forbids.
-    """
+    IdentityError where one point contradicts it, or where signs occur that `denominator_sign`
+    forbids."""
     table: dict[tuple[int, int], dict[str, int]] = {}
     for gram in grams():
         square, length2, _ = updates(gram)
         curvatures = [Fraction(k, 4) for k in range(-2, 5)]
-        curvatures += [length2 / square] if 0 < length2 <= square else []  # l = xi L, where that is at most L
+        curvatures += (
+            [length2 / square] if 0 < length2 <= square else []
+        )  # l = xi L, where that is at most L
         for ell in curvatures:
             n, d = parts_of_tau(gram, ell)
             row = table.setdefault(
-                (_sign(n), _sign(d)), dict.fromkeys(("points", "bound_holds", "a_case_holds", "undefined"), 0)
+                (_sign(n), _sign(d)),
+                dict.fromkeys(("points", "bound_holds", "a_case_holds", "undefined"), 0),
             )
             for t in (*STEPS, *(f * n / d for f in AROUND if n * d > 0)):
                 holds, says = t * (d * t - n) >= 0, printed_cases(gram, ell, t)

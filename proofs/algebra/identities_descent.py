@@ -1,8 +1,9 @@
-"""The algebra of Theorem 1's and Proposition 1's limits, proved by sympy: one function per identity.
+"""The algebra of Theorem 1's and Proposition 1's limits, proved by sympy: one function per
+identity.
 
-g_1, g_2 and Algorithm 1 as in `identities.py`; w_i = 1 - p / s_i with p = g_1 . g_2 and s_i = ||g_i||^2. The escape
-(`escape.py`) has g_1 = (-e, u - 1), g_2 = (-e, u + 1). Every function returns its formula as LaTeX, or raises
-IdentityError where a residual does not simplify to zero.
+g_1, g_2 and Algorithm 1 as in `identities.py`; w_i = 1 - p / s_i with p = g_1 . g_2 and s_i =
+||g_i||^2. The escape (`escape.py`) has g_1 = (-e, u - 1), g_2 = (-e, u + 1). Every function returns
+its formula as LaTeX, or raises IdentityError where a residual does not simplify to zero.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def weights() -> str:
 
 
 def square_summable() -> str:
-    """Below 1/L the loss falls by a part of the squared length of the update more: steps are square-summable."""
+    """Below 1/L the loss falls by a part of the squared length of the update more: steps are
+    square-summable.
+    """
     update = identities.algorithm_1()
     lemma = -T * G.dot(update) + L * T**2 / 2 * update.dot(update)
     return prove(
@@ -41,7 +44,9 @@ def square_summable() -> str:
 
 
 def sharpness() -> str:
-    """With Hessian L·1, equal lengths and c = η - 1 the loss rises at t = (1+δ)/L iff η < 2δ/(1+δ): 1/L is sharp."""
+    """With Hessian L·1, equal lengths and c = η - 1 the loss rises at t = (1+δ)/L iff η < 2δ/(1+δ):
+    1/L is sharp.
+    """
     update, step = identities.algorithm_1(), (1 + DELTA) / L
     change = -step * G.dot(update) + L * step**2 / 2 * update.dot(update)
     claim = step * (1 - C**2) * R1**2 * (2 * DELTA - (1 + DELTA) * ETA)
@@ -58,7 +63,9 @@ def two_cycle() -> str:
     start = sp.Rational(9, 4) * t**2
     slope = sp.diff(2 * x ** sp.Rational(3, 2), x)  # of L = L_1 + L_2 at x > 0; odd in x
     after = start - t * slope.subs(x, start)
-    return prove(r"x = \tfrac94 t^2 \;\mapsto\; x - t L'(x) = -\tfrac94 t^2", sp.simplify(after) + start)
+    return prove(
+        r"x = \tfrac94 t^2 \;\mapsto\; x - t L'(x) = -\tfrac94 t^2", sp.simplify(after) + start
+    )
 
 
 def escape_update() -> str:
@@ -96,4 +103,11 @@ def escape_slopes() -> str:
     )
 
 
-ALL: tuple[Callable[[], str], ...] = (weights, square_summable, sharpness, two_cycle, escape_update, escape_slopes)
+ALL: tuple[Callable[[], str], ...] = (
+    weights,
+    square_summable,
+    sharpness,
+    two_cycle,
+    escape_update,
+    escape_slopes,
+)

@@ -1,9 +1,9 @@
 """The algebra of Corollary 1, exactly: Algorithm 1 on more than two tasks, with sympy.
 
-n gradients of one length in which every pair has the cosine c < 0 ("equal angles") exist for c >= -1/(n - 1) only. For
-three tasks in coordinates they are g_1 = (x, y, y), g_2 = (y, x, y), g_3 = (y, y, x).
-Every function returns its formula as LaTeX, or raises IdentityError where a residual does not simplify to zero.
-"""
+n gradients of one length in which every pair has the cosine c < 0 ("equal angles") exist for c >=
+-1/(n - 1) only. For three tasks in coordinates they are g_1 = (x, y, y), g_2 = (y, x, y), g_3 = (y,
+y, x). Every function returns its formula as LaTeX, or raises IdentityError where a residual does
+not simplify to zero."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ TASKS = range(2, 7)
 
 
 def row(order: tuple[int, ...], own: int) -> list[sp.Expr]:
-    """Coefficients C_ij of one task at equal angles, by the lines of Algorithm 1: every product on the way is negative.
+    """Coefficients C_ij of one task at equal angles, by the lines of Algorithm 1: every product on
+    the way is negative.
 
-    v . g_j = c sum_m C_im, as j was not met before: c < 0 times a sum that starts at 1 and stays positive.
-    """
+    v . g_j = c sum_m C_im, as j was not met before: c < 0 times a sum that starts at 1 and stays
+    positive."""
     coefficients = [sp.Integer(int(j == own)) for j in range(len(order) + 1)]
     for j in order:
         coefficients[j] -= C * sum(coefficients)
@@ -53,7 +54,11 @@ def stretch() -> str:
     """Equal angles, every task and every order: the coefficients of g_i^PC sum to (1 - c)^(n-1)."""
     return prove(
         r"\sum_j C_{ij} = (1 - c)^{n-1}",
-        *(sum(row(order, i)) - (1 - C) ** (n - 1) for n in TASKS for i, order in enumerate(cyclic_orders(n))),
+        *(
+            sum(row(order, i)) - (1 - C) ** (n - 1)
+            for n in TASKS
+            for i, order in enumerate(cyclic_orders(n))
+        ),
     )
 
 
@@ -61,13 +66,20 @@ def cyclic_update() -> str:
     """Equal angles, cyclic orders: PCGrad's update is the plain one, stretched."""
     residuals = []
     for n in TASKS:
-        gradients = [sp.Matrix([int(i == k) for k in range(n)]) for i in range(n)]  # in coordinates of the gradients
-        residuals += list(update(cyclic_orders(n), gradients) - (1 - C) ** (n - 1) * sum(gradients, sp.zeros(n, 1)))
+        gradients = [
+            sp.Matrix([int(i == k) for k in range(n)]) for i in range(n)
+        ]  # in coordinates of the gradients
+        residuals += list(
+            update(cyclic_orders(n), gradients)
+            - (1 - C) ** (n - 1) * sum(gradients, sp.zeros(n, 1))
+        )
     return prove(r"g^{PC} = (1 - c)^{n-1} g", *residuals)
 
 
 def in_coordinates() -> str:
-    """The same for (x, y, y), (y, x, y), (y, y, x) on the vectors themselves: each visit meets a conflict if c < 0."""
+    """The same for (x, y, y), (y, x, y), (y, y, x) on the vectors themselves: each visit meets a
+    conflict if c < 0.
+    """
     gradients, cosine = symmetric()
     g, found = sum(gradients, sp.zeros(3, 1)), sp.zeros(3, 1)
     for own, order in enumerate(cyclic_orders(3)):
@@ -83,12 +95,18 @@ def in_coordinates() -> str:
 
 
 def every_order() -> str:
-    """Three tasks at equal angles: the part along g is the same in all 8 orders; what is left over lies across it."""
+    """Three tasks at equal angles: the part along g is the same in all 8 orders; what is left over
+    lies across it.
+    """
     gradients, _ = symmetric()
     g, residuals = sum(gradients, sp.zeros(3, 1)), []
     for orders in all_orders(3):
-        second = [sum(order[1] == j for order in orders) for j in range(3)]  # how often j is met second
-        across = sum((C**2 * (n - 1) * v for n, v in zip(second, gradients, strict=True)), sp.zeros(3, 1))
+        second = [
+            sum(order[1] == j for order in orders) for j in range(3)
+        ]  # how often j is met second
+        across = sum(
+            (C**2 * (n - 1) * v for n, v in zip(second, gradients, strict=True)), sp.zeros(3, 1)
+        )
         residuals += [*(update(orders, gradients) - (1 - C) ** 2 * g - across), across.dot(g)]
     return prove(
         r"g^{PC} = (1-c)^2 g + c^2 \textstyle\sum_j (m_j - 1)\, g_j,\quad"
@@ -98,7 +116,9 @@ def every_order() -> str:
 
 
 def loss_change() -> str:
-    """On a quadratic with Hessian L·1, at t = 1/L, the loss rises as soon as the stretch κ exceeds 2."""
+    """On a quadratic with Hessian L·1, at t = 1/L, the loss rises as soon as the stretch κ exceeds
+    2.
+    """
     kappa, square = sp.symbols(r"\kappa \|g\|^2", positive=True)
     change = -T * kappa * square + L * T**2 / 2 * kappa**2 * square
     return prove(
@@ -108,7 +128,9 @@ def loss_change() -> str:
 
 
 def two_tasks() -> str:
-    """With two tasks the stretch 1 - c stays below 2, as Theorem 1 says; with three it exceeds 2 from c = 1 - √2 on."""
+    """With two tasks the stretch 1 - c stays below 2, as Theorem 1 says; with three it exceeds 2
+    from c = 1 - √2 on.
+    """
     return prove(
         r"n = 2:\ 1 - c < 2;\qquad n = 3:\ (1-c)^2 > 2 \iff c < 1 - \sqrt 2 \approx -0.414 > -\tfrac12",
         sum(row((1,), 0)) - (1 - C),
@@ -127,7 +149,9 @@ def largest_stretch() -> str:
 
 
 def smallest_cosine() -> str:
-    """A squared length is not negative: n equal angles cannot have c < -1/(n-1), so -1 for all pairs needs n = 2."""
+    """A squared length is not negative: n equal angles cannot have c < -1/(n-1), so -1 for all
+    pairs needs n = 2.
+    """
     residuals = []
     for n in TASKS:
         gram = sp.Matrix(n, n, lambda i, j: 1 if i == j else C)
@@ -137,7 +161,9 @@ def smallest_cosine() -> str:
 
 
 def opposite_to_both() -> str:
-    """Opposite to g_1, both of the others point the same way: cos = -1 for all pairs is impossible for n >= 3."""
+    """Opposite to g_1, both of the others point the same way: cos = -1 for all pairs is impossible
+    for n >= 3.
+    """
     g_1 = sp.Matrix([X, Y])
     g_2, g_3 = -A1 * g_1, -A2 * g_1
     return prove(
@@ -148,7 +174,9 @@ def opposite_to_both() -> str:
 
 
 def repaired_step() -> str:
-    """The descent lemma gives half the slope as long as t <= g·g^PC / (L‖g^PC‖²); t <= 1/L is not used."""
+    """The descent lemma gives half the slope as long as t <= g·g^PC / (L‖g^PC‖²); t <= 1/L is not
+    used.
+    """
     lemma = -T * INNER + L * T**2 / 2 * Q
     return prove(
         r"-t\,g\cdot g^{PC} + \tfrac{L t^2}{2}\|g^{PC}\|^2 = -\tfrac t2\, g\cdot g^{PC}"
@@ -159,7 +187,9 @@ def repaired_step() -> str:
 
 
 def repaired_gain() -> str:
-    """At the longest repaired step the gain is a share of ‖g‖²: with cos >= 1/2 at least ‖g‖²/(8L), so that g -> 0."""
+    """At the longest repaired step the gain is a share of ‖g‖²: with cos >= 1/2 at least ‖g‖²/(8L),
+    so that g -> 0.
+    """
     inner, step = K * R1 * R2, K * R1 / (L * R2)
     return prove(
         r"t = \frac{g\cdot g^{PC}}{L\|g^{PC}\|^2}:\quad"
@@ -170,7 +200,9 @@ def repaired_gain() -> str:
 
 
 def hidden_assumption() -> str:
-    """At t = 1/L the lemma gives descent iff ‖g^PC‖ <= 2 cos ‖g‖; cos >= 1/2 suffices if also ‖g^PC‖ <= ‖g‖."""
+    """At t = 1/L the lemma gives descent iff ‖g^PC‖ <= 2 cos ‖g‖; cos >= 1/2 suffices if also
+    ‖g^PC‖ <= ‖g‖.
+    """
     lemma = -T * K * R1 * R2 + L * T**2 / 2 * R2**2
     return prove(
         r"-\tfrac1L\,g\cdot g^{PC} + \tfrac{1}{2L}\|g^{PC}\|^2"
@@ -180,7 +212,9 @@ def hidden_assumption() -> str:
 
 
 def cycle() -> str:
-    """g_i = (s/9)(1, 1, 1) + u_i, L = s²/6: s is the sum of θ, and every order sends it to (1 - tκ) s."""
+    """g_i = (s/9)(1, 1, 1) + u_i, L = s²/6: s is the sum of θ, and every order sends it to (1 - tκ)
+    s.
+    """
     s = sp.Symbol("s", real=True)
     kappa = (1 - flat_cosine(s)) ** 2
     gradients = flat_gradients(s)
@@ -190,12 +224,15 @@ def cycle() -> str:
         after = s - T * sum(update(orders, gradients))
         residuals.append((after - (1 - T * kappa) * s).subs(C, flat_cosine(s)))
     return prove(
-        r"s^+ = (1 - t\kappa(s))\, s,\quad \kappa = (1 - c(s))^2,\quad c(s) = \frac{s^2 - 144}{s^2 + 288}", *residuals
+        r"s^+ = (1 - t\kappa(s))\, s,\quad \kappa = (1 - c(s))^2,\quad c(s) = \frac{s^2 - 144}{s^2 + 288}",
+        *residuals,
     )
 
 
 def attraction() -> str:
-    """Where tκ = 2, s and -s alternate; the slope of the map there has size below 1, so that neighbors are drawn in."""
+    """Where tκ = 2, s and -s alternate; the slope of the map there has size below 1, so that
+    neighbors are drawn in.
+    """
     s = sp.Symbol("s", positive=True)
     kappa = (1 - flat_cosine(s)) ** 2
     slope = sp.diff((1 - T * kappa) * s, s)
@@ -221,5 +258,13 @@ def flat_gradients(s: sp.Expr) -> list[sp.Matrix]:
 
 ALL: tuple[Callable[[], str], ...] = (
     *(stretch, cyclic_update, in_coordinates, every_order, loss_change, two_tasks, largest_stretch),
-    *(smallest_cosine, opposite_to_both, repaired_step, repaired_gain, hidden_assumption, cycle, attraction),
+    *(
+        smallest_cosine,
+        opposite_to_both,
+        repaired_step,
+        repaired_gain,
+        hidden_assumption,
+        cycle,
+        attraction,
+    ),
 )

@@ -1,10 +1,12 @@
-"""Exact instances in the plane on which a statement fails: rational quadratics, and the same through the core.
+"""Exact instances in the plane on which a statement fails: rational quadratics, and the same
+through the core.
 
-    L_i(theta) = g_i . theta + theta' diag(h) theta / 4,  theta = 0:  both tasks are convex, L has the Hessian diag(h).
+    L_i(theta) = g_i . theta + theta' diag(h) theta / 4,  theta = 0:  both tasks are convex, L has
+    the Hessian diag(h).
 
-So L = max h, and l = g' diag(h) g / ||g||^2 in every form of H; either may be claimed otherwise, to drop a hypothesis.
-N, D and tau = N / D are those of `identities_cases.py`. Float64 and the core's Algorithm 1 confirm every loss.
-"""
+So L = max h, and l = g' diag(h) g / ||g||^2 in every form of H; either may be claimed otherwise, to
+drop a hypothesis. N, D and tau = N / D are those of `identities_cases.py`. Float64 and the core's
+Algorithm 1 confirm every loss."""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from proofs.tally import BrokenError
 
 @dataclass(frozen=True)
 class Quadratic:
-    """g_1, g_2, h and a step; `ell` and `constant` where the claim uses others than the true l and L."""
+    """g_1, g_2, h and a step; `ell` and `constant` where the claim uses others than the true l and
+    L.
+    """
 
     g1: tuple[int, int]
     g2: tuple[int, int]
@@ -33,7 +37,9 @@ class Quadratic:
     def loss(self, theta: Vector) -> Fraction:
         """L, with L(0) = 0."""
         g = add(self.g1, self.g2)
-        return Fraction(dot(g, theta)) + sum((Fraction(h) * x**2 / 2 for h, x in zip(self.h, theta, strict=True)))
+        return Fraction(dot(g, theta)) + sum(
+            (Fraction(h) * x**2 / 2 for h, x in zip(self.h, theta, strict=True))
+        )
 
     def losses(self) -> tuple[Fraction, Fraction]:
         """L(theta^PC), L(theta^MT)."""
@@ -64,12 +70,22 @@ class Quadratic:
         }  # fmt: skip
 
     def report(self) -> dict[str, Any]:
-        """Everything above as strings and truth values; BrokenError where the core in float64 disagrees."""
+        """Everything above as strings and truth values; BrokenError where the core in float64
+        disagrees.
+        """
         surgery, plain = self.losses()
         self._through_the_core(surgery - plain)
-        rows = {"g_1": self.g1, "g_2": self.g2, "h": [Fraction(h) for h in self.h], **self.conditions()}
+        rows = {
+            "g_1": self.g1,
+            "g_2": self.g2,
+            "h": [Fraction(h) for h in self.h],
+            **self.conditions(),
+        }
         rows |= {"loss_after_pcgrad": surgery, "loss_after_plain_step": plain}
-        return {**{name: _plain(value) for name, value in rows.items()}, "pcgrad_is_worse": surgery > plain}
+        return {
+            **{name: _plain(value) for name, value in rows.items()},
+            "pcgrad_is_worse": surgery > plain,
+        }
 
     def _through_the_core(self, expected: Fraction) -> None:
         """L(theta^PC) - L(theta^MT) again, from A = diag(sqrt(h / 2)), A b_i = g_i."""
@@ -77,11 +93,15 @@ class Quadratic:
         b = torch.tensor([self.g1, self.g2], dtype=torch.float64) / root
         ones = torch.ones(1, 2, 2, dtype=torch.float64)
         a = torch.diag(root).expand(1, 2, 2, 2)
-        problems = Problems("quadratic", a, b[None], ones, ones[..., 0], torch.tensor([2.0], dtype=torch.float64))
+        problems = Problems(
+            "quadratic", a, b[None], ones, ones[..., 0], torch.tensor([2.0], dtype=torch.float64)
+        )
         point = look(problems, problems.start())
         surgery, plain = (problems.loss(-float(self.t) * d) for d in (point.g_pc, point.g))
         if abs(float(surgery - plain) - float(expected)) > 1e-9 * (1 + abs(float(expected))):
-            raise BrokenError(f"{self}: the core finds {float(surgery - plain)}, exactly it is {expected}")
+            raise BrokenError(
+                f"{self}: the core finds {float(surgery - plain)}, exactly it is {expected}"
+            )
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,6 @@
-"""Theorem 3's cases by the core's numbers, steps for which they hold, and the bound against them (`theorem3.py`)."""
+"""Theorem 3's cases by the core's numbers, steps for which they hold, and the bound against them
+(`theorem3.py`).
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def cases(gramian: Tensor, constant: Tensor, ell: Tensor, step: Tensor) -> Cases
 
 
 def short_step(problems: Problems, form: str, rng: np.random.Generator) -> Tensor:
-    """tau of case 1, by bisection between 0 and 2 / L, where it must lie; part of it in every second problem."""
+    """tau of case 1, by bisection between 0 and 2 / L, where it must lie; part of it in every
+    second problem.
+    """
     line, constant, step = ray(problems), problems.lipschitz(), 2 / problems.lipschitz()
     gramian, along = look(problems, problems.start()).gramian, look(line, line.start())
     low, high = torch.zeros_like(step), step
@@ -54,12 +58,16 @@ def short_step(problems: Problems, form: str, rng: np.random.Generator) -> Tenso
         here = cases(gramian, constant, ell, middle)
         good = here.d * middle >= here.n
         low, high = torch.where(good, middle, low), torch.where(good, high, middle)
-    part = torch.from_numpy(np.where(np.arange(len(step)) % 2 == 0, 1 - 1e-9, rng.random(len(step))))
+    part = torch.from_numpy(
+        np.where(np.arange(len(step)) % 2 == 0, 1 - 1e-9, rng.random(len(step)))
+    )
     return torch.where(low > 0, low * part, torch.nan)
 
 
 def around(tau: Tensor, constant: Tensor, rng: np.random.Generator) -> Tensor:
-    """tau (1 +- 10^-k) where tau is positive, for two in three; steps from 0.01 / L to 100 / L for the others."""
+    """tau (1 +- 10^-k) where tau is positive, for two in three; steps from 0.01 / L to 100 / L for
+    the others.
+    """
     count = len(tau)
     near = tau * torch.from_numpy(1 + rng.choice([-1, 1], count) * power(rng, -8, -0.1, count))
     free = torch.from_numpy(power(rng, -2, 2, count)) / constant
@@ -67,13 +75,16 @@ def around(tau: Tensor, constant: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def bound_trial(count: int, rng: np.random.Generator) -> Trial:
-    """B(t) from the core's updates against the printed cases: random pairs in conflict, any l <= L = 1, t around tau.
+    """B(t) from the core's updates against the printed cases: random pairs in conflict, any l <= L
+    = 1, t around tau.
 
     The margin is |B(t)|, negative where its sign contradicts the cases.
     """
     cos, ratio = edges(count, rng)
     plane = torch.stack([cos, ((1 - cos) * (1 + cos)).sqrt()], -1)
-    pair = torch.stack([ratio.unsqueeze(-1) * torch.tensor([1.0, 0.0], dtype=torch.float64), plane], 1)
+    pair = torch.stack(
+        [ratio.unsqueeze(-1) * torch.tensor([1.0, 0.0], dtype=torch.float64), plane], 1
+    )
     gramian, one = pair @ pair.mT, torch.ones_like(cos)
     xi = pcgrad.curvature_bounding_measure(gramian)[:, 0, 1]
     near = xi * torch.from_numpy(1 + rng.choice([-1, 1], count) * power(rng, -8, 0, count))
@@ -81,7 +92,10 @@ def bound_trial(count: int, rng: np.random.Generator) -> Trial:
     ell = torch.where(torch.from_numpy(rng.random(count)) < 0.6, torch.minimum(near, one), anything)
     step = around(cases(gramian, one, ell, one).tau, one, rng)
     here = cases(gramian, one, ell, step)
-    g, g_pc = pair.sum(1), (pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2).unsqueeze(-2) @ pair).squeeze(-2)
+    g, g_pc = (
+        pair.sum(1),
+        (pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2).unsqueeze(-2) @ pair).squeeze(-2),
+    )
     plain = -step * (g**2).sum(-1) + step**2 / 2 * ell * (g**2).sum(-1)
     surgery = -step * (g * g_pc).sum(-1) + step**2 / 2 * (g_pc**2).sum(-1)
     size, case = (ratio + 1) ** 2, here.first | here.second
@@ -91,5 +105,10 @@ def bound_trial(count: int, rng: np.random.Generator) -> Trial:
         margin=torch.where(case, plain - surgery, surgery - plain),
         unit=step * (g**2).sum(-1),
         noise=128 * EPSILON * size * (step + step**2),
-        details={"cos": cos, "Phi": 2 / (ratio + 1 / ratio), "l_over_xi_L": ell / xi, "t_over_tau": step / here.tau},
+        details={
+            "cos": cos,
+            "Phi": 2 / (ratio + 1 / ratio),
+            "l_over_xi_L": ell / xi,
+            "t_over_tau": step / here.tau,
+        },
     )

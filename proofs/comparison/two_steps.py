@@ -1,14 +1,18 @@
-"""One step of PCGrad against one plain step of the same length: what Theorems 2 and 3 have in common.
+"""One step of PCGrad against one plain step of the same length: what Theorems 2 and 3 have in
+common.
 
-theta^PC = theta - t g^PC, theta^MT = theta - t g. Both theorems hypothesize H(L; theta, theta^MT) >= l ||g||^2. H has
-three forms here, named by what they make of the curvature g' grad^2 L(theta - a t g) g for a in [0, 1]:
+theta^PC = theta - t g^PC, theta^MT = theta - t g. Both theorems hypothesize H(L; theta, theta^MT)
+>= l ||g||^2. H has three forms here, named by what they make of the curvature g' grad^2 L(theta - a
+t g) g for a in [0, 1]:
 
 - `uniform`:   its mean, Definition 3 as printed;
 - `remainder`: its mean with the weight 2 (1 - a), the one for which Taylor's formula is exact;
-- `pointwise`: its smallest value. Not above either mean, so a claim that holds for a mean holds for it.
+- `pointwise`: its smallest value. Not above either mean, so a claim that holds for a mean holds for
+  it.
 
-The means come from the core's quadrature, which is itself a weighted mean over NODES Gauss-Legendre nodes; the smallest
-value is taken over those nodes and both ends, hence is not above the quadrature's mean either. Huber's curvature
+The means come from the core's quadrature, which is itself a weighted mean over NODES Gauss-Legendre
+nodes; the smallest value is taken over those nodes and both ends, hence is not above the
+quadrature's mean either. Huber's curvature
 jumps: there all three are exact.
 """
 
@@ -27,13 +31,17 @@ from proofs.sampling import LARGE, draw, power, sideways
 
 WEIGHTINGS = ("uniform", "remainder")
 FORMS = (*WEIGHTINGS, "pointwise")
-GRID = np.geomspace(1, 64, 31)  # steps tried, in units of 2 / L, below which neither (c) nor t >= tau can hold
+GRID = np.geomspace(
+    1, 64, 31
+)  # steps tried, in units of 2 / L, below which neither (c) nor t >= tau can hold
 BLOCK = 2_000_000  # numbers in one batch of curvatures
 
 
 def losses(problems: Problems, point: Point, step: Tensor) -> tuple[Tensor, Tensor]:
     """(measured, bound): L(theta^PC) and L(theta^MT), each [N]."""
-    surgery, plain = (problems.loss(problems.start() - step.unsqueeze(-1) * d) for d in (point.g_pc, point.g))
+    surgery, plain = (
+        problems.loss(problems.start() - step.unsqueeze(-1) * d) for d in (point.g_pc, point.g)
+    )
     return surgery, plain
 
 
@@ -43,12 +51,15 @@ def curvature(problems: Problems, point: Point, step: Tensor, form: str) -> Tens
     if form == "pointwise":
         found = smallest_curvature(problems, point, step)
     else:
-        found = problems.curvature(theta, theta - step.unsqueeze(-1) * point.g, point.g, form) / square
+        found = (
+            problems.curvature(theta, theta - step.unsqueeze(-1) * point.g, point.g, form) / square
+        )
     return torch.minimum(found, problems.lipschitz())  # which only rounding can exceed
 
 
 def curvature_by_losses(problems: Problems, point: Point, step: Tensor, weighting: str) -> Tensor:
-    """H / ||g||^2 without Hessians, by the fundamental theorem of calculus: the fast way, and the quadrature's check.
+    """H / ||g||^2 without Hessians, by the fundamental theorem of calculus: the fast way, and the
+    quadrature's check.
 
     uniform: g . (grad L(theta) - grad L(theta^MT)) / (t ||g||^2);
     remainder: 2 (L(theta^MT) - L(theta) + t ||g||^2) / (t^2 ||g||^2).
@@ -68,14 +79,18 @@ def fast_curvature(problems: Problems, point: Point, step: Tensor, form: str) ->
 
 
 def smallest_curvature(problems: Problems, point: Point, step: Tensor) -> Tensor:
-    """min over a of g' grad^2 L(theta - a t g) g / ||g||^2, [N]; over every piece of Huber's piecewise constant one."""
+    """min over a of g' grad^2 L(theta - a t g) g / ||g||^2, [N]; over every piece of Huber's
+    piecewise constant one.
+    """
     z, along = problems.z(problems.start()), problems.along(point.g)
     change = -step[:, None, None] * along
     places = _pieces(z, change) if problems.family == "huber" else _nodes(problems.family)
     return _curvatures(problems, z, change, along, places).amin(0) / (point.g**2).sum(-1)
 
 
-def _curvatures(problems: Problems, z: Tensor, change: Tensor, along: Tensor, places: Tensor) -> Tensor:
+def _curvatures(
+    problems: Problems, z: Tensor, change: Tensor, along: Tensor, places: Tensor
+) -> Tensor:
     """(A g)' grad^2 F(z + a change) (A g) at every a of `places` [K, 1 or N], [K, N]."""
     parts = [
         (along * problems.bend(z + a[..., None, None] * change, along)).sum((-1, -2))
@@ -86,7 +101,9 @@ def _curvatures(problems: Problems, z: Tensor, change: Tensor, along: Tensor, pl
 
 @cache
 def _nodes(family: str) -> Tensor:
-    """The quadrature's nodes and both ends, [K, 1]; one of them where the Hessian is the same everywhere."""
+    """The quadrature's nodes and both ends, [K, 1]; one of them where the Hessian is the same
+    everywhere.
+    """
     if family in CONSTANT_HESSIAN:
         return torch.zeros(1, 1, dtype=torch.float64)
     nodes = (np.polynomial.legendre.leggauss(NODES)[0] + 1) / 2
@@ -102,7 +119,9 @@ def _pieces(z: Tensor, change: Tensor) -> Tensor:
 
 
 def opposing(ratio: Tensor, xi: Tensor) -> Tensor:
-    """The cosine in [-1, -Phi] at which xi(g_1, g_2) has the given value, by bisection: xi rises from 0 to over 1."""
+    """The cosine in [-1, -Phi] at which xi(g_1, g_2) has the given value, by bisection: xi rises
+    from 0 to over 1.
+    """
     both = ratio + 1 / ratio
     low, high = torch.full_like(ratio, -1.0), -2 / both
     for _ in range(60):
@@ -113,30 +132,44 @@ def opposing(ratio: Tensor, xi: Tensor) -> Tensor:
 
 
 def ray(problems: Problems) -> Problems:
-    """The same losses in one dimension, along g: a plain step is the same step, at the cost of one column of A."""
+    """The same losses in one dimension, along g: a plain step is the same step, at the cost of one
+    column of A.
+    """
     g = look(problems, problems.start()).g
     unit = g / g.norm(dim=-1, keepdim=True)
-    return replace(problems, A=problems.along(unit).unsqueeze(-1), dimension=torch.ones_like(problems.dimension))
+    return replace(
+        problems,
+        A=problems.along(unit).unsqueeze(-1),
+        dimension=torch.ones_like(problems.dimension),
+    )
 
 
 def opposed(
-    family: str, count: int, rng: np.random.Generator, dimensions: tuple[int, int] = (1, 20), reach: float = 0.5
+    family: str,
+    count: int,
+    rng: np.random.Generator,
+    dimensions: tuple[int, int] = (1, 20),
+    reach: float = 0.5,
 ) -> Problems:
     """Problems whose xi L is a drawn share of the curvature along g.
 
-    Each task starts near its own minimizer, at most 10^reach from it, where there is curvature; task 2 is turned
-    against task 1. In the high dimensions of LARGE, where that takes minutes, tasks start anywhere and xi is small.
-    """
+    Each task starts near its own minimizer, at most 10^reach from it, where there is curvature;
+    task 2 is turned against task 1. In the high dimensions of LARGE, where that takes minutes,
+    tasks start anywhere and xi is small."""
     problems = draw(family, count, rng, dimensions)
     side = sideways(problems, rng)
     ratio = torch.from_numpy(10 ** (rng.choice([-1, 1], count) * rng.uniform(0.1, 2, count)))
     if dimensions[0] in LARGE:
-        return aim(problems, opposing(ratio, torch.from_numpy(power(rng, -6, -1, count))), ratio, side)
+        return aim(
+            problems, opposing(ratio, torch.from_numpy(power(rng, -6, -1, count))), ratio, side
+        )
     distance = torch.from_numpy(power(rng, -2, reach, count))
     problems = near_minimizers(problems, sideways(problems, rng), distance)
     turned = aim(problems, torch.full((count,), -1.0, dtype=torch.float64), ratio, side)
     line, constant = ray(turned), turned.lipschitz()
-    ahead = curvature_by_losses(line, look(line, line.start()), 2 / constant, "remainder") / constant
+    ahead = (
+        curvature_by_losses(line, look(line, line.start()), 2 / constant, "remainder") / constant
+    )
     share = np.where(rng.random(count) < 0.2, power(rng, -8, -1, count), 0.6 * rng.random(count))
     return aim(problems, opposing(ratio, torch.from_numpy(share) * ahead), ratio, side)
 
@@ -144,8 +177,8 @@ def opposed(
 def long_step(problems: Problems, form: str, needed: Tensor, rng: np.random.Generator) -> Tensor:
     """A step with t (l - xi L) >= `needed` [N], where l depends on t; nan where the grid has none.
 
-    In every second problem the shortest one, found by bisection (by one Newton step for `pointwise`, whose l falls
-    with t); otherwise any of the grid.
+    In every second problem the shortest one, found by bisection (by one Newton step for
+    `pointwise`, whose l falls with t); otherwise any of the grid.
     """
     point, constant = look(problems, problems.start()), problems.lipschitz()
     xi = pcgrad.curvature_bounding_measure(point.gramian)[:, 0, 1]
@@ -176,7 +209,9 @@ def long_step(problems: Problems, form: str, needed: Tensor, rng: np.random.Gene
 
 
 def _profile(problems: Problems, point: Point, grid: Tensor) -> Tensor:
-    """The smallest curvature over ||g||^2 up to each step of `grid` [K, N], seen at those steps and a few before."""
+    """The smallest curvature over ||g||^2 up to each step of `grid` [K, N], seen at those steps and
+    a few before.
+    """
     z, along = problems.z(problems.start()), problems.along(point.g)
     before = torch.linspace(0, 0.75, 4, dtype=torch.float64)[:, None] * grid[0]
     steps = torch.cat([before, grid])

@@ -2,25 +2,30 @@
 
     L_1 = h(x, y) + (y - 1)^2 / 2,   L_2 = h(x, y) + (y + 1)^2 / 2,   so L = 2 h + y^2 + 1,
 
-- `attained`: h = huber(r) - x, r = ||(x, y)||, huber(r) = (r^2 + 1) / 2 up to r = 1 and r beyond. h >= 0 is convex and
-  zero on the ray y = 0, x >= 1: there L attains its minimum 1. grad huber is 1-Lipschitz, so L = 4.
+- `attained`: h = huber(r) - x, r = ||(x, y)||, huber(r) = (r^2 + 1) / 2 up to r = 1 and r beyond. h
+  >= 0 is convex and zero on the ray y = 0, x >= 1: there L attains its minimum 1. grad huber is
+  1-Lipschitz, so L = 4.
 - `not_attained`: h = softplus(-x), L = 2: inf L = 1 is nowhere attained.
 
-**Claim.** From `START` with t = 1 / (2 L), x -> infinity and y -> y_inf > 0: theta converges to no point, the loss
-tends to 1 + y_inf^2 > 1 = inf L, g does not tend to 0, and cos phi -> -1 only at infinity.
+**Claim.** From `START` with t = 1 / (2 L), x -> infinity and y -> y_inf > 0: theta converges to no
+point, the loss tends to 1 + y_inf^2 > 1 = inf L, g does not tend to 0, and cos phi -> -1 only at
+infinity.
 
-**Proof.** Write e = -h_x > 0 and u = y + h_y, which is y (1 + 1/r) or y. Then g_1 = (-e, u - 1), g_2 = (-e, u + 1), and
-in conflict, e^2 + u^2 < 1 (`identities_descent.escape_update`, q = p^2 + 4 e^2, p = e^2 + u^2 - 1):
-    x+ = x + t e (w_1 + w_2) >= x + 2 t e,     y+ = y (1 - rho),  rho = 8 t e^2 (u / y) / q <= 2 t (u / y) <= 1/2.
-So x grows, y shrinks and stays positive; e and the bound y (1 + 1/x) of u fall with them, and conflict lasts for ever.
-As t < 1 / L, `square_summable` gives sum t (1 - L t) ||g^PC||^2 / 2 <= L_0 - 1, and ||g^PC||^2 = 16 e^2 / q:
+**Proof.** Write e = -h_x > 0 and u = y + h_y, which is y (1 + 1/r) or y. Then g_1 = (-e, u - 1),
+g_2 = (-e, u + 1), and in conflict, e^2 + u^2 < 1 (`identities_descent.escape_update`, q = p^2 + 4
+e^2, p = e^2 + u^2 - 1):
+    x+ = x + t e (w_1 + w_2) >= x + 2 t e,     y+ = y (1 - rho),  rho = 8 t e^2 (u / y) / q <= 2 t
+    (u / y) <= 1/2.
+So x grows, y shrinks and stays positive; e and the bound y (1 + 1/x) of u fall with them, and
+conflict lasts for ever. As t < 1 / L, `square_summable` gives sum t (1 - L t) ||g^PC||^2 / 2 <= L_0
+- 1, and ||g^PC||^2 = 16 e^2 / q:
     sum rho <= (u / y)_0 (L_0 - 1) / (1 - L t),   hence y_inf >= y_0 4^(-sum rho) > 0,
-because 1 - rho >= 4^-rho on [0, 1/2]. If x stayed bounded, e would stay above a positive number, as y > y_inf, and x
-would grow without bound: so x -> infinity.
+because 1 - rho >= 4^-rho on [0, 1/2]. If x stayed bounded, e would stay above a positive number, as
+y > y_inf, and x would grow without bound: so x -> infinity.
 
-What is left of the claim is `convergence.py`'s: every cluster point is as promised. Here there is none. Bounded level
-sets {L <= L(theta_0)} exclude this (for convex L: a bounded, nonempty set of minimizers).
-"""
+What is left of the claim is `convergence.py`'s: every cluster point is as promised. Here there is
+none. Bounded level sets {L <= L(theta_0)} exclude this (for convex L: a bounded, nonempty set of
+minimizers)."""
 
 from __future__ import annotations
 
@@ -37,7 +42,10 @@ from proofs.tally import BrokenError
 
 EXAMPLES = ("attained", "not_attained")
 CONSTANT = {"attained": 4, "not_attained": 2}  # L
-START = {"attained": (Fraction(12, 7), Fraction(1, 2)), "not_attained": (Fraction(2), Fraction(1, 2))}
+START = {
+    "attained": (Fraction(12, 7), Fraction(1, 2)),
+    "not_attained": (Fraction(2), Fraction(1, 2)),
+}
 SHOWN = (1, 10, 100, 1000, 10_000)
 ORDERS = pcgrad.fixed_orders(2)
 
@@ -57,10 +65,11 @@ def height(name: str, x: Any, y: Any, m: Any) -> Any:
 
 
 def premises(name: str) -> dict[str, Any]:
-    """Exact rationals: what the proof asks of the start, and the bound of sum rho that follows from it.
+    """Exact rationals: what the proof asks of the start, and the bound of sum rho that follows from
+    it.
 
-    e_0 and L_0 - 1 are rational for `attained` (r = 25/14); for softplus they are replaced by rational upper bounds,
-    e < e^-x <= 1 / (1 + x + x^2 / 2) and softplus(-x) < e^-x.
+    e_0 and L_0 - 1 are rational for `attained` (r = 25/14); for softplus they are replaced by
+    rational upper bounds, e < e^-x <= 1 / (1 + x + x^2 / 2) and softplus(-x) < e^-x.
     """
     (x, y), constant = START[name], CONSTANT[name]
     t = Fraction(1, 2 * constant)
@@ -86,7 +95,9 @@ def premises(name: str) -> dict[str, Any]:
 
 def by_core(updates: int) -> dict[str, dict[str, Any]]:
     """Both walks in float64 by the core's update."""
-    theta = torch.tensor([[float(v) for v in START[name]] for name in EXAMPLES], dtype=torch.float64)
+    theta = torch.tensor(
+        [[float(v) for v in START[name]] for name in EXAMPLES], dtype=torch.float64
+    )
     step = torch.tensor([1 / (2 * CONSTANT[name]) for name in EXAMPLES], dtype=torch.float64)
     conflict, ordered = torch.ones(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
     for _ in range(updates):
@@ -117,7 +128,9 @@ def _gradients(theta: Tensor) -> Tensor:
 
 
 def by_mpmath(name: str, updates: int, digits: int = 50) -> dict[str, Any]:
-    """The same walk by Algorithm 1 in mpmath: where it is after 1, 10, 100, ... updates, and sum rho."""
+    """The same walk by Algorithm 1 in mpmath: where it is after 1, 10, 100, ... updates, and sum
+    rho.
+    """
     rows, total = [], mp.mpf(0)
     with mp.workdps(digits):
         x, y = (mp.mpf(v.numerator) / v.denominator for v in START[name])
@@ -130,22 +143,38 @@ def by_mpmath(name: str, updates: int, digits: int = 50) -> dict[str, Any]:
             before, x, y = y, x - t * (w1 + w2) * a, y - t * (w1 * u1 + w2 * u2)
             total += 1 - y / before
             if k in SHOWN or k == updates:
-                values = {"x": x, "y": y, "loss_above_infimum": height(name, x, y, mp), "sum_rho": total}
-                values["one_plus_cos"] = (s1 * s2 - p * p) / (mp.sqrt(s1 * s2) * (mp.sqrt(s1 * s2) - p))
-                rows.append({"updates": k, **{key: mp.nstr(value, 20) for key, value in values.items()}})
+                values = {
+                    "x": x,
+                    "y": y,
+                    "loss_above_infimum": height(name, x, y, mp),
+                    "sum_rho": total,
+                }
+                values["one_plus_cos"] = (s1 * s2 - p * p) / (
+                    mp.sqrt(s1 * s2) * (mp.sqrt(s1 * s2) - p)
+                )
+                rows.append(
+                    {"updates": k, **{key: mp.nstr(value, 20) for key, value in values.items()}}
+                )
     return {"digits": digits, "walk": rows}
 
 
 def check(updates: int) -> dict[str, Any]:
-    """Both examples: exact premises, the core's walk, mpmath's; BrokenError where the routes disagree."""
+    """Both examples: exact premises, the core's walk, mpmath's; BrokenError where the routes
+    disagree.
+    """
     floats, report = by_core(updates), {}
     for name in EXAMPLES:
         exact, digits = premises(name), by_mpmath(name, updates)
         last = digits["walk"][-1]
-        if any(abs(float(last[key]) - floats[name][key]) > 1e-8 * abs(float(last[key])) for key in ("x", "y")):
+        if any(
+            abs(float(last[key]) - floats[name][key]) > 1e-8 * abs(float(last[key]))
+            for key in ("x", "y")
+        ):
             raise BrokenError(f"escape {name}: float64 {floats[name]} and mpmath {last} disagree")
         inside = float(last["sum_rho"]) <= float(Fraction(exact["sum_rho_at_most"]))
-        held = exact["outside_the_disk"] and exact["conflict_for_ever"] and exact["rho_at_most_half"]
+        held = (
+            exact["outside_the_disk"] and exact["conflict_for_ever"] and exact["rho_at_most_half"]
+        )
         seen = floats[name]["always_in_conflict"] and floats[name]["x_grows_and_y_shrinks"]
         report[name] = {
             **{"premises": exact, "float64": floats[name], "mpmath": digits},

@@ -1,4 +1,6 @@
-"""Runs batches of trajectories of PCGrad on two tasks until a stopping rule (`convergence.py` states it)."""
+"""Runs batches of trajectories of PCGrad on two tasks until a stopping rule (`convergence.py`
+states it).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ MEETING = (*CONSTANT_HESSIAN, "cauchy", "welsch", "wave")
 
 
 def optimal_value(problems: Problems, updates: int = 30) -> Tensor:
-    """L* of each problem by Newton's method with the Hessian lifted by the gradient's size, and backtracking, [N]."""
+    """L* of each problem by Newton's method with the Hessian lifted by the gradient's size, and
+    backtracking, [N].
+    """
     theta, constant = problems.start(), problems.lipschitz()
     identity = torch.eye(theta.shape[-1], dtype=theta.dtype)
     first = problems.gradients(theta).sum(-2).norm(dim=-1)
@@ -39,12 +43,14 @@ def optimal_value(problems: Problems, updates: int = 30) -> Tensor:
 
 
 def meet(problems: Problems, which: Tensor) -> Problems:
-    """Let the two tasks of some problems have one minimizer, so that the optimum is an end they can reach.
+    """Let the two tasks of some problems have one minimizer, so that the optimum is an end they can
+    reach.
 
-    At theta = -v every z is 0, where F of the quadratics, cauchy, welsch and wave has its minimum and F'' = 1. With
-    Hessians H_i there, g_i is about H_i v at the start; v is the eigenvector of H_1 H_2 + H_2 H_1 with the smallest
-    eigenvalue, so short that z stays within 1. Where that eigenvalue is not negative the tasks could not conflict near
-    the minimizer, and the problem stays as it is.
+    At theta = -v every z is 0, where F of the quadratics, cauchy, welsch and wave has its minimum
+    and F'' = 1. With Hessians H_i there, g_i is about H_i v at the start; v is the eigenvector of
+    H_1 H_2 + H_2 H_1 with the smallest eigenvalue, so short that z stays within 1. Where that
+    eigenvalue is not negative the tasks could not conflict near the minimizer, and the problem
+    stays as it is.
     """
     rows = (problems.s.unsqueeze(-1) * problems.w).unsqueeze(-1) * problems.A
     one, two = (rows.mT @ problems.A).unbind(1)
@@ -57,18 +63,27 @@ def meet(problems: Problems, which: Tensor) -> Problems:
 
 
 def starts(family: str, count: int, rng: np.random.Generator) -> Problems:
-    """Moderately conditioned problems that start in conflict; every second one of MEETING has a common minimizer."""
+    """Moderately conditioned problems that start in conflict; every second one of MEETING has a
+    common minimizer.
+    """
     problems = draw(family, count, rng, conditioning=0.25)
-    cos, ratio = torch.from_numpy(-0.95 * rng.random(count)), torch.from_numpy(10 ** rng.uniform(-0.5, 0.5, count))
+    cos, ratio = (
+        torch.from_numpy(-0.95 * rng.random(count)),
+        torch.from_numpy(10 ** rng.uniform(-0.5, 0.5, count)),
+    )
     problems = aim(problems, cos, ratio, sideways(problems, rng))
     if family in MEETING:
         problems = meet(problems, torch.arange(count) % 2 == 1)
-    return problems[look(problems, problems.start()).conflict]  # one that never conflicts is not counted
+    return problems[
+        look(problems, problems.start()).conflict
+    ]  # one that never conflicts is not counted
 
 
 def guaranteed(point: Point) -> Tensor:
     """m: (1 - cos^2 phi) ||g||^2 in conflict, ||g||^2 otherwise, [N]."""
-    return torch.where(point.conflict, (1 - point.cos) * (1 + point.cos), 1.0) * (point.g**2).sum(-1)
+    return torch.where(point.conflict, (1 - point.cos) * (1 + point.cos), 1.0) * (point.g**2).sum(
+        -1
+    )
 
 
 class Origin(NamedTuple):
@@ -80,7 +95,9 @@ class Origin(NamedTuple):
     g: Tensor  # ||g_0||
 
     def reached(self, rows: Tensor, point: Point, value: Tensor) -> dict[str, Tensor]:
-        """The ends at which some of the trajectories `rows` are, bool [rows] each; the first one counts."""
+        """The ends at which some of the trajectories `rows` are, bool [rows] each; the first one
+        counts.
+        """
         opposite = 1 + point.cos <= OPPOSITE
         if self.best is None:
             stationary = point.g.norm(dim=-1) <= NEAR * self.g[rows]
@@ -90,11 +107,20 @@ class Origin(NamedTuple):
             }
         span = self.loss[rows] - self.best[rows]
         above = value - self.best[rows]
-        return {"optimum": above <= GAP * span, "opposite": opposite, "diverged": ~(above <= 1e6 * span)}
+        return {
+            "optimum": above <= GAP * span,
+            "opposite": opposite,
+            "diverged": ~(above <= 1e6 * span),
+        }
 
 
 def run(
-    problems: Problems, updates: int, *, stationary: bool = False, factor: float | Tensor = 1.0, keep: int = 0
+    problems: Problems,
+    updates: int,
+    *,
+    stationary: bool = False,
+    factor: float | Tensor = 1.0,
+    keep: int = 0,
 ) -> dict[str, Any]:
     """PCGrad at t = factor / L on every problem at once; finished ones leave the batch."""
     size, theta, step = len(problems), problems.start(), factor / problems.lipschitz()
@@ -117,20 +143,29 @@ def run(
             alive, left, theta = alive[running], left[running], theta[running]
             break
         if not running.all():
-            alive, left, theta, change = alive[running], left[running], theta[running], change[running]
+            alive, left, theta, change = (
+                alive[running],
+                left[running],
+                theta[running],
+                change[running],
+            )
             point, losses = Point(*(t[running] for t in point)), losses[running]
         after = left.losses(theta - change)
         m = guaranteed(point)
         least[alive] = torch.minimum(least[alive], m)
         counts["conflicts"][alive] += point.conflict
-        for name, seen in _seen(left, theta, change, step[alive] * m / 2, losses, after, step[alive]).items():
+        for name, seen in _seen(
+            left, theta, change, step[alive] * m / 2, losses, after, step[alive]
+        ).items():
             counts[name][alive] += seen
         theta, losses = theta - change, after
     ends = {"end": end, "loss": final, "least": least, "path": path, "theta": theta, "left": alive}
     return {**ends, **counts, "first": origin.loss, "best": origin.best, "step": step}
 
 
-def _end(end: np.ndarray, alive: Tensor, reached: dict[str, Tensor], change: Tensor, theta: Tensor) -> Tensor:
+def _end(
+    end: np.ndarray, alive: Tensor, reached: dict[str, Tensor], change: Tensor, theta: Tensor
+) -> Tensor:
     """Write down who is at an end, or stalled, and tell who goes on."""
     stalled = change.abs().amax(-1) <= EPSILON * theta.abs().amax(-1)
     running = torch.ones(len(alive), dtype=torch.bool)
@@ -141,7 +176,13 @@ def _end(end: np.ndarray, alive: Tensor, reached: dict[str, Tensor], change: Ten
 
 
 def _seen(
-    left: Problems, theta: Tensor, change: Tensor, promised: Tensor, losses: Tensor, after: Tensor, step: Tensor
+    left: Problems,
+    theta: Tensor,
+    change: Tensor,
+    promised: Tensor,
+    losses: Tensor,
+    after: Tensor,
+    step: Tensor,
 ) -> dict[str, Tensor]:
     """What one update shows, bool [N] each; a rounding error is computed only where it decides."""
     before, value = losses.sum(-1), after.sum(-1)

@@ -1,20 +1,24 @@
-"""Corollary 1 is false, step and limit: exact counterexamples with three convex tasks, for every order of Algorithm 1.
+"""Corollary 1 is false, step and limit: exact counterexamples with three convex tasks, for every
+order of Algorithm 1.
 
-**Step.** L_i = ||theta||^2 / 6 + g_i . theta with g_1 = (x, y, y), g_2 = (y, x, y), g_3 = (y, y, x) from theta = 0,
-where L = 1 and t = 1 / L. `smallest` finds x = 3, y = -1: in each of the 8 combinations of orders cos(g, g^PC) > 1/2
-and the loss rises.
+**Step.** L_i = ||theta||^2 / 6 + g_i . theta with g_1 = (x, y, y), g_2 = (y, x, y), g_3 = (y, y, x)
+from theta = 0, where L = 1 and t = 1 / L. `smallest` finds x = 3, y = -1: in each of the 8
+combinations of orders cos(g, g^PC) > 1/2 and the loss rises.
 
-**Limit.** L_i = s^2 / 18 + u_i . theta with s = theta_1 + theta_2 + theta_3, u_1 = (8, -4, -4) / 3 and permutations of
-it: the sum is s^2 / 6, L = 1, optimal value 0. The gradients depend on s alone, and *every* order sends s to
-(1 - t kappa(s)) s with kappa = (1 - c)^2 (`identities_many.cycle`). Where t kappa = 2 the iterates alternate between s
-and -s for ever, at one loss above the optimum, with cos(g, g^PC) > 1/2 at every step:
+**Limit.** L_i = s^2 / 18 + u_i . theta with s = theta_1 + theta_2 + theta_3, u_1 = (8, -4, -4) / 3
+and permutations of
+it: the sum is s^2 / 6, L = 1, optimal value 0. The gradients depend on s alone, and *every* order
+sends s to (1 - t kappa(s)) s with kappa = (1 - c)^2 (`identities_many.cycle`). Where t kappa = 2
+the iterates alternate between s and -s for ever, at one loss above the optimum, with cos(g, g^PC) >
+1/2 at every step:
 - in rationals: s = 3, t = 121 / 128 < 1 / L;
 - at t = 1 / L: c = 1 - sqrt 2, s^2 = 216 sqrt 2 - 288.
-Both attract the starts around them (`identities_many.attraction`). Nothing here depends on how the orders are drawn.
+Both attract the starts around them (`identities_many.attraction`). Nothing here depends on how the
+orders are drawn.
 
-**One order.** Without asking for every order, ||g^PC|| / ||g|| has no bound, at cos(g, g^PC) -> 1 (`unbounded`): three
-gradients of sum 0 may have g^PC /= 0, so that with n >= 3 the optimum need not even be a fixed point.
-"""
+**One order.** Without asking for every order, ||g^PC|| / ||g|| has no bound, at cos(g, g^PC) -> 1
+(`unbounded`): three gradients of sum 0 may have g^PC /= 0, so that with n >= 3 the optimum need not
+even be a fixed point."""
 
 from __future__ import annotations
 
@@ -48,14 +52,19 @@ def symmetric(x: Any, y: Any) -> list[exact.Vector]:
 
 
 def step_in_every_order(x: int, y: int) -> dict[str, Any]:
-    """The step from 0 at t = 1 / L = 1 in all 8 orders, in rationals; L(theta) = ||theta||^2 / 2 + g . theta."""
+    """The step from 0 at t = 1 / L = 1 in all 8 orders, in rationals; L(theta) = ||theta||^2 / 2 +
+    g . theta.
+    """
     gradients = exact.rationals(symmetric(x, y))
     g = exact.add(*gradients)
     ends = [exact.update(gradients, orders) for orders in exact.all_orders(3)]
     rises = [exact.dot(end, end) / 2 - exact.dot(g, end) for end in ends]
     half = [any(g) and exact.cosine_above_half(g, end) for end in ends]
     square = exact.dot(g, g)
-    cosines = [exact.dot(g, end) ** 2 / (square * exact.dot(end, end)) if any(end) and square else 0 for end in ends]
+    cosines = [
+        exact.dot(g, end) ** 2 / (square * exact.dot(end, end)) if any(end) and square else 0
+        for end in ends
+    ]
     return {
         "gradients": [[str(entry) for entry in row] for row in gradients],
         "c": str(exact.dot(*gradients[:2]) / exact.dot(gradients[0], gradients[0])),
@@ -79,12 +88,17 @@ def smallest(limit: int = 12) -> dict[str, Any]:
 
 
 def step_by_core(x: int, y: int) -> dict[str, Any]:
-    """The same in float64 through the core, on `Problems`: A = 1, b = 3 g_i, s = 1/3 add 3 ||g_i||^2 / 2 to L_i."""
+    """The same in float64 through the core, on `Problems`: A = 1, b = 3 g_i, s = 1/3 add 3
+    ||g_i||^2 / 2 to L_i.
+    """
     orders = torch.tensor(list(exact.all_orders(3)))
     count, gradients = len(orders), torch.tensor(symmetric(x, y), dtype=torch.float64)
     one = torch.eye(3, dtype=torch.float64).expand(count, 3, 3, 3)
     shape = (count, 3, 3)
-    thirds, threes = torch.full((count, 3), 1 / 3, dtype=torch.float64), torch.full((count,), 3.0, dtype=torch.float64)
+    thirds, threes = (
+        torch.full((count, 3), 1 / 3, dtype=torch.float64),
+        torch.full((count,), 3.0, dtype=torch.float64),
+    )
     b, w = (3 * gradients).expand(shape), torch.ones(shape, dtype=torch.float64)
     problems = Problems("quadratic", one, b, w, thirds, threes)
     theta = problems.start()
@@ -96,12 +110,16 @@ def step_by_core(x: int, y: int) -> dict[str, Any]:
         "L": float(problems.lipschitz()[0]),
         "cos_g_gpc": [float(cos.min()), float(cos.max())],
         "loss_after_minus_before": [float(rise.min()), float(rise.max())],
-        "refutes": bool((rise > rounding(problems, theta, (after,), step)).all() and (cos > 0.5).all()),
+        "refutes": bool(
+            (rise > rounding(problems, theta, (after,), step)).all() and (cos > 0.5).all()
+        ),
     }
 
 
 def step_by_mpmath(x: int, y: int, digits: int = 50) -> dict[str, Any]:
-    """The same from the values of the three losses alone: gradients by mp.diff, cosines and losses in 50 digits."""
+    """The same from the values of the three losses alone: gradients by mp.diff, cosines and losses
+    in 50 digits.
+    """
     with mp.workdps(digits):
         tasks = [_quadratic(row) for row in symmetric(mp.mpf(x), mp.mpf(y))]
         zero = (mp.mpf(0),) * 3
@@ -125,7 +143,9 @@ def _flat(row: exact.Vector) -> Loss:
     return lambda *theta: sum(theta) ** 2 / 18 + exact.dot(row, theta)
 
 
-def _mp_step(tasks: list[Loss], theta: exact.Vector, orders: exact.Orders, step: Any) -> tuple[exact.Vector, Any]:
+def _mp_step(
+    tasks: list[Loss], theta: exact.Vector, orders: exact.Orders, step: Any
+) -> tuple[exact.Vector, Any]:
     """theta+ and cos(g, g^PC) from the losses alone."""
     units = [tuple(int(i == k) for i in range(len(theta))) for k in range(len(theta))]
     gradients = [tuple(mp.diff(loss, theta, unit) for unit in units) for loss in tasks]
@@ -172,7 +192,8 @@ def _slope(square: sp.Expr) -> sp.Expr:
 
 
 def surd_cycle() -> dict[str, Any]:
-    """The cycle at t = 1 / L in surds: two steps of the literal algorithm in cyclic orders, one in the official code's.
+    """The cycle at t = 1 / L in surds: two steps of the literal algorithm in cyclic orders, one in
+    the official code's.
 
     That s changes its sign in all 8 orders is `identities_many.cycle`.
     """
@@ -201,16 +222,23 @@ def surd_cycle() -> dict[str, Any]:
     }
 
 
-def _surd_step(gradients: list[exact.Vector], orders: exact.Orders, theta: exact.Vector) -> tuple[exact.Vector, Any]:
+def _surd_step(
+    gradients: list[exact.Vector], orders: exact.Orders, theta: exact.Vector
+) -> tuple[exact.Vector, Any]:
     g, g_pc = exact.add(*gradients), exact.update(gradients, orders)
     g_pc = tuple(sp.radsimp(sp.expand(sp.radsimp(x))) for x in g_pc)
-    inner, squares = (sp.radsimp(sp.expand(x)) for x in (exact.dot(g, g_pc), exact.dot(g, g) * exact.dot(g_pc, g_pc)))
+    inner, squares = (
+        sp.radsimp(sp.expand(x))
+        for x in (exact.dot(g, g_pc), exact.dot(g, g) * exact.dot(g_pc, g_pc))
+    )
     cos = sp.sqrt(sp.radsimp(sp.expand(inner**2 / squares))) * sp.sign(inner)
     return exact.add(theta, exact.scale(-1, g_pc)), cos
 
 
 def cycle_by_mpmath(updates: int = 60, digits: int = 50) -> dict[str, Any]:
-    """From beside the rational cycle, in 50 digits from the losses alone and cyclic orders: the distance to it."""
+    """From beside the rational cycle, in 50 digits from the losses alone and cyclic orders: the
+    distance to it.
+    """
     with mp.workdps(digits):
         tasks = [_flat(tuple(mp.mpf(8 if k == i else -4) / 3 for k in range(3))) for i in range(3)]
         theta, step = (mp.mpf(11) / 10,) * 3, mp.mpf(STEP.numerator) / STEP.denominator
@@ -231,10 +259,11 @@ def cycle_by_mpmath(updates: int = 60, digits: int = 50) -> dict[str, Any]:
 
 
 def runs(shape: str, orders: str, seed: int, step: float = 1.0) -> list[dict[str, Any]]:
-    """Random runs in float64 through the core: the share that kept cos >= 1/2 at every step so far, and the loss.
+    """Random runs in float64 through the core: the share that kept cos >= 1/2 at every step so far,
+    and the loss.
 
-    `shape` is isotropic (||theta||^2 / 6 + u_i . theta) or flat (the limit's L_i); both have the optimal value 0.
-    """
+    `shape` is isotropic (||theta||^2 / 6 + u_i . theta) or flat (the limit's L_i); both have the
+    optimal value 0."""
     generator = torch.Generator().manual_seed(seed)
     theta = 1 + NEAR * torch.randn(RUNS, 3, generator=generator, dtype=torch.float64)
     u = torch.tensor([[8.0, -4, -4], [-4, 8, -4], [-4, -4, 8]], dtype=torch.float64) / 3
@@ -243,18 +272,26 @@ def runs(shape: str, orders: str, seed: int, step: float = 1.0) -> list[dict[str
     for k in range(1, STEPS[-1] + 1):
         along = theta if shape == "isotropic" else theta.sum(-1, keepdim=True).expand(-1, 3) / 3
         gradients = along.unsqueeze(1) / 3 + u
-        drawn = pcgrad.random_orders(3, generator, batch=(RUNS,)) if orders == "random" else fixed[orders]
+        drawn = (
+            pcgrad.random_orders(3, generator, batch=(RUNS,))
+            if orders == "random"
+            else fixed[orders]
+        )
         weights = pcgrad.surgery_coefficients(gradients @ gradients.mT, drawn).sum(-2)
         g, g_pc = gradients.sum(-2), (weights.unsqueeze(-2) @ gradients).squeeze(-2)
         kept &= (g * g_pc).sum(-1) >= 0.5 * g.norm(dim=-1) * g_pc.norm(dim=-1)
         theta = theta - step * g_pc
         if k in STEPS:
-            rows.append({"steps": k, "runs": RUNS, "kept": int(kept.sum()), **_spread(theta, shape, kept)})
+            rows.append(
+                {"steps": k, "runs": RUNS, "kept": int(kept.sum()), **_spread(theta, shape, kept)}
+            )
     return rows
 
 
 def by_core(seed: int) -> dict[str, Any]:
-    """The rational cycle's map in float64 through the core, from starts around it, orders drawn at random."""
+    """The rational cycle's map in float64 through the core, from starts around it, orders drawn at
+    random.
+    """
     last = runs("flat", "random", seed, float(STEP))[-1]
     error = abs((last["smallest_loss"] or 0.0) - float(START**2 / 6))
     return {**last, "distance_to_the_loss": error, "refutes": last["kept"] == RUNS and error < 1e-9}
@@ -262,11 +299,16 @@ def by_core(seed: int) -> dict[str, Any]:
 
 def _spread(theta: Tensor, shape: str, kept: Tensor) -> dict[str, float | None]:
     loss = (theta**2).sum(-1) / 2 if shape == "isotropic" else theta.sum(-1) ** 2 / 6
-    return {"smallest_loss": float(loss[kept].min()) if kept.any() else None, "median_loss": float(loss.median())}
+    return {
+        "smallest_loss": float(loss[kept].min()) if kept.any() else None,
+        "median_loss": float(loss.median()),
+    }
 
 
 def unbounded() -> list[dict[str, Any]]:
-    """The official code's fixed orders, exact: g_i = m u_i + (-1, 0, 1) for growing m; g = (-3, 0, 3)."""
+    """The official code's fixed orders, exact: g_i = m u_i + (-1, 0, 1) for growing m; g = (-3, 0,
+    3).
+    """
     orders, rows = pcgrad.fixed_orders(3).tolist(), []
     for size in (10, 100, 1000):
         gradients = [exact.add(exact.scale(size, u), (-1, 0, 1)) for u in symmetric(2, -1)]
@@ -288,11 +330,23 @@ def check(seed: int) -> dict[str, Any]:
     x, y = (int(found["gradients"][0][k]) for k in (0, 1))
     step = {"exact": found, "float64": step_by_core(x, y), "mpmath": step_by_mpmath(x, y)}
     step["larger"] = step_in_every_order(10, -4)
-    limit = {"rational": rational_cycle(), "surds": surd_cycle(), "mpmath": cycle_by_mpmath(), "float64": by_core(seed)}
+    limit = {
+        "rational": rational_cycle(),
+        "surds": surd_cycle(),
+        "mpmath": cycle_by_mpmath(),
+        "float64": by_core(seed),
+    }
     for name, routes in (("descent step", step), ("limit", limit)):
         if len({route["refutes"] for route in routes.values()}) > 1:
-            raise BrokenError(f"corollary1: the routes to the counterexample of the {name} disagree: {routes}")
-    kinds = [("flat", "random"), ("isotropic", "random"), ("isotropic", "cyclic"), ("isotropic", "fixed")]
+            raise BrokenError(
+                f"corollary1: the routes to the counterexample of the {name} disagree: {routes}"
+            )
+    kinds = [
+        ("flat", "random"),
+        ("isotropic", "random"),
+        ("isotropic", "cyclic"),
+        ("isotropic", "fixed"),
+    ]
     return {
         "step": step,
         "limit": limit,

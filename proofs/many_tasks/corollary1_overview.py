@@ -1,4 +1,6 @@
-"""Corollary 1: the verdicts that follow from the counts of a report, and its rows of the overview table."""
+"""Corollary 1: the verdicts that follow from the counts of a report, and its rows of the overview
+table.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,21 @@ def verdicts(report: dict[str, Any]) -> dict[str, str]:
     for form in ("printed", "repaired"):
         found = sum(violations(rows) for rows in report["attack"][form].values())
         wrong[form] = report[form]["violations"] + report["large"][form]["violations"] + found
-    wrong["repaired"] += sum(row["violations"] for row in report["dropped"]["idle_in_the_repaired_step"].values())
+    wrong["repaired"] += sum(
+        row["violations"] for row in report["dropped"]["idle_in_the_repaired_step"].values()
+    )
     examples = report["counterexamples"]
-    steps, cycles = (sum(row["refutes"] for row in examples[name].values()) for name in ("step", "limit"))
+    steps, cycles = (
+        sum(row["refutes"] for row in examples[name].values()) for name in ("step", "limit")
+    )
     return {
         "corollary1_descent": verdict(wrong["printed"] + steps),
         "corollary1": verdict(report["limit"]["violations"] + cycles),
         "corollary1_descent_repaired": verdict(wrong["repaired"], repaired=True),
         "corollary1_descent_short": verdict(report["short"]["violations"], repaired=True),
-        "corollary1_repaired": verdict(wrong["repaired"] + report["limit_repaired"]["violations"], repaired=True),
+        "corollary1_repaired": verdict(
+            wrong["repaired"] + report["limit_repaired"]["violations"], repaired=True
+        ),
     }
 
 
@@ -34,7 +42,9 @@ def overview(report: dict[str, Any]) -> list[dict[str, Any]]:
     vectors = ", ".join(f"({', '.join(row)})" for row in step["exact"]["gradients"])
     rise = min(float(Fraction(x)) for x in step["exact"]["loss_after_minus_before"])
     lowest = step["float64"]["cos_g_gpc"][0]
-    rising = f"g_i = {vectors}: the loss rises by {rise:.2f} or more, cos ≥ {lowest:.2f} in all 8 orders"
+    rising = (
+        f"g_i = {vectors}: the loss rises by {rise:.2f} or more, cos ≥ {lowest:.2f} in all 8 orders"
+    )
     alternating = f"s = {' ↔ '.join(cycle['s'])} for ever, L − L* = {cycle['loss_at_every_step']}, in every order"
 
     def accepted(form: str) -> str:

@@ -1,22 +1,26 @@
-"""Corollary 1's limit by trajectories: PCGrad on 3 to 10 convex tasks, orders drawn anew at every step.
+"""Corollary 1's limit by trajectories: PCGrad on 3 to 10 convex tasks, orders drawn anew at every
+step.
 
 A trajectory ends as
-- `optimum`: cos(g, g^PC) >= 1/2 held at every step and L(theta) - L* <= GAP (L(0) - L*), L* by Newton's method;
-- `left`: cos(g, g^PC) < 1/2 at some step (or g^PC = 0): the corollary says nothing, it counts as skipped;
+- `optimum`: cos(g, g^PC) >= 1/2 held at every step and L(theta) - L* <= GAP (L(0) - L*), L* by
+  Newton's method;
+- `left`: cos(g, g^PC) < 1/2 at some step (or g^PC = 0): the corollary says nothing, it counts as
+  skipped;
 - `plain`: no two tasks ever were in conflict, it was gradient descent: skipped too;
-- `stalled`: cos >= 1/2 held at every step allowed, and in the last half the gap L(theta) - L* fell by less than FALL;
-- `cycling`: cos >= 1/2 held at every step allowed, the loss rose at a quarter of the last half's steps or more, and the
-  smallest gap of that half is above NEW of the smallest gap before;
+- `stalled`: cos >= 1/2 held at every step allowed, and in the last half the gap L(theta) - L* fell
+  by less than FALL;
+- `cycling`: cos >= 1/2 held at every step allowed, the loss rose at a quarter of the last half's
+  steps or more, and the smallest gap of that half is above NEW of the smallest gap before;
 - `unfinished`: none of these after all steps.
 `stalled` and `cycling` contradict the limit.
 
-Most of the problems let the tasks share a minimizer (`agree`, SHARES). The others are arranged as in
-`corollary1_gradients.py`, or (family `quadratic`) have nearly equal angles and Hessian L 1, where a step can overshoot.
-Without a shared minimizer few runs keep cos >= 1/2 up to the end: near the optimum g is small and the g_i are not, so
-that g^PC depends on the orders and not on g.
+Most of the problems let the tasks share a minimizer (`agree`, SHARES). The others are arranged as
+in `corollary1_gradients.py`, or (family `quadratic`) have nearly equal angles and Hessian L 1,
+where a step can overshoot. Without a shared minimizer few runs keep cos >= 1/2 up to the end: near
+the optimum g is small and the g_i are not, so that g^PC depends on the orders and not on g.
 
-Absent tasks have the loss 0: a zero gradient conflicts with nothing, so that one batch serves all numbers of tasks.
-"""
+Absent tasks have the loss 0: a zero gradient conflicts with nothing, so that one batch serves all
+numbers of tasks."""
 
 from __future__ import annotations
 
@@ -36,7 +40,10 @@ from proofs.tally import BrokenError
 
 GAP, FALL, NEW = 1e-8, 1e-6, 0.9
 MOST = 10
-ROWS = {"least_squares": 0.4, "quadratic": 0.4}  # of a task's rows are kept where it shares its minimizer; others 0.25
+ROWS = {
+    "least_squares": 0.4,
+    "quadratic": 0.4,
+}  # of a task's rows are kept where it shares its minimizer; others 0.25
 DIRECTIONS = 8  # towards a shared minimizer, of which the one with most conflict is taken
 DIMENSIONS = (2, 6)
 MIRRORED = ("logistic", "softplus")
@@ -47,9 +54,14 @@ OTHERS = {"agree": 0.96, "arranged": 0.04}
 
 
 def agree(problems: Problems, v: Tensor) -> Problems:
-    """Let all tasks have their minimizer at -v [N, D]: b = A v, and rows of opposite sign where F is not even."""
+    """Let all tasks have their minimizer at -v [N, D]: b = A v, and rows of opposite sign where F
+    is not even.
+    """
     if problems.family in MIRRORED:
-        doubled = (torch.cat([t, sign * t], 2) for t, sign in ((problems.A, -1), (problems.b, -1), (problems.w, 1)))
+        doubled = (
+            torch.cat([t, sign * t], 2)
+            for t, sign in ((problems.A, -1), (problems.b, -1), (problems.w, 1))
+        )
         a, b, w = doubled
         problems = replace(problems, A=a, b=b, w=w)
     along = problems.along(v)
@@ -59,11 +71,17 @@ def agree(problems: Problems, v: Tensor) -> Problems:
 
 
 def most_opposed(candidates: list[Problems], present: Tensor) -> Problems:
-    """Of several batches that differ in b alone, instance by instance the one with the smallest cosine of two tasks."""
+    """Of several batches that differ in b alone, instance by instance the one with the smallest
+    cosine of two tasks.
+    """
     both, lowest = present.unsqueeze(-1) & present.unsqueeze(-2), []
     for problems in candidates:
         gradients = problems.gradients(problems.start())
-        lowest.append(torch.where(both, pcgrad.cosine(gradients @ gradients.mT).nan_to_num(1), 1).amin((-1, -2)))
+        lowest.append(
+            torch.where(both, pcgrad.cosine(gradients @ gradients.mT).nan_to_num(1), 1).amin(
+                (-1, -2)
+            )
+        )
     best = torch.stack(lowest).argmin(0)
     b = torch.stack([problems.b for problems in candidates])[best, torch.arange(len(best))]
     return replace(candidates[0], b=b)
@@ -78,7 +96,9 @@ def starts(family: str, count: int, rng: np.random.Generator, kind: str) -> Prob
             rng.random(problems.w.shape) < ROWS.get(family, 0.25)
         )  # few rows each: tasks whose Hessians differ
         problems = replace(problems, w=problems.w * thin)
-        problems = most_opposed([agree(problems, sideways(problems, rng)) for _ in range(DIRECTIONS)], present)
+        problems = most_opposed(
+            [agree(problems, sideways(problems, rng)) for _ in range(DIRECTIONS)], present
+        )
     else:
         targets = torch.ones(count, MOST, problems.A.shape[-1], dtype=torch.float64)
         for n in range(3, MOST + 1):
@@ -87,13 +107,16 @@ def starts(family: str, count: int, rng: np.random.Generator, kind: str) -> Prob
             if kind == "equal":
                 targets[rows, :n] = equal_angles(n, size, width, rng)
             else:
-                targets[rows, :n] = chosen(n, size, width, draw_orders(n, len(size), rng), rng, "printed")
+                targets[rows, :n] = chosen(
+                    n, size, width, draw_orders(n, len(size), rng), rng, "printed"
+                )
         problems = aim_at(problems, targets)
     return replace(problems, s=problems.s * present)
 
 
 def run(problems: Problems, updates: int, seed: int, form: str = "printed") -> dict[str, Any]:
-    """PCGrad on every problem at once, orders drawn anew at every step; finished ones leave the batch.
+    """PCGrad on every problem at once, orders drawn anew at every step; finished ones leave the
+    batch.
 
     t = 1 / L, or in the `repaired` form g . g^PC / (L ||g^PC||^2).
     """
@@ -101,7 +124,9 @@ def run(problems: Problems, updates: int, seed: int, form: str = "printed") -> d
     generator = torch.Generator().manual_seed(seed)
     end = np.full(size, "unfinished", dtype=object)
     steps, rises, conflicts = torch.zeros(3, size, dtype=torch.int64)
-    lowest = torch.full((2, size), torch.inf, dtype=torch.float64)  # gap in the first and in the last half
+    lowest = torch.full(
+        (2, size), torch.inf, dtype=torch.float64
+    )  # gap in the first and in the last half
     alive, step, value = torch.arange(size), 1 / problems.lipschitz(), problems.loss(theta)
     first = value - best
     middle, last = first.clone(), first.clone()
@@ -117,7 +142,9 @@ def run(problems: Problems, updates: int, seed: int, form: str = "printed") -> d
             left, alive = left[running], alive[running]
         if len(alive) == 0:
             break
-        length = step[alive] * (seen.cos / seen.ratio)[running] if form == "repaired" else step[alive]
+        length = (
+            step[alive] * (seen.cos / seen.ratio)[running] if form == "repaired" else step[alive]
+        )
         theta = theta[running] - length.unsqueeze(-1) * point.g_pc[running]
         after = left.loss(theta)
         steps[alive] += 1
@@ -137,7 +164,9 @@ def run(problems: Problems, updates: int, seed: int, form: str = "printed") -> d
     return {"end": end, "updates": steps, "conflicts": conflicts}
 
 
-def trajectories(family: str, total: int, updates: int, seed: int, form: str = "printed") -> dict[str, Any]:
+def trajectories(
+    family: str, total: int, updates: int, seed: int, form: str = "printed"
+) -> dict[str, Any]:
     """Run `total` trajectories of one family and count how they end, by kind of problem."""
     shares = SHARES.get(family, OTHERS)
     kinds = {kind: dict.fromkeys(ENDS, 0) for kind in shares}
@@ -155,7 +184,9 @@ def trajectories(family: str, total: int, updates: int, seed: int, form: str = "
     steps, conflicts = torch.cat(lengths, 1)
     sums = {name: sum(row[name] for row in kinds.values()) for name in ENDS}
     if sums["optimum"] == 0:
-        raise BrokenError(f"corollary1: no {family} trajectory reaches the optimum with its hypotheses kept")
+        raise BrokenError(
+            f"corollary1: no {family} trajectory reaches the optimum with its hypotheses kept"
+        )
     return {
         "trajectories": total - sums["left"] - sums["plain"],
         "skipped": sums["left"] + sums["plain"],
@@ -169,9 +200,13 @@ def trajectories(family: str, total: int, updates: int, seed: int, form: str = "
 
 
 def limit(settings: dict[str, Any], form: str) -> dict[str, Any]:
-    """Trajectories of every convex family to their ends; a tenth more than asked for, as some are skipped."""
+    """Trajectories of every convex family to their ends; a tenth more than asked for, as some are
+    skipped.
+    """
     paths = {
-        family: trajectories(family, settings["trajectories"] * 11 // 10, settings["updates"], settings["seed"], form)
+        family: trajectories(
+            family, settings["trajectories"] * 11 // 10, settings["updates"], settings["seed"], form
+        )
         for family in CONVEX
     }
     names = ("trajectories", "skipped", *ENDS, "violations")

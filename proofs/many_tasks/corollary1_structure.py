@@ -1,9 +1,12 @@
-"""Corollary 1, the surgery of many tasks itself: what Algorithm 1 guarantees for any gradients and orders.
+"""Corollary 1, the surgery of many tasks itself: what Algorithm 1 guarantees for any gradients and
+orders.
 
-`structure` holds the core's coefficients C (g_i^PC = sum_j C_ij g_j) against Algorithm 1 in exact rationals and against
-facts that follow from it:
-- C_ii = 1 and C_ij >= 0: a task is never projected on itself, and a projection adds -(g_i^PC . g_j) / ||g_j||^2 > 0;
-- after its last visit g_i^PC . g_last >= 0: in conflict the projection leaves 0, otherwise nothing changes;
+`structure` holds the core's coefficients C (g_i^PC = sum_j C_ij g_j) against Algorithm 1 in exact
+rationals and against facts that follow from it:
+- C_ii = 1 and C_ij >= 0: a task is never projected on itself, and a projection adds -(g_i^PC . g_j)
+  / ||g_j||^2 > 0;
+- after its last visit g_i^PC . g_last >= 0: in conflict the projection leaves 0, otherwise nothing
+  changes;
 - a task in conflict with none stays as it is;
 - gradients scaled by a power of two have the same C to the last bit: there is no absolute epsilon.
 """
@@ -29,8 +32,16 @@ TOLERANCE = 1e3 * EPSILON  # relative to the sum of the gradients' lengths
 
 
 def structure(total: int, seed: int) -> dict[str, Any]:
-    """Compare the core with Algorithm 1 in rationals on gradients of small whole numbers; BrokenError if it errs."""
-    worst = {"exact": 0.0, "diagonal": 0.0, "negative_coefficient": 0.0, "conflict_with_last": 0.0, "unchanged": 0.0}
+    """Compare the core with Algorithm 1 in rationals on gradients of small whole numbers;
+    BrokenError if it errs.
+    """
+    worst = {
+        "exact": 0.0,
+        "diagonal": 0.0,
+        "negative_coefficient": 0.0,
+        "conflict_with_last": 0.0,
+        "unchanged": 0.0,
+    }
     worst["scale"] = 0.0
     bent, compared = 0, 0
     for number, (tasks, dimension) in enumerate(SHAPES):
@@ -51,7 +62,9 @@ def structure(total: int, seed: int) -> dict[str, Any]:
         compared += count
     missed = [name for name, error in worst.items() if not error <= TOLERANCE]
     if missed:
-        raise BrokenError(f"corollary1: the core misses Algorithm 1: {', '.join(missed)}; largest errors {worst}")
+        raise BrokenError(
+            f"corollary1: the core misses Algorithm 1: {', '.join(missed)}; largest errors {worst}"
+        )
     if bent == 0:
         raise BrokenError(
             "corollary1: no projected gradient is bent by more than a right angle; a self-test goes unseen"

@@ -4,14 +4,14 @@
     mu_k = w_1 mu_1 + w_2 mu_2,  L_k = w_1 L_1 + w_2 L_2,  g^PC = w_1 g_1 + w_2 g_2,
     beta_k = max{|1 - sqrt(alpha_k mu_k)|, |1 - sqrt(alpha_k L_k)|}^2.
 
-In conflict w_1 = 1 - c / R and w_2 = 1 - c R. The printed mu_k and L_k speak of conflict alone; without it g^PC = g
-and the weights are 1 here. Both are the core's weights, so that w_1 grad^2 L_1 + w_2 grad^2 L_2 has its spectrum in
-[mu_k, L_k] in either case. RULES name alpha_k.
+In conflict w_1 = 1 - c / R and w_2 = 1 - c R. The printed mu_k and L_k speak of conflict alone;
+without it g^PC = g and the weights are 1 here. Both are the core's weights, so that w_1 grad^2 L_1
++ w_2 grad^2 L_2 has its spectrum in [mu_k, L_k] in either case. RULES name alpha_k.
 
-Task i of a pair has the loss L_i(theta) = ridge_i ||x||^2 / 2 + sum_k F((A_i x)_k) with x = theta - center_i and
-A_i = diag(sqrt(lambda_i)) M_i, M_i a product of three reflections; F is even, so that center_i is the minimizer, and
-0 <= F'' <= F''(0) = 1. So grad^2 L_i(center_i) has the eigenvalues ridge_i + lambda_i, and is never larger.
-"""
+Task i of a pair has the loss L_i(theta) = ridge_i ||x||^2 / 2 + sum_k F((A_i x)_k) with x = theta -
+center_i and A_i = diag(sqrt(lambda_i)) M_i, M_i a product of three reflections; F is even, so that
+center_i is the minimizer, and 0 <= F'' <= F''(0) = 1. So grad^2 L_i(center_i) has the eigenvalues
+ridge_i + lambda_i, and is never larger."""
 
 from __future__ import annotations
 
@@ -57,7 +57,15 @@ class Pairs:
         return len(self.mu)
 
     def __getitem__(self, rows: Tensor) -> Pairs:
-        parts = (self.roots, self.mirrors, self.ridge, self.center, self.mu, self.top, self.dimension)
+        parts = (
+            self.roots,
+            self.mirrors,
+            self.ridge,
+            self.center,
+            self.mu,
+            self.top,
+            self.dimension,
+        )
         return Pairs(self.shape, *(part[rows] for part in parts))
 
     def gradients(self, theta: Tensor, shape: str | None = None) -> Tensor:
@@ -125,58 +133,81 @@ def draw(
     dimensions: tuple[int, int] = (2, 20),
     decades: tuple[float, float] = (1.0, 2.0),
 ) -> Pairs:
-    """Pairs with one minimizer at 0 and condition numbers 10^U(decades), in half of the tasks all lambda extreme.
+    """Pairs with one minimizer at 0 and condition numbers 10^U(decades), in half of the tasks all
+    lambda extreme.
 
-    mu_i and L_i are the extreme eigenvalues (quadratic), or the ridge and the ridge plus the largest lambda.
-    """
+    mu_i and L_i are the extreme eigenvalues (quadratic), or the ridge and the ridge plus the
+    largest lambda."""
     low, high = dimensions
     dimension = rng.integers(low, high + 1, count)
     inside = np.arange(high) < dimension[:, None]
-    spread = rng.uniform(*decades, (count, 2, 1)) + (shape != "quadratic") * np.log10(2)  # the ridge halves it
+    spread = rng.uniform(*decades, (count, 2, 1)) + (shape != "quadratic") * np.log10(
+        2
+    )  # the ridge halves it
     place = rng.random((count, 2, high))
     place = np.where(rng.random((count, 2, 1)) < 0.5, place, place.round())
     place[..., 0] = 0  # the largest eigenvalue is the scale
-    place[np.arange(count), :, dimension - 1] = np.where(dimension[:, None] > 1, 1, 0)  # and the smallest 10^-spread
+    place[np.arange(count), :, dimension - 1] = np.where(
+        dimension[:, None] > 1, 1, 0
+    )  # and the smallest 10^-spread
     scale = 10 ** np.concatenate([np.zeros((count, 1)), rng.uniform(-1.5, 1.5, (count, 1))], 1)
     values = scale[..., None] * 10 ** (-spread * place) * inside[:, None]
     mirrors = rng.normal(size=(count, 2, MIRRORS, high)) * inside[:, None, None]
     mirrors /= np.linalg.norm(mirrors, axis=-1, keepdims=True)
     smallest = np.where(inside[:, None], values, np.inf).min(-1)
     ridge = np.zeros((count, 2)) if shape == "quadratic" else smallest
-    mu, top = (smallest, values.max(-1)) if shape == "quadratic" else (ridge, ridge + values.max(-1))
+    mu, top = (
+        (smallest, values.max(-1)) if shape == "quadratic" else (ridge, ridge + values.max(-1))
+    )
     center = np.zeros((count, 2, high))
     parts = (np.sqrt(values), mirrors, ridge, center, mu, top, dimension.astype(float))
     return Pairs(shape, *(torch.from_numpy(part) for part in parts))
 
 
 def commuting(pairs: Pairs) -> Pairs:
-    """The same spectra with common eigenvectors: g_1 . g_2 > 0 everywhere, so that the weights stay 1."""
+    """The same spectra with common eigenvectors: g_1 . g_2 > 0 everywhere, so that the weights stay
+    1.
+    """
     return replace(pairs, mirrors=pairs.mirrors[:, :1].expand_as(pairs.mirrors))
 
 
 def scaled(pairs: Pairs, factor: Tensor) -> Pairs:
     """Losses times `factor` [N]; quadratics only."""
     each = factor.unsqueeze(-1)
-    return replace(pairs, roots=pairs.roots * each.unsqueeze(-1).sqrt(), mu=pairs.mu * each, top=pairs.top * each)
+    return replace(
+        pairs,
+        roots=pairs.roots * each.unsqueeze(-1).sqrt(),
+        mu=pairs.mu * each,
+        top=pairs.top * each,
+    )
 
 
-def plane(one: tuple[float, float, float], two: tuple[float, float, float], mu: Tensor, top: Tensor) -> Pairs:
+def plane(
+    one: tuple[float, float, float], two: tuple[float, float, float], mu: Tensor, top: Tensor
+) -> Pairs:
     """One pair of quadratics in the plane with the Hessians [[a, b], [b, c]]."""
     matrices = torch.tensor([[[a, b], [b, c]] for a, b, c in (one, two)], dtype=torch.float64)
     values, vectors = torch.linalg.eigh(matrices)
-    vectors[:, :, 1] *= -torch.linalg.det(vectors).unsqueeze(-1)  # a reflection: symmetric, 1 - Q = 2 n n'
+    vectors[:, :, 1] *= -torch.linalg.det(vectors).unsqueeze(
+        -1
+    )  # a reflection: symmetric, 1 - Q = 2 n n'
     _, axes = torch.linalg.eigh(torch.eye(2, dtype=torch.float64) - vectors)
     zeros = torch.zeros(1, 2, dtype=torch.float64)
-    center, dimension = torch.zeros(1, 2, 2, dtype=torch.float64), torch.full((1,), 2.0, dtype=torch.float64)
+    center, dimension = (
+        torch.zeros(1, 2, 2, dtype=torch.float64),
+        torch.full((1,), 2.0, dtype=torch.float64),
+    )
     normals = axes[:, :, -1][None, :, None]
-    return Pairs("quadratic", values.sqrt()[None], normals, zeros, center, mu[None], top[None], dimension)
+    return Pairs(
+        "quadratic", values.sqrt()[None], normals, zeros, center, mu[None], top[None], dimension
+    )
 
 
 def opposed(pairs: Pairs) -> Tensor:
     """The direction of smallest g_1 . g_2 / ||theta||^2 if both tasks were quadratic, [N, D].
 
-    The eigenvector of H_1 H_2 + H_2 H_1 with the smallest eigenvalue; by Lanczos where D^3 is too much.
-    """
+    The eigenvector of H_1 H_2 + H_2 H_1 with the smallest eigenvalue; by Lanczos where D^3 is too
+    much."""
     width = pairs.roots.shape[-1]
     if width <= 20:
         one, two = pairs.hessians().unbind(1)
@@ -191,20 +222,29 @@ def _lanczos(pair: Pairs) -> Tensor:
     """`opposed` of one pair without its matrices."""
     width = pair.roots.shape[-1]
     operator = scipy.sparse.linalg.LinearOperator(
-        (width, width), matvec=lambda x: _both(pair, torch.from_numpy(x.ravel())).numpy(), dtype=float
+        (width, width),
+        matvec=lambda x: _both(pair, torch.from_numpy(x.ravel())).numpy(),
+        dtype=float,
     )
     begin = np.random.default_rng(0).normal(size=width)
-    return torch.from_numpy(scipy.sparse.linalg.eigsh(operator, 1, which="SA", tol=1e-2, v0=begin)[1][:, 0])
+    return torch.from_numpy(
+        scipy.sparse.linalg.eigsh(operator, 1, which="SA", tol=1e-2, v0=begin)[1][:, 0]
+    )
 
 
 def _both(pair: Pairs, x: Tensor) -> Tensor:
     """(H_1 H_2 + H_2 H_1) x."""
     first = pair.gradients(x[None], "quadratic")[0]  # H_1 x, H_2 x
-    return pair.gradients(first[1][None], "quadratic")[0, 0] + pair.gradients(first[0][None], "quadratic")[0, 1]
+    return (
+        pair.gradients(first[1][None], "quadratic")[0, 0]
+        + pair.gradients(first[0][None], "quadratic")[0, 1]
+    )
 
 
 def begin(pairs: Pairs, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Starts in conflict, and whether one was found, bool: `opposed`, as much disturbed as conflict allows."""
+    """Starts in conflict, and whether one was found, bool: `opposed`, as much disturbed as conflict
+    allows.
+    """
     inside = torch.arange(pairs.roots.shape[-1]) < pairs.dimension.unsqueeze(-1)
     best = opposed(pairs)
     noise = torch.from_numpy(rng.normal(size=best.shape)) * inside

@@ -1,10 +1,11 @@
-"""scipy's optimizers against Theorem 4: the fastest growth on pairs of quadratics, and the repaired contraction.
+"""scipy's optimizers against Theorem 4: the fastest growth on pairs of quadratics, and the repaired
+contraction.
 
-A pair in the plane and its start are five numbers in [-1, 1]: both condition numbers up to 10^DECADES, the scale of
-task 2, the angle between the eigenvectors, and that of the start (from rest). `growth` iterates many of them at once by
-the formulas alone (no core) and measures log S per update over the last of them. What an optimizer finds counts as
-a violation only once the core, in `theorem4_paths.follow`, has seen it grow a million times.
-"""
+A pair in the plane and its start are five numbers in [-1, 1]: both condition numbers up to
+10^DECADES, the scale of task 2, the angle between the eigenvectors, and that of the start (from
+rest). `growth` iterates many of them at once by the formulas alone (no core) and measures log S per
+update over the last of them. What an optimizer finds counts as a violation only once the core, in
+`theorem4_paths.follow`, has seen it grow a million times."""
 
 from __future__ import annotations
 
@@ -25,19 +26,35 @@ from proofs.sampling import stream
 from proofs.tally import Trial
 
 Array = NDArray[np.float64]
-DECADES = {"condition to 100": 2.0, "condition to 1,000": 3.0, "condition to 10,000, always in conflict": 4.0}
-STEPS, WINDOW, NOISE = 200, 80, 5e-3  # NOISE of a rate measured over the last STEPS - WINDOW updates
+DECADES = {
+    "condition to 100": 2.0,
+    "condition to 1,000": 3.0,
+    "condition to 10,000, always in conflict": 4.0,
+}
+STEPS, WINDOW, NOISE = (
+    200,
+    80,
+    5e-3,
+)  # NOISE of a rate measured over the last STEPS - WINDOW updates
 CONFIRMED = 10_000  # updates of the confirmation
 TINY = 1e-300  # equal eigenvalues arrive at once
 
 
 def planes(x: Array, decades: float) -> dict[str, Any]:
-    """The pairs of [N, 5]: eigenvalues, the entries a, b, c of task 2's Hessian (task 1's is diagonal), the start."""
+    """The pairs of [N, 5]: eigenvalues, the entries a, b, c of task 2's Hessian (task 1's is
+    diagonal), the start.
+    """
     k_1, k_2 = (10 ** (decades * (x[:, i] + 1) / 2) for i in (0, 1))
     scale, angle, begin = 10 ** (2 * x[:, 2]), np.pi * x[:, 3] / 2, np.pi * x[:, 4] / 2
     cos, sin, top, mu = np.cos(angle), np.sin(angle), scale * k_2, scale
     entries = (top * cos**2 + mu * sin**2, (top - mu) * sin * cos, top * sin**2 + mu * cos**2)
-    return {"top_1": k_1, "top": top, "mu": mu, "entries": entries, "start": (np.cos(begin), np.sin(begin))}
+    return {
+        "top_1": k_1,
+        "top": top,
+        "mu": mu,
+        "entries": entries,
+        "start": (np.cos(begin), np.sin(begin)),
+    }
 
 
 def growth(x: Array, decades: float) -> tuple[Array, Array]:
@@ -48,7 +65,9 @@ def growth(x: Array, decades: float) -> tuple[Array, Array]:
     return np.atleast_1d(rate), np.atleast_1d(conflicts)
 
 
-def _grow(top_1: Any, top_2: Any, mu_2: Any, a: Any, b: Any, c: Any, x: Any, y: Any) -> tuple[Any, Any]:
+def _grow(
+    top_1: Any, top_2: Any, mu_2: Any, a: Any, b: Any, c: Any, x: Any, y: Any
+) -> tuple[Any, Any]:
     """The iteration in components, for floats and arrays alike."""
     u, v, logs, conflicts, middle = x, y, 0 * x, 0 * x, 0 * x
     for k in range(STEPS):
@@ -57,7 +76,10 @@ def _grow(top_1: Any, top_2: Any, mu_2: Any, a: Any, b: Any, c: Any, x: Any, y: 
         product = (product - abs(product)) / 2
         w_1, w_2 = 1 - product / (g * g + h * h + TINY), 1 - product / (p * p + q * q + TINY)
         root_top, root_mu = (w_1 * top_1 + w_2 * top_2) ** 0.5, (w_1 + w_2 * mu_2) ** 0.5
-        alpha, beta = 4 / (root_top + root_mu) ** 2, ((root_top - root_mu) / (root_top + root_mu)) ** 2
+        alpha, beta = (
+            4 / (root_top + root_mu) ** 2,
+            ((root_top - root_mu) / (root_top + root_mu)) ** 2,
+        )
         x, u = x - alpha * (w_1 * g + w_2 * p) + beta * (x - u), x
         y, v = y - alpha * (w_1 * h + w_2 * q) + beta * (y - v), y
         conflicts = conflicts + (product < 0)
@@ -110,8 +132,20 @@ class StepSearch(Search):
         angles = np.stack([np.zeros(len(x)), np.pi * x[:, 3]], 1)
         mirrors = np.stack([np.cos(angles), np.sin(angles)], -1)[:, :, None]
         ridge = np.zeros((len(x), 2)) if self.family == "quadratic" else values[..., 1]
-        mu, top = (values[..., 1], values[..., 0]) if self.family == "quadratic" else (ridge, ridge + values[..., 0])
-        parts = (np.sqrt(values), mirrors, ridge, np.zeros((len(x), 2, 2)), mu, top, np.full(len(x), 2.0))
+        mu, top = (
+            (values[..., 1], values[..., 0])
+            if self.family == "quadratic"
+            else (ridge, ridge + values[..., 0])
+        )
+        parts = (
+            np.sqrt(values),
+            mirrors,
+            ridge,
+            np.zeros((len(x), 2, 2)),
+            mu,
+            top,
+            np.full(len(x), 2.0),
+        )
         length = 10 ** (2 * x[:, 5])
         theta = length[:, None] * np.stack([np.cos(np.pi * x[:, 4]), np.sin(np.pi * x[:, 4])], -1)
         share = torch.from_numpy((x[:, 6] + 1) / 2).clamp(min=1e-3)
@@ -123,13 +157,20 @@ def _step(pairs: Any, rest: Any) -> Trial:
 
 
 def confirm(x: list[float], decades: float) -> dict[str, Any]:
-    """What an optimizer found, again through the core and for longer: its label, and log S per update."""
+    """What an optimizer found, again through the core and for longer: its label, and log S per
+    update.
+    """
     drawn = planes(np.clip([x], -1, 1), decades)
     start = torch.tensor([[float(value[0]) for value in drawn["start"]]], dtype=torch.float64)
-    one, two = (float(drawn["top_1"][0]), 0.0, 1.0), tuple(float(value[0]) for value in drawn["entries"])
+    one, two = (
+        (float(drawn["top_1"][0]), 0.0, 1.0),
+        tuple(float(value[0]) for value in drawn["entries"]),
+    )
     mu, top = (torch.tensor([first, float(drawn[name][0])], dtype=torch.float64)
                for first, name in ((1.0, "mu"), (one[0], "top")))  # fmt: skip
-    went = follow(heavy_ball.plane(one, (two[0], two[1], two[2]), mu, top), start, CONFIRMED, "corrected")
+    went = follow(
+        heavy_ball.plane(one, (two[0], two[1], two[2]), mu, top), start, CONFIRMED, "corrected"
+    )
     return {
         "end": str(went["end"][0]),
         "updates": int(went["updates"][0]),
@@ -147,7 +188,12 @@ def wide(growing: GrowthSearch, seed: int, rounds: int) -> dict[str, Any]:
         lambda x: growing.score(x.T)[0], [(-1, 1)] * growing.size, maxiter=rounds, popsize=60, tol=0, polish=False,
         vectorized=True, updating="deferred", rng=stream(seed, "theorem4/wide", growing.family, 0),
     )  # fmt: skip
-    return {"evaluations": growing.evaluations, "violates": False, "smallest_margin": None, **growing.best}
+    return {
+        "evaluations": growing.evaluations,
+        "violates": False,
+        "smallest_margin": None,
+        **growing.best,
+    }
 
 
 def search(seed: int, rounds: int) -> dict[str, Any]:
@@ -155,7 +201,9 @@ def search(seed: int, rounds: int) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for family, decades in DECADES.items():
         trial: Any = GrowthSearch.trial
-        growing = GrowthSearch("theorem4", trial, family, decades=decades, always=family.endswith("conflict"))
+        growing = GrowthSearch(
+            "theorem4", trial, family, decades=decades, always=family.endswith("conflict")
+        )
         found = attack.attack(growing, seed, rounds)
         found["wide_evolution"] = wide(growing, seed, rounds)
         for row in found.values():
@@ -175,4 +223,7 @@ def search(seed: int, rounds: int) -> dict[str, Any]:
 def violations(report: dict[str, Any]) -> dict[str, int]:
     """Optimizers that found a violation of the corrected and of the repaired statement."""
     corrected = sum(attack.violations(report[family]) for family in DECADES)
-    return {"corrected": corrected, "repaired": sum(map(attack.violations, report["repaired"].values()))}
+    return {
+        "corrected": corrected,
+        "repaired": sum(map(attack.violations, report["repaired"].values())),
+    }

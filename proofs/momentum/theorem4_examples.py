@@ -1,23 +1,32 @@
 """Theorem 4's counterexamples: exact rationals, 50-digit mpmath, and float64 through the core.
 
-| example             | losses                           | alpha_k   | what happens                            |
+| example             | losses                           | alpha_k   | what happens
+|
 |---------------------|----------------------------------|-----------|-----------------------------------------|
-| printed_line        | L_1 = L_2 = 16 theta^2           | printed   | alpha_k L_k = 16: diverges, integers    |
-| printed_slow        | L_1 = L_2 = theta^2 / 256        | printed   | rate 1/2, stated 0                      |
-| printed_plane       | integer Hessians, from rest      | printed   | diverges, in conflict at every iterate  |
-| piecewise           | L_1 = L_2 = f / 2, no conflict   | corrected | a cycle of three points, rationals      |
-| quadratic_cycle     | conflict at every second iterate | corrected | theta_{k+2} = -theta_k, rationals       |
-| quadratic_growth    | the same, other numbers          | corrected | theta_{k+2} = -27/25 theta_k, rationals |
-| quadratic_from_rest | integer Hessians, from rest      | corrected | diverges                                |
-| always_in_conflict  | integer Hessians, from rest      | corrected | diverges, in conflict at every iterate  |
+| printed_line        | L_1 = L_2 = 16 theta^2           | printed   | alpha_k L_k = 16: diverges,
+integers    |
+| printed_slow        | L_1 = L_2 = theta^2 / 256        | printed   | rate 1/2, stated 0
+|
+| printed_plane       | integer Hessians, from rest      | printed   | diverges, in conflict at
+every iterate  |
+| piecewise           | L_1 = L_2 = f / 2, no conflict   | corrected | a cycle of three points,
+rationals      |
+| quadratic_cycle     | conflict at every second iterate | corrected | theta_{k+2} = -theta_k,
+rationals       |
+| quadratic_growth    | the same, other numbers          | corrected | theta_{k+2} = -27/25 theta_k,
+rationals |
+| quadratic_from_rest | integer Hessians, from rest      | corrected | diverges
+|
+| always_in_conflict  | integer Hessians, from rest      | corrected | diverges, in conflict at
+every iterate  |
 
-The minimizer 0 is common to both tasks in each of them. In the rational ones L_i = n^2 mu_i, so that
-alpha_k = 4 / ((n + 1)^2 mu_k) and beta_k = ((n - 1) / (n + 1))^2 at every k: beta does not even change.
-`piecewise`: Lessard, Recht and Packard, SIAM J. Optim. 26 (2016) 57-95, section 4.6.
+The minimizer 0 is common to both tasks in each of them. In the rational ones L_i = n^2 mu_i, so
+that alpha_k = 4 / ((n + 1)^2 mu_k) and beta_k = ((n - 1) / (n + 1))^2 at every k: beta does not
+even change. `piecewise`: Lessard, Recht and Packard, SIAM J. Optim. 26 (2016) 57-95, section 4.6.
 
-`quadratic_cycle` and `quadratic_growth` were found by solving for the cycle: with e_1 = (1, 0) and g_2 = z g_1 for a
-rational complex number z, both weights are rational, and the two equations leave a circle for g_1 with rational points.
-"""
+`quadratic_cycle` and `quadratic_growth` were found by solving for the cycle: with e_1 = (1, 0) and
+g_2 = z g_1 for a rational complex number z, both weights are rational, and the two equations leave
+a circle for g_1 with rational points."""
 
 from __future__ import annotations
 
@@ -56,7 +65,9 @@ GROWTH = {
 
 
 def root(x: Any) -> Any:
-    """The square root of an mpmath number, or of a rational square; BrokenError where it is not rational."""
+    """The square root of an mpmath number, or of a rational square; BrokenError where it is not
+    rational.
+    """
     if not isinstance(x, Fraction):
         return mp.sqrt(x)
     found = Fraction(isqrt(x.numerator), isqrt(x.denominator))
@@ -65,20 +76,37 @@ def root(x: Any) -> Any:
     return found
 
 
-def coefficients(weights: tuple[Any, Any], mu: Any, top: Any, rule: str, longer: Any = 1) -> tuple[Any, Any]:
-    """alpha_k (times `longer`) and beta_k as they are written, for rationals and mpmath numbers alike."""
+def coefficients(
+    weights: tuple[Any, Any], mu: Any, top: Any, rule: str, longer: Any = 1
+) -> tuple[Any, Any]:
+    """alpha_k (times `longer`) and beta_k as they are written, for rationals and mpmath numbers
+    alike.
+    """
     mu_k, top_k = exact.dot(weights, mu), exact.dot(weights, top)
     if rule == "gradient":
         return longer * 2 / (top_k + mu_k), 0 * mu_k
-    alpha = 4 / (root(top_k) + root(mu_k)) if rule == "printed" else 4 / (top_k + mu_k + 2 * root(top_k * mu_k))
+    alpha = (
+        4 / (root(top_k) + root(mu_k))
+        if rule == "printed"
+        else 4 / (top_k + mu_k + 2 * root(top_k * mu_k))
+    )
     alpha = longer * alpha
     return alpha, max(abs(1 - root(alpha * mu_k)), abs(1 - root(alpha * top_k))) ** 2
 
 
 def orbit(
-    gradients: Gradients, mu: Any, top: Any, start: Vector, previous: Vector, steps: int, rule: str, longer: Any = 1
+    gradients: Gradients,
+    mu: Any,
+    top: Any,
+    start: Vector,
+    previous: Vector,
+    steps: int,
+    rule: str,
+    longer: Any = 1,
 ) -> dict[str, Any]:
-    """theta_0 ... theta_steps, and alpha_k, beta_k, cos^2 (negative in conflict) on the way; exact for Fractions."""
+    """theta_0 ... theta_steps, and alpha_k, beta_k, cos^2 (negative in conflict) on the way; exact
+    for Fractions.
+    """
     path, seen = [start], []
     for _ in range(steps):
         g = gradients(path[-1])
@@ -95,22 +123,38 @@ def orbit(
 
 
 def through_the_core(
-    gradients: Gradients, mu: Any, top: Any, start: Vector, previous: Vector, steps: int, rule: str, longer: Any = 1
+    gradients: Gradients,
+    mu: Any,
+    top: Any,
+    start: Vector,
+    previous: Vector,
+    steps: int,
+    rule: str,
+    longer: Any = 1,
 ) -> list[tuple[float, ...]]:
     """The same path in float64 by `heavy_ball.look` and `heavy_ball.move`."""
-    theta, before = (torch.tensor([[float(x) for x in v]], dtype=torch.float64) for v in (start, previous))
+    theta, before = (
+        torch.tensor([[float(x) for x in v]], dtype=torch.float64) for v in (start, previous)
+    )
     both = [torch.tensor([[float(x) for x in v]], dtype=torch.float64) for v in (mu, top)]
     path = [tuple(theta[0].tolist())]
     for _ in range(steps):
-        g = torch.tensor([[[float(x) for x in v] for v in gradients(path[-1])]], dtype=torch.float64)
-        theta, before = heavy_ball.move(heavy_ball.look(g, *both), theta, before, rule, float(longer)), theta
+        g = torch.tensor(
+            [[[float(x) for x in v] for v in gradients(path[-1])]], dtype=torch.float64
+        )
+        theta, before = (
+            heavy_ball.move(heavy_ball.look(g, *both), theta, before, rule, float(longer)),
+            theta,
+        )
         path.append(tuple(theta[0].tolist()))
     return path
 
 
 def quadratics(one: Matrix, two: Matrix) -> Gradients:
     """g_i = H_i theta."""
-    return lambda theta: [tuple(exact.dot(row, theta) for row in ((h[0], h[1]), (h[1], h[2]))) for h in (one, two)]
+    return lambda theta: [
+        tuple(exact.dot(row, theta) for row in ((h[0], h[1]), (h[1], h[2]))) for h in (one, two)
+    ]
 
 
 def scalar(slope: Callable[[Any], Any]) -> Gradients:
@@ -119,7 +163,9 @@ def scalar(slope: Callable[[Any], Any]) -> Gradients:
 
 
 def bounded(h: Matrix, mu: Any, top: Any) -> bool:
-    """Whether mu <= H <= L, without eigenvalues: both differences have nonnegative trace and determinant."""
+    """Whether mu <= H <= L, without eigenvalues: both differences have nonnegative trace and
+    determinant.
+    """
     (a, b, c) = h
     return all(
         x + z >= 0 and x * z >= b * b for x, z in ((a - mu, c - mu), (top - a, top - c))
@@ -127,12 +173,16 @@ def bounded(h: Matrix, mu: Any, top: Any) -> bool:
 
 
 def line(name: str, curvature: Fraction) -> dict[str, Any]:
-    """Two identical quadratics, L(theta) = curvature theta^2 / 2, printed alpha_k: exact, and through the core."""
+    """Two identical quadratics, L(theta) = curvature theta^2 / 2, printed alpha_k: exact, and
+    through the core.
+    """
     half, zero = (curvature / 2,) * 2, (Fraction(1),)
     gradients = scalar(lambda x: curvature / 2 * x)
     found = orbit(gradients, half, half, zero, zero, 6, "printed")
     path = [theta[0] for theta in found["path"]]
-    core = through_the_core(scalar(lambda x: float(curvature) / 2 * x), half, half, zero, zero, 6, "printed")
+    core = through_the_core(
+        scalar(lambda x: float(curvature) / 2 * x), half, half, zero, zero, 6, "printed"
+    )
     agree(name, [(float(x),) for x in path], core)
     alpha, beta = found["alpha"][0], found["beta"][0]
     return {
@@ -149,13 +199,19 @@ def piecewise_slope(x: Any) -> Any:
 
 
 def piecewise() -> dict[str, Any]:
-    """The cycle of Lessard, Recht and Packard as two tasks f / 2, with the corrected alpha_k, beta_k of the theorem."""
+    """The cycle of Lessard, Recht and Packard as two tasks f / 2, with the corrected alpha_k,
+    beta_k of the theorem.
+    """
     half = (F(1, 2), F(1, 2)), (F(25, 2), F(25, 2))
     start, previous = (F(792, 1225),), (F(2592, 1225),)
     gradients = scalar(lambda x: piecewise_slope(x) / 2)
     found = orbit(gradients, *half, start, previous, 6, "corrected")
     path = [theta[0] for theta in found["path"]]
-    agree("piecewise", [(float(x),) for x in path], through_the_core(gradients, *half, start, previous, 6, "corrected"))
+    agree(
+        "piecewise",
+        [(float(x),) for x in path],
+        through_the_core(gradients, *half, start, previous, 6, "corrected"),
+    )
     with mp.workdps(DIGITS):
         mu, top, first, before = (tuple(_mpf(x) for x in v) for v in (*half, start, previous))
         far = orbit(gradients, mu, top, first, before, 300, "corrected")["path"]
@@ -170,7 +226,8 @@ def piecewise() -> dict[str, Any]:
 
 
 def rational(name: str, data: dict[str, Any]) -> dict[str, Any]:
-    """A pair of quadratics whose iterates repeat up to a factor after two steps: rationals, mpmath, float64.
+    """A pair of quadratics whose iterates repeat up to a factor after two steps: rationals, mpmath,
+    float64.
 
     The method is homogeneous: theta_{k+2} = s theta_k at k = -1 and 0 holds for ever.
     """
@@ -178,17 +235,24 @@ def rational(name: str, data: dict[str, Any]) -> dict[str, Any]:
     found = orbit(gradients, *both, data["start"], data["previous"], 4, "corrected")
     path, s = [data["previous"], *found["path"]], data["factor"]
     repeats = all(path[k + 2] == exact.scale(s, path[k]) for k in range(3))
-    class_holds = all(bounded(*row) and row[1] > 0 for row in zip(data["hessians"], *both, strict=True))
+    class_holds = all(
+        bounded(*row) and row[1] > 0 for row in zip(data["hessians"], *both, strict=True)
+    )
     for unit in (F(1), F(1, 2**30)):  # the method is homogeneous, and so must the core be
         first, before = (exact.scale(unit, data[place]) for place in ("start", "previous"))
         core = through_the_core(gradients, *both, first, before, 4, "corrected")
         agree(name, [tuple(float(unit * x) for x in v) for v in path[1:]], core)
     with mp.workdps(DIGITS):
-        mu, top, first, before = (tuple(_mpf(x) for x in v) for v in (*both, data["start"], data["previous"]))
+        mu, top, first, before = (
+            tuple(_mpf(x) for x in v) for v in (*both, data["start"], data["previous"])
+        )
         hessians = [tuple(_mpf(x) for x in h) for h in data["hessians"]]
         far = orbit(quadratics(*hessians), mu, top, first, before, 20, "corrected")["path"]
         ratio = mp.sqrt(exact.dot(far[20], far[20]) / exact.dot(far[0], far[0]))
-        largest = [mp.nstr(mp.eigsy(mp.matrix([[a, b], [b, c]]), eigvals_only=True).T, 15) for a, b, c in hessians]
+        largest = [
+            mp.nstr(mp.eigsy(mp.matrix([[a, b], [b, c]]), eigvals_only=True).T, 15)
+            for a, b, c in hessians
+        ]
     return {
         "hessians": [[str(x) for x in h] for h in data["hessians"]],
         "mu": [str(x) for x in both[0]], "L": [str(x) for x in both[1]], "eigenvalues": largest,
@@ -203,12 +267,15 @@ def rational(name: str, data: dict[str, Any]) -> dict[str, Any]:
 def integers(
     name: str, hessians: tuple[Matrix, Matrix], start: tuple[int, int], steps: int, rule: str
 ) -> dict[str, Any]:
-    """Integer Hessians from rest, mu_i and L_i their eigenvalues: 50 digits, and float64 through the core.
+    """Integer Hessians from rest, mu_i and L_i their eigenvalues: 50 digits, and float64 through
+    the core.
 
     The two routes must agree as long as rounding allows; what is reported is the path of 50 digits.
     """
     with mp.workdps(DIGITS):
-        values = [sorted(mp.eigsy(mp.matrix([[a, b], [b, c]]), eigvals_only=True)) for a, b, c in hessians]
+        values = [
+            sorted(mp.eigsy(mp.matrix([[a, b], [b, c]]), eigvals_only=True)) for a, b, c in hessians
+        ]
         mu, top = ([v[k] for v in values] for k in (0, 1))
         begin = tuple(mp.mpf(x) for x in start)
         found = orbit(quadratics(*hessians), mu, top, begin, begin, steps, rule)
@@ -230,7 +297,9 @@ def integers(
 def agree(name: str, path: list[Any], core: list[Any], tolerance: float = 1e-9) -> None:
     """BrokenError where float64 through the core differs from the exact path."""
     for k, (a, b) in enumerate(zip(path, core, strict=True)):
-        if max(abs(x - y) for x, y in zip(a, b, strict=True)) > tolerance * max(abs(x) for x in (*a, 1e-30)):
+        if max(abs(x - y) for x, y in zip(a, b, strict=True)) > tolerance * max(
+            abs(x) for x in (*a, 1e-30)
+        ):
             raise BrokenError(f"theorem4: {name} at step {k}: exactly {a}, through the core {b}")
 
 
@@ -248,6 +317,8 @@ def check() -> dict[str, Any]:
         "piecewise": piecewise(),
         "quadratic_cycle": rational("quadratic_cycle", CYCLE),
         "quadratic_growth": rational("quadratic_growth", GROWTH),
-        "quadratic_from_rest": integers("quadratic_from_rest", from_rest, (-2, 1), 400, "corrected"),
+        "quadratic_from_rest": integers(
+            "quadratic_from_rest", from_rest, (-2, 1), 400, "corrected"
+        ),
         "always_in_conflict": integers("always_in_conflict", always, (-11, 5), 400, "corrected"),
     }

@@ -1,14 +1,15 @@
 """Trajectories of Theorem 4's method from rest, to a stated stopping rule.
 
 With S_k = ||(theta_k, theta_{k-1})|| measured from the common minimizer, a trajectory ends as
-- `converged`: S_k <= ARRIVED S_0; `slower` counts those among them whose tail (the second half of their updates)
-  contracts more slowly than stated: log S falls per update by less than SHARE of -log max_k sqrt(beta_k), once the
-  factor 1 + k that a double eigenvalue costs is taken off;
+- `converged`: S_k <= ARRIVED S_0; `slower` counts those among them whose tail (the second half of
+  their updates) contracts more slowly than stated: log S falls per update by less than SHARE of
+  -log max_k sqrt(beta_k), once the factor 1 + k that a double eigenvalue costs is taken off;
 - `growing`: S_k >= LOST S_0, far beyond what a double eigenvalue can do on its way down;
-- `standing`: neither within the allowed updates, and S changed by less than a factor 10 over the second half;
+- `standing`: neither within the allowed updates, and S changed by less than a factor 10 over the
+  second half;
 - `unfinished`: the rest.
-`growing` and `standing` contradict linear convergence. cos = -1 is no end here: with one minimizer g_1 = -r g_2 is
-impossible, because x . g_i > 0 for both.
+`growing` and `standing` contradict linear convergence. cos = -1 is no end here: with one minimizer
+g_1 = -r g_2 is impossible, because x . g_i > 0 for both.
 """
 
 from __future__ import annotations
@@ -37,8 +38,12 @@ CLASSES = {  # dimensions, log10 of the condition numbers
 }
 
 
-def follow(pairs: Pairs, start: Tensor, updates: int, rule: str, longer: float = 1.0) -> dict[str, Any]:
-    """Run all pairs; `end` (labels), `updates`, `tail` (log per update), `stated` (log), `conflicts`, each [N]."""
+def follow(
+    pairs: Pairs, start: Tensor, updates: int, rule: str, longer: float = 1.0
+) -> dict[str, Any]:
+    """Run all pairs; `end` (labels), `updates`, `tail` (log per update), `stated` (log),
+    `conflicts`, each [N].
+    """
     theta, previous, left, alive = start, start, pairs, torch.arange(len(pairs))
     first = 2**0.5 * start.norm(dim=-1)
     size = torch.full((updates + 1, len(pairs)), torch.nan, dtype=start.dtype)
@@ -53,7 +58,12 @@ def follow(pairs: Pairs, start: Tensor, updates: int, rule: str, longer: float =
         size[k, alive] = now.log()
         running = (now > ARRIVED) & (now < LOST)
         if not running.all():
-            theta, previous, left, alive = theta[running], previous[running], left[running], alive[running]
+            theta, previous, left, alive = (
+                theta[running],
+                previous[running],
+                left[running],
+                alive[running],
+            )
         if len(alive) == 0:
             break
     return {**_ends(size, stated.log()), "stated": stated.log(), "conflicts": conflicts}
@@ -65,7 +75,9 @@ def _ends(size: Tensor, stated: Tensor) -> dict[str, Any]:
     half, final = last // 2, size.gather(0, last[None])[0]
     tail = (final - size.gather(0, half[None])[0]) / (last - half)
     second = size[(len(size) - 1) // 2 :]
-    still = second.nan_to_num(torch.inf).amax(0) - second.nan_to_num(-torch.inf).amin(0) < np.log(STANDING)
+    still = second.nan_to_num(torch.inf).amax(0) - second.nan_to_num(-torch.inf).amin(0) < np.log(
+        STANDING
+    )
     end = np.full(size.shape[1], "unfinished", dtype=object)
     end[still.numpy()] = "standing"
     end[(final >= np.log(LOST)).numpy()] = "growing"
@@ -76,9 +88,17 @@ def _ends(size: Tensor, stated: Tensor) -> dict[str, Any]:
 
 
 def sample(
-    purpose: str, name: str, total: int, updates: int, seed: int, rule: str = "corrected", shape: str = "quadratic"
+    purpose: str,
+    name: str,
+    total: int,
+    updates: int,
+    seed: int,
+    rule: str = "corrected",
+    shape: str = "quadratic",
 ) -> dict[str, Any]:
-    """Trajectories of one class from starts in conflict; with the printed rule, losses scaled by 10^U(-1, 1)."""
+    """Trajectories of one class from starts in conflict; with the printed rule, losses scaled by
+    10^U(-1, 1).
+    """
     dimensions, decades = CLASSES[name]
     counts = dict.fromkeys((*ENDS, "slower"), 0)
     tried, started, conflicts, steps = 0, 0, 0.0, []  # type: int, int, float, list[Tensor]
@@ -98,8 +118,16 @@ def sample(
         conflicts += float(went["conflicts"].sum())
         index = int(went["tail"].argmax())
         if float(went["tail"][index]) > fastest["log_growth"]:
-            place = {"chunk": chunk, "index": int(found.nonzero()[index]), "end": went["end"][index]}
-            fastest = {"log_growth": float(went["tail"][index]), "log_stated": float(went["stated"][index]), **place}
+            place = {
+                "chunk": chunk,
+                "index": int(found.nonzero()[index]),
+                "end": went["end"][index],
+            }
+            fastest = {
+                "log_growth": float(went["tail"][index]),
+                "log_stated": float(went["stated"][index]),
+                **place,
+            }
     if started == 0:
         raise BrokenError(f"theorem4: no {shape} trajectory of {name} starts in conflict")
     all_steps = torch.cat(steps)
@@ -122,14 +150,16 @@ def sums(families: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def apart(total: int, updates: int, seed: int) -> dict[str, Any]:
     """Minimizers apart: where the corrected method ends, and how fast, in dimensions 2 to 5.
 
-    `opposite`: 1 + cos <= 1e-8 at the last theta; `optimum`: ||g|| <= 1e-8 of its start; `growing`: a step 1e6 times as
-    long as the first. `linear`: the last step is shorter than 1e-6 of the first, and the second half of the updates
-    shortened it by at least a fifth of what the first half did (in logs), which a power of 1 / k does not do.
-    """
+    `opposite`: 1 + cos <= 1e-8 at the last theta; `optimum`: ||g|| <= 1e-8 of its start; `growing`:
+    a step 1e6 times as long as the first. `linear`: the last step is shorter than 1e-6 of the
+    first, and the second half of the updates shortened it by at least a fifth of what the first
+    half did (in logs), which a power of 1 / k does not do."""
     rng = stream(seed, "theorem4/apart", "quadratic", 0)
     pairs = heavy_ball.draw("quadratic", total, rng, (2, 5))
     inside = torch.arange(5) < pairs.dimension.unsqueeze(-1)
-    pairs = replace(pairs, center=torch.from_numpy(rng.normal(size=(total, 2, 5))) * inside.unsqueeze(1))
+    pairs = replace(
+        pairs, center=torch.from_numpy(rng.normal(size=(total, 2, 5))) * inside.unsqueeze(1)
+    )
     theta = torch.from_numpy(rng.normal(size=(total, 5))) * inside
     previous, lengths, growing = theta, [], torch.zeros(total, dtype=torch.bool)
     first = pairs.gradients(theta).sum(1).norm(dim=-1)
@@ -143,8 +173,13 @@ def apart(total: int, updates: int, seed: int) -> dict[str, Any]:
         growing |= length > 1e6 * lengths[0].exp()
     seen = heavy_ball.look(pairs.gradients(theta), pairs.mu, pairs.top)
     done = lengths[2] < lengths[0] + np.log(1e-6)
-    linear = done & (lengths[1] - lengths[2] >= (lengths[0] - lengths[1]) / 5) | (lengths[1] < lengths[0] - 30)
-    opposite, optimum = 1 + seen.cos <= 1e-8, pairs.gradients(theta).sum(1).norm(dim=-1) <= 1e-8 * first
+    linear = done & (lengths[1] - lengths[2] >= (lengths[0] - lengths[1]) / 5) | (
+        lengths[1] < lengths[0] - 30
+    )
+    opposite, optimum = (
+        1 + seen.cos <= 1e-8,
+        pairs.gradients(theta).sum(1).norm(dim=-1) <= 1e-8 * first,
+    )
     rest = ~(opposite | optimum | growing)
     return {
         "trajectories": total, "updates": updates,

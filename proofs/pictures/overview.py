@@ -1,4 +1,6 @@
-"""What the overview notebook shows: every statement's verdict, the searches, and pictures across statements."""
+"""What the overview notebook shows: every statement's verdict, the searches, and pictures across
+statements.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,16 @@ from numpy.typing import NDArray
 import pcgrad
 from proofs.comparison.two_steps import opposing
 from proofs.momentum import theorem4_examples as examples
-from proofs.pictures.common import BLUE, ORANGE, PURPLE, VERMILION, folder, markdown_cell, panels, table
+from proofs.pictures.common import (
+    BLUE,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    folder,
+    markdown_cell,
+    panels,
+    table,
+)
 
 Array = NDArray[np.float64]
 STATEMENTS = ("theorem1", "proposition1", "corollary1", "theorem2", "theorem3", "theorem4")
@@ -29,7 +40,12 @@ def verdict_table(reports: Sequence[dict[str, Any]]) -> str:
     lines = [COLUMNS, ("---",) * len(COLUMNS)]
     for report in reports:
         for row in report["overview"]:
-            cells = (row["statement"], f"**{row['verdict']}**", row["rests_on"], row["smallest_margin"])
+            cells = (
+                row["statement"],
+                f"**{row['verdict']}**",
+                row["rests_on"],
+                row["smallest_margin"],
+            )
             lines.append((*(markdown_cell(cell) for cell in cells), row["counterexample"] or "–"))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -41,7 +57,9 @@ def search_table(reports: Sequence[dict[str, Any]]) -> str:
         for target, found in _searches(report["attack"]):
             for method, row in found.items():
                 name = f"{report['statement']}, {target}, {method}".replace("_", " ")
-                rows[name] = {key: row[key] for key in ("evaluations", "smallest_margin", "violates")}
+                rows[name] = {
+                    key: row[key] for key in ("evaluations", "smallest_margin", "violates")
+                }
     return table(rows, ("evaluations", "smallest_margin", "violates"))
 
 
@@ -49,23 +67,32 @@ def _searches(attack: dict[str, Any], name: str = "") -> list[tuple[str, dict[st
     """The reports of `attack.attack` inside a statement's section, with their names."""
     if all(isinstance(row, dict) and "evaluations" in row for row in attack.values()):
         return [(name, attack)]
-    inner = [(f"{name} {key}".strip(), part) for key, part in attack.items() if isinstance(part, dict)]
+    inner = [
+        (f"{name} {key}".strip(), part) for key, part in attack.items() if isinstance(part, dict)
+    ]
     return [found for label, part in inner for found in _searches(part, label)]
 
 
 def conflict_path(method: str, network: str) -> dict[str, Array]:
-    """Phi, xi and cos of a typical conflict along Figure 4's runs, mean over seeds; empty where they were not run.
+    """Phi, xi and cos of a typical conflict along Figure 4's runs, mean over seeds; empty where
+    they were not run.
 
-    The runs (`$PCGRAD_RESULTS/runs/triad/<method>/*/metrics.csv`) record Phi's mean and, of the pairs in conflict,
-    xi's median; cos is the one that belongs to both, which exists where xi <= 1.
+    The runs (`$PCGRAD_RESULTS/runs/triad/<method>/*/metrics.csv`) record Phi's mean and, of the
+    pairs in conflict, xi's median; cos is the one that belongs to both, which exists where xi <= 1.
     """
     values: dict[str, dict[int, list[float]]] = {}
     for path in sorted((folder() / "runs" / "triad" / method).glob("*/metrics.csv")):
         with path.open(encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                values.setdefault(row["metric"], {}).setdefault(int(row["step"]), []).append(float(row["value"]))
-    phi, xi = (values.get(f"{name}_{network}", {}) for name in ("magnitude_similarity", "xi_median"))
-    steps = [step for step in sorted(phi) if step in xi and not np.isnan(xi[step] + phi[step]).any()]
+                values.setdefault(row["metric"], {}).setdefault(int(row["step"]), []).append(
+                    float(row["value"])
+                )
+    phi, xi = (
+        values.get(f"{name}_{network}", {}) for name in ("magnitude_similarity", "xi_median")
+    )
+    steps = [
+        step for step in sorted(phi) if step in xi and not np.isnan(xi[step] + phi[step]).any()
+    ]
     if not steps:
         return {}
     mean_phi, mean_xi = (np.array([np.mean(of[step]) for step in steps]) for of in (phi, xi))
@@ -75,13 +102,19 @@ def conflict_path(method: str, network: str) -> dict[str, Array]:
 
 
 def region_with_runs() -> Figure:
-    """Where in (cos, Phi) Theorem 2's conditions can hold, where Figure 4's runs are, and the step (c) asks for."""
+    """Where in (cos, Phi) Theorem 2's conditions can hold, where Figure 4's runs are, and the step
+    (c) asks for.
+    """
     figure, (left, right) = panels(2, 4.2)
     cos, phi = np.meshgrid(np.linspace(-1, -1e-3, 400), np.geomspace(1e-5, 1, 400))
     ratio = (1 + np.sqrt(1 - phi**2)) / phi
-    gram = torch.from_numpy(np.stack([ratio**2, ratio * cos, ratio * cos, np.ones_like(cos)], -1)).unflatten(-1, (2, 2))
+    gram = torch.from_numpy(
+        np.stack([ratio**2, ratio * cos, ratio * cos, np.ones_like(cos)], -1)
+    ).unflatten(-1, (2, 2))
     xi = pcgrad.curvature_bounding_measure(gram)[..., 0, 1].numpy()
-    left.contourf(cos, phi, pcgrad.condition_a(gram)[..., 0, 1].numpy(), [0.5, 1.5], colors=["#DDEAF4"])
+    left.contourf(
+        cos, phi, pcgrad.condition_a(gram)[..., 0, 1].numpy(), [0.5, 1.5], colors=["#DDEAF4"]
+    )
     lines = left.contour(cos, phi, xi, [0.25, 0.5, 0.75, 0.9, 1.0], colors=VERMILION, linewidths=1)
     left.clabel(lines, fmt="$\\xi = %g$", fontsize=7, inline=False)
     looks = {("sac", "actor"): (BLUE, "o"), ("sac", "q1"): (PURPLE, "s"),
@@ -94,10 +127,20 @@ def region_with_runs() -> Figure:
             left.plot(path["cos"], path["phi"], marker, color=color, ms=3, alpha=0.6, label=name)
             step = 2 / np.where(path["xi"] < 1, 1 - path["xi"], np.nan)
             right.plot(path["step"], step, marker, color=color, ms=3, alpha=0.7, label=name)
-    left.set(yscale="log", xlabel="$\\cos\\varphi_{12}$ of a typical conflict", ylabel="$\\Phi(g_1, g_2)$")
+    left.set(
+        yscale="log",
+        xlabel="$\\cos\\varphi_{12}$ of a typical conflict",
+        ylabel="$\\Phi(g_1, g_2)$",
+    )
     left.set_title("blue: (a); left of $\\xi = \\ell/L$: (b)")
     right.axhline(2, color=VERMILION, lw=1)
-    right.annotate("$t = 2/L$: plain descent's limit", (0.02, 2.2), (0.02, 2.2), ("axes fraction", "data"), fontsize=8)
+    right.annotate(
+        "$t = 2/L$: plain descent's limit",
+        (0.02, 2.2),
+        (0.02, 2.2),
+        ("axes fraction", "data"),
+        fontsize=8,
+    )
     right.set(yscale="log", xlabel="collection", ylabel="$t\\,L$ that (c) asks for")
     right.set_title("(c) along Figure 4's runs, at best ($\\ell = L$)")
     for ax in (left, right):
@@ -119,7 +162,9 @@ def three_tasks(report: dict[str, Any]) -> Figure:
     loss = _three_task_losses(40)
     flat = float(sp.sympify(report["counterexamples"]["limit"]["surds"]["loss_at_every_step"]))
     right.semilogy(loss["sum"], color=BLUE, label="gradient of the sum, $t = \\frac{1}{2L}$")
-    right.semilogy(loss["pcgrad"], color=VERMILION, lw=0.8, label="PCGrad, random orders, $t = 1/L$")
+    right.semilogy(
+        loss["pcgrad"], color=VERMILION, lw=0.8, label="PCGrad, random orders, $t = 1/L$"
+    )
     right.axhline(flat, color="black", lw=0.8, ls="--", label="exact 2-cycle (every order)")
     right.set(title="three convex tasks, $\\cos(g, g^{PC}) \\geq 1/2$ throughout", xlabel="updates",
               ylabel="$L - L^*$", ylim=(1e-6, 20))  # fmt: skip
@@ -129,7 +174,10 @@ def three_tasks(report: dict[str, Any]) -> Figure:
 
 def _three_task_losses(updates: int) -> dict[str, list[float]]:
     """L - L* of L_i = s^2 / 18 + u_i . theta from s = 2, s = sum theta (`corollary1_cycle`)."""
-    u = torch.tensor([[8.0, -4.0, -4.0], [-4.0, 8.0, -4.0], [-4.0, -4.0, 8.0]], dtype=torch.float64) / 3
+    u = (
+        torch.tensor([[8.0, -4.0, -4.0], [-4.0, 8.0, -4.0], [-4.0, -4.0, 8.0]], dtype=torch.float64)
+        / 3
+    )
     generator, found = torch.Generator().manual_seed(0), {}
     for method, step in (("pcgrad", 1.0), ("sum", 0.5)):
         theta, losses = torch.full((3,), 2 / 3, dtype=torch.float64), []
@@ -138,14 +186,18 @@ def _three_task_losses(updates: int) -> dict[str, list[float]]:
             g = u + theta.sum() / 9
             weights = torch.ones(3, dtype=torch.float64)
             if method == "pcgrad":
-                weights = pcgrad.surgery_coefficients(g @ g.T, pcgrad.random_orders(3, generator)).sum(0)
+                weights = pcgrad.surgery_coefficients(
+                    g @ g.T, pcgrad.random_orders(3, generator)
+                ).sum(0)
             theta = theta - step * weights @ g
         found[method] = losses
     return found
 
 
 def two_cases(similarity: float = 0.5, curvature: float = 0.7) -> Figure:
-    """Theorem 3: where the bound B(t) = t (D t - N) says that PCGrad is no worse, for one Phi and two l / L."""
+    """Theorem 3: where the bound B(t) = t (D t - N) says that PCGrad is no worse, for one Phi and
+    two l / L.
+    """
     figure, (left, right) = panels(2, 3.8)
     for ax, ell in ((left, curvature), (right, 1.0)):
         cos, t = np.meshgrid(np.linspace(-0.999, -1e-3, 400), np.geomspace(0.03, 100, 400))
@@ -157,7 +209,13 @@ def two_cases(similarity: float = 0.5, curvature: float = 0.7) -> Figure:
         ax.plot(cos[0], np.where(tau > 0, tau, np.nan), color=VERMILION, label="$\\tau$")
         ax.axvline(-similarity, color=BLUE, lw=1)
         ax.axhline(2 / ell, color="black", lw=0.8, ls="--", label="$2/\\ell$")
-        ax.annotate("$\\cos\\varphi = -\\Phi$", (-similarity, 40), (4, 0), textcoords="offset points", color=BLUE)
+        ax.annotate(
+            "$\\cos\\varphi = -\\Phi$",
+            (-similarity, 40),
+            (4, 0),
+            textcoords="offset points",
+            color=BLUE,
+        )
         ax.set(yscale="log", ylim=(0.03, 100), xlabel="$\\cos\\varphi_{12}$", ylabel="$t\\,L$")
         ax.set_title(f"$\\Phi = {similarity:g}$, $\\ell/L = {ell:g}$")
     left.annotate("case 2: $t \\geq \\tau$", (-0.99, 20), fontsize=8)
@@ -167,16 +225,27 @@ def two_cases(similarity: float = 0.5, curvature: float = 0.7) -> Figure:
 
 
 def momentum(steps: int = 120) -> Figure:
-    """Theorem 4: a pair of quadratics on which the heavy ball diverges, and the cycle of a piecewise quadratic."""
+    """Theorem 4: a pair of quadratics on which the heavy ball diverges, and the cycle of a
+    piecewise quadratic.
+    """
     figure, (left, right) = panels(2, 3.8)
-    hessians, start = ((900, 0, 1), (58, 190, 640)), (-11, 5)  # theorem4_examples.always_in_conflict
-    values = [sorted(mp.eigsy(mp.matrix([[a, b], [b, c]]), eigvals_only=True)) for a, b, c in hessians]
+    hessians, start = (
+        ((900, 0, 1), (58, 190, 640)),
+        (-11, 5),
+    )  # theorem4_examples.always_in_conflict
+    values = [
+        sorted(mp.eigsy(mp.matrix([[a, b], [b, c]]), eigvals_only=True)) for a, b, c in hessians
+    ]
     mu, top, begin = [v[0] for v in values], [v[1] for v in values], tuple(mp.mpf(x) for x in start)
     rules = {"printed": ("$\\alpha_k$ as printed", ORANGE), "corrected": ("$\\alpha_k$ corrected", VERMILION),
              "gradient": ("no momentum, $\\alpha_k = 2/(L_k + \\mu_k)$", BLUE)}  # fmt: skip
     for rule, (label, color) in rules.items():
-        path = examples.orbit(examples.quadratics(*hessians), mu, top, begin, begin, steps, rule)["path"]
-        sizes = [float(mp.log10(mp.norm(mp.matrix(theta)) / mp.norm(mp.matrix(start)))) for theta in path]
+        path = examples.orbit(examples.quadratics(*hessians), mu, top, begin, begin, steps, rule)[
+            "path"
+        ]
+        sizes = [
+            float(mp.log10(mp.norm(mp.matrix(theta)) / mp.norm(mp.matrix(start)))) for theta in path
+        ]
         left.plot(sizes, color=color, label=label)
     left.set(title="one minimizer, in conflict at every step", xlabel="updates", ylim=(-4, 8))
     left.set_ylabel("$\\log_{10}$ distance to the minimizer / first")
@@ -188,7 +257,11 @@ def momentum(steps: int = 120) -> Figure:
     for k, point in enumerate(points):
         right.plot(float(point), float(examples.piecewise_slope(point)), "o", color=VERMILION, ms=8)
         place = (float(point), float(examples.piecewise_slope(point)))
-        right.annotate(f"$\\theta_{k} = {point}$", place, (6, -12), textcoords="offset points", fontsize=8)
-    right.set(title="$L_1 = L_2 = f/2$: the corrected method cycles", xlabel="$\\theta$", xlim=(-2.3, 3.4))
+        right.annotate(
+            f"$\\theta_{k} = {point}$", place, (6, -12), textcoords="offset points", fontsize=8
+        )
+    right.set(
+        title="$L_1 = L_2 = f/2$: the corrected method cycles", xlabel="$\\theta$", xlim=(-2.3, 3.4)
+    )
     right.legend(frameon=False, fontsize=8)
     return figure

@@ -1,4 +1,6 @@
-"""Tables and pictures of the notebook theorem1: drawn from the check's JSON, or from the formulas themselves."""
+"""Tables and pictures of the notebook theorem1: drawn from the check's JSON, or from the formulas
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -11,29 +13,60 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from proofs.descent import escape
-from proofs.pictures.common import BLUE, GRAY, GREEN, ORANGE, PLAIN, SURGERY, VERMILION, panels, table
+from proofs.pictures.common import (
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    PLAIN,
+    SURGERY,
+    VERMILION,
+    panels,
+    table,
+)
 from proofs.problems import Problems, look
 
 
 def descent_table(report: dict[str, Any]) -> str:
     """Markdown: Theorem 1's step per family, with scipy's opinion on L."""
     rows = {**report["descent"]["families"], "all": report["descent"]}
-    columns = ["trials", "accepted", "skipped", "undecided", "violations", "smallest_margin", "L_by_scipy", "found_/_L"]
+    columns = [
+        "trials",
+        "accepted",
+        "skipped",
+        "undecided",
+        "violations",
+        "smallest_margin",
+        "L_by_scipy",
+        "found_/_L",
+    ]
     for name, row in report["lipschitz"].items():
         rows[name] |= {"L_by_scipy": row["instances"], "found_/_L": row["largest_found_over_L"]}
     return table(rows, columns)
 
 
 def two_ends() -> Figure:
-    """PCGrad and plain gradient descent from the same starts on two quadratics: where each of them ends."""
+    """PCGrad and plain gradient descent from the same starts on two quadratics: where each of them
+    ends.
+    """
     figure, axes = panels(2, 4.2)
     pairs = ((-1.0, 0.6), (1.0, -0.5)), ((0.0, 0.0), (0.0, 0.0))
-    titles = "different minimizers: ends where $\\cos\\varphi = -1$", "one minimizer: ends at the optimum"
+    titles = (
+        "different minimizers: ends where $\\cos\\varphi = -1$",
+        "one minimizer: ends at the optimum",
+    )
     for ax, centers, title in zip(axes, pairs, titles, strict=True):
         a = torch.tensor([[[1.0, 0.0], [0.0, 2.5]], [[2.2, 1.0], [-0.3, 0.8]]], dtype=torch.float64)
         b = -(a @ torch.tensor(centers, dtype=torch.float64).unsqueeze(-1)).squeeze(-1)
         ones = torch.ones(1, 2, dtype=torch.float64)
-        problems = Problems("quadratic", a[None], b[None], ones[..., None].expand(1, 2, 2), ones, torch.tensor([2.0]))
+        problems = Problems(
+            "quadratic",
+            a[None],
+            b[None],
+            ones[..., None].expand(1, 2, 2),
+            ones,
+            torch.tensor([2.0]),
+        )
         x, y = np.meshgrid(np.linspace(-1.7, 1.7, 121), np.linspace(-1.3, 1.3, 101))
         grid = torch.from_numpy(np.stack([x, y], -1).reshape(-1, 2))
         level = problems[torch.zeros(len(grid), dtype=torch.int64)].loss(grid).reshape(x.shape)
@@ -68,32 +101,54 @@ def ends_and_steps(report: dict[str, Any]) -> Figure:
     figure, (left, right) = panels(2)
     families = report["convergence"]["families"]
     names, base = [name.replace("_", " ") for name in families], np.zeros(len(families))
-    for end, color in (("opposite", ORANGE), ("optimum", GREEN), ("unfinished", GRAY), ("stalled", "black")):
+    for end, color in (
+        ("opposite", ORANGE),
+        ("optimum", GREEN),
+        ("unfinished", GRAY),
+        ("stalled", "black"),
+    ):
         shares = np.array([row[end] / row["trajectories"] for row in families.values()])
         label = {"opposite": "$\\cos\\varphi\\to-1$"}.get(end, end)
         left.barh(names, shares, left=base, color=color, label=label)
         base += shares
     left.invert_yaxis()
     left.set(title="where trajectories end", xlabel="share of trajectories", xlim=(0, 1))
-    left.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.45, -0.16))
+    left.legend(
+        frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.45, -0.16)
+    )
     rows = report["without_step_bound"]["sampled"]
     steps = [row["t_times_L"] for row in rows]
-    right.plot(steps, [row["bound_fails"] for row in rows], "o-", color=VERMILION, label="descent bound fails")
+    right.plot(
+        steps,
+        [row["bound_fails"] for row in rows],
+        "o-",
+        color=VERMILION,
+        label="descent bound fails",
+    )
     right.plot(steps, [row["loss_rises"] for row in rows], "s-", color=BLUE, label="loss rises")
     right.axvline(1, color="black", lw=0.8, ls="--")
-    right.set(title="dropping $t \\leq 1/L$ (equal eigenvalues)", xlabel="$t\\,L$", ylabel="share of instances")
+    right.set(
+        title="dropping $t \\leq 1/L$ (equal eigenvalues)",
+        xlabel="$t\\,L$",
+        ylabel="share of instances",
+    )
     right.legend(frameon=False, fontsize=8)
     return figure
 
 
 def walk_to_infinity(report: dict[str, Any], updates: int = 4000) -> Figure:
-    """`escape.attained`: L attains its minimum on a ray; PCGrad walks along it, beside it, for ever."""
+    """`escape.attained`: L attains its minimum on a ray; PCGrad walks along it, beside it, for
+    ever.
+    """
     figure, (left, right) = panels(2, 3.6)
     x, y = np.meshgrid(np.linspace(1.05, 10.5, 200), np.linspace(-0.25, 0.75, 160))
     left.contour(x, y, np.vectorize(lambda u, v: escape.height("attained", u, v, math))(x, y), 16, colors=GRAY,
                  linewidths=0.5, alpha=0.7)  # fmt: skip
     left.plot([1.05, 10.5], [0, 0], color=GREEN, lw=3, label="all minimizers of $L$")
-    for method, color, label in (("sum", PLAIN, "gradient of the sum"), ("pcgrad", SURGERY, "PCGrad")):
+    for method, color, label in (
+        ("sum", PLAIN, "gradient of the sum"),
+        ("pcgrad", SURGERY, "PCGrad"),
+    ):
         path = _walk(method, updates)
         left.plot(*path.T, color=color, lw=1.6, label=label)
         left.plot(*path[-1], marker="*", ms=11, color=color, mec="black", mew=0.5)
@@ -130,9 +185,17 @@ def longer_steps(report: dict[str, Any]) -> Figure:
     for ax, (family, rows) in zip(axes, report["longer_steps"].items(), strict=True):
         steps, count = [row["t_times_L"] for row in rows], rows[0]["trajectories"]
         ends = [(row["optimum"] + row["opposite"]) / count for row in rows]
-        ax.plot(steps, [row["loss_rises"] / count for row in rows], "s-", color=VERMILION, label="the loss rises")
+        ax.plot(
+            steps,
+            [row["loss_rises"] / count for row in rows],
+            "s-",
+            color=VERMILION,
+            label="the loss rises",
+        )
         ax.plot(steps, ends, "o-", color=GREEN, label="ends as the theorem says")
-        ax.plot(steps, [row["diverged"] / count for row in rows], "x-", color="black", label="diverges")
+        ax.plot(
+            steps, [row["diverged"] / count for row in rows], "x-", color="black", label="diverges"
+        )
         ax.axvline(1, color="black", lw=0.8, ls="--")
         ax.set(title=family, xlabel="$t\\,L$", ylim=(-0.03, 1.03))
     axes[0].set_ylabel(f"share of {count} trajectories")
@@ -141,6 +204,10 @@ def longer_steps(report: dict[str, Any]) -> Figure:
 
 
 def gaps_table(report: dict[str, Any]) -> str:
-    """Markdown: how far from the optimum a trajectory may stop where the gradients oppose each other."""
-    rows = {family: row["gap_at_opposite"] for family, row in report["convergence"]["families"].items()}
+    """Markdown: how far from the optimum a trajectory may stop where the gradients oppose each
+    other.
+    """
+    rows = {
+        family: row["gap_at_opposite"] for family, row in report["convergence"]["families"].items()
+    }
     return table(rows, list(next(iter(rows.values()))))

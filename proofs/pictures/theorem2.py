@@ -1,4 +1,6 @@
-"""Tables and pictures of the notebook theorem2: drawn from the check's JSON, or from the formulas themselves."""
+"""Tables and pictures of the notebook theorem2: drawn from the check's JSON, or from the formulas
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,18 @@ from matplotlib.figure import Figure
 
 import pcgrad
 from proofs.comparison.counterexample import EXAMPLES, exact, task_losses
-from proofs.pictures.common import BLUE, GRAY, GREEN, ORANGE, PLAIN, PURPLE, SURGERY, VERMILION, panels, table
+from proofs.pictures.common import (
+    BLUE,
+    GRAY,
+    GREEN,
+    ORANGE,
+    PLAIN,
+    PURPLE,
+    SURGERY,
+    VERMILION,
+    panels,
+    table,
+)
 
 
 def counterexample_table(report: dict[str, Any]) -> str:
@@ -19,28 +32,46 @@ def counterexample_table(report: dict[str, Any]) -> str:
     lines: dict[str, dict[str, Any]] = {}
     for name, row in examples.items():
         printed, repaired = (row["exact"]["hypotheses"][form] for form in ("uniform", "remainder"))
-        for key in ("delta", "t", "L", "xi", "cos_squared", "loss_after_plain_step", "loss_after_pcgrad"):
+        for key in (
+            "delta",
+            "t",
+            "L",
+            "xi",
+            "cos_squared",
+            "loss_after_plain_step",
+            "loss_after_pcgrad",
+        ):
             lines.setdefault(key, {})[name] = row["exact"][key]
         lines.setdefault("l as printed", {})[name] = row["exact"]["l"]["uniform"]
         lines.setdefault("hypotheses as printed hold", {})[name] = all(printed.values())
         lines.setdefault("(c) holds with the repaired H", {})[name] = repaired["c"]
-        lines.setdefault("PCGrad's excess loss, by mpmath", {})[name] = row["mpmath"]["excess_loss_of_pcgrad"]
+        lines.setdefault("PCGrad's excess loss, by mpmath", {})[name] = row["mpmath"][
+            "excess_loss_of_pcgrad"
+        ]
     return table(lines, list(examples))
 
 
 def counterexample_picture() -> Figure:
-    """Both exact counterexamples: the loss along the plain step with the proof's parabola, and the level sets."""
+    """Both exact counterexamples: the loss along the plain step with the proof's parabola, and the
+    level sets.
+    """
     figure, (left, right) = panels(2, 4.0)
     _, t = (float(x) for x in EXAMPLES["one_dimension"])
     x = np.linspace(-0.6, 2.9, 200)
     left.plot(x, [sum(task_losses(v, 0.0, 0.0, t)) for v in x], color="black", lw=1.6, label="$L$")
     a = np.linspace(0, t, 50)
-    left.plot(a, -a + a**2 / 2, color=GRAY, ls="--", label="parabola of the printed proof, $\\ell = 1$")
+    left.plot(
+        a, -a + a**2 / 2, color=GRAY, ls="--", label="parabola of the printed proof, $\\ell = 1$"
+    )
     ends = exact("one_dimension")
     left.plot(0, 0, "o", color=SURGERY, ms=9, label=f"PCGrad stays: {ends['loss_after_pcgrad']}")
     plain = sum(task_losses(t, 0.0, 0.0, t))
-    left.plot(t, plain, "o", color=PLAIN, ms=9, label=f"plain step: {ends['loss_after_plain_step']}")
-    left.annotate("", (t, plain), (0, 0), arrowprops={"arrowstyle": "->", "color": PLAIN, "lw": 1.2})
+    left.plot(
+        t, plain, "o", color=PLAIN, ms=9, label=f"plain step: {ends['loss_after_plain_step']}"
+    )
+    left.annotate(
+        "", (t, plain), (0, 0), arrowprops={"arrowstyle": "->", "color": PLAIN, "lw": 1.2}
+    )
     left.set(title="one dimension, $\\cos\\varphi = -1$", xlabel="$\\theta$", ylabel="$L(\\theta)$")
     left.legend(frameon=False, fontsize=8, loc="upper center")
 
@@ -84,14 +115,22 @@ def region() -> Figure:
     ax.plot([-1, 0], [1, 0], color=BLUE, lw=1.6)
     ax.annotate("(a): $\\cos\\varphi \\leq -\\Phi$", (-0.36, 0.5), color=BLUE, fontsize=9)
     ax.annotate("(b): $\\xi \\leq \\ell/L \\leq 1$", (-0.36, 0.62), color=VERMILION, fontsize=9)
-    ax.set(title="(b) lies inside (a): (a) is idle", xlabel="$\\cos\\varphi_{12}$", ylabel="$\\Phi(g_1, g_2)$")
+    ax.set(
+        title="(b) lies inside (a): (a) is idle",
+        xlabel="$\\cos\\varphi_{12}$",
+        ylabel="$\\Phi(g_1, g_2)$",
+    )
     needed = np.where(xi < 0.5, 2 / np.maximum(0.5 - xi, 1e-9), np.nan)
-    image = right.contourf(cos, phi, np.log10(needed), np.linspace(0.6, 2, 15), cmap="viridis", extend="max")
+    image = right.contourf(
+        cos, phi, np.log10(needed), np.linspace(0.6, 2, 15), cmap="viridis", extend="max"
+    )
     bar = figure.colorbar(image, ax=right, ticks=[0.6, 1, 1.5, 2])
     bar.ax.set_yticklabels(["4", "10", "32", "100"])
     bar.set_label("$t\\,L$ that (c) asks for")
     right.set(
-        title="(c) at $\\ell = L/2$: never below $t = 4/L$", xlabel="$\\cos\\varphi_{12}$", ylabel="$\\Phi(g_1, g_2)$"
+        title="(c) at $\\ell = L/2$: never below $t = 4/L$",
+        xlabel="$\\cos\\varphi_{12}$",
+        ylabel="$\\Phi(g_1, g_2)$",
     )
     return figure
 
@@ -103,18 +142,26 @@ def dropped(report: dict[str, Any]) -> Figure:
     part = [row["part_of_step"] for row in rows]
     left.plot(part, [row["guarantee_fails"] for row in rows], "o-", color=VERMILION)
     left.set(
-        title="dropping (c)", xlabel="step / shortest step of (c)", ylabel="share that violates", ylim=(-0.03, 1.03)
+        title="dropping (c)",
+        xlabel="step / shortest step of (c)",
+        ylabel="share that violates",
+        ylim=(-0.03, 1.03),
     )
     rows = report["without_b"]
     right.bar(
-        [f"{row['t_times_L']:g}" for row in rows], [row["guarantee_fails"] for row in rows], color=ORANGE, width=0.5
+        [f"{row['t_times_L']:g}" for row in rows],
+        [row["guarantee_fails"] for row in rows],
+        color=ORANGE,
+        width=0.5,
     )
     right.set(title="dropping (b), keeping (a)", xlabel="$t\\,L$", ylim=(0, 1))
     return figure
 
 
 def conservative(report: dict[str, Any]) -> Figure:
-    """On arbitrary conflicts: how often PCGrad's step is no worse, and how often the conditions hold."""
+    """On arbitrary conflicts: how often PCGrad's step is no worse, and how often the conditions
+    hold.
+    """
     figure, (left, right) = panels(2, 3.4)
     rows = report["conservative"]["rows"]
     steps = [row["t_times_L"] for row in rows]
@@ -122,13 +169,24 @@ def conservative(report: dict[str, Any]) -> Figure:
              "printed": ("(a), (b), (c)", VERMILION, "o-")}  # fmt: skip
     for key, (label, color, line) in looks.items():
         left.semilogx(steps, [row[key] for row in rows], line, color=color, label=label, base=2)
-    left.set(title="all families", xlabel="$t\\,L$", ylabel="share of conflicts", ylim=(-0.02, 1.02))
+    left.set(
+        title="all families", xlabel="$t\\,L$", ylabel="share of conflicts", ylim=(-0.02, 1.02)
+    )
     left.legend(frameon=False, fontsize=8)
     for (family, part), color in zip(
-        report["conservative"]["families"].items(), (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY), strict=False
+        report["conservative"]["families"].items(),
+        (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY),
+        strict=False,
     ):
-        covered = [row["printed"] / row["pcgrad_no_worse"] if row["pcgrad_no_worse"] else np.nan for row in part]
+        covered = [
+            row["printed"] / row["pcgrad_no_worse"] if row["pcgrad_no_worse"] else np.nan
+            for row in part
+        ]
         right.semilogx(steps, covered, "o-", color=color, label=family.replace("_", " "), base=2)
-    right.set(title="covered by (a), (b), (c)", xlabel="$t\\,L$", ylabel="share of the steps that are no worse")
+    right.set(
+        title="covered by (a), (b), (c)",
+        xlabel="$t\\,L$",
+        ylabel="share of the steps that are no worse",
+    )
     right.legend(frameon=False, fontsize=7)
     return figure

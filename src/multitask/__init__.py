@@ -1,1 +1,3 @@
-"""What can change a number: the supervised loop, the RL loop, data, baselines, checkpoints, seeds, records."""
+"""What can change a number: the supervised loop, the RL loop, data, baselines, checkpoints, seeds,
+records.
+"""

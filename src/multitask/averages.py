@@ -1,4 +1,6 @@
-"""An epoch's averages, accumulated on the device without waiting for it: losses and the geometry of task gradients."""
+"""An epoch's averages, accumulated on the device without waiting for it: losses and the geometry of
+task gradients.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from multitask.checkpoint import State
-from multitask.records import Records
+from multitask.runs.checkpoint import State
+from multitask.runs.records import Records
 from pcgrad import conflicting, cosine, magnitude_similarity
 
 GEOMETRY = ("cosine", "conflict_share", "magnitude_similarity", "length_ratio")
@@ -16,10 +18,12 @@ GEOMETRY = ("cosine", "conflict_share", "magnitude_similarity", "length_ratio")
 class Averages:
     """Sums and counts of one epoch.
 
-    Recorded per epoch: `train_loss` per task (mean over examples, before loss weights), and for "all", over pairs and
-    steps: `cosine` (Definition 1), `conflict_share`, `magnitude_similarity` (Definition 2); over steps: `length_ratio`,
-    ||update|| / ||sum of the task gradients|| on the shared parameters. Undefined values (a zero gradient) count not.
-    """
+    Recorded per epoch: `train_loss` per task (mean over examples, before loss weights), and for
+    "all", over pairs and
+    steps: `cosine` (Definition 1), `conflict_share`, `magnitude_similarity` (Definition 2); over
+    steps: `length_ratio`,
+    ||update|| / ||sum of the task gradients|| on the shared parameters. Undefined values (a zero
+    gradient) count not."""
 
     def __init__(self, tasks: Sequence[str], device: torch.device) -> None:
         self.tasks, self.device = tuple(tasks), device
@@ -28,7 +32,10 @@ class Averages:
     def reset(self) -> None:
         """Begin an epoch."""
         zeros = {"losses": len(self.tasks), "sums": len(GEOMETRY), "counts": len(GEOMETRY)}
-        self.parts = {name: torch.zeros(n, dtype=torch.float64, device=self.device) for name, n in zeros.items()}
+        self.parts = {
+            name: torch.zeros(n, dtype=torch.float64, device=self.device)
+            for name, n in zeros.items()
+        }
         self.parts["faulty"] = torch.zeros(len(self.tasks), dtype=torch.bool, device=self.device)
         self.examples = 0
 
@@ -48,20 +55,29 @@ class Averages:
             cosine(gramian)[pairs[0], pairs[1]],
             conflicting(gramian)[pairs[0], pairs[1]].double(),
             magnitude_similarity(gramian)[pairs[0], pairs[1]],
-            torch.where(ratio.isfinite(), ratio, torch.nan),  # opposite gradients: their sum has no length
+            torch.where(
+                ratio.isfinite(), ratio, torch.nan
+            ),  # opposite gradients: their sum has no length
         ]
         self.parts["sums"] += torch.stack([values.nansum() for values in measured])
-        self.parts["counts"] += torch.stack([values.isnan().logical_not().sum() for values in measured])
+        self.parts["counts"] += torch.stack(
+            [values.isnan().logical_not().sum() for values in measured]
+        )
 
     def _watch(self, values: Tensor) -> None:
-        """Mark the tasks that are the first to be not finite: once they are, the next update spoils all others."""
+        """Mark the tasks that are the first to be not finite: once they are, the next update spoils
+        all others.
+        """
         now = values.isfinite().logical_not()
         self.parts["faulty"] |= now & self.parts["faulty"].any().logical_not()
 
     def faults(self) -> dict[str, float]:
-        """Per task nan if it was the first whose loss or gradient was not finite, else 0; one synchronization."""
+        """Per task nan if it was the first whose loss or gradient was not finite, else 0; one
+        synchronization.
+        """
         return {
-            task: math.nan if bad else 0.0 for task, bad in zip(self.tasks, self.parts["faulty"].tolist(), strict=True)
+            task: math.nan if bad else 0.0
+            for task, bad in zip(self.tasks, self.parts["faulty"].tolist(), strict=True)
         }
 
     def mean_losses(self) -> Tensor:

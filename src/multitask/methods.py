@@ -1,8 +1,9 @@
-"""What the methods of a comparison do differently: loss weights, and how task gradients become one update.
+"""What the methods of a comparison do differently: loss weights, and how task gradients become one
+update.
 
-Everything else (initial values, batches, dropout masks, schedule, optimizer) is the same under one seed. The two
-choices are independent, so that a table can pair them (the paper's NYUv2 row is uncertainty weights with PCGrad).
-"""
+Everything else (initial values, batches, dropout masks, schedule, optimizer) is the same under one
+seed. The two choices are independent, so that a table can pair them (the paper's NYUv2 row is
+uncertainty weights with PCGrad)."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,7 +20,9 @@ from pcgrad import direction_only, surgery
 
 @dataclass(frozen=True)
 class Method:
-    """`losses`: weights before the gradients are taken; `gradients`: from the task gradients to one update."""
+    """`losses`: weights before the gradients are taken; `gradients`: from the task gradients to one
+    update.
+    """
 
     losses: str = "equal"
     gradients: str = "sum"
@@ -39,10 +42,11 @@ METHODS = {
 
 
 class Uncertainty(nn.Module):
-    """Homoscedastic uncertainty weights, L_i / (2 exp(s_i)) + s_i / 2 with learned s_i (Kendall et al. 2018).
+    """Homoscedastic uncertainty weights, L_i / (2 exp(s_i)) + s_i / 2 with learned s_i (Kendall et
+    al. 2018).
 
-    The form and the start s_i = -1/2 are those of MTAN's public code (im2im_pred/utils.py), the paper's base.
-    """
+    The form and the start s_i = -1/2 are those of MTAN's public code (im2im_pred/utils.py), the
+    paper's base."""
 
     def __init__(self, tasks: int) -> None:
         super().__init__()
@@ -55,17 +59,19 @@ class Uncertainty(nn.Module):
 
 
 class DynamicAverage(nn.Module):
-    """Dynamic weight averaging (Liu et al. 2019, equation 7): T exp(r_i / 2) / sum_k exp(r_k / 2), temperature 2.
+    """Dynamic weight averaging (Liu et al. 2019, equation 7): T exp(r_i / 2) / sum_k exp(r_k / 2),
+    temperature 2.
 
-    r_i is the ratio of task i's average losses over the last two epochs; 1 in the first two. Weights sum to T.
-    """
+    r_i is the ratio of task i's average losses over the last two epochs; 1 in the first two.
+    Weights sum to T."""
 
     TEMPERATURE = 2.0
     history: Tensor
 
     def __init__(self, tasks: int) -> None:
         super().__init__()
-        # In float64 as recorded: rows are the epoch before last and the last one; nan before there is any.
+        # In float64 as recorded: rows are the epoch before last and the last one; nan before there
+        # is any.
         self.register_buffer("history", torch.full((2, tasks), torch.nan, dtype=torch.float64))
 
     def forward(self, losses: Sequence[Tensor]) -> list[Tensor]:
@@ -95,27 +101,33 @@ def loss_weighting(kind: str, tasks: int) -> nn.Module:
 
 
 def update_weights(kind: str, gramian: Tensor, orders: Tensor, reduction: str) -> Tensor:
-    """Weights w [T] of the task gradients, from their Gramian: the shared parameters' gradient is sum_j w_j g_j.
+    """Weights w [T] of the task gradients, from their Gramian: the shared parameters' gradient is
+    sum_j w_j g_j.
 
-    "pcgrad": Algorithm 1. "direction_only": its direction at the length of the plain sum. The others come from torchjd:
-    "mgda": the shortest vector of the convex hull, by Frank-Wolfe as in Sener and Koltun (2018, Algorithm 2), on the
-    gradients as they are: its authors' setting for MultiMNIST is `normalization_type=none` (issue 14 of
-    isl-org/MultiObjectiveOptimization). "cagrad" (Liu et al. 2021, c = 0.4) and "upgrad" (Quinton and Rey 2024) are
-    stated for the mean of the losses; here they carry the factor T of the sum. "nash_mtl" (Navon et al. 2022): an
-    update of length 1 at most, as in its public code, solved anew at every step instead of from the last step's
-    solution, so that a resumed run needs no history.
+    "pcgrad": Algorithm 1. "direction_only": its direction at the length of the plain sum. The
+    others come from torchjd: "mgda": the shortest vector of the convex hull, by Frank-Wolfe as in
+    Sener and Koltun (2018, Algorithm 2), on the gradients as they are: its authors' setting for
+    MultiMNIST is `normalization_type=none` (issue 14 of isl-org/MultiObjectiveOptimization).
+    "cagrad" (Liu et al. 2021, c = 0.4) and "upgrad" (Quinton and Rey 2024) are stated for the mean
+    of the losses; here they carry the factor T of the sum. "nash_mtl" (Navon et al. 2022): an
+    update of length 1 at most, as in its public code, solved anew at every step instead of from the
+    last step's solution, so that a resumed run needs no history.
     """
     if kind in ("pcgrad", "direction_only"):
         weights = surgery(gramian, orders, reduction=reduction).weights
         return weights if kind == "pcgrad" else direction_only(gramian, weights)
     if not gramian.diagonal().isfinite().all():
-        return torch.full_like(gramian.diagonal(), torch.nan)  # the loop names the task; solvers would only fail
+        return torch.full_like(
+            gramian.diagonal(), torch.nan
+        )  # the loop names the task; solvers would only fail
     return _peer(kind, len(gramian))(gramian)
 
 
 @cache
 def _peer(kind: str, tasks: int) -> Callable[[Tensor], Tensor]:
-    """torchjd's weights of a Gramian [T, T]; kept, because setting up a solver costs more than using it."""
+    """torchjd's weights of a Gramian [T, T]; kept, because setting up a solver costs more than
+    using it.
+    """
     from torchjd import aggregation as peers
 
     if kind == "mgda":
@@ -123,7 +135,9 @@ def _peer(kind: str, tasks: int) -> Callable[[Tensor], Tensor]:
     if kind in ("cagrad", "upgrad"):
         weighting = peers.CAGradWeighting(c=0.4) if kind == "cagrad" else peers.UPGradWeighting()
         return lambda gramian: tasks * weighting(gramian)
-    return partial(_nash, peers.NashMTL(n_tasks=tasks, max_norm=1.0, update_weights_every=1).weighting)
+    return partial(
+        _nash, peers.NashMTL(n_tasks=tasks, max_norm=1.0, update_weights_every=1).weighting
+    )
 
 
 def _nash(weighting: Any, gramian: Tensor) -> Tensor:

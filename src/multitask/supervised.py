@@ -1,8 +1,9 @@
-"""The one supervised loop: epochs, methods, schedule, records, checkpoints. An experiment supplies a `Problem`.
+"""The one supervised loop: epochs, methods, schedule, records, checkpoints. An experiment supplies
+a `Problem`.
 
-Under one seed every method sees the same initial values, batches, dropout masks and schedule. Batches and projection
-orders are drawn anew for each epoch from a stream of (seed, epoch), so a resumed run needs no history for them.
-"""
+Under one seed every method sees the same initial values, batches, dropout masks and schedule.
+Batches and projection orders are drawn anew for each epoch from a stream of (seed, epoch), so a
+resumed run needs no history for them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from multitask.averages import Averages
-from multitask.checkpoint import Session, State
-from multitask.errors import require_finite
 from multitask.methods import DynamicAverage, Method, loss_weighting, update_weights
-from multitask.records import Records
-from multitask.seeding import generator
+from multitask.runs.checkpoint import Session, State
+from multitask.runs.errors import require_finite
+from multitask.runs.records import Records
+from multitask.runs.seeding import generator
 from pcgrad import apply_weights, fixed_orders, gramian, random_orders, task_gradients
 
 Data = tuple[Tensor, ...]  # tensors with one row per example
@@ -27,12 +28,12 @@ Data = tuple[Tensor, ...]  # tensors with one row per example
 class Problem:
     """What an experiment gives the loop.
 
-    `losses(batch, draw)` returns one scalar per task; `draw` is the generator of dropout masks and other noise. Losses
-    may share one forward pass or have one each (a task's own examples).
+    `losses(batch, draw)` returns one scalar per task; `draw` is the generator of dropout masks and
+    other noise. Losses may share one forward pass or have one each (a task's own examples).
     `evaluate(data)` returns {(task, metric): value} and runs without gradients in evaluation mode.
     `shared` are the parameters under surgery; all others get the plain sum of their gradients.
-    `batches(seed, epoch)` gives the rows of an epoch's batches; without it they are a permutation, cut.
-    """
+    `batches(seed, epoch)` gives the rows of an epoch's batches; without it they are a permutation,
+    cut."""
 
     tasks: tuple[str, ...]
     model: nn.Module
@@ -45,32 +46,48 @@ class Problem:
 
 
 def epoch_batches(examples: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
-    """Indices of the batches of one epoch, a permutation by seed and epoch alone; the last batch may be short."""
+    """Indices of the batches of one epoch, a permutation by seed and epoch alone; the last batch
+    may be short.
+    """
     return torch.randperm(examples, generator=generator(seed, f"batch/{epoch}")).split(batch_size)
 
 
 def epoch_orders(kind: str, tasks: int, batches: int, seed: int, epoch: int) -> Tensor:
-    """Projection orders [batches, T, T-1] of one epoch: "random" per task, one "shared" permutation, or "fixed"."""
+    """Projection orders [batches, T, T-1] of one epoch: "random" per task, one "shared"
+    permutation, or "fixed".
+    """
     if kind == "fixed":
         return fixed_orders(tasks).expand(batches, -1, -1)
-    return random_orders(tasks, generator(seed, f"order/{epoch}"), batch=(batches,), shared=kind == "shared")
+    return random_orders(
+        tasks, generator(seed, f"order/{epoch}"), batch=(batches,), shared=kind == "shared"
+    )
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """SGD with momentum or Adam, both with an L2 penalty; the learning rate is set anew at every epoch."""
+def make_optimizer(
+    parameters: Sequence[nn.Parameter], settings: Mapping[str, Any]
+) -> torch.optim.Optimizer:
+    """SGD with momentum or Adam, both with an L2 penalty; the learning rate is set anew at every
+    epoch.
+    """
     rate, decay = settings["learning_rate"], settings["weight_decay"]
     if settings["optimizer"] == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=settings["momentum"], weight_decay=decay)
+        return torch.optim.SGD(
+            parameters, lr=rate, momentum=settings["momentum"], weight_decay=decay
+        )
     return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
 
 
 class Fit:
     """One run of one method under one seed: the moving parts and their state."""
 
-    def __init__(self, problem: Problem, method: Method, seed: int, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, problem: Problem, method: Method, seed: int, settings: Mapping[str, Any]
+    ) -> None:
         self.problem, self.method, self.seed, self.settings = problem, method, seed, settings
         self.device = problem.train[0].device
-        self.weighting = loss_weighting(self.method.losses, len(problem.tasks)).to(next(problem.model.parameters()))
+        self.weighting = loss_weighting(self.method.losses, len(problem.tasks)).to(
+            next(problem.model.parameters())
+        )
         shared = {id(parameter) for parameter in problem.shared}
         self.everything = [*problem.model.parameters(), *self.weighting.parameters()]
         self.own = [parameter for parameter in self.everything if id(parameter) not in shared]
@@ -120,7 +137,9 @@ class Fit:
         else:
             gradients = task_gradients(losses, self.problem.shared, retain_graph=True)
             products = gramian(gradients)
-            weights = update_weights(self.method.gradients, products, orders, self.settings["reduction"])
+            weights = update_weights(
+                self.method.gradients, products, orders, self.settings["reduction"]
+            )
             apply_weights(self.problem.shared, gradients, weights)
             total.backward(inputs=self.own)
             self.averages.add_gradients(products, weights)
@@ -129,10 +148,15 @@ class Fit:
         self.optimizer.step()
 
     def train_epoch(self, session: Session) -> None:
-        """The steps of the current epoch that are not done yet; each ends where a checkpoint may be taken."""
+        """The steps of the current epoch that are not done yet; each ends where a checkpoint may be
+        taken.
+        """
         settings, problem = self.settings, self.problem
-        # Epochs 1 to decay_every - 1 run at the full rate: the public code decays before its 10th epoch.
-        rate = settings["learning_rate"] * settings["decay"] ** (self.epoch // settings["decay_every"])
+        # Epochs 1 to decay_every - 1 run at the full rate: the public code decays before its 10th
+        # epoch.
+        rate = settings["learning_rate"] * settings["decay"] ** (
+            self.epoch // settings["decay_every"]
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         if problem.batches is None:
@@ -141,7 +165,9 @@ class Fit:
             )
         else:
             batches = problem.batches(self.seed, self.epoch)
-        orders = epoch_orders(settings["order"], len(problem.tasks), len(batches), self.seed, self.epoch)
+        orders = epoch_orders(
+            settings["order"], len(problem.tasks), len(batches), self.seed, self.epoch
+        )
         orders = orders.to(self.device)
         problem.model.train()
         while self.step < len(batches):
@@ -158,23 +184,33 @@ class Fit:
         self.problem.model.eval()
         for split, data in self.problem.evaluations.items():
             values = self.problem.evaluate(data)
-            require_finite({f"{task} ({metric})": v for (task, metric), v in values.items()}, f"epoch {epoch}, {split}")
+            require_finite(
+                {f"{task} ({metric})": v for (task, metric), v in values.items()},
+                f"epoch {epoch}, {split}",
+            )
             for (task, metric), value in values.items():
                 self.records.add(epoch, task, f"{split}_{metric}", value)
 
     def end_epoch(self) -> None:
-        """Record the epoch's averages and, every so many epochs and after the last, the metrics; move on."""
+        """Record the epoch's averages and, every so many epochs and after the last, the metrics;
+        move on.
+        """
         self.check()
         self.averages.record(self.records, self.epoch)
         if isinstance(self.weighting, DynamicAverage):
             self.weighting.end_epoch(self.averages.mean_losses())
-        if self.epoch % self.settings["evaluate_every"] == 0 or self.epoch == self.settings["epochs"]:
+        if (
+            self.epoch % self.settings["evaluate_every"] == 0
+            or self.epoch == self.settings["epochs"]
+        ):
             self.evaluate(self.epoch)
         self.averages.reset()
         self.epoch, self.step = self.epoch + 1, 0
 
 
-def fit(problem: Problem, method: Method, seed: int, settings: Mapping[str, Any], session: Session) -> Records:
+def fit(
+    problem: Problem, method: Method, seed: int, settings: Mapping[str, Any], session: Session
+) -> Records:
     """Train `problem` by `method` and return its records; resumes from the session's checkpoint."""
     run = Fit(problem, method, seed, settings)
     saved = session.load()

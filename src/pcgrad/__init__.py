@@ -1,11 +1,12 @@
-"""Gradient surgery for multi-task learning (PCGrad; Yu, Kumar, Gupta, Levine, Hausman, Finn, NeurIPS 2020).
+"""Gradient surgery for multi-task learning (PCGrad; Yu, Kumar, Gupta, Levine, Hausman, Finn,
+NeurIPS 2020).
 
 In the place of ``sum(losses).backward()``, for losses that share a graph::
 
     losses = [loss_a, loss_b]
     optimizer.zero_grad()
-    pcgrad.backward(losses, trunk.parameters(), generator=generator)  # heads get their plain gradients
-    optimizer.step()
+    pcgrad.backward(losses, trunk.parameters(), generator=generator)  # heads get their plain
+    gradients optimizer.step()
 
 The four steps by hand, here for one batch per task::
 
@@ -22,13 +23,13 @@ One batch per task and layers that are linear: one backward pass in the place of
     losses = [loss(head(h), y) for head, h, y in zip(heads, features, targets)]
     recorder.backward(losses, generator=generator)
 
-A named approximation, never a default: conflicts judged at the shared representation, whose gradients cost no backward
-passes of the trunk (the upper bound of Sener and Koltun, NeurIPS 2018)::
+A named approximation, never a default: conflicts judged at the shared representation, whose
+gradients cost no backward passes of the trunk (the upper bound of Sener and Koltun, NeurIPS 2018)::
 
     features = trunk(x)
     z = features.detach().requires_grad_()
-    pcgrad.backward([loss(head(z), y) for head, loss, y in zip(heads, criteria, targets)], [z], generator=generator)
-    features.backward(z.grad)
+    pcgrad.backward([loss(head(z), y) for head, loss, y in zip(heads, criteria, targets)], [z],
+    generator=generator) features.backward(z.grad)
 """
 
 from pcgrad.ablations import direction_only, magnitude_only
@@ -37,7 +38,13 @@ from pcgrad.batched import task_gradients_batched
 from pcgrad.curvature import curvature_estimate, multitask_curvature
 from pcgrad.gramian import apply_weights, gramian
 from pcgrad.linear import LinearRecorder
-from pcgrad.measures import condition_a, conflicting, cosine, curvature_bounding_measure, magnitude_similarity
+from pcgrad.measures import (
+    condition_a,
+    conflicting,
+    cosine,
+    curvature_bounding_measure,
+    magnitude_similarity,
+)
 from pcgrad.orders import fixed_orders, random_orders
 from pcgrad.surgery import Surgery, Weighting, project_conflicting, surgery, surgery_coefficients
 from pcgrad.task_gradients import task_gradients

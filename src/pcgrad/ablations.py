@@ -9,13 +9,18 @@ from torch import Tensor
 def _lengths(gramian: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """||sum_j w_j g_j|| and ||sum_j g_j||, each ``[...]`` float64."""
     w = weights.double()
-    squares = ((w.unsqueeze(-2) @ gramian.double() @ w.unsqueeze(-1)).squeeze((-1, -2)), gramian.double().sum((-1, -2)))
+    squares = (
+        (w.unsqueeze(-2) @ gramian.double() @ w.unsqueeze(-1)).squeeze((-1, -2)),
+        gramian.double().sum((-1, -2)),
+    )
     update, plain = (square.clamp(min=0).sqrt() for square in squares)  # rounding may leave -0
     return update, plain
 
 
 def _ratio(length: Tensor, by: Tensor) -> Tensor:
-    """length / by, and 0 where the direction's own length is 0: there is no direction, hence no step."""
+    """length / by, and 0 where the direction's own length is 0: there is no direction, hence no
+    step.
+    """
     return (length / by).masked_fill(by == 0, 0.0).unsqueeze(-1)
 
 

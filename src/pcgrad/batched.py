@@ -22,24 +22,29 @@ def task_gradients_batched(
     *,
     has_aux: bool = False,
 ) -> tuple[Any, ...]:
-    """The loss and the gradients of every task, each on its own batch, in one vectorised forward and backward pass.
+    """The loss and the gradients of every task, each on its own batch, in one vectorised forward
+    and backward pass.
 
-    ``loss(shared, own_i, batch_i)`` is called once, under ``vmap(grad)``: it must be a function of its arguments, and
-    may call a module through ``torch.func.functional_call``. Random numbers inside (dropout) differ between the tasks
-    and come from the global generator; pass noise in ``batch`` to own it. Layers that update running statistics in the
-    forward pass (BatchNorm in training mode) are refused by ``vmap``.
+    ``loss(shared, own_i, batch_i)`` is called once, under ``vmap(grad)``: it must be a function of
+    its arguments, and may call a module through ``torch.func.functional_call``. Random numbers
+    inside (dropout) differ between the tasks and come from the global generator; pass noise in
+    ``batch`` to own it. Layers that update running statistics in the forward pass (BatchNorm in
+    training mode) are refused by ``vmap``.
 
     Args:
-        loss: shared parameters, one task's own parameters and one task's batch -> scalar (or ``(scalar, aux)``).
+        loss: shared parameters, one task's own parameters and one task's batch -> scalar (or
+        ``(scalar, aux)``).
         shared: parameters common to all tasks ``[*shape]``: a list, tuple or dict.
-        own: parameters of the tasks, stacked ``[T, *shape]``: a list, tuple or dict; ``None`` where there are none.
+        own: parameters of the tasks, stacked ``[T, *shape]``: a list, tuple or dict; ``None`` where
+        there are none.
         batch: the tasks' batches, stacked ``[T, ...]``, in the same kinds of containers.
         has_aux: the loss returns ``(scalar, aux)``, and the stacked aux is a fourth result.
 
     Returns:
-        ``(losses [T], shared_grads, own_grads)``, detached, the gradients in containers like those given: the shared
-        ones as stacks ``[T, *shape]`` for :func:`pcgrad.gramian` and :func:`pcgrad.apply_weights`, the own ones stacked
-        like the own parameters (the plain gradient: task i's own parameters enter loss i alone).
+        ``(losses [T], shared_grads, own_grads)``, detached, the gradients in containers like those
+        given: the shared ones as stacks ``[T, *shape]`` for :func:`pcgrad.gramian` and
+        :func:`pcgrad.apply_weights`, the own ones stacked like the own parameters (the plain
+        gradient: task i's own parameters enter loss i alone).
     """
     sizes = {leaf.shape[:1] for leaf in tree_leaves((own, batch)) if isinstance(leaf, Tensor)}
     if not tree_leaves(shared):
@@ -54,7 +59,9 @@ def task_gradients_batched(
     gradient = grad_and_value(loss, argnums=(0, 1) if has_own else 0, has_aux=has_aux)
     in_dims = (None, 0 if has_own else None, 0)
     with torch.enable_grad():
-        gradients, value = vmap(gradient, in_dims=in_dims, randomness="different")(shared, own, batch)
+        gradients, value = vmap(gradient, in_dims=in_dims, randomness="different")(
+            shared, own, batch
+        )
     shared_grads, own_grads = gradients if has_own else (gradients, own)
     losses, *aux = value if has_aux else (value,)
     return losses, shared_grads, own_grads, *aux

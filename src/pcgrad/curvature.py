@@ -20,15 +20,18 @@ def multitask_curvature(
     weighting: str = "uniform",
     nodes: int = 32,
 ) -> Tensor:
-    """Curvature along ``direction``, averaged over the segment from theta to theta', by Gauss-Legendre quadrature.
+    """Curvature along ``direction``, averaged over the segment from theta to theta', by
+    Gauss-Legendre quadrature.
 
     ``"uniform"`` (Definition 3): int_0^1 d^T H(theta + a (theta' - theta)) d da.
-    ``"remainder"``: 2 int_0^1 (1 - a) d^T H(theta + a (theta' - theta)) d da, the exact Taylor remainder: with
-    d = theta' - theta it equals 2 [L(theta') - L(theta) - grad L(theta) . (theta' - theta)], Section 5.3's estimator.
-    Both weights integrate to one, so that the two agree where the Hessian is constant on the segment.
+    ``"remainder"``: 2 int_0^1 (1 - a) d^T H(theta + a (theta' - theta)) d da, the exact Taylor
+    remainder: with d = theta' - theta it equals 2 [L(theta') - L(theta) - grad L(theta) . (theta' -
+    theta)], Section 5.3's estimator. Both weights integrate to one, so that the two agree where the
+    Hessian is constant on the segment.
 
     Args:
-        loss_or_hvp: a loss ``theta -> [...]`` (twice differentiable by autograd), or, with two parameters, a
+        loss_or_hvp: a loss ``theta -> [...]`` (twice differentiable by autograd), or, with two
+        parameters, a
             Hessian-vector product ``(theta, d) -> [..., P]``.
         theta, theta_next, direction: ``[..., P]``; leading dimensions are independent instances.
         weighting: see above.
@@ -41,31 +44,40 @@ def multitask_curvature(
         raise ValueError(f"unknown weighting {weighting!r}; use one of {', '.join(WEIGHTINGS)}")
     if not theta.shape == theta_next.shape == direction.shape or theta.dim() == 0:
         shapes = ", ".join(str(list(t.shape)) for t in (theta, theta_next, direction))
-        raise ValueError(f"theta, theta_next and direction must have one shape [..., P], got {shapes}")
+        raise ValueError(
+            f"theta, theta_next and direction must have one shape [..., P], got {shapes}"
+        )
     theta, theta_next, direction = theta.detach(), theta_next.detach(), direction.detach()
     hvp = loss_or_hvp if _takes_direction(loss_or_hvp) else _hessian_vector_product(loss_or_hvp)
     total = torch.zeros(theta.shape[:-1], dtype=theta.dtype, device=theta.device)
     for a, w in _gauss_legendre(nodes):
         weight = w if weighting == "uniform" else 2 * (1 - a) * w
-        total += weight * (hvp(theta + a * (theta_next - theta), direction).detach() * direction).sum(-1)
+        total += weight * (
+            hvp(theta + a * (theta_next - theta), direction).detach() * direction
+        ).sum(-1)
     return total
 
 
 def curvature_estimate(loss: Tensor, loss_next: Tensor, gradient_dot_step: Tensor) -> Tensor:
-    """Section 5.3's estimator 2 [L(theta') - L(theta) - grad L(theta) . (theta' - theta)], elementwise.
+    """Section 5.3's estimator 2 [L(theta') - L(theta) - grad L(theta) . (theta' - theta)],
+    elementwise.
 
-    It is the ``"remainder"`` form of :func:`multitask_curvature` along the actual step theta' - theta.
-    """
+    It is the ``"remainder"`` form of :func:`multitask_curvature` along the actual step theta' -
+    theta."""
     return 2 * (loss_next - loss - gradient_dot_step)
 
 
 def _gauss_legendre(nodes: int) -> list[tuple[float, float]]:
-    """Nodes and weights on [0, 1]: eigenvalues and first components of the Jacobi matrix (Golub and Welsch 1969)."""
+    """Nodes and weights on [0, 1]: eigenvalues and first components of the Jacobi matrix (Golub and
+    Welsch 1969).
+    """
     if nodes < 1:
         raise ValueError(f"nodes must be positive, got {nodes}")
     k = torch.arange(1, nodes, dtype=torch.float64)
     off = k / (4 * k**2 - 1).sqrt()
-    points, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1) if nodes > 1 else off.new_zeros(1, 1))
+    points, vectors = torch.linalg.eigh(
+        torch.diag(off, 1) + torch.diag(off, -1) if nodes > 1 else off.new_zeros(1, 1)
+    )
     return list(zip(((points + 1) / 2).tolist(), (vectors[0] ** 2).tolist(), strict=True))
 
 

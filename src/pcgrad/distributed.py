@@ -1,4 +1,6 @@
-"""Data parallelism: task gradients are averaged over the ranks before surgery, and every rank uses the same orders."""
+"""Data parallelism: task gradients are averaged over the ranks before surgery, and every rank uses
+the same orders.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ Group = Any | Literal[False] | None
 
 
 def world(group: Group) -> Any | None:
-    """The group to talk to, or ``None`` for a single process; refuse to guess where there are several."""
+    """The group to talk to, or ``None`` for a single process; refuse to guess where there are
+    several.
+    """
     if group is None:
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             raise RuntimeError(
@@ -27,7 +31,9 @@ def world(group: Group) -> Any | None:
 
 
 def average(blocks: Sequence[Tensor], group: Any | None) -> None:
-    """Average tensors over the ranks of a group, in place. Every rank must hold the same shapes in the same order."""
+    """Average tensors over the ranks of a group, in place. Every rank must hold the same shapes in
+    the same order.
+    """
     if group is None:
         return
     for block in blocks:
@@ -45,7 +51,9 @@ def broadcast_orders(orders: Tensor, device: torch.device, group: Any | None) ->
 
 
 def agree(numbers: Sequence[int], device: torch.device, group: Any | None) -> None:
-    """Refuse to go on where ranks would hang: they must hold the same numbers of tasks, tensors and elements."""
+    """Refuse to go on where ranks would hang: they must hold the same numbers of tasks, tensors and
+    elements.
+    """
     if group is None:
         return
     local = torch.tensor([*numbers, *(-n for n in numbers)], device=device)

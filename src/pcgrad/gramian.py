@@ -27,33 +27,44 @@ def as_blocks(gradients: Blocks) -> list[Tensor]:
     """The stacks as a list, after checking that they belong together."""
     blocks = list(gradients.values()) if isinstance(gradients, Mapping) else list(gradients)
     if isinstance(gradients, Tensor) or not all(isinstance(block, Tensor) for block in blocks):
-        raise TypeError("gradients must be a list or dict of tensors [T, *shape], one per parameter")
+        raise TypeError(
+            "gradients must be a list or dict of tensors [T, *shape], one per parameter"
+        )
     if not blocks:
         raise ValueError("there are no gradients: the list is empty")
     for k, block in enumerate(blocks):
         if block.dim() == 0 or not block.is_floating_point():
-            raise ValueError(f"gradient {k} must be floating-point [T, *shape], got {block.dtype} {list(block.shape)}")
+            raise ValueError(
+                f"gradient {k} must be floating-point [T, *shape], got {block.dtype} {list(block.shape)}"
+            )
         if block.shape[0] != blocks[0].shape[0]:
-            raise ValueError(f"gradient {k} has {block.shape[0]} tasks, gradient 0 has {blocks[0].shape[0]}")
+            raise ValueError(
+                f"gradient {k} has {block.shape[0]} tasks, gradient 0 has {blocks[0].shape[0]}"
+            )
         if block.device != blocks[0].device:
-            raise ValueError(f"gradient {k} is on {block.device}, gradient 0 on {blocks[0].device}; use one device")
+            raise ValueError(
+                f"gradient {k} is on {block.device}, gradient 0 on {blocks[0].device}; use one device"
+            )
     if blocks[0].shape[0] == 0:
         raise ValueError("there are no tasks: the gradients' first dimension is 0")
     return blocks
 
 
 def _rows(block: Tensor) -> Tensor:
-    """A stack ``[T, *shape]`` as a matrix ``[T, P]`` in the dtype of products; a copy only of half precision."""
+    """A stack ``[T, *shape]`` as a matrix ``[T, P]`` in the dtype of products; a copy only of half
+    precision.
+    """
     tasks, dtype = block.shape[0], working_dtype(block.dtype)
     rows = block if block.dim() == 2 else block.reshape(tasks, block.numel() // tasks)
     return rows if rows.dtype == dtype else rows.to(dtype)
 
 
 def products(block: Tensor) -> Tensor:
-    """The products of one stack ``[T, *shape]``, ``[T, T]`` for :func:`joined`: to the last bit not symmetric.
+    """The products of one stack ``[T, *shape]``, ``[T, T]`` for :func:`joined`: to the last bit not
+    symmetric.
 
-    With many tasks on the CPU every pair is multiplied once: a band of tasks with itself and with those after it (at 20
-    tasks 2.5 times as fast as all pairs twice, at 50 tasks 1.4 times).
+    With many tasks on the CPU every pair is multiplied once: a band of tasks with itself and with
+    those after it (at 20 tasks 2.5 times as fast as all pairs twice, at 50 tasks 1.4 times).
     """
     rows = _rows(block)
     tasks = len(rows)
@@ -68,8 +79,9 @@ def products(block: Tensor) -> Tensor:
 
 
 def _long_product(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right.T``. Where it is long it is summed in float64 from pieces of CHUNK columns: a float32 sum over a
-    million columns at once is off by 1e-5, in pieces by 1e-8, and pieces stay in the cache (2.9 times as fast)."""
+    """``left @ right.T``. Where it is long it is summed in float64 from pieces of CHUNK columns: a
+    float32 sum over a million columns at once is off by 1e-5, in pieces by 1e-8, and pieces stay in
+    the cache (2.9 times as fast)."""
     pieces = left.shape[1] // CHUNK
     if pieces < 16:
         return left @ right.T
@@ -82,16 +94,19 @@ def _long_product(left: Tensor, right: Tensor) -> Tensor:
 def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None) -> Tensor:
     """The products of all task gradients, G_ij = g_i . g_j, summed parameter by parameter.
 
-    Products run per parameter in float32 (float64 for float64 gradients; half precision is upcast block by block) with
-    autocast and TF32 off; the sums over parameters, and over pieces of large ones, are float64. Gradient norms of 1e-15
-    to 1e15 are supported in float32; beyond 1e19 a square overflows and shows as inf on the diagonal, below 1e-22 a
-    gradient counts as zero.
+    Products run per parameter in float32 (float64 for float64 gradients; half precision is upcast
+    block by block) with autocast and TF32 off; the sums over parameters, and over pieces of large
+    ones, are float64. Gradient norms of 1e-15 to 1e15 are supported in float32; beyond 1e19 a
+    square overflows and shows as inf on the diagonal, below 1e-22 a gradient counts as zero.
 
     Args:
-        gradients: stacks ``[T, *shape]``, one per parameter, as :func:`pcgrad.task_gradients` returns them.
+        gradients: stacks ``[T, *shape]``, one per parameter, as :func:`pcgrad.task_gradients`
+        returns them.
         per_tensor: keep one Gramian per parameter instead of their sum.
-        group: data parallelism: the process group over which the gradients are averaged first, **in place**. ``None``
-            is refused when a group of more than one process is initialised; ``False`` says "local on purpose".
+        group: data parallelism: the process group over which the gradients are averaged first, **in
+        place**. ``None``
+            is refused when a group of more than one process is initialised; ``False`` says "local
+            on purpose".
 
     Returns:
         ``[T, T]`` float64, or ``[parameters, T, T]`` with ``per_tensor``.
@@ -103,7 +118,9 @@ def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None)
 
 
 def joined(found: Sequence[Tensor], *, per_tensor: bool) -> Tensor:
-    """The products of all stacks as one Gramian in float64, or one after the other; symmetric to the last bit."""
+    """The products of all stacks as one Gramian in float64, or one after the other; symmetric to
+    the last bit.
+    """
     if not per_tensor and len(found) == 1:
         only = found[0].double()
         return (only + only.mT).mul_(0.5)
@@ -113,8 +130,11 @@ def joined(found: Sequence[Tensor], *, per_tensor: bool) -> Tensor:
 
 
 @torch.no_grad()
-def apply_weights(parameters: Iterable[Tensor] | Mapping[str, Tensor], gradients: Blocks, weights: Tensor) -> None:
-    """Add the update to ``.grad``: ``parameter.grad += sum_j weights_j g_j``, parameter by parameter.
+def apply_weights(
+    parameters: Iterable[Tensor] | Mapping[str, Tensor], gradients: Blocks, weights: Tensor
+) -> None:
+    """Add the update to ``.grad``: ``parameter.grad += sum_j weights_j g_j``, parameter by
+    parameter.
 
     Sums run in float32 (float64 for float64 gradients), and the result takes the parameter's dtype.
 
@@ -129,21 +149,27 @@ def apply_weights(parameters: Iterable[Tensor] | Mapping[str, Tensor], gradients
         raise ValueError(f"{len(parameters)} parameters but {len(blocks)} gradients")
     tasks = blocks[0].shape[0]
     if weights.shape not in ((tasks,), (len(blocks), tasks)):
-        raise ValueError(f"weights must be [{tasks}] or [{len(blocks)}, {tasks}], got {list(weights.shape)}")
+        raise ValueError(
+            f"weights must be [{tasks}] or [{len(blocks)}, {tasks}], got {list(weights.shape)}"
+        )
     for k, (parameter, block) in enumerate(zip(parameters, blocks, strict=True)):
         if parameter.shape != block.shape[1:]:
             raise ValueError(
                 f"gradient {k} is for shape {list(block.shape[1:])}, parameter {k} is {list(parameter.shape)}"
             )
         if parameter.device != block.device:
-            raise ValueError(f"gradient {k} is on {block.device}, parameter {k} on {parameter.device}; use one device")
+            raise ValueError(
+                f"gradient {k} is on {block.device}, parameter {k} on {parameter.device}; use one device"
+            )
     apply_checked(parameters, blocks, weights)
 
 
 def apply_checked(parameters: Sequence[Tensor], blocks: Sequence[Tensor], weights: Tensor) -> None:
     """:func:`apply_weights` of what fits together; blocks may be flat, ``[T, P]``."""
     dtypes, tasks = {working_dtype(block.dtype) for block in blocks}, blocks[0].shape[0]
-    cast = {dtype: weights.to(blocks[0].device, dtype).view(-1, 1, tasks).unbind() for dtype in dtypes}
+    cast = {
+        dtype: weights.to(blocks[0].device, dtype).view(-1, 1, tasks).unbind() for dtype in dtypes
+    }
     with full_precision(blocks[0].device):
         for k, (parameter, block) in enumerate(zip(parameters, blocks, strict=True)):
             w = cast[working_dtype(block.dtype)][k if weights.dim() == 2 else 0]
@@ -151,10 +177,16 @@ def apply_checked(parameters: Sequence[Tensor], blocks: Sequence[Tensor], weight
 
 
 def _add_update(parameter: Tensor, rows: Tensor, w: Tensor) -> None:
-    """``parameter.grad += w @ rows`` with w ``[1, T]``. A new ``.grad`` is the product itself where its layout is the
-    parameter's: memory that is touched for the first time costs more than the product."""
+    """``parameter.grad += w @ rows`` with w ``[1, T]``. A new ``.grad`` is the product itself where
+    its layout is the parameter's: memory that is touched for the first time costs more than the
+    product."""
     grad = parameter.grad
-    if grad is not None and rows.device.type == "cpu" and grad.numel() > PIECE and grad.is_contiguous():
+    if (
+        grad is not None
+        and rows.device.type == "cpu"
+        and grad.numel() > PIECE
+        and grad.is_contiguous()
+    ):
         for piece, columns in zip(grad.view(-1).split(PIECE), rows.split(PIECE, 1), strict=True):
             piece.add_((w @ columns)[0].to(grad.dtype))
         return
@@ -166,7 +198,9 @@ def _add_update(parameter: Tensor, rows: Tensor, w: Tensor) -> None:
 
 
 def _weighted_sum(rows: Tensor, w: Tensor) -> Tensor:
-    """``w @ rows``, on the CPU piece by piece: the product passes over its result once for every few rows."""
+    """``w @ rows``, on the CPU piece by piece: the product passes over its result once for every
+    few rows.
+    """
     if rows.device.type != "cpu" or rows.shape[1] <= PIECE:
         return w @ rows
     update = rows.new_empty(1, rows.shape[1])
@@ -176,7 +210,9 @@ def _weighted_sum(rows: Tensor, w: Tensor) -> Tensor:
 
 
 def accumulate(parameter: Tensor, gradient: Tensor) -> None:
-    """Add to ``.grad`` as ``Tensor.backward`` does: same dtype and memory layout as the parameter, never an alias."""
+    """Add to ``.grad`` as ``Tensor.backward`` does: same dtype and memory layout as the parameter,
+    never an alias.
+    """
     if parameter.grad is None:
         parameter.grad = torch.empty_like(parameter).copy_(gradient)
     else:

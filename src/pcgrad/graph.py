@@ -10,7 +10,9 @@ from torch.autograd.graph import get_gradient_edge
 
 
 def _topological(roots: Sequence[Any]) -> list[Any]:
-    """All nodes below the roots, every node before the nodes it passes gradients to (iterative: graphs are deep)."""
+    """All nodes below the roots, every node before the nodes it passes gradients to (iterative:
+    graphs are deep).
+    """
     postorder: list[Any] = []
     seen: set[Any] = set()
     for root in roots:
@@ -22,7 +24,9 @@ def _topological(roots: Sequence[Any]) -> list[Any]:
             elif node not in seen:
                 seen.add(node)
                 stack.append((node, True))
-                stack.extend((child, False) for child, _ in node.next_functions if child is not None)
+                stack.extend(
+                    (child, False) for child, _ in node.next_functions if child is not None
+                )
     return postorder[::-1]
 
 

@@ -1,8 +1,9 @@
-"""One ordinary backward pass for all task gradients, where every task has its own batch and the layers are linear.
+"""One ordinary backward pass for all task gradients, where every task has its own batch and the
+layers are linear.
 
-A linear layer treats rows alone, so in the gradient of the sum of all losses with respect to its output every row
-belongs to one task. The pass stops at these outputs (no weight's gradient is formed), and one batched product per layer
-gives every task's gradient of its weight.
+A linear layer treats rows alone, so in the gradient of the sum of all losses with respect to its
+output every row belongs to one task. The pass stops at these outputs (no weight's gradient is
+formed), and one batched product per layer gives every task's gradient of its weight.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ Stack = tuple[Tensor, Tensor]
 
 
 class LinearRecorder:
-    """PCGrad on one batch per task at the price of about one backward pass, for networks of ``Linear`` layers.
+    """PCGrad on one batch per task at the price of about one backward pass, for networks of
+    ``Linear`` layers.
 
     ::
 
@@ -47,16 +49,18 @@ class LinearRecorder:
         losses = [loss(head(h), y) for head, h, y in zip(heads, features, targets)]
         recorder.backward(losses, generator=generator)
 
-    The module may hold ``Linear``, ``LayerNorm`` and anything without parameters that treats rows alone (activations,
-    dropout). Layers may be called several times or not at all, and share weights. Refused, by name: other modules with
-    parameters to train, BatchNorm, compiled modules.
+    The module may hold ``Linear``, ``LayerNorm`` and anything without parameters that treats rows
+    alone (activations, dropout). Layers may be called several times or not at all, and share
+    weights. Refused, by name: other modules with parameters to train, BatchNorm, compiled modules.
 
     Args:
-        module: its parameters take part in surgery; what else the losses reach (task heads) gets plain gradients.
+        module: its parameters take part in surgery; what else the losses reach (task heads) gets
+        plain gradients.
         tasks: T.
-        check: in the first backward pass make sure that task i's rows enter loss i alone, by ceil(log2 T) more passes
-            that wait for the device. Rows mixed by a forward function (``x - x.mean(0)``) show in no module, and all
-            gradients would be wrong without a word.
+        check: in the first backward pass make sure that task i's rows enter loss i alone, by
+        ceil(log2 T) more passes
+            that wait for the device. Rows mixed by a forward function (``x - x.mean(0)``) show in
+            no module, and all gradients would be wrong without a word.
     """
 
     def __init__(self, module: nn.Module, tasks: int, *, check: bool = True) -> None:
@@ -77,17 +81,24 @@ class LinearRecorder:
         for part in self._layers:
             if any(p is not None and p.requires_grad for p in (part.weight, part.bias)):
                 # The first of all hooks: one that replaces the output comes after.
-                self._handles.append(part.register_forward_hook(self._tap, prepend=True, with_kwargs=True))
+                self._handles.append(
+                    part.register_forward_hook(self._tap, prepend=True, with_kwargs=True)
+                )
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
 
-    def _tap(self, layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor) -> None:
+    def _tap(
+        self, layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
+    ) -> None:
         if not output.requires_grad:  # under no_grad: part of no loss
             return
         x = args[0] if args else kwargs["input"]
@@ -99,11 +110,17 @@ class LinearRecorder:
         self._taps.append(Tap.of(layer, x, output))
 
     def task_gradients(
-        self, losses: Sequence[Tensor] | Tensor, own_parameters: Parameters = (), *, retain_graph: bool = False
+        self,
+        losses: Sequence[Tensor] | Tensor,
+        own_parameters: Parameters = (),
+        *,
+        retain_graph: bool = False,
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The gradient of every loss, and the plain gradients of own parameters, from one backward pass.
+        """The gradient of every loss, and the plain gradients of own parameters, from one backward
+        pass.
 
-        ``.grad`` is not touched. Parameters that are frozen, or that no loss reaches, have zero gradients.
+        ``.grad`` is not touched. Parameters that are frozen, or that no loss reaches, have zero
+        gradients.
 
         Args:
             losses: T scalars or a tensor ``[T]``; loss i depends on task i's rows alone.
@@ -111,8 +128,8 @@ class LinearRecorder:
             retain_graph: keep the graph and what was recorded for another call.
 
         Returns:
-            One stack ``[T, *shape]`` per parameter, in the order of ``module.parameters()``, in its dtype; and the
-            own parameters' gradients.
+            One stack ``[T, *shape]`` per parameter, in the order of ``module.parameters()``, in its
+            dtype; and the own parameters' gradients.
         """
         roots = self._roots(losses)
         leaves = self._leaves(roots)
@@ -127,7 +144,9 @@ class LinearRecorder:
         formed, pending, plain = self._pass(roots, leaves, own, form, retain_graph=retain_graph)
         form([(p, pending.get(id(p), [])) for p in parameters if id(p) not in formed])
         self._forget(retain_graph)
-        return list(stacks.values()), [torch.zeros_like(p) if g is None else g for p, g in zip(own, plain, strict=True)]
+        return list(stacks.values()), [
+            torch.zeros_like(p) if g is None else g for p, g in zip(own, plain, strict=True)
+        ]
 
     def backward(
         self,
@@ -143,20 +162,24 @@ class LinearRecorder:
         check_finite: bool = False,
         retain_graph: bool = False,
     ) -> Surgery:
-        """:func:`pcgrad.backward` on the recorded module: ``.grad`` is added to; arguments not listed mean the same.
+        """:func:`pcgrad.backward` on the recorded module: ``.grad`` is added to; arguments not
+        listed mean the same.
 
         Args:
             losses: T scalars or a tensor ``[T]``; loss i depends on task i's rows alone.
-            group: data parallelism. With ``streaming`` one layer's gradients at a time are averaged for the Gramian,
+            group: data parallelism. With ``streaming`` one layer's gradients at a time are averaged
+            for the Gramian,
                 and then the update, which is linear in them: equal results, P numbers more to send.
-            streaming: never hold the gradients of all parameters. One layer's are formed for the Gramian and dropped;
-                the update is sum_i (w_i delta_i)^T x_i, one product over all rows. Memory of the plain step, the
-                outputs' gradients and one layer's task gradients; the price is one more product per layer. (The memory
-                of task gradients, one layer's or all, stays with the recorder from one step to the next.)
+            streaming: never hold the gradients of all parameters. One layer's are formed for the
+            Gramian and dropped;
+                the update is sum_i (w_i delta_i)^T x_i, one product over all rows. Memory of the
+                plain step, the outputs' gradients and one layer's task gradients; the price is one
+                more product per layer. (The memory of task gradients, one layer's or all, stays
+                with the recorder from one step to the next.)
 
         Returns:
-            The :class:`Surgery`; where ``granularity="per_tensor"`` with a leading dimension over the module's
-            parameters that are not frozen.
+            The :class:`Surgery`; where ``granularity="per_tensor"`` with a leading dimension over
+            the module's parameters that are not frozen.
         """
         for argument, value, known in (("reduction", reduction, REDUCTIONS),
                                        ("granularity", granularity, GRANULARITIES)):  # fmt: skip
@@ -165,16 +188,31 @@ class LinearRecorder:
         roots, ranks = self._roots(losses), world(group)
         leaves = self._leaves(roots)
         shared = [p for p in self.module.parameters() if p.requires_grad]
-        own = leaves if own_parameters is None else [p for p in self._listed(own_parameters) if p.requires_grad]
+        own = (
+            leaves
+            if own_parameters is None
+            else [p for p in self._listed(own_parameters) if p.requires_grad]
+        )
         per_tensor, device = granularity == "per_tensor", roots[0].device
         drawn = make_orders(orders, self.tasks, generator, (len(shared),) if per_tensor else ())
-        agree([self.tasks, len(shared), len(own), sum(p.numel() for p in [*shared, *own])], device, ranks)
+        agree(
+            [self.tasks, len(shared), len(own), sum(p.numel() for p in [*shared, *own])],
+            device,
+            ranks,
+        )
 
         formed = _Formed(self._memory, device, ranks, streaming=streaming)
         done, pending, plain = self._pass(
-            roots, leaves, own, formed.form if ranks is None else None, retain_graph=retain_graph, keep=streaming
+            roots,
+            leaves,
+            own,
+            formed.form if ranks is None else None,
+            retain_graph=retain_graph,
+            keep=streaming,
         )
-        masks = [int(id(p) in done or id(p) in pending) for p in shared] + [int(g is not None) for g in plain]
+        masks = [int(id(p) in done or id(p) in pending) for p in shared] + [
+            int(g is not None) for g in plain
+        ]
         flags = reached_anywhere(masks, device, ranks)
         reached = [p for p, flag in zip(shared, flags, strict=False) if flag]
         formed.form([(p, pending.get(id(p), [])) for p in reached if id(p) not in done])
@@ -194,7 +232,11 @@ class LinearRecorder:
         """Memory for a parameter's task gradients: that of the last step, or of all dropped ones."""
         key, size, shape = id(p) if keep else 0, self.tasks * p.numel(), (self.tasks, *p.shape)
         found = self._space.get(key)
-        if found is None or found[0].numel() < size or (found[0].dtype, found[0].device) != (p.dtype, p.device):
+        if (
+            found is None
+            or found[0].numel() < size
+            or (found[0].dtype, found[0].device) != (p.dtype, p.device)
+        ):
             self._space.pop(key, None)
             del found  # the old one is freed first
             memory = p.new_empty(shape)
@@ -209,7 +251,9 @@ class LinearRecorder:
         count = losses.numel() if isinstance(losses, Tensor) else len(losses)
         if count != self.tasks or (isinstance(losses, Tensor) and losses.dim() != 1):
             shape = f"shape {list(losses.shape)}" if isinstance(losses, Tensor) else f"{count}"
-            raise ValueError(f"there must be one loss per task, {self.tasks} scalars or a tensor [T], got {shape}")
+            raise ValueError(
+                f"there must be one loss per task, {self.tasks} scalars or a tensor [T], got {shape}"
+            )
         if not isinstance(losses, Tensor):
             return check_losses(losses)
         if not losses.requires_grad:
@@ -217,7 +261,9 @@ class LinearRecorder:
         return [losses]
 
     def _leaves(self, roots: Sequence[Tensor]) -> list[Tensor]:
-        """What the losses reach besides the module's parameters, which they must reach through its layers alone."""
+        """What the losses reach besides the module's parameters, which they must reach through its
+        layers alone.
+        """
         leaves = leaves_beside(roots, self._taps)
         names = {id(p): name for name, p in self.module.named_parameters()} if leaves else {}
         for leaf in leaves:
@@ -234,7 +280,9 @@ class LinearRecorder:
         table = named(own_parameters, "own parameters")
         for name, tensor in table.items():
             if id(tensor) in identities:
-                raise ValueError(f"own parameter {name} belongs to the recorded module; it is one or the other")
+                raise ValueError(
+                    f"own parameter {name} belongs to the recorded module; it is one or the other"
+                )
         return list(table.values())
 
     def _pass(
@@ -247,11 +295,12 @@ class LinearRecorder:
         retain_graph: bool,
         keep: bool = False,
     ) -> tuple[set[int], dict[int, Calls], list[Tensor | None]]:
-        """The backward pass. ``form`` takes a layer whose parameters have no other call, during the pass.
+        """The backward pass. ``form`` takes a layer whose parameters have no other call, during the
+        pass.
 
-        Returns the ids of the parameters that were formed, the calls of those that are reached but still to be formed,
-        and the plain gradients of the own leaves. ``keep``: formed layers keep what the update is made from.
-        """
+        Returns the ids of the parameters that were formed, the calls of those that are reached but
+        still to be formed, and the plain gradients of the own leaves. ``keep``: formed layers keep
+        what the update is made from."""
         check = self.check and self.tasks > 1
         calls, formed = calls_of(self._taps), set[int]()
 
@@ -270,7 +319,9 @@ class LinearRecorder:
             arrive=None if check or form is None else arrive,
             retain_graph=retain_graph or check,
         )
-        pending = {key: [use for use in uses if use[0].delta is not None] for key, uses in calls.items()}
+        pending = {
+            key: [use for use in uses if use[0].delta is not None] for key, uses in calls.items()
+        }
         pending = {key: uses for key, uses in pending.items() if uses and key not in formed}
         if not pending and not formed:
             raise ValueError(
@@ -300,7 +351,9 @@ def _refuse(name: str, part: nn.Module) -> None:
     """Modules that mix rows, or whose parameters' gradients are not formed here."""
     label = f"{name or 'the module'} ({type(part).__name__})"
     if hasattr(part, "_orig_mod") or part._compiled_call_impl is not None:
-        raise TypeError(f"{label} is compiled, which hides its layers; record and call the module as it was before")
+        raise TypeError(
+            f"{label} is compiled, which hides its layers; record and call the module as it was before"
+        )
     if isinstance(part, nn.modules.batchnorm._BatchNorm):
         raise TypeError(f"{label} mixes rows: use LayerNorm in its place, or pcgrad.backward")
     if type(part) not in COVERED and any(p.requires_grad for p in part.parameters(recurse=False)):
@@ -311,7 +364,9 @@ def _refuse(name: str, part: nn.Module) -> None:
 
 
 class _Formed:
-    """The task gradients of one backward pass, or what is left of them: their Gramian and how to make the update."""
+    """The task gradients of one backward pass, or what is left of them: their Gramian and how to
+    make the update.
+    """
 
     def __init__(
         self,
@@ -355,7 +410,11 @@ class _Formed:
             apply_checked(kept, [self.rows[id(p)] for p in kept], ours)
         for p in reached:
             if id(p) in self.calls:
-                _add(p, _update(p, self.calls[id(p)], weights if of is None else of[id(p)]), self.ranks)
+                _add(
+                    p,
+                    _update(p, self.calls[id(p)], weights if of is None else of[id(p)]),
+                    self.ranks,
+                )
 
 
 def _fill(stack: Tensor, uses: Calls) -> None:
@@ -368,7 +427,9 @@ def _fill(stack: Tensor, uses: Calls) -> None:
 
 def _update(parameter: Tensor, uses: Calls, weights: Tensor) -> Tensor:
     """A weight's update, without its task gradients."""
-    update = torch.zeros_like(parameter) if not uses else uses[0][0].update(weights).to(parameter.dtype)
+    update = (
+        torch.zeros_like(parameter) if not uses else uses[0][0].update(weights).to(parameter.dtype)
+    )
     for tap, _ in uses[1:]:
         update += tap.update(weights)
     return update

@@ -26,12 +26,17 @@ def _own(tasks: int) -> Tensor:
 
 
 def random_orders(
-    tasks: int, generator: torch.Generator | None = None, *, batch: Sequence[int] = (), shared: bool = False
+    tasks: int,
+    generator: torch.Generator | None = None,
+    *,
+    batch: Sequence[int] = (),
+    shared: bool = False,
 ) -> Tensor:
     """Draw, for every task, the order in which Algorithm 1 visits the other tasks.
 
-    ``shared=False`` (Algorithm 1): a uniform permutation of the other tasks, drawn anew for every task.
-    ``shared=True`` (popular ports): one uniform permutation of all tasks; row i is it without i.
+    ``shared=False`` (Algorithm 1): a uniform permutation of the other tasks, drawn anew for every
+    task. ``shared=True`` (popular ports): one uniform permutation of all tasks; row i is it without
+    i.
 
     Args:
         tasks: T, at least 1.
@@ -47,20 +52,27 @@ def random_orders(
                          f"{generator.device}; pass torch.Generator()")  # fmt: skip
     own = _own(tasks)
     if shared:
-        permutation = torch.rand(*batch, tasks, generator=generator, dtype=torch.float64).argsort(-1)
+        permutation = torch.rand(*batch, tasks, generator=generator, dtype=torch.float64).argsort(
+            -1
+        )
         rows = permutation.unsqueeze(-2).expand(*batch, tasks, tasks)
         return rows[rows != own].reshape(*batch, tasks, tasks - 1)
-    others = torch.rand(*batch, tasks, tasks - 1, generator=generator, dtype=torch.float64).argsort(-1)
+    others = torch.rand(*batch, tasks, tasks - 1, generator=generator, dtype=torch.float64).argsort(
+        -1
+    )
     return others + (others >= own)
 
 
 def fixed_orders(tasks: int) -> Tensor:
-    """Every task visits the others by rising index: the order of the official code, whose shuffle is discarded.
+    """Every task visits the others by rising index: the order of the official code, whose shuffle
+    is discarded.
 
     Returns a CPU LongTensor ``[T, T-1]``.
     """
     _check_tasks(tasks)
-    return torch.ones(tasks, tasks - 1, dtype=torch.int64).triu_().add_(torch.arange(tasks - 1))  # 1 from i on
+    return (
+        torch.ones(tasks, tasks - 1, dtype=torch.int64).triu_().add_(torch.arange(tasks - 1))
+    )  # 1 from i on
 
 
 def _are_permutations(orders: Tensor, tasks: int) -> bool:
@@ -70,8 +82,9 @@ def _are_permutations(orders: Tensor, tasks: int) -> bool:
 
 
 def check_orders(orders: Tensor, tasks: int) -> None:
-    """Refuse orders of the wrong shape or type and, where they can be read without a device synchronisation, any row
-    that is not a permutation of the other tasks (a task must never be tested against itself)."""
+    """Refuse orders of the wrong shape or type and, where they can be read without a device
+    synchronisation, any row that is not a permutation of the other tasks (a task must never be
+    tested against itself)."""
     if not isinstance(orders, Tensor) or orders.dtype != torch.int64:
         kind = orders.dtype if isinstance(orders, Tensor) else type(orders).__name__
         raise TypeError(f"orders must be a LongTensor [..., T, T-1], got {kind}")
@@ -80,7 +93,9 @@ def check_orders(orders: Tensor, tasks: int) -> None:
             f"orders of {tasks} tasks must have shape [..., {tasks}, {tasks - 1}], got {list(orders.shape)}"
         )
     if orders.device.type == "cpu" and not _are_permutations(orders, tasks):
-        raise ValueError("every row i of orders must be a permutation of the other tasks, without i itself")
+        raise ValueError(
+            "every row i of orders must be a permutation of the other tasks, without i itself"
+        )
 
 
 def make_orders(
@@ -90,10 +105,14 @@ def make_orders(
     if isinstance(orders, Tensor):
         check_orders(orders, tasks)
         if orders.shape[:-2] not in (torch.Size(), torch.Size(batch)):
-            raise ValueError(f"orders must be [T, T-1], or [parameters, T, T-1] per tensor, got {list(orders.shape)}")
+            raise ValueError(
+                f"orders must be [T, T-1], or [parameters, T, T-1] per tensor, got {list(orders.shape)}"
+            )
         return orders
     if orders == "fixed":
         return fixed_orders(tasks)
     if orders in ORDERS:
         return random_orders(tasks, generator, batch=batch, shared=orders == "shared")
-    raise ValueError(f"unknown orders {orders!r}; use one of {', '.join(ORDERS)} or a LongTensor [T, T-1]")
+    raise ValueError(
+        f"unknown orders {orders!r}; use one of {', '.join(ORDERS)} or a LongTensor [T, T-1]"
+    )

@@ -31,7 +31,10 @@ def _matmul(device: torch.device) -> Any:
 
 
 def _reduced(device: torch.device) -> bool:
-    return _matmul(device).fp32_precision not in ("ieee", "none")  # "none": never set, which is full precision here
+    return _matmul(device).fp32_precision not in (
+        "ieee",
+        "none",
+    )  # "none": never set, which is full precision here
 
 
 def _autocast(device: torch.device) -> bool:

@@ -1,8 +1,8 @@
 """Gradient surgery (Yu et al. 2020, Algorithm 1) on the T x T Gramian.
 
-Every projected gradient is a combination of the original ones, g_i^PC = sum_j C_ij g_j, and every dot product that
-Algorithm 1 needs is a combination of entries of G = (g_i . g_j). So nothing here has the size of the parameters.
-"""
+Every projected gradient is a combination of the original ones, g_i^PC = sum_j C_ij g_j, and every
+dot product that Algorithm 1 needs is a combination of entries of G = (g_i . g_j). So nothing here
+has the size of the parameters."""
 
 from __future__ import annotations
 
@@ -41,12 +41,14 @@ class Surgery:
 
 @torch.no_grad()
 def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
-    """Run Algorithm 1 for all tasks (and all batch dimensions) at once, in coordinates of the original gradients.
+    """Run Algorithm 1 for all tasks (and all batch dimensions) at once, in coordinates of the
+    original gradients.
 
     Row i starts as the unit vector e_i. At position k it meets j = orders[i, k]:
     if g_i^PC . g_j < 0 then C_ij -= (g_i^PC . g_j) / G_jj, where g_i^PC . g_j = sum_m C_im G_mj.
-    A zero gradient (G_jj = 0) conflicts with nothing. There is no epsilon, so the result is scale-equivariant.
-    A product that is not a number makes its row not a number: it is never taken for "no conflict".
+    A zero gradient (G_jj = 0) conflicts with nothing. There is no epsilon, so the result is
+    scale-equivariant. A product that is not a number makes its row not a number: it is never taken
+    for "no conflict".
 
     Args:
         gramian: ``[..., T, T]``, any floating dtype; the algebra is float64.
@@ -55,22 +57,39 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
     Returns:
         C ``[..., T, T]`` float64 with g^PC = C @ G; the update is ``C.sum(-2) @ G``.
     """
-    if not gramian.is_floating_point() or gramian.dim() < 2 or gramian.shape[-1] != gramian.shape[-2]:
-        raise ValueError(f"a Gramian is a floating-point [..., T, T], got {gramian.dtype} {list(gramian.shape)}")
+    if (
+        not gramian.is_floating_point()
+        or gramian.dim() < 2
+        or gramian.shape[-1] != gramian.shape[-2]
+    ):
+        raise ValueError(
+            f"a Gramian is a floating-point [..., T, T], got {gramian.dtype} {list(gramian.shape)}"
+        )
     tasks = gramian.shape[-1]
     if tasks == 0:
         raise ValueError("there are no tasks: the Gramian is empty")
     check_orders(orders, tasks)
     gramian = gramian.detach().double()
-    if tasks <= FEW and gramian.dim() == orders.dim() == 2 and gramian.device.type == orders.device.type == "cpu":
+    if (
+        tasks <= FEW
+        and gramian.dim() == orders.dim() == 2
+        and gramian.device.type == orders.device.type == "cpu"
+    ):
         return torch.tensor(_by_scalars(gramian.tolist(), orders.tolist()), dtype=torch.float64)
     visited, full = orders.to(gramian.device, non_blocking=True), gramian
     if orders.dim() > 2 or gramian.dim() > 2:
         batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])
-        visited, full = visited.expand(*batch, tasks, tasks - 1), gramian.expand(*batch, tasks, tasks)
+        visited, full = (
+            visited.expand(*batch, tasks, tasks - 1),
+            gramian.expand(*batch, tasks, tasks),
+        )
     squares = full.diagonal(dim1=-2, dim2=-1).unsqueeze(-2).expand(full.shape).gather(-1, visited)
-    squares = squares.masked_fill_(squares <= 0, torch.inf).neg_()  # no projection onto a zero gradient's plane
-    coefficients = torch.eye(tasks, dtype=torch.float64, device=gramian.device).expand(full.shape).contiguous()
+    squares = squares.masked_fill_(
+        squares <= 0, torch.inf
+    ).neg_()  # no projection onto a zero gradient's plane
+    coefficients = (
+        torch.eye(tasks, dtype=torch.float64, device=gramian.device).expand(full.shape).contiguous()
+    )
     for k in range(tasks - 1):
         j = visited[..., k : k + 1]  # [..., T, 1]: whom each task meets at position k
         g_j = full.gather(-2, j.expand(full.shape))  # row i: the products of g_j with all gradients
@@ -99,8 +118,8 @@ def _by_scalars(gramian: list[list[float]], orders: list[list[int]]) -> list[lis
 def surgery(gramian: Tensor, orders: Tensor, *, reduction: str = "sum") -> Surgery:
     """Algorithm 1 from a Gramian: coefficients C and the weights of the update.
 
-    ``reduction="sum"`` (Algorithm 1): weights_j = sum_i C_ij. ``"mean"`` (popular ports): 1/T of that.
-    """
+    ``reduction="sum"`` (Algorithm 1): weights_j = sum_i C_ij. ``"mean"`` (popular ports): 1/T of
+    that."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction {reduction!r}; use one of {', '.join(REDUCTIONS)}")
     coefficients = surgery_coefficients(gramian, orders)
@@ -120,7 +139,9 @@ def project_conflicting(gradients: Tensor, orders: Tensor) -> Tensor:
         g^PC ``[..., T, P]`` in the dtype of the gradients.
     """
     if gradients.dim() < 2 or not gradients.is_floating_point():
-        raise ValueError(f"gradients must be floating-point [..., T, P], got {gradients.dtype} {list(gradients.shape)}")
+        raise ValueError(
+            f"gradients must be floating-point [..., T, P], got {gradients.dtype} {list(gradients.shape)}"
+        )
     with full_precision(gradients.device):
         g = gradients.detach().to(working_dtype(gradients.dtype))
         coefficients = surgery_coefficients(g @ g.transpose(-1, -2), orders)

@@ -18,13 +18,14 @@ from pcgrad.precision import working_dtype
 class Tap:
     """One call of a ``Linear`` or ``LayerNorm``.
 
-    With ``rows`` many rows per task: y = x W^T + b, delta = dL/dy -> dL_i/dW = delta_i^T x_i, dL_i/db = sum of delta_i.
-    ``LayerNorm`` y = n(x) w + b -> dL_i/dw = sum of n(x_i) delta_i.
+    With ``rows`` many rows per task: y = x W^T + b, delta = dL/dy -> dL_i/dW = delta_i^T x_i,
+    dL_i/db = sum of delta_i. ``LayerNorm`` y = n(x) w + b -> dL_i/dw = sum of n(x_i) delta_i.
 
     Attributes:
         layer: the module.
         x: its input, detached; ``version`` tells whether it was modified since.
-        output: where the gradient of its output arrives in the graph, whatever is done to the output in place.
+        output: where the gradient of its output arrives in the graph, whatever is done to the
+        output in place.
         below: the graph's node of the input; ``None`` where the input needs no gradient.
         delta: the gradient of the output, after the backward pass.
     """
@@ -40,7 +41,8 @@ class Tap:
     def of(cls, layer: nn.Module, x: Tensor, output: Tensor) -> Tap:
         """A call that has just been made."""
         below = get_gradient_edge(x).node if x.requires_grad else None
-        # Inputs of three and more dimensions: the output is a view, which a step in place takes out of the graph.
+        # Inputs of three and more dimensions: the output is a view, which a step in place takes out
+        # of the graph.
         if output._base is not None and output._base.numel() == output.numel():
             output = output._base
         return cls(layer, x.detach(), x._version, get_gradient_edge(output), below)
@@ -51,7 +53,9 @@ class Tap:
         return [(name, p) for name, p in named if p is not None and p.requires_grad]
 
     def gradients(self, name: str, out: Tensor, *, add: bool = False) -> None:
-        """Write (or add) this call's task gradients of the layer's weight or bias into ``[T, *shape]``."""
+        """Write (or add) this call's task gradients of the layer's weight or bias into ``[T,
+        *shape]``.
+        """
         x, delta = self._rows(len(out))
         if name == "weight" and isinstance(self.layer, nn.Linear) and out.dtype == delta.dtype:
             out.baddbmm_(delta.mT, x, beta=int(add))  # beta 0: what was there is not read
@@ -64,7 +68,9 @@ class Tap:
         elif isinstance(self.layer, nn.Linear):
             found = torch.bmm(delta.mT, x)
         else:
-            found = (nn.functional.layer_norm(x, self.layer.normalized_shape, eps=self.layer.eps) * delta).sum(1)
+            found = (
+                nn.functional.layer_norm(x, self.layer.normalized_shape, eps=self.layer.eps) * delta
+            ).sum(1)
         if add:
             out.add_(found)
         else:
@@ -78,7 +84,9 @@ class Tap:
             return (delta * w).to(delta.dtype).flatten(0, 1).mT @ x.flatten(0, 1)
 
     def _rows(self, tasks: int) -> tuple[Tensor, Tensor]:
-        """Input and output gradient ``[T, rows, *features]``; under autocast the input in the dtype of the product."""
+        """Input and output gradient ``[T, rows, *features]``; under autocast the input in the dtype
+        of the product.
+        """
         assert self.delta is not None
         if self.x._version != self.version:
             raise RuntimeError(
@@ -86,12 +94,19 @@ class Tap:
                 "it; use an operation that returns a new tensor"
             )
         features = 1 if isinstance(self.layer, nn.Linear) else len(self.layer.normalized_shape)
-        self.x, self.delta = _by_task(self.x, tasks, features), _by_task(self.delta, tasks, features)
-        return self.x if self.x.dtype == self.delta.dtype else self.x.to(self.delta.dtype), self.delta
+        self.x, self.delta = (
+            _by_task(self.x, tasks, features),
+            _by_task(self.delta, tasks, features),
+        )
+        return self.x if self.x.dtype == self.delta.dtype else self.x.to(
+            self.delta.dtype
+        ), self.delta
 
 
 def _by_task(part: Tensor, tasks: int, features: int) -> Tensor:
-    """``[T, rows, *features]``, by no call where it has this shape: beside small layers calls without work show."""
+    """``[T, rows, *features]``, by no call where it has this shape: beside small layers calls
+    without work show.
+    """
     if part.dim() == features + 2 and part.shape[0] == tasks:
         return part
     return part.reshape(tasks, -1, *part.shape[part.dim() - features :])
@@ -111,7 +126,9 @@ def calls_of(taps: Sequence[Tap]) -> dict[int, Calls]:
 
 
 def leaves_beside(losses: Sequence[Tensor], taps: Sequence[Tap]) -> list[Tensor]:
-    """The leaves that the losses reach other than as a weight or bias of a recorded call, in the order of the graph."""
+    """The leaves that the losses reach other than as a weight or bias of a recorded call, in the
+    order of the graph.
+    """
     below = {tap.output.node: tap.below for tap in taps}
     leaves: list[Tensor] = []
     seen: set[Any] = set()
@@ -127,7 +144,9 @@ def leaves_beside(losses: Sequence[Tensor], taps: Sequence[Tap]) -> list[Tensor]
             )
         if hasattr(node, "variable"):
             leaves.append(node.variable)
-        stack.extend([below[node]] if node in below else [child for child, _ in node.next_functions])
+        stack.extend(
+            [below[node]] if node in below else [child for child, _ in node.next_functions]
+        )
     return leaves
 
 
@@ -140,18 +159,21 @@ def backward_pass(
     arrive: Callable[[Tap], None] | None = None,
     retain_graph: bool = False,
 ) -> list[Tensor | None]:
-    """One pass from the sum of the losses to the taps' deltas and the plain gradients of own leaves.
+    """One pass from the sum of the losses to the taps' deltas and the plain gradients of own
+    leaves.
 
-    No gradient of a weight is formed. ``arrive(tap)`` is called for every tap that is reached, as soon as its delta is
-    there: it may forget it, so that no more than one is alive. ``None`` keeps all. ``leaves``: :func:`leaves_beside`.
-    """
+    No gradient of a weight is formed. ``arrive(tap)`` is called for every tap that is reached, as
+    soon as its delta is
+    there: it may forget it, so that no more than one is alive. ``None`` keeps all. ``leaves``:
+    :func:`leaves_beside`."""
 
     def note(tap: Tap, gradient: Tensor | None) -> None:
         tap.delta = gradient
         if gradient is not None and arrive is not None:
             arrive(tap)
 
-    # A pass that ends at the lowest taps and at all leaves beside them goes through every other tap.
+    # A pass that ends at the lowest taps and at all leaves beside them goes through every other
+    # tap.
     ends = [tap for tap in taps if arrive is None or tap.below is None]
     handles = []
     for tap in taps:
@@ -161,7 +183,11 @@ def backward_pass(
             handles.append(tap.output.node.register_prehook(hook))
     listed = {id(leaf) for leaf in own}
     wanted = [leaf for leaf in own if leaf.requires_grad]
-    inputs = [*wanted, *(leaf for leaf in leaves if id(leaf) not in listed), *(tap.output for tap in ends)]
+    inputs = [
+        *wanted,
+        *(leaf for leaf in leaves if id(leaf) not in listed),
+        *(tap.output for tap in ends),
+    ]
     try:
         found = list(_grad(roots, inputs, retain_graph=retain_graph)) if inputs else []
     finally:
@@ -175,11 +201,14 @@ def backward_pass(
     return [next(plain) if leaf.requires_grad else None for leaf in own]
 
 
-def mixed_rows(roots: list[Tensor], taps: Sequence[Tap], tasks: int, *, retain_graph: bool) -> tuple[Tap | None, bool]:
+def mixed_rows(
+    roots: list[Tensor], taps: Sequence[Tap], tasks: int, *, retain_graph: bool
+) -> tuple[Tap | None, bool]:
     """Find a call behind which a row of one task enters the loss of another.
 
-    Half of the losses are scaled by a power of two, which rounds nothing: every row's gradient must scale with its own
-    task's loss. The numbers of any two tasks differ in some bit, and there the two are told apart.
+    Half of the losses are scaled by a power of two, which rounds nothing: every row's gradient must
+    scale with its own task's loss. The numbers of any two tasks differ in some bit, and there the
+    two are told apart.
 
     Returns:
         The tap or ``None``; and whether all gradients were finite, for others prove nothing.
@@ -189,13 +218,21 @@ def mixed_rows(roots: list[Tensor], taps: Sequence[Tap], tasks: int, *, retain_g
     finite = all(bool(delta.isfinite().all()) for _, delta in reached)
     for bit in range(bits if finite else 0):
         scales = torch.where((numbers >> bit & 1).bool(), 2.0**-8, 1.0)
-        found = _grad(roots, [tap.output for tap, _ in reached], scales, retain_graph=retain_graph or bit + 1 < bits)
+        found = _grad(
+            roots,
+            [tap.output for tap, _ in reached],
+            scales,
+            retain_graph=retain_graph or bit + 1 < bits,
+        )
         for (tap, delta), gradient in zip(reached, found, strict=True):
             assert gradient is not None
             rows, scaled = delta.reshape(tasks, -1), gradient.reshape(tasks, -1)
             info = torch.finfo(delta.dtype)
             error = (scaled - rows * scales.to(rows.dtype).unsqueeze(1)).abs().amax(1)
-            bound = rows.abs().amax(1) * (info.eps * (64 if info.bits > 16 else 1)) + info.smallest_normal
+            bound = (
+                rows.abs().amax(1) * (info.eps * (64 if info.bits > 16 else 1))
+                + info.smallest_normal
+            )
             if bool((error > bound).any()):
                 return tap, finite
     return None, finite

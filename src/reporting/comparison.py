@@ -1,4 +1,6 @@
-"""A table that compares methods of one experiment: its rows, columns, differences, and the four files made of them."""
+"""A table that compares methods of one experiment: its rows, columns, differences, and the four
+files made of them.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +12,17 @@ from reporting.runs import Runs, footer, read_runs
 from reporting.tables import Quantity, deviations, difference_lines, method_lines, paper_settings
 
 INTERVALS = "in brackets: 95% interval over seeds (Student t below 10 seeds); one seed has none"
-DIFFERENCES = "a − b: differences paired by seed; p: Holm-corrected over all differences of this table"
-LENGTHS = (
-    "conflicts: share of pairs of task gradients that conflict; length ratio: mean of ‖update‖/‖sum of task gradients‖"
+DIFFERENCES = (
+    "a − b: differences paired by seed; p: Holm-corrected over all differences of this table"
 )
+LENGTHS = "conflicts: share of pairs of task gradients that conflict; length ratio: mean of ‖update‖/‖sum of task gradients‖"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a table shows. `paper_rows` maps a method to the paper's row of `source`; later rows are differences."""
+    """What a table shows. `paper_rows` maps a method to the paper's row of `source`; later rows are
+    differences.
+    """
 
     source: str
     title: str
@@ -38,10 +42,15 @@ class Comparison:
             if quantity.reported
         }
         lines = method_lines(runs.frame, self.methods, self.quantities, paper)
-        return pd.concat([lines, difference_lines(runs.frame, self.pairs, self.quantities, paper)], ignore_index=True)
+        return pd.concat(
+            [lines, difference_lines(runs.frame, self.pairs, self.quantities, paper)],
+            ignore_index=True,
+        )
 
     def footer(self, runs: Runs) -> list[str]:
-        """What stands below the table: how to read it, then scale, data, seeds, devices, deviations."""
+        """What stands below the table: how to read it, then scale, data, seeds, devices,
+        deviations.
+        """
         settings = runs.infos[0]["settings"] if runs.infos else {}
         below = footer(runs.infos, deviations=deviations(settings, paper_settings(self.experiment)))
         return [INTERVALS, DIFFERENCES, LENGTHS, *self.notes, *below]

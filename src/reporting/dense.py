@@ -1,7 +1,8 @@
-"""Tables 1, 5, 6, 7 and 8 (dense prediction): a row is an architecture with loss weights, without or with PCGrad.
+"""Tables 1, 5, 6, 7 and 8 (dense prediction): a row is an architecture with loss weights, without
+or with PCGrad.
 
-Methods are named `{architecture}_{weights}` or `{architecture}_{weights}_pcgrad`; "one_task" and "stan" stand alone.
-"""
+Methods are named `{architecture}_{weights}` or `{architecture}_{weights}_pcgrad`; "one_task" and
+"stan" stand alone."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,21 +25,71 @@ MULTI = {
 }
 WEIGHTS = {"equal": "Equal", "uncertainty": "Uncert", "dwa": "DWA"}  # the paper's words begin so
 PCGRAD = "_pcgrad"
-EPOCHS = 10  # a run's number is its mean over so many last epochs: the base code's authors in their README
+# a run's number is its mean over so many last epochs: the base code's authors in their README
+EPOCHS = 10
 SIZE = Quantity("all", "relative_parameters", "#P", reported="parameters")
-BLOCKS = {"segmentation": "Segmentation", "depth": "Depth", "normal": "Surface normals", "all": "Updates and run time"}
+BLOCKS = {
+    "segmentation": "Segmentation",
+    "depth": "Depth",
+    "normal": "Surface normals",
+    "all": "Updates and run time",
+}
 SEGMENTATION = (
-    Quantity("segmentation", "test_mIoU_per_image", "mIoU, %", 2, last=EPOCHS, compare=True, reported="mIoU"),
-    Quantity("segmentation", "test_PixAcc_per_image", "PixAcc, %", 2, last=EPOCHS, compare=True, reported="PixAcc"),
+    Quantity(
+        "segmentation",
+        "test_mIoU_per_image",
+        "mIoU, %",
+        2,
+        last=EPOCHS,
+        compare=True,
+        reported="mIoU",
+    ),
+    Quantity(
+        "segmentation",
+        "test_PixAcc_per_image",
+        "PixAcc, %",
+        2,
+        last=EPOCHS,
+        compare=True,
+        reported="PixAcc",
+    ),
     Quantity("segmentation", "test_mIoU", "accumulated mIoU, %", 2, last=EPOCHS),
     Quantity("segmentation", "test_PixAcc", "accumulated PixAcc, %", 2, last=EPOCHS),
 )
 NORMALS = (
-    Quantity("normal", "test_mean_angle", "mean °", 2, last=EPOCHS, compare=True, reported="mean angle"),
-    Quantity("normal", "test_median_angle", "median °", 2, last=EPOCHS, compare=True, reported="median angle"),
-    Quantity("normal", "test_within_11.25", "< 11.25°, %", 2, last=EPOCHS, compare=True, reported="within 11.25"),
-    Quantity("normal", "test_within_22.5", "< 22.5°, %", 2, last=EPOCHS, compare=True, reported="within 22.5"),
-    Quantity("normal", "test_within_30", "< 30°, %", 2, last=EPOCHS, compare=True, reported="within 30"),
+    Quantity(
+        "normal", "test_mean_angle", "mean °", 2, last=EPOCHS, compare=True, reported="mean angle"
+    ),
+    Quantity(
+        "normal",
+        "test_median_angle",
+        "median °",
+        2,
+        last=EPOCHS,
+        compare=True,
+        reported="median angle",
+    ),
+    Quantity(
+        "normal",
+        "test_within_11.25",
+        "< 11.25°, %",
+        2,
+        last=EPOCHS,
+        compare=True,
+        reported="within 11.25",
+    ),
+    Quantity(
+        "normal",
+        "test_within_22.5",
+        "< 22.5°, %",
+        2,
+        last=EPOCHS,
+        compare=True,
+        reported="within 22.5",
+    ),
+    Quantity(
+        "normal", "test_within_30", "< 30°, %", 2, last=EPOCHS, compare=True, reported="within 30"
+    ),
 )
 UPDATES = (
     Quantity("all", "conflict_share", "conflicts", 3, over="all"),
@@ -60,13 +111,23 @@ def depth(relative_decimals: int) -> tuple[Quantity, ...]:
     """The two errors of depth; CityScapes' relative error is a thousand times NYUv2's."""
     return (
         Quantity("depth", "test_AbsErr", "AbsErr", 4, last=EPOCHS, compare=True, reported="AbsErr"),
-        Quantity("depth", "test_RelErr", "RelErr", relative_decimals, last=EPOCHS, compare=True, reported="RelErr"),
+        Quantity(
+            "depth",
+            "test_RelErr",
+            "RelErr",
+            relative_decimals,
+            last=EPOCHS,
+            compare=True,
+            reported="RelErr",
+        ),
     )
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One table: its rows (method names), its columns, and the files of the paper's numbers that it shows."""
+    """One table: its rows (method names), its columns, and the files of the paper's numbers that it
+    shows.
+    """
 
     number: int
     experiment: str
@@ -80,22 +141,30 @@ class Layout:
 def rows(architectures: Iterable[str], weights: Iterable[str] = tuple(WEIGHTS)) -> tuple[str, ...]:
     """Method names in the paper's order, each without and with PCGrad."""
     weights = tuple(weights)
-    return tuple(f"{a}_{w}{surgery}" for a in architectures for w in weights for surgery in ("", PCGRAD))
+    return tuple(
+        f"{a}_{w}{surgery}" for a in architectures for w in weights for surgery in ("", PCGRAD)
+    )
 
 
 def parse(method: str) -> tuple[str, str, bool]:
-    """The architecture's name in the paper, its loss weights ("" without) and whether PCGrad is added."""
+    """The architecture's name in the paper, its loss weights ("" without) and whether PCGrad is
+    added.
+    """
     plain = method.removesuffix(PCGRAD)
     if plain in SINGLE:
         return SINGLE[plain], "", False
     architecture, _, weights = plain.rpartition("_")
     if architecture not in MULTI or weights not in WEIGHTS:
-        raise ValueError(f"{method} is no row of the dense-prediction tables: {{architecture}}_{{weights}}[{PCGRAD}]")
+        raise ValueError(
+            f"{method} is no row of the dense-prediction tables: {{architecture}}_{{weights}}[{PCGRAD}]"
+        )
     return MULTI[architecture], WEIGHTS[weights], method.endswith(PCGRAD)
 
 
 def paper_numbers(layout: Layout) -> dict[tuple[str, str, str], float]:
-    """{(method, task, metric): the paper's number}. Table 6 names no weights; its baselines have uncertainty's."""
+    """{(method, task, metric): the paper's number}. Table 6 names no weights; its baselines have
+    uncertainty's.
+    """
     found = {}
     frame = pd.concat([reported.read(source) for source in layout.sources], ignore_index=True)
     for method in layout.methods:
@@ -103,7 +172,9 @@ def paper_numbers(layout: Layout) -> dict[tuple[str, str, str], float]:
         names = (f"{architecture}+PCGrad", f"PCGrad+{architecture}") if surgery else (architecture,)
         lines = frame[frame["row"].isin(names)]
         unnamed = (lines["weighting"] == "") & (weights in ("", WEIGHTS["uncertainty"]))
-        lines = lines[unnamed | ((lines["weighting"].str.split(" ").str[0] == weights) & (weights != ""))]
+        lines = lines[
+            unnamed | ((lines["weighting"].str.split(" ").str[0] == weights) & (weights != ""))
+        ]
         for quantity in layout.quantities:
             values = lines[lines["column"] == quantity.reported]["value"].unique()
             if quantity.reported and len(values) == 1:
@@ -112,38 +183,60 @@ def paper_numbers(layout: Layout) -> dict[tuple[str, str, str], float]:
 
 
 def last_epochs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of every run's last 10 epochs; of task "all" every row; never the untrained network's (epoch 0)."""
+    """Rows of every run's last 10 epochs; of task "all" every row; never the untrained network's
+    (epoch 0).
+    """
     ends = frame.groupby(["method", "seed"])["step"].transform("max")
     return frame[(frame["task"] == "all") | ((frame["step"] > 0) & (frame["step"] > ends - EPOCHS))]
 
 
 def long_table(layout: Layout, runs: Runs) -> pd.DataFrame:
-    """A line per method and quantity, then the differences of PCGrad to the same row without, paired by seed."""
-    frame = last_epochs(runs.frame[runs.frame["metric"].isin([q.metric for q in layout.quantities])])
+    """A line per method and quantity, then the differences of PCGrad to the same row without,
+    paired by seed.
+    """
+    frame = last_epochs(
+        runs.frame[runs.frame["metric"].isin([q.metric for q in layout.quantities])]
+    )
     methods = [method for method in layout.methods if method in set(frame["method"])]
-    pairs = [(m, m.removesuffix(PCGRAD)) for m in methods if m.removesuffix(PCGRAD) in set(methods) - {m}]
+    pairs = [
+        (m, m.removesuffix(PCGRAD)) for m in methods if m.removesuffix(PCGRAD) in set(methods) - {m}
+    ]
     lines = method_lines(frame, methods, layout.quantities, {})
     differences = difference_lines(frame, pairs, layout.quantities, {})
-    # Holm's correction needs all differences at once, the paper's numbers a key with the metric: fill them in here.
+    # Holm's correction needs all differences at once, the paper's numbers a key with the metric:
+    # fill them in here.
     table = pd.concat([lines, differences] if len(differences) else [lines], ignore_index=True)
     paper = paper_numbers(layout)
     for index, line in table.iterrows():
-        parts = [paper.get((method, line["task"], line["metric"]), NAN) for method in line["method"].split(" - ")]
+        parts = [
+            paper.get((method, line["task"], line["metric"]), NAN)
+            for method in line["method"].split(" - ")
+        ]
         number = parts[0] - parts[1] if len(parts) == 2 else parts[0]
         table.loc[index, ["paper", "difference"]] = number, line["mean"] - number  # type: ignore[index]
     return table
 
 
 def printed(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
-    """Text for some of the quantities: one row per method or difference, the paper's number beside ours."""
+    """Text for some of the quantities: one row per method or difference, the paper's number beside
+    ours.
+    """
     shown = []
     for method, lines in table.groupby("method", sort=False):
         by_quantity = {(line["task"], line["metric"]): line for line in lines.to_dict("records")}
-        found = {q: by_quantity[q.task, q.metric] for q in quantities if (q.task, q.metric) in by_quantity}
+        found = {
+            q: by_quantity[q.task, q.metric]
+            for q in quantities
+            if (q.task, q.metric) in by_quantity
+        }
         if not found:
             continue
         names = [parse(part) for part in str(method).split(" - ")]
-        row = {"architecture": " − ".join(name + (" + PCGrad" if surgery else "") for name, _, surgery in names)}
+        row = {
+            "architecture": " − ".join(
+                name + (" + PCGrad" if surgery else "") for name, _, surgery in names
+            )
+        }
         row["weights"] = names[0][1] or render.DASH
         size = by_quantity.get((SIZE.task, SIZE.metric), {}).get("mean", NAN)
         row["#P"] = render.number(size, SIZE.decimals)
@@ -172,7 +265,9 @@ def paper_cell(paper: float, difference: float, decimals: int) -> str:
 def blocks(table: pd.DataFrame, quantities: Sequence[Quantity]) -> dict[str, pd.DataFrame]:
     """The printed table cut by task, because all columns in one are too wide for a page."""
     cut = {title: [q for q in quantities if q.task == task] for task, title in BLOCKS.items()}
-    return {title: shown for title, part in cut.items() if not (shown := printed(table, part)).empty}
+    return {
+        title: shown for title, part in cut.items() if not (shown := printed(table, part)).empty
+    }
 
 
 def notes(layout: Layout, runs: Runs) -> list[str]:
@@ -180,7 +275,9 @@ def notes(layout: Layout, runs: Runs) -> list[str]:
     settings: Mapping[str, object] = runs.infos[0]["settings"] if runs.infos else {}
     tested = last_epochs(runs.frame[runs.frame["metric"].str.startswith("test_")])
     count = tested.groupby(["method", "seed"])["step"].nunique().max() if len(tested) else 0
-    value = f"the number of a run: mean over the evaluations of its last {EPOCHS} epochs (here {count})"
+    value = (
+        f"the number of a run: mean over the evaluations of its last {EPOCHS} epochs (here {count})"
+    )
     differing = deviations(settings, paper_settings(layout.experiment))
     return [value, *NOTES, *layout.notes, *footer(runs.infos, deviations=differing)]
 
@@ -201,4 +298,6 @@ def write(layout: Layout, paths: Sequence[str], *, csv: str, md: str, tex: str, 
     render.write_text("\n".join(sections), tex)
     scale = runs.infos[0]["scale"] if runs.infos else "none"
     whole = printed(table, layout.quantities)
-    render.write_text(render.page(f"Table {layout.number}: {layout.title} (scale: {scale})", whole, below), html)
+    render.write_text(
+        render.page(f"Table {layout.number}: {layout.title} (scale: {scale})", whole, below), html
+    )

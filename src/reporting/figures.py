@@ -1,4 +1,6 @@
-"""One style for every figure: colors fixed per method and safe for the color-blind, files whose bytes do not change."""
+"""One style for every figure: colors fixed per method and safe for the color-blind, files whose
+bytes do not change.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -76,28 +78,39 @@ def style() -> None:
 
 
 def color(method: str) -> str:
-    """The method's color; KeyError for a method without one, so that no two methods share a color by accident."""
+    """The method's color; KeyError for a method without one, so that no two methods share a color
+    by accident.
+    """
     return COLORS[method]
 
 
 def save(fig: Figure, *, png: str | Path | None = None, pdf: str | Path | None = None) -> None:
-    """Write the figure; the same figure gives the same bytes (no dates, no program versions in the files)."""
+    """Write the figure; the same figure gives the same bytes (no dates, no program versions in the
+    files).
+    """
     if png is not None:
         Path(png).parent.mkdir(parents=True, exist_ok=True)
         fig.savefig(png, format="png", metadata={"Software": None})
     if pdf is not None:
         Path(pdf).parent.mkdir(parents=True, exist_ok=True)
-        fig.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+        fig.savefig(
+            pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None}
+        )
     plt.close(fig)
 
 
-def intervals(frame: pd.DataFrame, *, x: str = "step", value: str = "value", seed: str = "seed") -> pd.DataFrame:
+def intervals(
+    frame: pd.DataFrame, *, x: str = "step", value: str = "value", seed: str = "seed"
+) -> pd.DataFrame:
     """Center and interval over seeds at every x: columns x, center, low, high, seeds."""
     rows = []
     for at, group in frame.groupby(x, sort=True):
         if group[seed].duplicated().any():
-            raise ValueError(f"band: seed with several values at {x} {at}; select one method, task and metric first")
-        # A curve skips what is undefined at this x (no conflict in any batch, say); its seeds are counted.
+            raise ValueError(
+                f"band: seed with several values at {x} {at}; select one method, task and metric first"
+            )
+        # A curve skips what is undefined at this x (no conflict in any batch, say); its seeds are
+        # counted.
         known = group[value].to_numpy(dtype=float)
         known = known[np.isfinite(known)]
         if known.size == 0:
@@ -118,23 +131,41 @@ def band(
     text: str | None = None,
     **line: Any,
 ) -> pd.DataFrame:
-    """Draw the mean over seeds as a line and its interval shaded (one seed: no shade); return what is drawn.
+    """Draw the mean over seeds as a line and its interval shaded (one seed: no shade); return what
+    is drawn.
 
-    `frame` holds one method, task and metric: columns x, seed, value. `smooth`: running mean over so many x per seed.
-    """
+    `frame` holds one method, task and metric: columns x, seed, value. `smooth`: running mean over
+    so many x per seed."""
     if smooth > 1:
         frame = frame.sort_values([x], kind="stable").copy()
-        frame[value] = frame.groupby("seed")[value].transform(lambda v: v.rolling(smooth, min_periods=1).mean())
+        frame[value] = frame.groupby("seed")[value].transform(
+            lambda v: v.rolling(smooth, min_periods=1).mean()
+        )
     drawn = intervals(frame, x=x, value=value)
     line = {"color": COLORS.get(method), "label": label(method) if text is None else text, **line}
     (artist,) = ax.plot(drawn[x], drawn["center"], **line)
     known = drawn.dropna(subset=["low", "high"])
     if len(known):
-        alpha = 0.2 if frame["seed"].nunique() >= FEW_SEEDS else 0.1  # intervals of few seeds cover each other
-        ax.fill_between(known[x], known["low"], known["high"], color=artist.get_color(), alpha=alpha, linewidth=0)
+        alpha = (
+            0.2 if frame["seed"].nunique() >= FEW_SEEDS else 0.1
+        )  # intervals of few seeds cover each other
+        ax.fill_between(
+            known[x],
+            known["low"],
+            known["high"],
+            color=artist.get_color(),
+            alpha=alpha,
+            linewidth=0,
+        )
     return drawn
 
 
 def stamp(fig: Figure, scale: str, note: str = "") -> None:
     """Print the scale (and a note: data, seeds) below the figure, small and gray."""
-    fig.supxlabel(f"scale: {scale}" + (f" · {note}" if note else ""), fontsize=6, color=_GRAY, x=0.995, ha="right")
+    fig.supxlabel(
+        f"scale: {scale}" + (f" · {note}" if note else ""),
+        fontsize=6,
+        color=_GRAY,
+        x=0.995,
+        ha="right",
+    )

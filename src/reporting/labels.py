@@ -38,6 +38,8 @@ LABELS = {
 
 
 def label(method: str) -> str:
-    """The method's name in words; `<method>_tuned` is the method with values chosen on validation data."""
+    """The method's name in words; `<method>_tuned` is the method with values chosen on validation
+    data.
+    """
     base = method.removesuffix("_tuned")
     return LABELS.get(base, base.replace("_", " ")) + ", tuned" * (base != method)

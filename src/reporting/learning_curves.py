@@ -1,4 +1,6 @@
-"""Learning curves of multi-task RL: success, distance or conflict against environment steps, panel by panel."""
+"""Learning curves of multi-task RL: success, distance or conflict against environment steps, panel
+by panel.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +28,9 @@ SHARE = (-0.03, 1.03)  # limits of an axis from 0 to 1: a curve at 0 or 1 is see
 
 @dataclass(frozen=True)
 class Panel:
-    """One comparison; `metric` is that of the deterministic policy where the runs evaluate it, else of training."""
+    """One comparison; `metric` is that of the deterministic policy where the runs evaluate it, else
+    of training.
+    """
 
     experiment: str
     title: str
@@ -39,7 +43,9 @@ class Panel:
 
     @property
     def has_middle(self) -> bool:
-        """Whether a mean over tasks is drawn, which a few tasks may move: then their interquartile mean is too."""
+        """Whether a mean over tasks is drawn, which a few tasks may move: then their interquartile
+        mean is too.
+        """
         return self.task == "all" and self.metric == "success"
 
 
@@ -52,19 +58,26 @@ def measured(runs: Runs, metric: str) -> str:
 def curve(runs: Runs, method: str, task: str, metric: str) -> pd.DataFrame:
     """Columns seed, steps, value: the metric against the environment steps of all tasks."""
     rows = runs.select(method=method, task=task, metric=metric)[["seed", "step", "value"]]
-    steps = runs.select(method=method, task="all", metric="environment_steps")[["seed", "step", "value"]]
+    steps = runs.select(method=method, task="all", metric="environment_steps")[
+        ["seed", "step", "value"]
+    ]
     return rows.merge(steps.rename(columns={"value": "steps"}), on=["seed", "step"])
 
 
 def middle(runs: Runs, method: str, metric: str) -> pd.DataFrame:
-    """Columns steps, value: the interquartile mean over all tasks and seeds at once of each one's running mean.
+    """Columns steps, value: the interquartile mean over all tasks and seeds at once of each one's
+    running mean.
 
     Empty where the runs tell no tasks apart.
     """
-    tasks = [task for task in runs.select(method=method, metric=metric)["task"].unique() if task != "all"]
+    tasks = [
+        task for task in runs.select(method=method, metric=metric)["task"].unique() if task != "all"
+    ]
     if not tasks:
         return pd.DataFrame(columns=["steps", "value"])
-    frame = pd.concat([curve(runs, method, task, metric).assign(task=task) for task in tasks], ignore_index=True)
+    frame = pd.concat(
+        [curve(runs, method, task, metric).assign(task=task) for task in tasks], ignore_index=True
+    )
     values = frame.sort_values("step", kind="stable").groupby(["task", "seed"])["value"]
     frame["value"] = values.transform(lambda v: v.rolling(SMOOTH, min_periods=1).mean())
     rows = [(steps, iqm(group["value"])) for steps, group in frame.groupby("steps")]
@@ -75,7 +88,9 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
     """Draw one panel; the methods that have runs."""
     runs = runs.of(panel.experiment)
     metric = measured(runs, panel.metric)
-    present = [m for m in panel.methods if not runs.select(method=m, task=panel.task, metric=metric).empty]
+    present = [
+        m for m in panel.methods if not runs.select(method=m, task=panel.task, metric=metric).empty
+    ]
     for method in present:
         frame = curve(runs, method, panel.task, metric)
         few = frame["steps"].nunique() < FEW
@@ -83,7 +98,14 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
         if panel.has_middle:
             inner = middle(runs, method, metric)
             if len(inner):
-                ax.plot(inner["steps"], inner["value"], color=color(method), linestyle="--", linewidth=0.8, gid=MIDDLE)
+                ax.plot(
+                    inner["steps"],
+                    inner["value"],
+                    color=color(method),
+                    linestyle="--",
+                    linewidth=0.8,
+                    gid=MIDDLE,
+                )
     for method, value in panel.dashed if present else ():
         ax.axhline(value, color=color(method), linestyle=(0, (1, 2)), linewidth=1)
     ax.set_title(panel.title)
@@ -91,14 +113,21 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_major_locator(MaxNLocator(4))
     if not present:
-        ran = any(info["experiment"] == panel.experiment and info["method"] in panel.methods for info in runs.infos)
-        why = "undefined in all runs" if ran else "no runs at this scale"  # e.g. a measure of conflicts without any
+        ran = any(
+            info["experiment"] == panel.experiment and info["method"] in panel.methods
+            for info in runs.infos
+        )
+        why = (
+            "undefined in all runs" if ran else "no runs at this scale"
+        )  # e.g. a measure of conflicts without any
         ax.set_xticks([])
         ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color="gray")
     ax.ticklabel_format(axis="y", useOffset=False)
     low, high = panel.limits
     top = ax.dataLim.y1
-    if low is not None and high is None and np.isfinite(top):  # the automatic end lies on a curve far from `low`
+    if (
+        low is not None and high is None and np.isfinite(top)
+    ):  # the automatic end lies on a curve far from `low`
         high = low + (1.08 * (top - low) or 1.0)
     ax.set_ylim(low, high)
     ax.margins(x=0.02)
@@ -127,10 +156,16 @@ def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -
         words = "interquartile mean over tasks and seeds"
         handles.append(Line2D([], [], color="gray", linestyle="--", linewidth=0.8, label=words))
     if dashed:
-        handles.append(Line2D([], [], color="gray", linestyle=(0, (1, 2)), label="end, as the paper says"))
+        handles.append(
+            Line2D([], [], color="gray", linestyle=(0, (1, 2)), label="end, as the paper says")
+        )
     if handles:
-        fig.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), columns + 1))
-    infos = [info for info in runs.infos if info["experiment"] in {panel.experiment for panel in panels}]
+        fig.legend(
+            handles=handles, loc="outside upper center", ncols=min(len(handles), columns + 1)
+        )
+    infos = [
+        info for info in runs.infos if info["experiment"] in {panel.experiment for panel in panels}
+    ]
     stamp(fig, infos[0]["scale"] if infos else "none", note(infos))
     return fig
 
@@ -144,10 +179,14 @@ def note(infos: Sequence[dict[str, Any]]) -> str:
         settings = group[0]["settings"]
         name = experiment.removeprefix("metaworld_").replace("_", " ")
         samples, updates = settings["samples_per_collection"], settings["updates_per_collection"]
-        words.append(f"{name}: {len(seeds)} seed(s), {samples} samples and {updates} updates per collection")
+        words.append(
+            f"{name}: {len(seeds)} seed(s), {samples} samples and {updates} updates per collection"
+        )
     return " · ".join(words) or "no runs"
 
 
-def write(panels: Sequence[Panel], paths: Sequence[str], *, png: str, pdf: str, columns: int | None = None) -> None:
+def write(
+    panels: Sequence[Panel], paths: Sequence[str], *, png: str, pdf: str, columns: int | None = None
+) -> None:
     """Read the runs' metrics.csv and write the figure."""
     save(figure(panels, read_runs(paths), columns=columns), png=png, pdf=pdf)

@@ -1,4 +1,6 @@
-"""A long-form table as CSV, Markdown, booktabs LaTeX and HTML, all from the same frame, with its footer."""
+"""A long-form table as CSV, Markdown, booktabs LaTeX and HTML, all from the same frame, with its
+footer.
+"""
 
 import html
 import math
@@ -16,8 +18,22 @@ DASH = "—"
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "|": r"\textbar{}"},
-    **{"−": "$-$", "—": "---", "–": "--", "‖": r"$\|$", "±": r"$\pm$", "×": r"$\times$", "·": r"$\cdot$"},
+    **{
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": "$<$",
+        ">": "$>$",
+        "|": r"\textbar{}",
+    },
+    **{
+        "−": "$-$",
+        "—": "---",
+        "–": "--",
+        "‖": r"$\|$",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "·": r"$\cdot$",
+    },
     **{
         "≤": r"$\leq$",
         "≥": r"$\geq$",
@@ -37,7 +53,14 @@ _LATEX = {
         "ᴾ": r"$^{P}$",
         "ᶜ": r"$^{C}$",
     },
-    **{"ξ": r"$\xi$", "φ": r"$\varphi$", "Φ": r"$\Phi$", "θ": r"$\theta$", "α": r"$\alpha$", "β": r"$\beta$"},
+    **{
+        "ξ": r"$\xi$",
+        "φ": r"$\varphi$",
+        "Φ": r"$\Phi$",
+        "θ": r"$\theta$",
+        "α": r"$\alpha$",
+        "β": r"$\beta$",
+    },
 }
 
 
@@ -58,7 +81,9 @@ def number(value: float, decimals: int, *, sign: bool = False) -> str:
 
 
 def significant(mean: float, low: float, high: float, digits: int = 3) -> str:
-    """Like `cell`, with so many significant digits instead of decimals: for numbers of unknown size."""
+    """Like `cell`, with so many significant digits instead of decimals: for numbers of unknown
+    size.
+    """
     if not math.isfinite(mean):
         return DASH
     size = max(abs(value) for value in (mean, low, high) if math.isfinite(value))
@@ -70,7 +95,9 @@ def significant(mean: float, low: float, high: float, digits: int = 3) -> str:
 
 
 def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
-    """The printed table: one row per method, one column of text per quantity, the paper's number beside it."""
+    """The printed table: one row per method, one column of text per quantity, the paper's number
+    beside it.
+    """
     rows = []
     tasks = [quantity.task for quantity in quantities if quantity.reported]
     for method, lines in table.groupby("method", sort=False):

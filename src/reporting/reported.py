@@ -1,8 +1,9 @@
-"""The paper's numbers: `experiments/reported/*.csv`, one file per table, one for figures and text, one for later work.
+"""The paper's numbers: `experiments/reported/*.csv`, one file per table, one for figures and text,
+one for later work.
 
-Columns: source, group, row, weighting, column, value, unit, same_as, note. A line with `same_as` repeats the number of
-another table (Tables 1 and 5 are rows of Tables 8 and 7), so none is typed twice; its column `*` means all.
-"""
+Columns: source, group, row, weighting, column, value, unit, same_as, note. A line with `same_as`
+repeats the number of another table (Tables 1 and 5 are rows of Tables 8 and 7), so none is typed
+twice; its column `*` means all."""
 
 from pathlib import Path
 
@@ -14,7 +15,9 @@ COLUMNS = [*KEYS, "value", "unit", "same_as", "note"]
 
 
 def read(name: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """One file as a frame, with references to other tables filled in; ValueError if a reference leads nowhere."""
+    """One file as a frame, with references to other tables filled in; ValueError if a reference
+    leads nowhere.
+    """
     path = folder / f"{name}.csv"
     if not path.is_file():
         raise ValueError(
@@ -22,13 +25,20 @@ def read(name: str, folder: Path = FOLDER) -> pd.DataFrame:
         )
     lines = pd.read_csv(path, dtype=str, keep_default_na=False)
     if list(lines.columns) != COLUMNS:
-        raise ValueError(f"{path} has the columns {', '.join(lines.columns)}; expected {', '.join(COLUMNS)}")
+        raise ValueError(
+            f"{path} has the columns {', '.join(lines.columns)}; expected {', '.join(COLUMNS)}"
+        )
     others = {other: read(other, folder) for other in set(lines["same_as"]) - {""}}
-    parts = [_follow(line, others[line["same_as"]]) for _, line in lines[lines["same_as"] != ""].iterrows()]
+    parts = [
+        _follow(line, others[line["same_as"]])
+        for _, line in lines[lines["same_as"] != ""].iterrows()
+    ]
     own = lines[lines["same_as"] == ""].astype({"value": float})
     frame = pd.concat([own, *parts], ignore_index=True)
     if frame.duplicated(KEYS).any():
-        raise ValueError(f"{path} gives a number twice: {frame[frame.duplicated(KEYS)][KEYS].values.tolist()[0]}")
+        raise ValueError(
+            f"{path} gives a number twice: {frame[frame.duplicated(KEYS)][KEYS].values.tolist()[0]}"
+        )
     return frame
 
 
@@ -43,7 +53,15 @@ def _follow(line: "pd.Series[str]", other: pd.DataFrame) -> pd.DataFrame:
     return found.assign(source=line["source"], same_as=line["same_as"])
 
 
-def number(source: str, row: str, column: str, *, weighting: str = "", group: str = "", folder: Path = FOLDER) -> float:
+def number(
+    source: str,
+    row: str,
+    column: str,
+    *,
+    weighting: str = "",
+    group: str = "",
+    folder: Path = FOLDER,
+) -> float:
     """One number of the paper; ValueError unless there is exactly one."""
     frame = read(source if source.startswith("table_") else "figures", folder)
     wanted = {"source": source, "row": row, "column": column, "weighting": weighting}
@@ -52,12 +70,16 @@ def number(source: str, row: str, column: str, *, weighting: str = "", group: st
     for key, value in wanted.items():
         frame = frame[frame[key] == value]
     if len(frame) != 1:
-        raise ValueError(f"the paper has {len(frame)} numbers for {wanted}; see experiments/reported")
+        raise ValueError(
+            f"the paper has {len(frame)} numbers for {wanted}; see experiments/reported"
+        )
     return float(frame["value"].iloc[0])
 
 
 def later(group: str) -> list[str]:
-    """What later work reports on a data set (`later.csv`), for a table's footer: one line per publication."""
+    """What later work reports on a data set (`later.csv`), for a table's footer: one line per
+    publication.
+    """
     frame = read("later")
     lines = []
     for source, numbers in frame[frame["group"] == group].groupby("source", sort=False):
@@ -65,5 +87,7 @@ def later(group: str) -> list[str]:
             f"{row} {' / '.join(f'{value:.2f}' for value in cells['value'])}"
             for row, cells in numbers.groupby("row", sort=False)
         )
-        lines.append(f"reported by {source}, {', '.join(dict.fromkeys(numbers['column']))}, %: {'; '.join(rows)}")
+        lines.append(
+            f"reported by {source}, {', '.join(dict.fromkeys(numbers['column']))}, %: {'; '.join(rows)}"
+        )
     return lines

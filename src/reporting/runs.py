@@ -34,7 +34,9 @@ class Runs:
 
 
 def read_runs(paths: Iterable[str | Path]) -> Runs:
-    """Read jobs by their `metrics.csv`; ValueError (one line) if they mix scales, data, settings or repeat a seed."""
+    """Read jobs by their `metrics.csv`; ValueError (one line) if they mix scales, data, settings or
+    repeat a seed.
+    """
     frames, infos = [], []
     for path in sorted(Path(path) for path in paths):
         info = _read_info(path.with_name("run.json"))
@@ -67,7 +69,10 @@ def _read_info(path: Path) -> dict[str, Any]:
 def _read_metrics(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(
-            path, dtype={"task": str, "metric": str}, keep_default_na=False, na_values={"value": ["nan"]}
+            path,
+            dtype={"task": str, "metric": str},
+            keep_default_na=False,
+            na_values={"value": ["nan"]},
         )
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}); train the run again") from None
@@ -78,18 +83,27 @@ def _read_metrics(path: Path) -> pd.DataFrame:
 
 
 def _costs(info: dict[str, Any]) -> pd.DataFrame:
-    """What the job cost, from `run.json`, as metrics of task `all` at step 0 of every seed; absent in older runs.
+    """What the job cost, from `run.json`, as metrics of task `all` at step 0 of every seed; absent
+    in older runs.
 
-    `run_seconds`: of the seed's whole run. `peak_memory_mb`: of the whole job, the same for all of its seeds.
-    """
-    rows = [(int(seed), 0, "all", "run_seconds", float(value)) for seed, value in info.get("seconds", {}).items()]
+    `run_seconds`: of the seed's whole run. `peak_memory_mb`: of the whole job, the same for all of
+    its seeds."""
+    rows = [
+        (int(seed), 0, "all", "run_seconds", float(value))
+        for seed, value in info.get("seconds", {}).items()
+    ]
     if "peak_memory_mb" in info:
-        rows += [(seed, 0, "all", "peak_memory_mb", float(info["peak_memory_mb"])) for seed in info["seeds"]]
+        rows += [
+            (seed, 0, "all", "peak_memory_mb", float(info["peak_memory_mb"]))
+            for seed in info["seeds"]
+        ]
     return pd.DataFrame(rows, columns=COLUMNS[2:])
 
 
 def check_same(infos: list[dict[str, Any]]) -> None:
-    """One scale; per experiment one data set, one group of settings, one tuning; every method and seed once."""
+    """One scale; per experiment one data set, one group of settings, one tuning; every method and
+    seed once.
+    """
     _check_one(infos, lambda info: info["scale"], "scales")
     for experiment in sorted({info["experiment"] for info in infos}):
         group = [info for info in infos if info["experiment"] == experiment]
@@ -98,13 +112,19 @@ def check_same(infos: list[dict[str, Any]]) -> None:
         tuning = [info for info in group if "tuning" in info]
         _check_one(tuning, lambda info: info["tuning"]["budget"], "tuning")
         for method in sorted({info["method"] for info in tuning}):
-            _check_one([i for i in tuning if i["method"] == method], lambda info: info["chosen"], "tuned values")
+            _check_one(
+                [i for i in tuning if i["method"] == method],
+                lambda info: info["chosen"],
+                "tuned values",
+            )
     seen: set[tuple[str, str, int]] = set()
     for info in infos:
         for seed in info["seeds"]:
             key = (info["experiment"], info["method"], seed)
             if key in seen:
-                raise ValueError(f"{'/'.join(key[:2])} has seed {seed} twice; delete one of the two run folders")
+                raise ValueError(
+                    f"{'/'.join(key[:2])} has seed {seed} twice; delete one of the two run folders"
+                )
             seen.add(key)
 
 
@@ -141,16 +161,24 @@ def _mean(values: "pd.Series[float]") -> float:
 def seed_values(frame: pd.DataFrame) -> dict[int, float]:
     """{seed: value} of a frame that holds one value per seed."""
     if frame["seed"].duplicated().any():
-        raise ValueError("seed_values: a seed has several values; select one task and one metric first")
-    return {int(seed): float(value) for seed, value in zip(frame["seed"], frame["value"], strict=True)}
+        raise ValueError(
+            "seed_values: a seed has several values; select one task and one metric first"
+        )
+    return {
+        int(seed): float(value) for seed, value in zip(frame["seed"], frame["value"], strict=True)
+    }
 
 
 def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> list[str]:
-    """What stands below every table: scale, data, seeds, devices, versions, code, deviations; one line each."""
+    """What stands below every table: scale, data, seeds, devices, versions, code, deviations; one
+    line each.
+    """
     if not infos:
         return ["no runs"]
     seeds = sorted({seed for info in infos for seed in info["seeds"]})
-    versions = {f"{name} {value}" for info in infos for name, value in info.get("versions", {}).items()}
+    versions = {
+        f"{name} {value}" for info in infos for name, value in info.get("versions", {}).items()
+    }
     lines = [
         f"scale: {infos[0]['scale']}",
         "data: " + "; ".join(_distinct(describe_data(info["data"]) for info in infos)),
@@ -160,21 +188,30 @@ def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> li
         "code: " + ", ".join(_distinct(str(info.get("code_hash", "unknown")) for info in infos)),
     ]
     lines += tuned(infos)
-    notes = _distinct([*(note for info in infos for note in info.get("deviations", ())), *deviations])
+    notes = _distinct(
+        [*(note for info in infos for note in info.get("deviations", ())), *deviations]
+    )
     return lines + [f"deviation: {note}" for note in notes]
 
 
 def tuned(infos: list[dict[str, Any]]) -> list[str]:
-    """The values of every row with tuned values, then the one grid and budget that they were chosen from."""
+    """The values of every row with tuned values, then the one grid and budget that they were chosen
+    from.
+    """
     found = {info["method"]: info for info in infos if "tuning" in info}
     lines = []
     for method, info in found.items():
         edges = info["tuning"]["edges"]
-        words = (f"{key} {value:g}{' (edge of the grid)' * (key in edges)}" for key, value in info["chosen"].items())
+        words = (
+            f"{key} {value:g}{' (edge of the grid)' * (key in edges)}"
+            for key, value in info["chosen"].items()
+        )
         lines.append(f"chosen for {method}: {', '.join(words)}")
     for info in [*found.values()][:1]:  # the same for all: check_same
         budget = info["tuning"]["budget"]
-        axes = (f"{key} {', '.join(f'{value:g}' for value in budget[key])}" for key in info["chosen"])
+        axes = (
+            f"{key} {', '.join(f'{value:g}' for value in budget[key])}" for key in info["chosen"]
+        )
         lines.append(
             f"chosen from: {'; '.join(axes)}; by {budget['metric']} at the end of {budget['epochs']} epochs on "
             f"{budget['validation_share']:.0%} of train, held out; seeds {', '.join(map(str, budget['seeds']))}"
@@ -202,7 +239,9 @@ def _short(value: Any) -> str:
 
 def _device(info: dict[str, Any]) -> str:
     machine = info.get("machine", {})
-    return ", ".join(filter(None, [str(info.get("device", "unknown device")), str(machine.get("processor", ""))]))
+    return ", ".join(
+        filter(None, [str(info.get("device", "unknown device")), str(machine.get("processor", ""))])
+    )
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

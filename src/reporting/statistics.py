@@ -1,14 +1,16 @@
 """Intervals, paired differences and the correction for several tests.
 
-Fewer than 10 seeds: mean and Student's t. From 10 up: interquartile mean and a bootstrap stratified by task, because a
-percentile bootstrap of few seeds is too narrow (3 seeds: 75% instead of 95%). One seed has no interval: nan.
-"""
+Fewer than 10 seeds: mean and Student's t. From 10 up: interquartile mean and a bootstrap stratified
+by task, because a percentile bootstrap of few seeds is too narrow (3 seeds: 75% instead of 95%).
+One seed has no interval: nan."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy  # loads scipy.stats when a function asks for it: 0.6 s, which one seed's tables do without
+
+# loads scipy.stats when a function asks for it: 0.6 s, which one seed's tables do without
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
@@ -19,7 +21,9 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Interval:
-    """A center with its interval; `p` is the two-sided p-value of "the center is 0", nan where there is no interval."""
+    """A center with its interval; `p` is the two-sided p-value of "the center is 0", nan where
+    there is no interval.
+    """
 
     center: float
     low: float
@@ -30,10 +34,14 @@ class Interval:
 
 
 def interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
-    """Center and interval of one number per seed [seeds], or of one number per task and seed [tasks, seeds]."""
+    """Center and interval of one number per seed [seeds], or of one number per task and seed
+    [tasks, seeds].
+    """
     table = np.atleast_2d(np.asarray(values, dtype=float))
     if table.ndim > 2 or table.size == 0:
-        raise ValueError(f"interval: expected numbers [seeds] or [tasks, seeds], got shape {np.shape(values)}")
+        raise ValueError(
+            f"interval: expected numbers [seeds] or [tasks, seeds], got shape {np.shape(values)}"
+        )
     seeds = table.shape[1]
     if not np.isfinite(table).all():  # a run without a number must not drop out silently
         return Interval(NAN, NAN, NAN, seeds, "mean", NAN)
@@ -56,7 +64,9 @@ def _student(values: NDArray[np.float64], level: float) -> Interval:
         return Interval(center, center, center, seeds, "mean", float(center == 0))
     result = scipy.stats.ttest_1samp(values, 0.0)
     bounds = result.confidence_interval(level)
-    return Interval(center, float(bounds.low), float(bounds.high), seeds, "mean", float(result.pvalue))
+    return Interval(
+        center, float(bounds.low), float(bounds.high), seeds, "mean", float(result.pvalue)
+    )
 
 
 def _bootstrap(table: NDArray[np.float64], level: float) -> Interval:
@@ -64,7 +74,9 @@ def _bootstrap(table: NDArray[np.float64], level: float) -> Interval:
     center = iqm(table)
     result = scipy.stats.bootstrap(
         tuple(table),
-        lambda *tasks, axis=-1: scipy.stats.trim_mean(np.concatenate(tasks, axis=axis), 0.25, axis=axis),
+        lambda *tasks, axis=-1: scipy.stats.trim_mean(
+            np.concatenate(tasks, axis=axis), 0.25, axis=axis
+        ),
         confidence_level=level,
         method="percentile",
         n_resamples=RESAMPLES,
@@ -77,16 +89,22 @@ def _bootstrap(table: NDArray[np.float64], level: float) -> Interval:
     return Interval(center, float(low), float(high), table.shape[1], "IQM", p)
 
 
-def paired(left: Mapping[int, float], right: Mapping[int, float], *, level: float = LEVEL) -> Interval:
+def paired(
+    left: Mapping[int, float], right: Mapping[int, float], *, level: float = LEVEL
+) -> Interval:
     """Interval of left − right over the seeds that both have; ValueError if they share none."""
     shared = sorted(set(left) & set(right))
     if not shared:
-        raise ValueError("paired difference: the two methods have no seed in common; train both on the same seeds")
+        raise ValueError(
+            "paired difference: the two methods have no seed in common; train both on the same seeds"
+        )
     return interval([left[seed] - right[seed] for seed in shared], level=level)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given; nan stays nan and is not counted as a test."""
+    """Holm's step-down adjusted p-values, in the order given; nan stays nan and is not counted as a
+    test.
+    """
     known = sorted((p, index) for index, p in enumerate(p_values) if not np.isnan(p))
     adjusted, floor = [NAN] * len(p_values), 0.0
     for rank, (p, index) in enumerate(known):

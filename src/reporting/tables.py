@@ -1,4 +1,6 @@
-"""From records to a table in long form: one line per method and quantity, with its interval and the paper's number."""
+"""From records to a table in long form: one line per method and quantity, with its interval and the
+paper's number.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +70,9 @@ def difference_lines(
     quantities: Sequence[Quantity],
     paper: Mapping[tuple[str, str], float],
 ) -> pd.DataFrame:
-    """Seed-paired differences "a - b" of every quantity with `compare`; p-values Holm-corrected over all of them."""
+    """Seed-paired differences "a - b" of every quantity with `compare`; p-values Holm-corrected
+    over all of them.
+    """
     lines, p_values = [], []
     for left, right in pairs:
         for quantity in (q for q in quantities if q.compare):

@@ -20,13 +20,18 @@ def algorithm_1(gradients: Tensor, orders: Tensor) -> Tensor:
 
 
 def catalogue() -> dict[str, Tensor]:
-    """Gradients [T, P], float64, norms 1e-3 to 1e3: random ones in low and high dimension, every degenerate kind."""
+    """Gradients [T, P], float64, norms 1e-3 to 1e3: random ones in low and high dimension, every
+    degenerate kind.
+    """
     random = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=random, dtype=torch.float64)
 
-    found = {f"normal {t}x{p}": normal(t, p) for t, p in [(1, 4), (2, 2), (2, 9), (3, 2), (3, 3), (4, 2), (5, 40)]}
+    found = {
+        f"normal {t}x{p}": normal(t, p)
+        for t, p in [(1, 4), (2, 2), (2, 9), (3, 2), (3, 3), (4, 2), (5, 40)]
+    }
     found |= {f"crowded {t}x{p}": normal(t, p) for t, p in [(6, 3), (10, 4), (20, 5)]}
     g = normal(1, 6)
     simplex = torch.eye(5, dtype=torch.float64) - 1 / 5
@@ -37,10 +42,14 @@ def catalogue() -> dict[str, Tensor]:
     found["one line"] = g * torch.tensor([[1.0], [-0.5], [2.0], [-3.0]], dtype=torch.float64)
     found["orthogonal"] = torch.eye(4, dtype=torch.float64)
     found["all pairs conflict"] = simplex
-    found["zero among others"] = torch.cat([normal(2, 5), torch.zeros(1, 5, dtype=torch.float64), normal(2, 5)])
+    found["zero among others"] = torch.cat(
+        [normal(2, 5), torch.zeros(1, 5, dtype=torch.float64), normal(2, 5)]
+    )
     found["all zero"] = torch.zeros(3, 4, dtype=torch.float64)
     found["nearly parallel"] = g + 1e-4 * normal(4, 6)
-    found["magnitude gap"] = normal(4, 6) * torch.tensor([[1e-3], [1.0], [1e3], [1e-1]], dtype=torch.float64)
+    found["magnitude gap"] = normal(4, 6) * torch.tensor(
+        [[1e-3], [1.0], [1e3], [1e-1]], dtype=torch.float64
+    )
     found["sparse"] = normal(6, 8) * (torch.rand(6, 8, generator=random) < 0.4)
     return found
 

@@ -10,7 +10,9 @@ import pcgrad
 from .oracle import CATALOGUE
 
 
-@pytest.mark.parametrize("name", ["normal 2x9", "normal 3x3", "normal 5x40", "crowded 10x4", "magnitude gap"])
+@pytest.mark.parametrize(
+    "name", ["normal 2x9", "normal 3x3", "normal 5x40", "crowded 10x4", "magnitude gap"]
+)
 def test_direction_and_length_are_those_that_are_meant(name: str) -> None:
     g = CATALOGUE[name]
     gramian = g @ g.T
@@ -27,8 +29,12 @@ def test_direction_and_length_are_those_that_are_meant(name: str) -> None:
 def test_without_conflict_both_are_the_plain_sum() -> None:
     gramian = torch.eye(3)
     weights = pcgrad.surgery(gramian, pcgrad.fixed_orders(3)).weights
-    assert torch.allclose(pcgrad.direction_only(gramian, weights), torch.ones(3, dtype=torch.float64))
-    assert torch.allclose(pcgrad.magnitude_only(gramian, weights), torch.ones(3, dtype=torch.float64))
+    assert torch.allclose(
+        pcgrad.direction_only(gramian, weights), torch.ones(3, dtype=torch.float64)
+    )
+    assert torch.allclose(
+        pcgrad.magnitude_only(gramian, weights), torch.ones(3, dtype=torch.float64)
+    )
 
 
 def test_no_direction_is_no_step() -> None:
@@ -49,4 +55,6 @@ def test_batches() -> None:
     gramian = g @ g.mT
     weights = pcgrad.surgery(gramian, pcgrad.fixed_orders(3)).weights
     for ablation in (pcgrad.direction_only, pcgrad.magnitude_only):
-        assert torch.allclose(ablation(gramian, weights)[4], ablation(gramian[4], weights[4]), rtol=1e-12)
+        assert torch.allclose(
+            ablation(gramian, weights)[4], ablation(gramian[4], weights[4]), rtol=1e-12
+        )

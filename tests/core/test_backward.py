@@ -19,13 +19,17 @@ T = 4
 
 
 class Model(nn.Module):
-    """Trunk with BatchNorm and dropout, a head per task, and a scale that all losses use but nobody lists as shared."""
+    """Trunk with BatchNorm and dropout, a head per task, and a scale that all losses use but nobody
+    lists as shared.
+    """
 
     def __init__(self, dtype: torch.dtype = torch.float64) -> None:
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(3)
-            self.trunk = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.Tanh(), nn.Dropout(0.2), nn.Linear(7, 3))
+            self.trunk = nn.Sequential(
+                nn.Linear(5, 7), nn.BatchNorm1d(7), nn.Tanh(), nn.Dropout(0.2), nn.Linear(7, 3)
+            )
             self.heads = nn.ModuleList(nn.Linear(3, 2) for _ in range(T))
             self.scale = nn.Parameter(torch.ones(2))
             self.x, self.y = torch.randn(12, 5, dtype=dtype), torch.randn(T, 12, 2, dtype=dtype)
@@ -38,7 +42,10 @@ class Model(nn.Module):
             torch.manual_seed(4)
             features = self.trunk(self.x)
         outputs = [head(features) * self.scale for head in self.heads]
-        return [((out - y) ** 2).mean() * 3**i for i, (out, y) in enumerate(zip(outputs, self.y, strict=True))]
+        return [
+            ((out - y) ** 2).mean() * 3**i
+            for i, (out, y) in enumerate(zip(outputs, self.y, strict=True))
+        ]
 
     def own(self) -> list[nn.Parameter]:
         return [*self.heads.parameters(), self.scale]
@@ -56,7 +63,9 @@ def flat(tensors: Iterable[Tensor]) -> Tensor:
 def vectors(model: Model) -> Tensor:
     """The trunk's task gradients [T, P] as plain vectors."""
     losses, trunk = model.losses(), list(model.trunk.parameters())
-    return torch.stack([flat(torch.autograd.grad(loss, trunk, retain_graph=True)) for loss in losses])
+    return torch.stack(
+        [flat(torch.autograd.grad(loss, trunk, retain_graph=True)) for loss in losses]
+    )
 
 
 def plain_own(model: Model) -> list[Tensor]:
@@ -70,17 +79,25 @@ def plain_own(model: Model) -> list[Tensor]:
 def test_shared_parameters_get_algorithm_1(strategy: str, orders: str) -> None:
     model, generator = Model(), torch.Generator().manual_seed(7)
     result = pcgrad.backward(
-        model.losses(), model.trunk.parameters(), orders=orders, generator=generator, strategy=strategy
+        model.losses(),
+        model.trunk.parameters(),
+        orders=orders,
+        generator=generator,
+        strategy=strategy,
     )
     twin = torch.Generator().manual_seed(7)
     expected_orders = (
-        pcgrad.fixed_orders(T) if orders == "fixed" else pcgrad.random_orders(T, twin, shared=orders == "shared")
+        pcgrad.fixed_orders(T)
+        if orders == "fixed"
+        else pcgrad.random_orders(T, twin, shared=orders == "shared")
     )
     assert torch.equal(result.orders, expected_orders)
     g = vectors(model)
     projected = algorithm_1(g, expected_orders)
     assert not torch.allclose(projected, g, atol=1e-3)  # there are conflicts
-    assert torch.allclose(flat(grads(model.trunk.parameters())), projected.sum(0), rtol=0, atol=1e-12)
+    assert torch.allclose(
+        flat(grads(model.trunk.parameters())), projected.sum(0), rtol=0, atol=1e-12
+    )
     assert torch.allclose(result.gramian, g @ g.T, rtol=1e-12)
     assert torch.allclose(result.coefficients @ g, projected, rtol=0, atol=1e-12)
     for found, expected in zip(grads(model.own()), plain_own(model), strict=True):
@@ -103,7 +120,9 @@ def test_heads_do_not_enter_the_dot_products() -> None:
     assert torch.allclose(before.gramian, expected @ expected.T, rtol=1e-12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wrong = pcgrad.backward(model.losses(), [*model.trunk.parameters(), *model.own()], orders="fixed")
+        wrong = pcgrad.backward(
+            model.losses(), [*model.trunk.parameters(), *model.own()], orders="fixed"
+        )
     assert not torch.allclose(wrong.weights, before.weights, rtol=0.01)
 
 
@@ -147,14 +166,18 @@ def test_reduction_mean_divides_the_shared_update_alone() -> None:
     total, mean = Model(), Model()
     pcgrad.backward(total.losses(), total.trunk.parameters(), orders="fixed")
     pcgrad.backward(mean.losses(), mean.trunk.parameters(), orders="fixed", reduction="mean")
-    assert torch.allclose(flat(grads(total.trunk.parameters())), T * flat(grads(mean.trunk.parameters())), rtol=1e-12)
+    assert torch.allclose(
+        flat(grads(total.trunk.parameters())), T * flat(grads(mean.trunk.parameters())), rtol=1e-12
+    )
     assert torch.equal(flat(grads(total.own())), flat(grads(mean.own())))
 
 
 def test_per_tensor_is_algorithm_1_on_every_tensor() -> None:
     model = Model()
     generator = torch.Generator().manual_seed(1)
-    result = pcgrad.backward(model.losses(), model.trunk.parameters(), granularity="per_tensor", generator=generator)
+    result = pcgrad.backward(
+        model.losses(), model.trunk.parameters(), granularity="per_tensor", generator=generator
+    )
     count = len(list(model.trunk.parameters()))
     assert result.weights.shape == (count, T)
     assert result.orders.shape == (count, T, T - 1)
@@ -173,7 +196,10 @@ def test_given_orders_are_used() -> None:
     orders = pcgrad.fixed_orders(T).flip(1)
     result = pcgrad.backward(model.losses(), model.trunk.parameters(), orders=orders)
     assert torch.allclose(
-        flat(grads(model.trunk.parameters())), algorithm_1(vectors(model), orders).sum(0), rtol=0, atol=1e-12
+        flat(grads(model.trunk.parameters())),
+        algorithm_1(vectors(model), orders).sum(0),
+        rtol=0,
+        atol=1e-12,
     )
     assert torch.equal(result.orders, orders)
     many = orders.repeat(2, 1, 1)
@@ -186,7 +212,10 @@ def test_orders_are_drawn_anew_at_every_step_and_repeat_with_the_seed() -> None:
 
     def run(seed: int) -> list[str]:
         generator = torch.Generator().manual_seed(seed)
-        steps = [pcgrad.backward(model.losses(), model.trunk.parameters(), generator=generator) for _ in range(6)]
+        steps = [
+            pcgrad.backward(model.losses(), model.trunk.parameters(), generator=generator)
+            for _ in range(6)
+        ]
         return [str(step.orders.tolist()) for step in steps]
 
     assert run(0) == run(0)
@@ -202,7 +231,9 @@ def test_orders_are_drawn_anew_at_every_step_and_repeat_with_the_seed() -> None:
 
 def test_own_parameters_may_be_listed() -> None:
     model = Model()
-    pcgrad.backward(model.losses(), model.trunk.parameters(), own_parameters=model.heads[0].parameters())
+    pcgrad.backward(
+        model.losses(), model.trunk.parameters(), own_parameters=model.heads[0].parameters()
+    )
     assert all(p.grad is not None for p in model.heads[0].parameters())
     assert all(p.grad is None for p in [*model.heads[1].parameters(), model.scale])
     model = Model()
@@ -212,7 +243,9 @@ def test_own_parameters_may_be_listed() -> None:
 
 
 def test_every_head_is_passed_once() -> None:
-    """Heads ride along with their task's own backward pass; a listed parameter that nothing reaches costs no pass."""
+    """Heads ride along with their task's own backward pass; a listed parameter that nothing reaches
+    costs no pass.
+    """
     model, unused = Model(), nn.Parameter(torch.ones(3, dtype=torch.float64))
     passes = [0] * T
 
@@ -221,10 +254,14 @@ def test_every_head_is_passed_once() -> None:
 
     for i, head in enumerate(model.heads):
         head.register_full_backward_hook(lambda *_, i=i: count(i))
-    pcgrad.backward(model.losses(), model.trunk.parameters(), own_parameters=[*model.heads.parameters(), unused])
+    pcgrad.backward(
+        model.losses(), model.trunk.parameters(), own_parameters=[*model.heads.parameters(), unused]
+    )
     assert passes == [1] * T
     assert unused.grad is None
-    pcgrad.backward(model.losses(), model.trunk.parameters())  # the joint pass for `scale` stops above the heads
+    pcgrad.backward(
+        model.losses(), model.trunk.parameters()
+    )  # the joint pass for `scale` stops above the heads
     assert passes == [2] * T
 
 
@@ -242,10 +279,16 @@ def test_a_parameter_of_some_tasks_takes_part_as_zero_for_the_others() -> None:
     some = torch.zeros(2, requires_grad=True)
     shared = torch.zeros(2, requires_grad=True)
     targets = torch.tensor([[1.0, 0.0], [-1.0, 0.5], [0.0, -1.0]])
-    losses = [targets[0] @ shared + some.sum(), targets[1] @ shared - some.sum(), targets[2] @ shared]
+    losses = [
+        targets[0] @ shared + some.sum(),
+        targets[1] @ shared - some.sum(),
+        targets[2] @ shared,
+    ]
     result = pcgrad.backward(losses, [shared, some], orders="fixed")
     stacked = torch.cat([targets, torch.tensor([[1.0, 1.0], [-1.0, -1.0], [0.0, 0.0]])], 1)
-    assert torch.allclose(flat(grads([shared, some])), algorithm_1(stacked, result.orders).sum(0), atol=1e-6)
+    assert torch.allclose(
+        flat(grads([shared, some])), algorithm_1(stacked, result.orders).sum(0), atol=1e-6
+    )
 
 
 def test_retain_graph() -> None:
@@ -280,12 +323,16 @@ def test_grad_scaler_sees_and_skips() -> None:
     model, twin = Model(torch.float32), Model(torch.float32)
     optimizers = [torch.optim.SGD(m.parameters(), lr=0.1) for m in (model, twin)]
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
-    pcgrad.backward([scaler.scale(loss) for loss in model.losses()], model.trunk.parameters(), orders="fixed")
+    pcgrad.backward(
+        [scaler.scale(loss) for loss in model.losses()], model.trunk.parameters(), orders="fixed"
+    )
     scaler.step(optimizers[0])
     scaler.update()
     pcgrad.backward(twin.losses(), twin.trunk.parameters(), orders="fixed")
     optimizers[1].step()
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+    assert all(
+        torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True)
+    )
 
     optimizers[0].zero_grad()
     losses = model.losses()
@@ -293,7 +340,9 @@ def test_grad_scaler_sees_and_skips() -> None:
     pcgrad.backward([scaler.scale(loss) for loss in losses], model.trunk.parameters())
     scaler.step(optimizers[0])
     scaler.update()
-    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+    assert all(
+        torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True)
+    )
     assert scaler.get_scale() == 2.0**15
 
 
@@ -314,7 +363,9 @@ def test_half_precision_parameters() -> None:
     model = Model(torch.bfloat16)
     result = pcgrad.backward(model.losses(), model.trunk.parameters(), orders="fixed")
     assert result.gramian.dtype == torch.float64
-    assert all(p.grad is not None and p.grad.dtype == torch.bfloat16 for p in model.trunk.parameters())
+    assert all(
+        p.grad is not None and p.grad.dtype == torch.bfloat16 for p in model.trunk.parameters()
+    )
     g = vectors(model).double()
     assert torch.allclose(result.gramian, g @ g.T, rtol=1e-5)
 
@@ -339,7 +390,10 @@ def test_bad_input_is_named_and_changes_nothing() -> None:
     model = Model()
 
     def run(**changes: Any) -> None:
-        arguments: dict[str, Any] = {"losses": model.losses(), "shared_parameters": model.trunk.parameters()}
+        arguments: dict[str, Any] = {
+            "losses": model.losses(),
+            "shared_parameters": model.trunk.parameters(),
+        }
         arguments |= changes
         pcgrad.backward(arguments.pop("losses"), arguments.pop("shared_parameters"), **arguments)
 
@@ -360,7 +414,11 @@ def test_bad_input_is_named_and_changes_nothing() -> None:
         ({"own_parameters": [w * 2]}, ValueError, "own #0 is not a leaf"),
         ({"orders": "sorted"}, ValueError, "unknown orders 'sorted'"),
         ({"orders": pcgrad.fixed_orders(3)}, ValueError, "orders of 4 tasks"),
-        ({"orders": torch.zeros(4, 3, dtype=torch.int64)}, ValueError, "permutation of the other tasks"),
+        (
+            {"orders": torch.zeros(4, 3, dtype=torch.int64)},
+            ValueError,
+            "permutation of the other tasks",
+        ),
         ({"reduction": "average"}, ValueError, "unknown reduction"),
         ({"granularity": "layer"}, ValueError, "unknown granularity"),
         ({"strategy": "fast"}, ValueError, "unknown strategy"),
@@ -383,7 +441,10 @@ def test_the_ten_line_example() -> None:
     optimizer = torch.optim.Adam([*trunk.parameters(), *heads.parameters()], lr=0.03)
     for _ in range(150):
         features = trunk(x)
-        losses = [((heads[0](features) - target) ** 2).mean(), ((heads[1](features) + target) ** 2).mean()]
+        losses = [
+            ((heads[0](features) - target) ** 2).mean(),
+            ((heads[1](features) + target) ** 2).mean(),
+        ]
         optimizer.zero_grad()
         pcgrad.backward(losses, trunk.parameters(), generator=generator)
         optimizer.step()

@@ -19,7 +19,10 @@ def problem() -> tuple[nn.Module, dict[str, Tensor], dict[str, Tensor], dict[str
         torch.manual_seed(0)
         trunk = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5)).double()
         own = {"head": torch.randn(T, 5, dtype=torch.float64, requires_grad=True)}
-        batch = {"x": torch.randn(T, B, 4, dtype=torch.float64), "y": torch.randn(T, B, dtype=torch.float64)}
+        batch = {
+            "x": torch.randn(T, B, 4, dtype=torch.float64),
+            "y": torch.randn(T, B, dtype=torch.float64),
+        }
     return trunk, dict(trunk.named_parameters()), own, batch
 
 
@@ -34,7 +37,10 @@ def test_equals_a_loop_over_the_tasks() -> None:
     trunk, shared, own, batch = problem()
     loss = loss_of(trunk)
     losses, shared_grads, own_grads = pcgrad.task_gradients_batched(loss, shared, own, batch)
-    singles = [loss(shared, {"head": own["head"][i]}, {k: v[i] for k, v in batch.items()}) for i in range(T)]
+    singles = [
+        loss(shared, {"head": own["head"][i]}, {k: v[i] for k, v in batch.items()})
+        for i in range(T)
+    ]
     assert torch.allclose(losses, torch.stack(singles).detach())
     expected = pcgrad.task_gradients(singles, shared, retain_graph=True)
     assert list(shared_grads) == list(shared)
@@ -84,7 +90,9 @@ def test_works_under_no_grad_and_in_one_call_of_the_loss() -> None:
         return (shared["w"] ** 2 * batch).sum()
 
     with torch.no_grad():
-        _, grads, _ = pcgrad.task_gradients_batched(loss, {"w": torch.ones(2)}, None, torch.ones(5, 2))
+        _, grads, _ = pcgrad.task_gradients_batched(
+            loss, {"w": torch.ones(2)}, None, torch.ones(5, 2)
+        )
     assert calls == 1
     assert torch.equal(grads["w"], 2 * torch.ones(5, 2))
 
@@ -93,7 +101,10 @@ def test_dropout_differs_between_tasks() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         _, grads, _ = pcgrad.task_gradients_batched(
-            lambda s, o, b: torch.dropout(s["w"] * b, 0.5, True).sum(), {"w": torch.ones(50)}, None, torch.ones(2, 50)
+            lambda s, o, b: torch.dropout(s["w"] * b, 0.5, True).sum(),
+            {"w": torch.ones(50)},
+            None,
+            torch.ones(2, 50),
         )
     assert not torch.equal(grads["w"][0], grads["w"][1])
 
@@ -113,5 +124,8 @@ def test_bad_input_is_named() -> None:
     norm = nn.BatchNorm1d(4)
     with pytest.raises(RuntimeError):  # running statistics cannot be updated once per task
         pcgrad.task_gradients_batched(
-            lambda s, o, b: functional_call(norm, s, b).sum(), dict(norm.named_parameters()), None, torch.ones(3, 5, 4)
+            lambda s, o, b: functional_call(norm, s, b).sum(),
+            dict(norm.named_parameters()),
+            None,
+            torch.ones(3, 5, 4),
         )

@@ -21,11 +21,15 @@ THETA, NEXT, D = point(0, 5, 3), point(1, 5, 3), point(2, 5, 3)
 
 
 def test_both_forms_in_closed_form() -> None:
-    """L = x^3 in one dimension: H = 6 x, so that the integrals are 6 d^2 (x + s / 2) and 6 d^2 (x + s / 3)."""
+    """L = x^3 in one dimension: H = 6 x, so that the integrals are 6 d^2 (x + s / 2) and 6 d^2 (x +
+    s / 3).
+    """
     x, s, d = 1.5, -4.0, 2.0
     theta, theta_next, direction = (torch.tensor([v], dtype=torch.float64) for v in (x, x + s, d))
     for weighting, share in (("uniform", 1 / 2), ("remainder", 1 / 3)):
-        found = pcgrad.multitask_curvature(lambda t: (t**3).sum(-1), theta, theta_next, direction, weighting=weighting)
+        found = pcgrad.multitask_curvature(
+            lambda t: (t**3).sum(-1), theta, theta_next, direction, weighting=weighting
+        )
         assert found.shape == ()
         assert found.item() == pytest.approx(6 * d * d * (x + s * share), rel=1e-12)
 
@@ -34,7 +38,9 @@ def test_uniform_is_the_difference_of_directional_gradients() -> None:
     """With d = theta' - theta, Definition 3's integral is d . (grad L(theta') - grad L(theta))."""
     found = pcgrad.multitask_curvature(quartic, THETA, NEXT, NEXT - THETA)
     gradient = torch.func.grad(lambda t: quartic(t).sum())
-    assert torch.allclose(found, ((NEXT - THETA) * (gradient(NEXT) - gradient(THETA))).sum(-1), rtol=1e-12)
+    assert torch.allclose(
+        found, ((NEXT - THETA) * (gradient(NEXT) - gradient(THETA))).sum(-1), rtol=1e-12
+    )
 
 
 def test_remainder_is_the_estimator_of_section_5_3() -> None:
@@ -42,7 +48,9 @@ def test_remainder_is_the_estimator_of_section_5_3() -> None:
     slope = (torch.func.grad(lambda t: quartic(t).sum())(THETA) * (NEXT - THETA)).sum(-1)
     expected = pcgrad.curvature_estimate(quartic(THETA), quartic(NEXT), slope)
     assert torch.allclose(found, expected, rtol=1e-11)
-    assert not torch.allclose(found, pcgrad.multitask_curvature(quartic, THETA, NEXT, NEXT - THETA), rtol=0.1)
+    assert not torch.allclose(
+        found, pcgrad.multitask_curvature(quartic, THETA, NEXT, NEXT - THETA), rtol=0.1
+    )
 
 
 def test_a_hessian_vector_product_does_as_well() -> None:
@@ -52,7 +60,10 @@ def test_a_hessian_vector_product_does_as_well() -> None:
         return 12 * theta**2 * direction + cross
 
     for weighting in ("uniform", "remainder"):
-        a, b = (pcgrad.multitask_curvature(f, THETA, NEXT, D, weighting=weighting) for f in (quartic, hvp))
+        a, b = (
+            pcgrad.multitask_curvature(f, THETA, NEXT, D, weighting=weighting)
+            for f in (quartic, hvp)
+        )
         assert torch.allclose(a, b, rtol=1e-12)
         assert a.shape == (5,)
 
@@ -65,7 +76,9 @@ def test_both_agree_on_quadratics_and_vanish_on_linear_losses() -> None:
             lambda t: 0.5 * ((t @ matrix) * t).sum(-1), THETA, NEXT, D, weighting=weighting, nodes=1
         )
         assert torch.allclose(found, ((D @ matrix) * D).sum(-1), rtol=1e-12)
-        linear = pcgrad.multitask_curvature(lambda t: (t @ matrix).sum(-1), THETA, NEXT, D, weighting=weighting)
+        linear = pcgrad.multitask_curvature(
+            lambda t: (t @ matrix).sum(-1), THETA, NEXT, D, weighting=weighting
+        )
         assert (linear == 0).all()
 
 
@@ -75,7 +88,9 @@ def test_nodes_buy_accuracy() -> None:
 
     gradient = torch.func.grad(lambda t: wave(t).sum())
     exact = ((NEXT - THETA) * (gradient(NEXT) - gradient(THETA))).sum(-1)
-    few, many = (pcgrad.multitask_curvature(wave, THETA, NEXT, NEXT - THETA, nodes=n) for n in (2, 24))
+    few, many = (
+        pcgrad.multitask_curvature(wave, THETA, NEXT, NEXT - THETA, nodes=n) for n in (2, 24)
+    )
     assert (few - exact).abs().max() > 1e-2
     assert torch.allclose(many, exact, rtol=1e-10, atol=1e-10)
 

@@ -1,4 +1,6 @@
-"""Two gloo processes on half batches with different seeds do what one process does on the joined batch."""
+"""Two gloo processes on half batches with different seeds do what one process does on the joined
+batch.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,18 @@ def model_and_data() -> tuple[nn.Module, nn.ModuleList, Tensor, Tensor]:
         torch.manual_seed(0)
         trunk = nn.Sequential(nn.Linear(5, 3), nn.Tanh()).double()
         heads = nn.ModuleList(nn.Linear(3, 1) for _ in range(T)).double()
-        return trunk, heads, torch.randn(8, 5, dtype=torch.float64), torch.randn(T, 8, 1, dtype=torch.float64)
+        return (
+            trunk,
+            heads,
+            torch.randn(8, 5, dtype=torch.float64),
+            torch.randn(T, 8, 1, dtype=torch.float64),
+        )
 
 
 def step(rows: slice, seed: int, *, drop: bool = False, **arguments: object) -> dict[str, Tensor]:
-    """One backward pass on some rows of the data; ``drop`` leaves the last task out of the trunk on this rank."""
+    """One backward pass on some rows of the data; ``drop`` leaves the last task out of the trunk on
+    this rank.
+    """
     trunk, heads, x, y = model_and_data()
     features = trunk(x[rows])
     losses = [((head(features) - y[i, rows]) ** 2).mean() for i, head in enumerate(heads)]
@@ -31,7 +40,11 @@ def step(rows: slice, seed: int, *, drop: bool = False, **arguments: object) -> 
         losses[-1] = ((heads[-1](features.detach()) - y[-1, rows]) ** 2).mean()
     generator = torch.Generator().manual_seed(seed)
     result = pcgrad.backward(losses, trunk.parameters(), generator=generator, **arguments)  # type: ignore[arg-type]
-    grads = {f"{k}": p.grad for k, p in enumerate([*trunk.parameters(), *heads.parameters()]) if p.grad is not None}
+    grads = {
+        f"{k}": p.grad
+        for k, p in enumerate([*trunk.parameters(), *heads.parameters()])
+        if p.grad is not None
+    }
     return {"orders": result.orders, "gramian": result.gramian, **grads}
 
 
@@ -72,7 +85,9 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 
 
 def close(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.allclose(a[key], b[key], rtol=1e-10, atol=1e-14) for key in a)
+    return a.keys() == b.keys() and all(
+        torch.allclose(a[key], b[key], rtol=1e-10, atol=1e-14) for key in a
+    )
 
 
 @pytest.mark.parametrize("case", ["averaged", "batched", "per tensor"])
@@ -89,8 +104,14 @@ def test_local_surgery_is_something_else(ranks: list[dict]) -> None:
         local = rank["results"]["local"]
         assert close(local, step(slice(4 * k, 4 * k + 4), k))
         assert not close(local, rank["results"]["averaged"])
-    averaged = {key: (ranks[0]["results"]["local"][key] + ranks[1]["results"]["local"][key]) / 2 for key in "01"}
-    assert not any(torch.allclose(averaged[key], ranks[0]["results"]["averaged"][key], rtol=1e-3) for key in "01")
+    averaged = {
+        key: (ranks[0]["results"]["local"][key] + ranks[1]["results"]["local"][key]) / 2
+        for key in "01"
+    }
+    assert not any(
+        torch.allclose(averaged[key], ranks[0]["results"]["averaged"][key], rtol=1e-3)
+        for key in "01"
+    )
 
 
 def test_a_task_that_one_rank_does_not_reach_counts_as_zero_there(ranks: list[dict]) -> None:
@@ -102,7 +123,9 @@ def test_a_task_that_one_rank_does_not_reach_counts_as_zero_there(ranks: list[di
 def test_gramian_averages_in_place(ranks: list[dict]) -> None:
     for rank in ranks:
         assert torch.equal(rank["results"]["gramian"]["block"], torch.full((2, 3), 0.5))
-        assert torch.equal(rank["results"]["gramian"]["found"], torch.full((2, 2), 0.75, dtype=torch.float64))
+        assert torch.equal(
+            rank["results"]["gramian"]["found"], torch.full((2, 2), 0.75, dtype=torch.float64)
+        )
 
 
 def test_guessing_is_refused(ranks: list[dict]) -> None:

@@ -1,4 +1,6 @@
-"""The core along a trajectory: 50 updates of five tasks in three dimensions, against tests/golden/many_tasks.json."""
+"""The core along a trajectory: 50 updates of five tasks in three dimensions, against
+tests/golden/many_tasks.json.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,13 @@ from torch import Tensor
 import pcgrad
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden/many_tasks.json"
-UPDATES, SEED = 50, 2  # with this seed the orders bend a large gradient, too, by more than a right angle
+UPDATES, SEED = (
+    50,
+    2,
+)  # with this seed the orders bend a large gradient, too, by more than a right angle
 ANCHORS = torch.tensor(  # each task pulls toward its own: they disagree wherever theta lies between
-    [[2.0, 0.3, -0.5], [-1.6, 1.2, 0.4], [0.6, 0.1, -1.7], [-0.7, -1.9, 0.8], [0.2, 0.5, 2.1]], dtype=torch.float64
+    [[2.0, 0.3, -0.5], [-1.6, 1.2, 0.4], [0.6, 0.1, -1.7], [-0.7, -1.9, 0.8], [0.2, 0.5, 2.1]],
+    dtype=torch.float64,
 )
 CURVATURES = torch.tensor([[1.0, 0.5, 2.0], [0.3, 1.5, 0.8]], dtype=torch.float64)
 FLAT = 1e-4  # the third loss's scale: its gradient is small enough for an absolute epsilon to count
@@ -33,20 +39,25 @@ def losses_at(theta: Tensor) -> list[Tensor]:
 
 
 def trace() -> dict[str, list[list[float]]]:
-    """theta before every update and after the last, and the weights of the task gradients in every update."""
+    """theta before every update and after the last, and the weights of the task gradients in every
+    update.
+    """
     theta = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     optimizer, generator = torch.optim.SGD([theta], lr=0.1), torch.Generator().manual_seed(SEED)
     path, weights = [theta.tolist()], []
     for _ in range(UPDATES):
         optimizer.zero_grad()
-        weights.append(pcgrad.backward(losses_at(theta), [theta], generator=generator).weights.tolist())
+        weights.append(
+            pcgrad.backward(losses_at(theta), [theta], generator=generator).weights.tolist()
+        )
         optimizer.step()
         path.append(theta.tolist())
     return {"theta": path, "weights": weights}
 
 
 def check_trace() -> None:
-    """A number that changed means that published numbers are superseded: say so in the CHANGELOG, then regenerate.
+    """A number that changed means that published numbers are superseded: say so in the CHANGELOG,
+    then regenerate.
 
     `PYTHONPATH=src:. python tests/core/test_golden.py`
     """

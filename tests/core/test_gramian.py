@@ -1,4 +1,6 @@
-"""The Gramian and the weighted sum: block by block, in full precision, whatever the caller's settings."""
+"""The Gramian and the weighted sum: block by block, in full precision, whatever the caller's
+settings.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ from pcgrad.gramian import BAND, PIECE
 def blocks_of(tasks: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     random = torch.Generator().manual_seed(0)
     shapes = [(4, 3), (4,), (), (2, 1, 3)]
-    return [torch.randn(tasks, *shape, generator=random, dtype=torch.float64).to(dtype) for shape in shapes]
+    return [
+        torch.randn(tasks, *shape, generator=random, dtype=torch.float64).to(dtype)
+        for shape in shapes
+    ]
 
 
 def flat(blocks: list[Tensor]) -> Tensor:
@@ -26,7 +31,9 @@ def test_gramian_is_that_of_the_whole_vectors(dtype: torch.dtype) -> None:
     exact = flat(blocks) @ flat(blocks).T
     found = pcgrad.gramian(blocks)
     assert found.dtype == torch.float64
-    tolerance = 1e-14 if dtype == torch.float64 else 1e-6  # not that of half precision: products are upcast
+    tolerance = (
+        1e-14 if dtype == torch.float64 else 1e-6
+    )  # not that of half precision: products are upcast
     assert (found - exact).abs().max() <= tolerance * exact.diagonal().max()
     assert torch.equal(found, found.T)
     assert torch.equal(pcgrad.gramian({str(k): block for k, block in enumerate(blocks)}), found)
@@ -49,7 +56,9 @@ def test_large_blocks_keep_their_digits(tasks: int, size: int) -> None:
 
 @pytest.mark.parametrize("tasks", [BAND, BAND + 1, 3 * BAND, 3 * BAND + 1])
 def test_bands_of_tasks_cover_every_pair(tasks: int) -> None:
-    gradients = torch.randn(tasks, 50, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients = torch.randn(
+        tasks, 50, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     found = pcgrad.gramian([gradients[:, :20], gradients[:, 20:]])
     torch.testing.assert_close(found, gradients @ gradients.T, rtol=0, atol=1e-12)
     assert torch.equal(found, found.T)
@@ -78,7 +87,9 @@ def test_settings_that_shorten_products_are_off_and_come_back() -> None:
         assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
     finally:
         torch.set_float32_matmul_precision(before)
-    assert all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert all(
+        a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(found, expected, strict=True)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -91,10 +102,16 @@ def test_apply_weights_adds_the_weighted_sum(dtype: torch.dtype) -> None:
         expected = torch.tensordot(weights, block.double(), 1)
         assert parameter.grad is not None
         assert parameter.grad.dtype == dtype
-        assert torch.allclose(parameter.grad.double(), expected, rtol=2 * torch.finfo(dtype).eps, atol=1e-6)
+        assert torch.allclose(
+            parameter.grad.double(), expected, rtol=2 * torch.finfo(dtype).eps, atol=1e-6
+        )
     once = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
     pcgrad.apply_weights({str(k): p for k, p in enumerate(parameters)}, blocks, weights)
-    assert all(torch.equal(p.grad, 2 * g) for p, g in zip(parameters, once, strict=True) if p.grad is not None)
+    assert all(
+        torch.equal(p.grad, 2 * g)
+        for p, g in zip(parameters, once, strict=True)
+        if p.grad is not None
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -151,7 +168,11 @@ def test_bad_input_is_named() -> None:
         ([torch.tensor(1.0)], ValueError, r"floating-point \[T, \*shape\]"),
         ([torch.ones(2, 3, dtype=torch.int64)], ValueError, "floating-point"),
         ([torch.ones(0, 3)], ValueError, "no tasks"),
-        ([one, torch.ones(2, 3, device="meta")], ValueError, "gradient 1 is on meta, gradient 0 on cpu"),
+        (
+            [one, torch.ones(2, 3, device="meta")],
+            ValueError,
+            "gradient 1 is on meta, gradient 0 on cpu",
+        ),
     ]:
         with pytest.raises(error, match=message):
             pcgrad.gramian(gradients)  # type: ignore[arg-type]

@@ -19,7 +19,11 @@ def mlp(width: int = 9, layers: int = 6, *between: nn.Module) -> nn.Sequential:
     """`layers` hidden layers of one width, 4 inputs, 3 outputs."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        hidden = [m for k in range(layers) for m in (nn.Linear(width if k else 4, width), *between, nn.Tanh())]
+        hidden = [
+            m
+            for k in range(layers)
+            for m in (nn.Linear(width if k else 4, width), *between, nn.Tanh())
+        ]
         return nn.Sequential(*hidden, nn.Linear(width, 3))
 
 
@@ -46,7 +50,9 @@ def agree(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None
         assert (f - e).abs().max() <= tolerance * size, k
 
 
-def check(module: nn.Module, losses: Callable[[], Tensor], tolerance: float = 1e-12) -> pcgrad.LinearRecorder:
+def check(
+    module: nn.Module, losses: Callable[[], Tensor], tolerance: float = 1e-12
+) -> pcgrad.LinearRecorder:
     """Recorded gradients equal the oracle's, twice: the first pass is the one that checks rows."""
     recorder = pcgrad.LinearRecorder(module, T)
     expected = separate(module, losses())
@@ -73,13 +79,19 @@ def test_six_layers(dtype: torch.dtype, tolerance: float, flat: bool) -> None:
 
 
 class Everything(nn.Module):
-    """Layers called twice, a weight in two layers, one never called, a frozen one, norms, steps in place, sequences."""
+    """Layers called twice, a weight in two layers, one never called, a frozen one, norms, steps in
+    place, sequences.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(2)
-            self.first, self.twice, self.tied = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 6, bias=False)
+            self.first, self.twice, self.tied = (
+                nn.Linear(4, 6),
+                nn.Linear(6, 6),
+                nn.Linear(6, 6, bias=False),
+            )
             self.never, self.frozen, self.last = nn.Linear(3, 3), nn.Linear(6, 6), nn.Linear(6, 2)
             self.norm, self.plain = nn.LayerNorm(6), nn.LayerNorm((2, 6), elementwise_affine=False)
         self.tied.weight = self.twice.weight
@@ -109,10 +121,18 @@ def test_everything_that_a_layer_may_go_through() -> None:
 def test_backward_equals_algorithm_1(streaming: bool, granularity: str, dtype: torch.dtype) -> None:
     """Heads, temperatures and what lies below the module get plain gradients; `.grad` is added to."""
     trunk, heads = mlp().to(dtype), [nn.Linear(3, 2).to(dtype) for _ in range(T)]
-    log_alpha, untouched = nn.Parameter(torch.zeros(T, dtype=dtype)), nn.Parameter(torch.zeros(2, dtype=dtype))
+    log_alpha, untouched = (
+        nn.Parameter(torch.zeros(T, dtype=dtype)),
+        nn.Parameter(torch.zeros(2, dtype=dtype)),
+    )
     code = nn.Parameter(torch.zeros(4, dtype=dtype))  # below the recorded module
     x, y = data(T, B, 4).to(dtype), data(T, B, 2).to(dtype)
-    everything = [*trunk.parameters(), *(p for head in heads for p in head.parameters()), log_alpha, code]
+    everything = [
+        *trunk.parameters(),
+        *(p for head in heads for p in head.parameters()),
+        log_alpha,
+        code,
+    ]
 
     def losses() -> list[Tensor]:
         parts = zip(heads, trunk(x + code), y, log_alpha, strict=True)
@@ -124,7 +144,10 @@ def test_backward_equals_algorithm_1(streaming: bool, granularity: str, dtype: t
     draws = (shared,) if granularity == "per_tensor" else ()
     orders = pcgrad.random_orders(T, torch.Generator().manual_seed(5), batch=draws)
     if granularity == "per_tensor":
-        expected = [algorithm_1(g.flatten(1), o).sum(0).view_as(g[0]) for g, o in zip(gradients, orders, strict=True)]
+        expected = [
+            algorithm_1(g.flatten(1), o).sum(0).view_as(g[0])
+            for g, o in zip(gradients, orders, strict=True)
+        ]
     else:
         update = algorithm_1(torch.cat([g.flatten(1) for g in gradients], 1), orders).sum(0)
         sizes = [g[0].numel() for g in gradients]
@@ -138,17 +161,25 @@ def test_backward_equals_algorithm_1(streaming: bool, granularity: str, dtype: t
         with recorder:
             values = losses()
         generator = torch.Generator().manual_seed(5)
-        result = recorder.backward(values, granularity=granularity, generator=generator, streaming=streaming)
+        result = recorder.backward(
+            values, granularity=granularity, generator=generator, streaming=streaming
+        )
         assert torch.equal(result.orders, orders)
         wanted = [total * w for w in [*expected, *plain[shared:]]]
-        agree([p.grad for p in everything if p.grad is not None], wanted, 1e-11 if dtype == torch.float64 else 1e-5)
+        agree(
+            [p.grad for p in everything if p.grad is not None],
+            wanted,
+            1e-11 if dtype == torch.float64 else 1e-5,
+        )
     assert untouched.grad is None
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_backward_through_everything_equals_pcgrad_backward(streaming: bool) -> None:
     model, twin, x = Everything().double(), Everything().double(), data(T, B, 2, 4)
-    pcgrad.backward(list(twin(x).square().mean((1, 2, 3))), twin.parameters(), orders="fixed", reduction="mean")
+    pcgrad.backward(
+        list(twin(x).square().mean((1, 2, 3))), twin.parameters(), orders="fixed", reduction="mean"
+    )
     recorder = pcgrad.LinearRecorder(model, T)
     for _ in range(2):
         model.zero_grad()
@@ -178,7 +209,9 @@ def test_autocast() -> None:
             values = (model(x) - y).square().mean((1, 2))
             recorder.backward(values, orders="fixed", streaming=streaming)  # inside, too
         expected = mlp(32)
-        pcgrad.backward(list((expected(x) - y).square().mean((1, 2))), expected.parameters(), orders="fixed")
+        pcgrad.backward(
+            list((expected(x) - y).square().mean((1, 2))), expected.parameters(), orders="fixed"
+        )
         for p, q in zip(model.parameters(), expected.parameters(), strict=True):
             assert p.grad is not None
             assert q.grad is not None
@@ -202,7 +235,11 @@ def test_retain_graph_and_a_record_that_is_used_up() -> None:
 
 
 def test_no_weight_gradient_is_formed_and_own_ones_come_from_the_same_pass() -> None:
-    model, x, scale = mlp(layers=2).double(), data(T, B, 4), nn.Parameter(torch.ones(T, dtype=torch.float64))
+    model, x, scale = (
+        mlp(layers=2).double(),
+        data(T, B, 4),
+        nn.Parameter(torch.ones(T, dtype=torch.float64)),
+    )
     recorder = pcgrad.LinearRecorder(model, T, check=False)
     with recorder:
         losses = model(x).square().mean((1, 2)) * scale
@@ -250,10 +287,15 @@ def test_rows_that_mix_are_refused(mix: str, dtype: torch.dtype) -> None:
 
 def test_a_head_called_with_its_task_alone_is_refused() -> None:
     """Its rows would be taken for all tasks' rows."""
-    model, x = nn.ModuleList([mlp(), *(nn.Linear(3, 1) for _ in range(T))]), data(T, 2 * T, 4).float()
+    model, x = (
+        nn.ModuleList([mlp(), *(nn.Linear(3, 1) for _ in range(T))]),
+        data(T, 2 * T, 4).float(),
+    )
     recorder = pcgrad.LinearRecorder(model, T)
     with recorder:
-        losses = [head(h).square().mean() for head, h in zip(list(model)[1:], model[0](x), strict=True)]
+        losses = [
+            head(h).square().mean() for head, h in zip(list(model)[1:], model[0](x), strict=True)
+        ]
     with pytest.raises(RuntimeError, match="mixed"):
         recorder.backward(losses)
 
@@ -306,8 +348,12 @@ def test_compiled_modules_are_refused() -> None:
 
 
 USES = {
-    "penalty": lambda model, x: model(x).square().mean((1, 2)) + 1e-9 * model[0].weight.square().sum(),
-    "functional call": lambda model, x: nn.functional.linear(model(x), model[-1].weight.T).square().mean((1, 2)),
+    "penalty": lambda model, x: (
+        model(x).square().mean((1, 2)) + 1e-9 * model[0].weight.square().sum()
+    ),
+    "functional call": lambda model, x: (
+        nn.functional.linear(model(x), model[-1].weight.T).square().mean((1, 2))
+    ),
 }
 
 
@@ -371,8 +417,9 @@ def test_wrong_arguments() -> None:
 
 
 def test_conflicts_at_the_representation_are_an_approximation() -> None:
-    """The bound in the package's docstring: exact where the trunk keeps dot products up to a factor, else not. With one
-    batch per task it sees no conflicts at all: the tasks' representations are different rows."""
+    """The bound in the package's docstring: exact where the trunk keeps dot products up to a
+    factor, else not. With one batch per task it sees no conflicts at all: the tasks'
+    representations are different rows."""
     heads, x = data(3, 4, seed=4), data(4, seed=5)
 
     def update(weight: Tensor, approximate: bool) -> Tensor:
@@ -387,11 +434,15 @@ def test_conflicts_at_the_representation_are_an_approximation() -> None:
         return w.grad
 
     # One input: dL_i/dW = dL_i/dz x^T, so products of gradients are those at z times |x|^2.
-    assert torch.allclose(update(data(4, 4, seed=6), False), update(data(4, 4, seed=6), True), rtol=1e-12)
+    assert torch.allclose(
+        update(data(4, 4, seed=6), False), update(data(4, 4, seed=6), True), rtol=1e-12
+    )
 
     trunk, rows = nn.Linear(4, 4).double(), data(6, 4, seed=7)
     trunk.weight.data, trunk.bias.data = data(4, 4, seed=8), data(4, seed=9)
-    exact = pcgrad.gramian(pcgrad.task_gradients([(trunk(rows) @ h).tanh().sum() for h in heads], trunk.parameters()))
+    exact = pcgrad.gramian(
+        pcgrad.task_gradients([(trunk(rows) @ h).tanh().sum() for h in heads], trunk.parameters())
+    )
     z = trunk(rows).detach().requires_grad_()
     bound = pcgrad.gramian(pcgrad.task_gradients([(z @ h).tanh().sum() for h in heads], [z]))
     assert not torch.allclose(exact / exact.trace(), bound / bound.trace(), rtol=0.05)

@@ -1,4 +1,6 @@
-"""Definitions 1, 2, 5 and condition (a) against vectors, and the identities that tie them to surgery."""
+"""Definitions 1, 2, 5 and condition (a) against vectors, and the identities that tie them to
+surgery.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ def product(*vectors: list[float]) -> Tensor:
     return g @ g.T
 
 
-@pytest.mark.parametrize("name", ["normal 2x9", "normal 3x3", "normal 5x40", "crowded 10x4", "all pairs conflict"])
+@pytest.mark.parametrize(
+    "name", ["normal 2x9", "normal 3x3", "normal 5x40", "crowded 10x4", "all pairs conflict"]
+)
 def test_definitions_on_vectors(name: str) -> None:
     g = CATALOGUE[name]
     gramian = g @ g.T
@@ -41,7 +45,9 @@ def test_definitions_on_vectors(name: str) -> None:
 
 def test_by_hand() -> None:
     gramian = product([1.0, 0.0], [-1.0, 1.0], [0.0, 3.0])
-    assert torch.allclose(pcgrad.cosine(gramian)[0, 1], torch.tensor(-(0.5**0.5), dtype=torch.float64))
+    assert torch.allclose(
+        pcgrad.cosine(gramian)[0, 1], torch.tensor(-(0.5**0.5), dtype=torch.float64)
+    )
     assert pcgrad.cosine(gramian)[0, 2] == 0
     assert math.isclose(pcgrad.magnitude_similarity(gramian)[0, 2].item(), 0.6)
     assert math.isclose(pcgrad.magnitude_similarity(gramian)[0, 1].item(), 2 * 2**0.5 / 3)
@@ -88,7 +94,9 @@ def test_identities_with_surgery() -> None:
     ratio = update.norm(dim=1) ** 2 / plain.norm(dim=1) ** 2
     assert torch.allclose(xi[conflict], ratio[conflict], rtol=1e-7)
     holds = pcgrad.condition_a(gramian)[:, 0, 1]
-    assert torch.equal(holds[conflict], ((plain * update).sum(1) <= plain.norm(dim=1) ** 2)[conflict])
+    assert torch.equal(
+        holds[conflict], ((plain * update).sum(1) <= plain.norm(dim=1) ** 2)[conflict]
+    )
     assert 0.1 < holds[conflict].double().mean() < 0.9
     assert holds[conflict & (xi <= 1)].all()
     assert (conflict & holds & (xi > 1)).any()  # the converse is false

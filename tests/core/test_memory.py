@@ -1,4 +1,6 @@
-"""The price in memory: the stacks [T, P], and no second copy of them. Live bytes are counted, not sampled."""
+"""The price in memory: the stacks [T, P], and no second copy of them. Live bytes are counted, not
+sampled.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,25 @@ class Peak(TorchDispatchMode):
         self.before: set[int] = set()
         self.peak = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        given = [leaf.untyped_storage() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        given = [
+            leaf.untyped_storage()
+            for leaf in tree_leaves((args, kwargs))
+            if isinstance(leaf, Tensor)
+        ]
         self.before.update(s._cdata for s in given if s._cdata not in self.alive)
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor) and (key := leaf.untyped_storage()._cdata) not in self.before:
-                self.alive[key] = (StorageWeakRef(leaf.untyped_storage()), leaf.untyped_storage().nbytes())
+            if (
+                isinstance(leaf, Tensor)
+                and (key := leaf.untyped_storage()._cdata) not in self.before
+            ):
+                self.alive[key] = (
+                    StorageWeakRef(leaf.untyped_storage()),
+                    leaf.untyped_storage().nbytes(),
+                )
         self.alive = {key: value for key, value in self.alive.items() if not value[0].expired()}
         self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
         return out
@@ -41,7 +55,9 @@ def model() -> tuple[nn.Module, nn.ModuleList, Tensor]:
     """Many layers of one size: what two blocks may take is far less than one task's gradients."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        trunk = nn.Sequential(*(m for _ in range(LAYERS) for m in (nn.Linear(WIDTH, WIDTH), nn.Tanh())))
+        trunk = nn.Sequential(
+            *(m for _ in range(LAYERS) for m in (nn.Linear(WIDTH, WIDTH), nn.Tanh()))
+        )
         return trunk, nn.ModuleList(nn.Linear(WIDTH, 4) for _ in range(T)), torch.randn(ROWS, WIDTH)
 
 
@@ -63,8 +79,12 @@ def surgery_step(losses: list[Tensor], trunk: nn.Module) -> None:
 
 @pytest.mark.parametrize("old_grads", [False, True])
 def test_peak_beyond_the_plain_step_is_one_copy_of_the_task_gradients(old_grads: bool) -> None:
-    """And the two largest parameters; also where .grad is there already, to which a plain pass adds one by one."""
-    plain, trunk = peak_of(lambda losses, _: torch.stack(losses).sum().backward(), old_grads=old_grads)
+    """And the two largest parameters; also where .grad is there already, to which a plain pass adds
+    one by one.
+    """
+    plain, trunk = peak_of(
+        lambda losses, _: torch.stack(losses).sum().backward(), old_grads=old_grads
+    )
     ours, _ = peak_of(surgery_step, old_grads=old_grads)
     sizes = sorted(4 * p.numel() for p in trunk.parameters())
     stacks, beside = T * sum(sizes), sizes[-1] + sizes[-2]

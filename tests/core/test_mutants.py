@@ -1,4 +1,6 @@
-"""Would the oracle notice? Each mistake of public implementations, and each edit of the kernel, must be caught."""
+"""Would the oracle notice? Each mistake of public implementations, and each edit of the kernel,
+must be caught.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ Update = Callable[[Tensor, Tensor], Tensor]
 
 
 def check(update: Update) -> None:
-    """The oracle check: the update of Algorithm 1 over the whole catalogue and two far scales, three orders each."""
+    """The oracle check: the update of Algorithm 1 over the whole catalogue and two far scales,
+    three orders each.
+    """
     for name, matrix in CATALOGUE.items():
         for scale in (1e-9, 1.0, 1e9):
             gradients = matrix * scale
@@ -31,7 +35,9 @@ def check(update: Update) -> None:
 
 
 def update_of(surgery: Callable[..., pcgrad.Surgery], *, batched: bool = False) -> Update:
-    """A single Gramian of few tasks goes through Python's numbers, a batch (here of one) through tensors."""
+    """A single Gramian of few tasks goes through Python's numbers, a batch (here of one) through
+    tensors.
+    """
 
     def update(gradients: Tensor, orders: Tensor) -> Tensor:
         gramian = gradients @ gradients.T
@@ -61,9 +67,14 @@ def test_without_a_mistake_the_literal_core_passes() -> None:
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mutants_take_any_batch(mistake: str) -> None:
-    """One call on a batch gives what single calls give; orders broadcast against Gramians and the other way round."""
+    """One call on a batch gives what single calls give; orders broadcast against Gramians and the
+    other way round.
+    """
     random = torch.Generator().manual_seed(0)
-    g, orders = torch.randn(4, 3, 9, generator=random, dtype=torch.float64), pcgrad.random_orders(3, random, batch=(5,))
+    g, orders = (
+        torch.randn(4, 3, 9, generator=random, dtype=torch.float64),
+        pcgrad.random_orders(3, random, batch=(5,)),
+    )
     batched = MISTAKES[mistake]((g @ g.mT).unsqueeze(1), orders)
     assert batched.shape == (4, 5, 3, 3)
     for n in range(4):
@@ -78,10 +89,13 @@ def test_mistakes_of_public_implementations_are_caught(mistake: str) -> None:
 
 
 def test_a_self_test_is_caught_where_it_matters() -> None:
-    """A task tested against itself in its place in the order: from three tasks on, in low dimension, after others have
-    bent its gradient by more than a right angle. The kernel refuses such orders; vectors show that it must."""
+    """A task tested against itself in its place in the order: from three tasks on, in low
+    dimension, after others have bent its gradient by more than a right angle. The kernel refuses
+    such orders; vectors show that it must."""
     g = CATALOGUE["crowded 20x5"]
-    orders = torch.stack([torch.randperm(20, generator=torch.Generator().manual_seed(i)) for i in range(20)])
+    orders = torch.stack(
+        [torch.randperm(20, generator=torch.Generator().manual_seed(i)) for i in range(20)]
+    )
     with_self = on_vectors(literal)(g, orders)
     without = torch.stack([row[row != i] for i, row in enumerate(orders)])
     assert (with_self - algorithm_1(g, without).sum(0)).norm() > 1e-3 * total_norm(g)
@@ -107,9 +121,15 @@ EDITS = {
     "sign lost": (".neg_()", ""),
     "last visit dropped": ("for k in range(tasks - 1)", "for k in range(tasks - 2)"),
     "first visit dropped": ("for k in range(tasks - 1)", "for k in range(1, tasks - 1)"),
-    "first task's order for all": ("j = visited[..., k : k + 1]", "j = visited[..., :1, k : k + 1].expand_as(squares)"),
+    "first task's order for all": (
+        "j = visited[..., k : k + 1]",
+        "j = visited[..., :1, k : k + 1].expand_as(squares)",
+    ),
     "visits reversed": ("(tasks - 1):", "(tasks - 1)[::-1]:"),
-    "original gradient tested": ("g_j.mul_(coefficients)", "g_j.mul_(torch.eye(tasks, dtype=torch.float64))"),
+    "original gradient tested": (
+        "g_j.mul_(coefficients)",
+        "g_j.mul_(torch.eye(tasks, dtype=torch.float64))",
+    ),
     "start from zero": ("torch.eye(tasks,", "0 * torch.eye(tasks,"),
 }
 EDITS_OF_SCALARS = {
@@ -121,7 +141,10 @@ EDITS_OF_SCALARS = {
     "sign lost": ("row[j] -= product", "row[j] += product"),
     "last visit dropped": ("for j in order:", "for j in order[:-1]:"),
     "first visit dropped": ("for j in order:", "for j in order[1:]:"),
-    "first task's order for all": ("for j in order:", "for j in [k for k in (0, *orders[0]) if k != i]:"),
+    "first task's order for all": (
+        "for j in order:",
+        "for j in [k for k in (0, *orders[0]) if k != i]:",
+    ),
     "visits reversed": ("for j in order:", "for j in reversed(order):"),
     "original gradient tested": ("product += term", "product = gramian[j][i]"),
     "start from zero": ("row[i] = 1.0", "row[i] = 0.0"),
@@ -130,10 +153,15 @@ EDITS_OF_SCALARS = {
 
 @pytest.mark.parametrize(
     ("edit", "batched"),
-    [*((pair, True) for pair in EDITS.items()), *((pair, False) for pair in EDITS_OF_SCALARS.items())],
+    [
+        *((pair, True) for pair in EDITS.items()),
+        *((pair, False) for pair in EDITS_OF_SCALARS.items()),
+    ],
 )
 def test_edits_of_the_kernel_are_caught(edit: tuple[str, tuple[str, str]], batched: bool) -> None:
-    """The source of surgery.py with one edit, imported under another name, must fail the oracle check."""
+    """The source of surgery.py with one edit, imported under another name, must fail the oracle
+    check.
+    """
     path = Path(sys.modules["pcgrad.surgery"].__file__ or "")
     source, (name, (old, new)) = path.read_text(), edit
     assert source.count(old) == 1, f"edit {name!r} no longer matches {path.name}: update this table"

@@ -1,4 +1,6 @@
-"""Without check_finite nothing waits for the device: on the meta device there are no values that could be read."""
+"""Without check_finite nothing waits for the device: on the meta device there are no values that
+could be read.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ from torch.utils._pytree import tree_leaves
 import pcgrad
 
 T = 3
-READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::is_nonzero", "aten::masked_select"}
+READS = {
+    "aten::_local_scalar_dense",
+    "aten::nonzero",
+    "aten::equal",
+    "aten::is_nonzero",
+    "aten::masked_select",
+}
 
 
 class WaitsError(RuntimeError):
@@ -22,18 +30,27 @@ class WaitsError(RuntimeError):
 
 
 class NoSync(TorchDispatchMode):
-    """Refuses what would wait on a GPU: reading a value, and any blocking copy between host and device."""
+    """Refuses what would wait on a GPU: reading a value, and any blocking copy between host and
+    device.
+    """
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         kwargs = kwargs or {}
-        name, tensors = func._schema.name, [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        name, tensors = (
+            func._schema.name,
+            [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)],
+        )
         on_device = any(tensor.is_meta for tensor in tensors)
         arrays = [tensor for tensor in tensors if not tensor.is_meta and tensor.dim() > 0]
         if name in READS and on_device:
             raise WaitsError(name)
         if name == "aten::_to_copy":
             target = torch.device(kwargs.get("device") or tensors[0].device)
-            if target.type != tensors[0].device.type and (on_device or not kwargs.get("non_blocking")):
+            if target.type != tensors[0].device.type and (
+                on_device or not kwargs.get("non_blocking")
+            ):
                 raise WaitsError(f"{name} from {tensors[0].device} to {target}")
         elif on_device and arrays and not (name == "aten::copy_" and args[2:] == (True,)):
             raise WaitsError(f"{name} with an array of the host")
@@ -41,17 +58,26 @@ class NoSync(TorchDispatchMode):
 
 
 def step(**arguments: Any) -> None:
-    """Two backward passes, so that .grad is new once and old once; one listed parameter is reached by no loss."""
+    """Two backward passes, so that .grad is new once and old once; one listed parameter is reached
+    by no loss.
+    """
     with torch.device("meta"):
-        trunk = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2000))
-        heads, unused = nn.ModuleList(nn.Linear(2000, 5) for _ in range(T)), nn.Parameter(torch.zeros(3))
+        trunk = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2000)
+        )
+        heads, unused = (
+            nn.ModuleList(nn.Linear(2000, 5) for _ in range(T)),
+            nn.Parameter(torch.zeros(3)),
+        )
         x, y = torch.zeros(7, 1, 8, 8), torch.zeros(7, dtype=torch.int64)
     for _ in range(2):
         losses = [nn.functional.cross_entropy(head(trunk(x)), y) for head in heads]
         with NoSync():
             result = pcgrad.backward(losses, [*trunk.parameters(), unused], **arguments)
     assert result.weights.is_meta
-    assert all(p.grad is not None and p.grad.is_meta for p in [*trunk.parameters(), *heads.parameters()])
+    assert all(
+        p.grad is not None and p.grad.is_meta for p in [*trunk.parameters(), *heads.parameters()]
+    )
     assert unused.grad is None
 
 

@@ -1,4 +1,6 @@
-"""Visiting orders: uniform, anew for every task and every step, and only from the caller's generator."""
+"""Visiting orders: uniform, anew for every task and every step, and only from the caller's
+generator.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ def others(tasks: int) -> list[list[int]]:
 @pytest.mark.parametrize("tasks", [1, 2, 3, 7])
 @pytest.mark.parametrize("shared", [False, True])
 def test_every_row_is_a_permutation_of_the_others(tasks: int, shared: bool) -> None:
-    orders = pcgrad.random_orders(tasks, torch.Generator().manual_seed(1), batch=(4, 2), shared=shared)
+    orders = pcgrad.random_orders(
+        tasks, torch.Generator().manual_seed(1), batch=(4, 2), shared=shared
+    )
     assert orders.shape == (4, 2, tasks, tasks - 1)
     assert orders.dtype == torch.int64
     for rows in orders.flatten(0, 1).tolist():
@@ -26,7 +30,9 @@ def test_every_row_is_a_permutation_of_the_others(tasks: int, shared: bool) -> N
 
 
 def test_orders_are_uniform_and_rows_independent() -> None:
-    """T = 3: 2^3 combinations of rows, each with probability 1/8; chi-square with 7 degrees below its 99.99% point."""
+    """T = 3: 2^3 combinations of rows, each with probability 1/8; chi-square with 7 degrees below
+    its 99.99% point.
+    """
     orders = pcgrad.random_orders(3, torch.Generator().manual_seed(2), batch=(8000,))
     counts = Counter(str(rows) for rows in orders.tolist())
     assert len(counts) == 8
@@ -54,7 +60,9 @@ def test_drawing_ahead_gives_the_same_orders() -> None:
     for shared in (False, True):
         one, many = (torch.Generator().manual_seed(4) for _ in range(2))
         steps = [pcgrad.random_orders(6, one, shared=shared) for _ in range(9)]
-        assert torch.equal(torch.stack(steps), pcgrad.random_orders(6, many, batch=(9,), shared=shared))
+        assert torch.equal(
+            torch.stack(steps), pcgrad.random_orders(6, many, batch=(9,), shared=shared)
+        )
         assert len({str(step.tolist()) for step in steps}) > 1  # not one order for ever
 
 

@@ -19,7 +19,9 @@ def test_it_imports_torch_and_itself_only() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in names:
                 root = name.split(".")[0]
-                assert root in {"torch", "pcgrad"} or root in sys.stdlib_module_names, f"{path.name} imports {name}"
+                assert root in {"torch", "pcgrad"} or root in sys.stdlib_module_names, (
+                    f"{path.name} imports {name}"
+                )
 
 
 def test_every_public_name_is_documented() -> None:

@@ -1,8 +1,8 @@
 """Against other implementations, where their algorithm is ours.
 
-torchjd draws, for every task, a permutation of all tasks with the global generator and skips the task itself:
-Algorithm 1 with other random numbers, so its permutations are replayed. conflictfree visits by rising index: our fixed
-orders.
+torchjd draws, for every task, a permutation of all tasks with the global generator and skips the
+task itself: Algorithm 1 with other random numbers, so its permutations are replayed. conflictfree
+visits by rising index: our fixed orders.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import pcgrad
 
 from .oracle import CATALOGUE, total_norm
 
-GUARDED = [name for name, matrix in CATALOGUE.items() if (matrix.norm(dim=1) > 0).all()]  # both divide 0 by 0 otherwise
+GUARDED = [
+    name for name, matrix in CATALOGUE.items() if (matrix.norm(dim=1) > 0).all()
+]  # both divide 0 by 0 otherwise
 
 
 def replayed(tasks: int, seed: int) -> Tensor:

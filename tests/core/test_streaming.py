@@ -1,4 +1,6 @@
-"""Streaming: live bytes beside the plain step's, and data parallelism with one layer's gradients at a time."""
+"""Streaming: live bytes beside the plain step's, and data parallelism with one layer's gradients at
+a time.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ DELTAS = 4 * T * ROWS * WIDTH * LAYERS
 
 
 def peak(streaming: bool | None) -> int:
-    """Live bytes of a second step; ``None``: the plain one. What the recorder keeps between steps is counted."""
+    """Live bytes of a second step; ``None``: the plain one. What the recorder keeps between steps
+    is counted.
+    """
     model, x = mlp(WIDTH, LAYERS), data(T, ROWS, 4).float()
     recorder = pcgrad.LinearRecorder(model, T, check=False)
     with Peak() as mode:
@@ -61,10 +65,14 @@ def test_the_update_needs_no_gradients_of_tasks() -> None:
     recorder.backward(losses, streaming=True, retain_graph=True)
     w = torch.tensor([0.5, -1.0, 2.0, 0.0, 3.0], dtype=torch.float64)
     for tap, stack in zip(taps, stacks[::2], strict=True):
-        assert torch.allclose(tap.update(w), torch.einsum("t,toi->oi", w, stack), rtol=1e-12, atol=1e-15)
+        assert torch.allclose(
+            tap.update(w), torch.einsum("t,toi->oi", w, stack), rtol=1e-12, atol=1e-15
+        )
 
 
-def step(rows: slice, seed: int, group: object, streaming: bool, drop: bool = False) -> list[Tensor]:
+def step(
+    rows: slice, seed: int, group: object, streaming: bool, drop: bool = False
+) -> list[Tensor]:
     """Gradients of one step on some rows of every task; ``drop`` leaves a layer out on this rank."""
     model, heads = mlp(layers=2).double(), [nn.Linear(3, 1, dtype=torch.float64) for _ in range(4)]
     x, y = data(4, 8, 4)[:, rows], data(4, 8, 1)[:, rows]
@@ -77,7 +85,10 @@ def step(rows: slice, seed: int, group: object, streaming: bool, drop: bool = Fa
         with recorder:
             h = model[:-1](x)
             features = h[..., :3] if drop else model[-1](h)
-        losses = [(head(f) - target).square().mean() for head, f, target in zip(heads, features, y, strict=True)]
+        losses = [
+            (head(f) - target).square().mean()
+            for head, f, target in zip(heads, features, y, strict=True)
+        ]
         generator = torch.Generator().manual_seed(seed)
         recorder.backward(losses, generator=generator, group=group, streaming=streaming)
     everything = [*model.parameters(), *(p for head in heads for p in head.parameters())]

@@ -37,8 +37,9 @@ def test_equals_algorithm_1_in_float64(name: str, scale: float) -> None:
 @MATRICES
 @pytest.mark.parametrize("scale", SCALES)
 def test_float32_is_as_exact_as_the_literal_algorithm(name: str, scale: float) -> None:
-    """Error of the update against a float64 oracle: at most 1e-4 of the norms, and 10 times the literal float32 one
-    (or a few units in the last place, where the literal one happens to be exact)."""
+    """Error of the update against a float64 oracle: at most 1e-4 of the norms, and 10 times the
+    literal float32 one (or a few units in the last place, where the literal one happens to be
+    exact)."""
     gradients = (CATALOGUE[name] * scale).float()
     for seed in range(3):
         orders = orders_of(len(gradients), seed)
@@ -55,13 +56,17 @@ def test_float32_is_as_exact_as_the_literal_algorithm(name: str, scale: float) -
 
 def test_norms_from_both_ends_meet_in_float32() -> None:
     g = CATALOGUE["normal 5x40"]
-    gradients = (g / g.norm(dim=1, keepdim=True) * torch.tensor([[1e15], [1e-15], [1.0], [1e15], [1e-15]])).float()
+    gradients = (
+        g / g.norm(dim=1, keepdim=True) * torch.tensor([[1e15], [1e-15], [1.0], [1e15], [1e-15]])
+    ).float()
     for seed in range(10):
         orders = orders_of(5, seed)
         exact = algorithm_1(gradients.double(), orders)
         coefficients = pcgrad.surgery(pcgrad.gramian([gradients]), orders).coefficients
         errors = (coefficients @ gradients.double() - exact).norm(dim=1)
-        assert (errors <= 1e-6 * gradients.double().norm(dim=1)).all()  # of every task, not only of the largest
+        assert (
+            errors <= 1e-6 * gradients.double().norm(dim=1)
+        ).all()  # of every task, not only of the largest
 
 
 @MATRICES
@@ -77,7 +82,9 @@ def test_scaling_all_gradients_scales_the_update_exactly(name: str) -> None:
 
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
-    """Small integers: products and conflict tests of the first projection are exact, ties and zeros are common."""
+    """Small integers: products and conflict tests of the first projection are exact, ties and zeros
+    are common.
+    """
     tasks, size = draw(st.integers(1, 6)), draw(st.integers(1, 5))
     numbers = draw(st.lists(st.integers(-3, 3), min_size=tasks * size, max_size=tasks * size))
     rows = [draw(st.permutations([j for j in range(tasks) if j != i])) for i in range(tasks)]
@@ -110,7 +117,9 @@ def test_numbers_and_tensors_agree(tasks: int) -> None:
     gramians[4, -1, -1] = torch.inf
     orders = pcgrad.random_orders(tasks, random, batch=(20,))
     together = pcgrad.surgery_coefficients(gramians, orders)
-    alone = torch.stack([pcgrad.surgery_coefficients(*pair) for pair in zip(gramians, orders, strict=True)])
+    alone = torch.stack(
+        [pcgrad.surgery_coefficients(*pair) for pair in zip(gramians, orders, strict=True)]
+    )
     torch.testing.assert_close(alone, together, rtol=1e-13, atol=1e-15, equal_nan=True)
     assert alone[:3].isfinite().all()
     assert alone[3].isnan().any() == (tasks > 1)
@@ -135,7 +144,9 @@ def test_reduction_is_a_sum() -> None:
     product, orders = gradients @ gradients.T, orders_of(5)
     total = pcgrad.surgery(product, orders)
     assert torch.equal(total.weights, total.coefficients.sum(0))
-    assert torch.allclose(pcgrad.surgery(product, orders, reduction="mean").weights, total.weights / 5)
+    assert torch.allclose(
+        pcgrad.surgery(product, orders, reduction="mean").weights, total.weights / 5
+    )
     with pytest.raises(ValueError, match="unknown reduction 'average'"):
         pcgrad.surgery(product, orders, reduction="average")
 
@@ -164,10 +175,14 @@ def test_batch_dimensions_broadcast() -> None:
             expected = algorithm_1(gradients[a, b], orders[a, b])
             assert torch.allclose(projected[a, b], expected, rtol=0, atol=1e-12)
     one_order = pcgrad.project_conflicting(gradients, orders[0, 0])
-    assert torch.allclose(one_order[2, 3], algorithm_1(gradients[2, 3], orders[0, 0]), rtol=0, atol=1e-12)
+    assert torch.allclose(
+        one_order[2, 3], algorithm_1(gradients[2, 3], orders[0, 0]), rtol=0, atol=1e-12
+    )
     many_orders = pcgrad.surgery_coefficients(gradients[0, 0] @ gradients[0, 0].T, orders)
     assert many_orders.shape == (3, 4, 5, 5)
-    assert torch.allclose(many_orders[1, 2] @ gradients[0, 0], algorithm_1(gradients[0, 0], orders[1, 2]), atol=1e-12)
+    assert torch.allclose(
+        many_orders[1, 2] @ gradients[0, 0], algorithm_1(gradients[0, 0], orders[1, 2]), atol=1e-12
+    )
 
 
 def test_half_precision_is_computed_in_float32() -> None:
@@ -176,7 +191,9 @@ def test_half_precision_is_computed_in_float32() -> None:
         half = gradients.to(dtype)
         projected = pcgrad.project_conflicting(half, pcgrad.fixed_orders(6))
         assert projected.dtype == dtype
-        assert torch.equal(projected, pcgrad.project_conflicting(half.float(), pcgrad.fixed_orders(6)).to(dtype))
+        assert torch.equal(
+            projected, pcgrad.project_conflicting(half.float(), pcgrad.fixed_orders(6)).to(dtype)
+        )
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

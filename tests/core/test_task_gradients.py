@@ -1,4 +1,6 @@
-"""Per-task gradients: one forward pass, each task through its own head, zero where a task does not reach."""
+"""Per-task gradients: one forward pass, each task through its own head, zero where a task does not
+reach.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ class Heads(nn.Module):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.trunk = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.BatchNorm1d(6), nn.Dropout(0.3))
+            self.trunk = nn.Sequential(
+                nn.Linear(4, 6), nn.Tanh(), nn.BatchNorm1d(6), nn.Dropout(0.3)
+            )
             self.some = nn.Linear(6, 6)
             self.heads = nn.ModuleList(nn.Linear(6, 1) for _ in range(3))
             self.data = torch.randn(16, 4)
@@ -29,7 +33,10 @@ class Heads(nn.Module):
     def forward(self) -> list[Tensor]:
         features = self.trunk(self.data)
         paths = [self.some(features), self.some(features).relu(), features]
-        return [((head(h) - i) ** 2).mean() for i, (head, h) in enumerate(zip(self.heads, paths, strict=True))]
+        return [
+            ((head(h) - i) ** 2).mean()
+            for i, (head, h) in enumerate(zip(self.heads, paths, strict=True))
+        ]
 
 
 @STRATEGIES
@@ -38,11 +45,16 @@ def test_every_stack_holds_the_gradient_of_every_loss(strategy: str) -> None:
     model.data = model.data.double()
     losses = model()
     listed = [*model.trunk.parameters(), *model.some.parameters()]
-    expected = [torch.autograd.grad(loss, listed, retain_graph=True, materialize_grads=True) for loss in losses]
+    expected = [
+        torch.autograd.grad(loss, listed, retain_graph=True, materialize_grads=True)
+        for loss in losses
+    ]
     stacks = pcgrad.task_gradients(losses, listed, strategy=strategy)
     assert [stack.shape for stack in stacks] == [(3, *p.shape) for p in listed]
     for k, stack in enumerate(stacks):
-        assert torch.allclose(stack, torch.stack([gradients[k] for gradients in expected]), rtol=1e-12, atol=1e-15)
+        assert torch.allclose(
+            stack, torch.stack([gradients[k] for gradients in expected]), rtol=1e-12, atol=1e-15
+        )
     assert all(p.grad is None for p in model.parameters())
     assert (stacks[-1][2] == 0).all()  # task 2 does not use that layer
     assert (stacks[-1][:2] != 0).any()
@@ -50,10 +62,18 @@ def test_every_stack_holds_the_gradient_of_every_loss(strategy: str) -> None:
 
 @STRATEGIES
 def test_frozen_and_unreached_parameters_are_zero(strategy: str) -> None:
-    w, frozen, unreached = torch.ones(2, requires_grad=True), torch.ones(3), torch.ones(4, requires_grad=True)
+    w, frozen, unreached = (
+        torch.ones(2, requires_grad=True),
+        torch.ones(3),
+        torch.ones(4, requires_grad=True),
+    )
     losses = [(w * frozen[:2]).sum(), 2 * w.sum()]
     stacks = pcgrad.task_gradients(losses, [frozen, w, unreached], strategy=strategy)
-    assert [stack.tolist() for stack in stacks] == [[[0.0] * 3] * 2, [[1.0] * 2, [2.0] * 2], [[0.0] * 4] * 2]
+    assert [stack.tolist() for stack in stacks] == [
+        [[0.0] * 3] * 2,
+        [[1.0] * 2, [2.0] * 2],
+        [[0.0] * 4] * 2,
+    ]
 
 
 def test_named_pairs_and_dicts_are_parameters_too() -> None:
@@ -135,10 +155,14 @@ def test_sparse_gradients_become_dense() -> None:
 
 @STRATEGIES
 def test_hooks_of_the_caller_count_and_ours_do_not_stay(strategy: str) -> None:
-    """A hook on a parameter changes its task gradients as it changes a plain one; nothing is left on the parameter."""
+    """A hook on a parameter changes its task gradients as it changes a plain one; nothing is left
+    on the parameter.
+    """
     w, other = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
     mine = w.register_hook(lambda gradient: 3 * gradient)
-    stacks = pcgrad.task_gradients([(w * other).sum(), 2 * w.sum()], {"w": w, "other": other}, strategy=strategy)
+    stacks = pcgrad.task_gradients(
+        [(w * other).sum(), 2 * w.sum()], {"w": w, "other": other}, strategy=strategy
+    )
     assert [stack.tolist() for stack in stacks] == [[[3.0] * 2, [6.0] * 2], [[1.0] * 2, [0.0] * 2]]
     mine.remove()
 
@@ -161,10 +185,14 @@ def test_a_representation_may_stand_for_the_parameters() -> None:
 
 
 def test_checkpoints() -> None:
-    """The recomputing kind works; the reentrant kind hides its parameters and is refused, not passed over."""
+    """The recomputing kind works; the reentrant kind hides its parameters and is refused, not
+    passed over.
+    """
     model = Heads().double()
     layer, inputs = model.trunk[0], model.data.double().requires_grad_()
-    expected = pcgrad.task_gradients([layer(inputs).sum(), layer(inputs).square().sum()], layer.parameters())
+    expected = pcgrad.task_gradients(
+        [layer(inputs).sum(), layer(inputs).square().sum()], layer.parameters()
+    )
     for reentrant in (False, True):
         out = checkpoint(layer, inputs, use_reentrant=reentrant)
         assert isinstance(out, Tensor)
@@ -184,8 +212,12 @@ def test_a_compiled_module_is_differentiated_task_by_task() -> None:
     features = compiled(model.data)
     found = pcgrad.task_gradients([features.sum(), features.square().sum()], trunk.parameters())
     features = twin.trunk[1](twin.trunk[0](twin.data))
-    expected = pcgrad.task_gradients([features.sum(), features.square().sum()], twin.trunk[0].parameters())
-    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(found, expected, strict=True))
+    expected = pcgrad.task_gradients(
+        [features.sum(), features.square().sum()], twin.trunk[0].parameters()
+    )
+    assert all(
+        torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(found, expected, strict=True)
+    )
 
 
 def test_losses_that_are_leaves_or_of_one_element() -> None:
@@ -204,12 +236,22 @@ def test_bad_input_is_named() -> None:
         ([loss, 1.0], [w], TypeError, "task 1 must be a tensor, got float"),
         ([loss, w * 2], [w], ValueError, r"task 1 must be a scalar, got shape \[2\]"),
         ([loss, loss.detach()], [w], ValueError, "task 1 has no graph"),
-        ([loss, torch.zeros((), device="meta", requires_grad=True)], [w], ValueError, "task 1 is on meta"),
+        (
+            [loss, torch.zeros((), device="meta", requires_grad=True)],
+            [w],
+            ValueError,
+            "task 1 is on meta",
+        ),
         ([loss], [], ValueError, "there are no parameters"),
         ([loss], w, TypeError, "got one tensor"),
         ([loss], [w, 3], TypeError, "got int at position 1"),
         ([loss], [w, torch.ones(2, dtype=torch.int64)], TypeError, "floating point"),
-        ([loss], [w, w], ValueError, r"#0 \[2\] and parameters #1 \[2\]|#0 \[2\] and #1 \[2\] are the same tensor"),
+        (
+            [loss],
+            [w, w],
+            ValueError,
+            r"#0 \[2\] and parameters #1 \[2\]|#0 \[2\] and #1 \[2\] are the same tensor",
+        ),
         ([loss], [w, torch.ones(2, device="meta")], ValueError, r"several devices \(cpu, meta\)"),
     ]:
         with pytest.raises(error, match=message):

@@ -1,4 +1,6 @@
-"""Training loops around backward: mixed precision, micro-batches, compiled and data-parallel modules, any dtype."""
+"""Training loops around backward: mixed precision, micro-batches, compiled and data-parallel
+modules, any dtype.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ import pcgrad
 from .oracle import CATALOGUE, algorithm_1, total_norm
 
 T, STEPS, ROWS = 3, 4, 12
-COMPILER = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+COMPILER = pytest.mark.skipif(
+    not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler"
+)
 GRADIENTS = [name for name, matrix in CATALOGUE.items() if len(matrix) > 1]
 
 
@@ -46,7 +50,9 @@ class Net(nn.Module):
 
 def data(steps: int = STEPS) -> tuple[Tensor, Tensor]:
     random = torch.Generator().manual_seed(2)
-    return torch.randn(steps, ROWS, 6, generator=random), torch.randn(steps, T, ROWS, 1, generator=random)
+    return torch.randn(steps, ROWS, 6, generator=random), torch.randn(
+        steps, T, ROWS, 1, generator=random
+    )
 
 
 def losses(outputs: list[Tensor], targets: Iterable[Tensor]) -> list[Tensor]:
@@ -57,22 +63,32 @@ def state(net: nn.Module) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in net.named_parameters()}
 
 
-def train(net: Any, rows: slice = slice(None), seed: int = 0, context: Any = nullcontext, **arguments: Any) -> dict:
+def train(
+    net: Any, rows: slice = slice(None), seed: int = 0, context: Any = nullcontext, **arguments: Any
+) -> dict:
     """STEPS of SGD on some rows of every batch; ``net`` may be wrapped."""
     inner: Net = getattr(net, "module", net).double()
-    optimizer, generator = torch.optim.SGD(inner.parameters(), lr=0.1), torch.Generator().manual_seed(seed)
+    optimizer, generator = (
+        torch.optim.SGD(inner.parameters(), lr=0.1),
+        torch.Generator().manual_seed(seed),
+    )
     for x, y in zip(*(tensor.double() for tensor in data()), strict=True):
         optimizer.zero_grad()
         with context():
             outputs = net(x[rows])
-        pcgrad.backward(losses(outputs, y[:, rows]), inner.shared(), generator=generator, **arguments)
+        pcgrad.backward(
+            losses(outputs, y[:, rows]), inner.shared(), generator=generator, **arguments
+        )
         optimizer.step()
     return state(inner)
 
 
 def close(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float = 1e-10) -> bool:
     assert a.keys() == b.keys()
-    return all(torch.allclose(a[name].double(), b[name].double(), rtol=tolerance, atol=tolerance) for name in a)
+    return all(
+        torch.allclose(a[name].double(), b[name].double(), rtol=tolerance, atol=tolerance)
+        for name in a
+    )
 
 
 # --- precision
@@ -82,25 +98,34 @@ def close(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float = 1e-10) 
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-4), (torch.bfloat16, 0.02)]
 )
-def test_the_oracle_on_every_strategy_and_dtype(strategy: str, dtype: torch.dtype, tolerance: float) -> None:
-    """Losses g_i . theta, whose task gradients are the catalogue's: .grad is Algorithm 1 on what the dtype holds, and
-    half precision loses only what rounding the sum itself loses."""
+def test_the_oracle_on_every_strategy_and_dtype(
+    strategy: str, dtype: torch.dtype, tolerance: float
+) -> None:
+    """Losses g_i . theta, whose task gradients are the catalogue's: .grad is Algorithm 1 on what
+    the dtype holds, and half precision loses only what rounding the sum itself loses."""
     for name in GRADIENTS:
         g = CATALOGUE[name].to(dtype)
         sizes = [g.shape[1] // 2, g.shape[1] - g.shape[1] // 2]
         theta = [torch.zeros(size, dtype=dtype, requires_grad=True) for size in sizes]
-        terms = [sum((part * p).sum() for part, p in zip(row.split(sizes), theta, strict=True)) for row in g]
+        terms = [
+            sum((part * p).sum() for part, p in zip(row.split(sizes), theta, strict=True))
+            for row in g
+        ]
         orders = pcgrad.random_orders(len(g), torch.Generator().manual_seed(3))
         result = pcgrad.backward(terms, theta, orders=orders, strategy=strategy)  # type: ignore[arg-type]
         exact = algorithm_1(g.double(), orders).sum(0)
         found = torch.cat([p.grad for p in theta if p.grad is not None])
         assert found.dtype == dtype
         assert (found.double() - exact).norm() <= tolerance * total_norm(g), name
-        assert (result.weights @ g.double() - exact).norm() <= min(tolerance, 1e-4) * total_norm(g), name
+        assert (result.weights @ g.double() - exact).norm() <= min(tolerance, 1e-4) * total_norm(
+            g
+        ), name
 
 
 def test_a_loop_under_autocast_and_grad_scaler() -> None:
-    """Mixed precision trains to what single precision trains to; one step with an overflow changes no parameter."""
+    """Mixed precision trains to what single precision trains to; one step with an overflow changes
+    no parameter.
+    """
     nets, (x, y) = [Net(), Net()], data()
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in nets]
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
@@ -108,7 +133,9 @@ def test_a_loop_under_autocast_and_grad_scaler() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             mixed = losses(nets[0](x[k]), y[k])
         optimizers[0].zero_grad()
-        result = pcgrad.backward([scaler.scale(loss) for loss in mixed], nets[0].shared(), orders="fixed")
+        result = pcgrad.backward(
+            [scaler.scale(loss) for loss in mixed], nets[0].shared(), orders="fixed"
+        )
         assert result.weights.dtype == torch.float64
         scaler.unscale_(optimizers[0])
         torch.nn.utils.clip_grad_norm_(nets[0].parameters(), 1e3)
@@ -121,7 +148,10 @@ def test_a_loop_under_autocast_and_grad_scaler() -> None:
     assert not close(state(nets[0]), state(Net()), 0.02)
     before, scale = state(nets[0]), scaler.get_scale()
     optimizers[0].zero_grad()
-    overflow = [scaler.scale(loss) * (torch.inf if i == 1 else 1) for i, loss in enumerate(losses(nets[0](x[0]), y[0]))]
+    overflow = [
+        scaler.scale(loss) * (torch.inf if i == 1 else 1)
+        for i, loss in enumerate(losses(nets[0](x[0]), y[0]))
+    ]
     pcgrad.backward(overflow, nets[0].shared())
     scaler.step(optimizers[0])
     scaler.update()
@@ -152,7 +182,9 @@ def test_two_calls_are_two_surgeries_and_summed_task_gradients_are_one() -> None
     for rows in halves:
         pcgrad.backward(of(rows), net.shared(), orders="fixed")
     added = taken()
-    assert all(torch.allclose(a, b + c, rtol=1e-12) for a, b, c in zip(added, *singles, strict=True))
+    assert all(
+        torch.allclose(a, b + c, rtol=1e-12) for a, b, c in zip(added, *singles, strict=True)
+    )
 
     pcgrad.backward(losses(net(x), y), net.shared(), orders="fixed")
     whole = taken()
@@ -170,7 +202,9 @@ def test_two_calls_are_two_surgeries_and_summed_task_gradients_are_one() -> None
 
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=COMPILER)])
 def test_a_compiled_module_trains_alike(backend: str) -> None:
-    """aot_eager: the compiled graph's backward pass without a C++ compiler; inductor's has kernels of its own."""
+    """aot_eager: the compiled graph's backward pass without a C++ compiler; inductor's has kernels
+    of its own.
+    """
     net, twin = Net(), Net()
     expected = train(twin)
     net.double()
@@ -215,9 +249,15 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
 
 
-@pytest.mark.parametrize("case", ["unwrapped", "module", "no_sync", "wrapped", "wrapped, finding unused"])
-def test_two_processes_with_different_seeds_train_as_one_on_the_joined_batch(ranks: list[dict], case: str) -> None:
-    """A wrapped call works in every form: no hook of DistributedDataParallel fires under torch.autograd.grad."""
+@pytest.mark.parametrize(
+    "case", ["unwrapped", "module", "no_sync", "wrapped", "wrapped, finding unused"]
+)
+def test_two_processes_with_different_seeds_train_as_one_on_the_joined_batch(
+    ranks: list[dict], case: str
+) -> None:
+    """A wrapped call works in every form: no hook of DistributedDataParallel fires under
+    torch.autograd.grad.
+    """
     expected = train(Net())
     for rank in ranks:
         assert close(rank[case], expected)

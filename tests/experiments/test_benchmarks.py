@@ -1,4 +1,6 @@
-"""The benchmark: that all codes compute the same step, that time and bytes are what they say, table and figure."""
+"""The benchmark: that all codes compute the same step, that time and bytes are what they say, table
+and figure.
+"""
 
 import functools
 import subprocess
@@ -33,14 +35,25 @@ def same_threads():
 
 
 def conflicting(network):
-    """Draw the parameters until the two tasks conflict: without a conflict every code makes the plain step."""
+    """Draw the parameters until the two tasks conflict: without a conflict every code makes the
+    plain step.
+    """
     for seed in range(100):
         draw = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for p in network.everything:
-                p.copy_(0.5 * torch.randn(p.shape, generator=draw) * (p[0].numel() if p.dim() > 1 else 1) ** -0.5)
+                p.copy_(
+                    0.5
+                    * torch.randn(p.shape, generator=draw)
+                    * (p[0].numel() if p.dim() > 1 else 1) ** -0.5
+                )
         one, two = (
-            torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(network.shared), retain_graph=True)])
+            torch.cat(
+                [
+                    g.flatten()
+                    for g in torch.autograd.grad(loss, list(network.shared), retain_graph=True)
+                ]
+            )
             for loss in network.losses()
         )
         if torch.nn.functional.cosine_similarity(one, two, dim=0) < -0.1:
@@ -69,7 +82,9 @@ def test_every_code_makes_the_same_step(name):
         for k, (mine, theirs) in enumerate(zip(gradients, found["literal"], strict=True)):
             assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-6), (code, k)
         for mine, theirs in zip(gradients[shared:], plain[shared:], strict=True):
-            assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-6), code  # heads get plain gradients
+            assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-6), (
+                code
+            )  # heads get plain gradients
 
 
 def test_the_dense_network_takes_every_code():
@@ -87,7 +102,9 @@ def test_surgery_alone_is_algorithm_1_by_every_code(tasks):
     if tasks == 3:
         gradients = gradients.abs()  # no conflict: any order, plain sum
     generator = torch.Generator().manual_seed(0)
-    expected = peers.literal(gradients, torch.tensor([[j for j in range(tasks) if j != i] for i in range(tasks)]))
+    expected = peers.literal(
+        gradients, torch.tensor([[j for j in range(tasks) if j != i] for i in range(tasks)])
+    )
     for code, call in peers.surgeries(gradients.clone(), generator).items():
         with torch.random.fork_rng():
             found = call()
@@ -125,7 +142,9 @@ def test_candidates_take_turns_and_the_slow_ones_are_called_once():
     twice = [name for name in names for _ in range(2)]
     assert called == [*names, *twice * 7]  # to warm up; then every timed call after an untimed one
     assert {len(t) for t in times.values()} == {7}
-    times = interleaved(candidates, budget=50.0, first=dict.fromkeys(names[:3], 1.5) | {"slow": 60.0})
+    times = interleaved(
+        candidates, budget=50.0, first=dict.fromkeys(names[:3], 1.5) | {"slow": 60.0}
+    )
     assert times["slow"] == [60.0]
     assert [len(times[name]) > 4 for name in names[:3]] == [True] * 3
 
@@ -141,11 +160,16 @@ def test_gradients_beyond_two_gigabytes_are_left_out():
     names = [case.name for case in surgery.cases(CPU)]
     assert len(names) == len(set(names)) == 24
     assert "T=50 P=1e7" in names  # 2.0 GB
-    assert all(4 * int(n.split("=")[1].split()[0]) * float(n.split("P=")[1]) <= surgery.MOST_BYTES for n in names)
+    assert all(
+        4 * int(n.split("=")[1].split()[0]) * float(n.split("P=")[1]) <= surgery.MOST_BYTES
+        for n in names
+    )
 
 
 def test_a_code_that_would_take_too_long_is_left_out_with_a_word():
-    case = surgery.Case("surgery", "T=2 P=1e2", 2, functools.partial(surgery.candidates, 2, 100, CPU))
+    case = surgery.Case(
+        "surgery", "T=2 P=1e2", 2, functools.partial(surgery.candidates, 2, 100, CPU)
+    )
     table = run.measured(case, 0.1, CPU, {("literal", 2): 1.0}).set_index("code")
     assert table.loc["literal", "note"] == "left out"
     assert table.loc["literal", "repeats"] == 0
@@ -175,12 +199,42 @@ def test_no_such_case_ends_in_one_line(capsys):
 
 
 def test_table_prints_ratios_notes_and_single_calls():
-    common = {"kind": "step", "case": "a", "T": 2, "P": 1000, "device": "cpu", "threads": 1, "machine": "m"}
+    common = {
+        "kind": "step",
+        "case": "a",
+        "T": 2,
+        "P": 1000,
+        "device": "cpu",
+        "threads": 1,
+        "machine": "m",
+    }
     common |= {"versions": "torch 2", "commit": "c", "date": "d"}
     rows = [
-        {"code": "plain", "repeats": 9, "median_ms": 5.0, "ratio": 1, "ratio_low": 1, "ratio_high": 1, "beyond_TP": 0},
-        {"code": "pcgrad", "repeats": 9, "ratio": 1.25, "ratio_low": 1.2, "ratio_high": 1.301, "beyond_TP": 1.5},
-        {"code": "libmtl", "repeats": 1, "ratio": 35.04, "ratio_low": 35.04, "ratio_high": 35.04, "beyond_TP": 2.0},
+        {
+            "code": "plain",
+            "repeats": 9,
+            "median_ms": 5.0,
+            "ratio": 1,
+            "ratio_low": 1,
+            "ratio_high": 1,
+            "beyond_TP": 0,
+        },
+        {
+            "code": "pcgrad",
+            "repeats": 9,
+            "ratio": 1.25,
+            "ratio_low": 1.2,
+            "ratio_high": 1.301,
+            "beyond_TP": 1.5,
+        },
+        {
+            "code": "libmtl",
+            "repeats": 1,
+            "ratio": 35.04,
+            "ratio_low": 35.04,
+            "ratio_high": 35.04,
+            "beyond_TP": 2.0,
+        },
         {"code": "literal", "repeats": 0, "note": "out of memory"},
     ]
     table = pd.DataFrame([{**common, "note": "", **row} for row in rows])
@@ -194,7 +248,12 @@ def test_table_prints_ratios_notes_and_single_calls():
 
 def test_tables_and_figures_load_no_torch():
     code = "import sys; from benchmarks import report; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "src:."}).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env={"PYTHONPATH": "src:."}
+        ).returncode
+        == 0
+    )
 
 
 def test_a_faster_peer_is_named():
@@ -215,9 +274,30 @@ def test_targets_count_what_holds_and_name_what_does_not():
         {"kind": "step", "case": "MT50 critic, 6x300", "code": "pcgrad", "ratio": 1.26},
         {"kind": "step", "case": "MT50 critic, 6x300", "code": "libmtl", "ratio": 10.0},
         {"kind": "step", "case": "LeNet", "code": "bound", "ratio": 1.4, "ours_over": 1.12},
-        {"kind": "surgery", "case": "T=2 P=1e6", "code": "pcgrad", "T": 2, "P": 10**6, "ratio": 3.5},
-        {"kind": "surgery", "case": "T=2 P=1e4", "code": "pcgrad", "T": 2, "P": 10**4, "ratio": 30.0},
-        {"kind": "surgery", "case": "T=40 P=1e6", "code": "pcgrad", "T": 40, "P": 10**6, "ratio": 3.5},
+        {
+            "kind": "surgery",
+            "case": "T=2 P=1e6",
+            "code": "pcgrad",
+            "T": 2,
+            "P": 10**6,
+            "ratio": 3.5,
+        },
+        {
+            "kind": "surgery",
+            "case": "T=2 P=1e4",
+            "code": "pcgrad",
+            "T": 2,
+            "P": 10**4,
+            "ratio": 30.0,
+        },
+        {
+            "kind": "surgery",
+            "case": "T=40 P=1e6",
+            "code": "pcgrad",
+            "T": 40,
+            "P": 10**6,
+            "ratio": 3.5,
+        },
     ]
     found = targets.compared(pd.DataFrame(rows).assign(repeats=5, device="cpu"))
     assert list(zip(found["at most"], found["holds"], found["not in"], strict=True)) == [

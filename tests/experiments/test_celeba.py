@@ -13,20 +13,35 @@ from experiments import run
 from experiments.celeba import task
 from experiments.celeba.table_3 import TABLE
 from multitask import supervised
-from multitask.checkpoint import Session
-from multitask.errors import UserError
-from multitask.faces import ATTRIBUTES, Faces
-from multitask.seeding import generator
+from multitask.data.celeba import ATTRIBUTES, Faces
+from multitask.runs.checkpoint import Session
+from multitask.runs.errors import UserError
+from multitask.runs.seeding import generator
 from multitask.supervised import Fit, epoch_orders
 from reporting.runs import COLUMNS, Runs
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
 SETTINGS = run.settings_of(QUICK, "celeba")
-# A few steps on noise; clipping and decay on: every path counts. No number is the config's, which may change.
+# A few steps on noise; clipping and decay on: every path counts. No number is the config's, which
+# may change.
 TRACE = {
-    **{"device": "cpu", "width": 2, "blocks": 1, "epochs": 3, "batch_size": 12, "optimizer": "adam", "momentum": 0.9},
-    **{"learning_rate": 1e-2, "weight_decay": 0.0, "clip_norm": 5.0, "decay": 0.5, "decay_every": 2},
+    **{
+        "device": "cpu",
+        "width": 2,
+        "blocks": 1,
+        "epochs": 3,
+        "batch_size": 12,
+        "optimizer": "adam",
+        "momentum": 0.9,
+    },
+    **{
+        "learning_rate": 1e-2,
+        "weight_decay": 0.0,
+        "clip_norm": 5.0,
+        "decay": 0.5,
+        "decay_every": 2,
+    },
     **{"evaluate_every": 1, "reduction": "sum", "order": "random", "log_every": 2},
 }
 
@@ -39,14 +54,19 @@ def settings(tmp_path_factory):
 
 @pytest.fixture
 def noise(monkeypatch):
-    """Random pixels and labels in the place of faces: numbers that no version of a picture library can move."""
+    """Random pixels and labels in the place of faces: numbers that no version of a picture library
+    can move.
+    """
     monkeypatch.setattr(task, "source", lambda settings: noisy())
 
 
 def noisy():
     draw = generator(0, "noise")
     counts = {"train": 48, "validation": 10, "test": 14}
-    images = {name: torch.randint(256, (n, 3, 16, 16), generator=draw).byte() for name, n in counts.items()}
+    images = {
+        name: torch.randint(256, (n, 3, 16, 16), generator=draw).byte()
+        for name, n in counts.items()
+    }
     labels = {name: torch.randint(2, (n, 40), generator=draw).byte() for name, n in counts.items()}
     return Faces(images, labels, "")
 
@@ -68,7 +88,9 @@ def test_shared_parameters_are_the_trunk_and_every_task_has_a_head(noise):
 def test_every_method_starts_from_the_same_values(noise):
     first, *others = (task.problem(method, 0, TRACE).model.state_dict() for method in task.METHODS)
     assert all(torch.equal(value, other[name]) for other in others for name, value in first.items())
-    assert not torch.equal(task.problem("sum", 1, TRACE).model.heads[0].weight, first["heads.0.weight"])
+    assert not torch.equal(
+        task.problem("sum", 1, TRACE).model.heads[0].weight, first["heads.0.weight"]
+    )
 
 
 def test_surgery_takes_one_forward_pass_and_leaves_the_heads_gradients_alone(noise):
@@ -77,7 +99,9 @@ def test_surgery_takes_one_forward_pass_and_leaves_the_heads_gradients_alone(noi
         problem = task.problem(method, 0, TRACE)
         fit = Fit(problem, task.ROWS[method], 0, {**TRACE, "clip_norm": 0.0})
         problem.model.train()
-        fit.update(tuple(part[:12] for part in problem.train), epoch_orders("random", 40, 1, 0, 1)[0])
+        fit.update(
+            tuple(part[:12] for part in problem.train), epoch_orders("random", 40, 1, 0, 1)[0]
+        )
         assert problem.model.trunk.norm.num_batches_tracked == 1
         gradients[method] = {name: p.grad for name, p in problem.model.named_parameters()}
     for name, plain in gradients["sum"].items():
@@ -92,7 +116,10 @@ def test_evaluation_is_the_share_of_wrong_answers_and_their_mean(noise, monkeypa
     images, labels = problem.evaluations["test"]
     found = problem.evaluate((images, labels))
     logits = problem.model(images / 255)
-    wrong = [100 * (x.argmax(1) != y).double().mean().item() for x, y in zip(logits, labels.T, strict=True)]
+    wrong = [
+        100 * (x.argmax(1) != y).double().mean().item()
+        for x, y in zip(logits, labels.T, strict=True)
+    ]
     assert [found[name, "error"] for name in ATTRIBUTES] == pytest.approx(wrong)
     assert found["all", "error"] == pytest.approx(sum(wrong) / 40)
     losses = [functional.cross_entropy(x, y).item() for x, y in zip(logits, labels.T, strict=True)]
@@ -102,21 +129,33 @@ def test_evaluation_is_the_share_of_wrong_answers_and_their_mean(noise, monkeypa
 def test_fingerprint_and_splits_of_generated_faces(settings):
     found = task.fingerprint(settings)
     sizes = {name: settings[f"{name}_examples"] for name in ("train", "validation", "test")}
-    assert found == {"name": "generated", "real": False, **sizes, "sha256": task.source(settings).sha256}
+    assert found == {
+        "name": "generated",
+        "real": False,
+        **sizes,
+        "sha256": task.source(settings).sha256,
+    }
     problem = task.problem("sum", 0, settings)
-    assert {name: len(parts[0]) for name, parts in problem.evaluations.items()} == {"validation": 200, "test": 200}
+    assert {name: len(parts[0]) for name, parts in problem.evaluations.items()} == {
+        "validation": 200,
+        "test": 200,
+    }
     with pytest.raises(UserError, match="0 takes all of real data; say how many faces to draw"):
         task.source({**settings, "test_examples": 0})
 
 
 def test_real_faces_that_are_not_there_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PCGRAD_DATA", str(tmp_path))
-    with pytest.raises(UserError, match=r"celeba is missing; put CelebA's .*cited\), or point PCGRAD_DATA"):
+    with pytest.raises(
+        UserError, match=r"celeba is missing; put CelebA's .*cited\), or point PCGRAD_DATA"
+    ):
         task.source({**SETTINGS, "data": "celeba"})
 
 
 def share_of_constant(method, settings, tasks, tmp_path):
-    """Test error after training, as a share of the best constant answers' error; infinite if training diverged."""
+    """Test error after training, as a share of the best constant answers' error; infinite if
+    training diverged.
+    """
     problem = task.problem(method, 0, settings, tasks)
     present = problem.evaluations["test"][1].double().mean(0)
     constant = 100 * torch.minimum(present, 1 - present).mean().item()
@@ -143,7 +182,8 @@ LARGE = ("Eyeglasses", "Male", "Mouth_Slightly_Open", "Wearing_Hat")  # well see
 
 
 def test_learns_40_attributes_at_the_quick_scale(settings, tmp_path):
-    # Measured: 0.58 to 0.62 over two sets and three seeds each; after six epochs 0.47. A constant errs in 40%.
+    # Measured: 0.58 to 0.62 over two sets and three seeds each; after six epochs 0.47. A constant
+    # errs in 40%.
     assert share_of_constant("sum", settings, ATTRIBUTES, tmp_path) < 0.7
 
 
@@ -153,7 +193,9 @@ def test_learns_few_attributes_at_the_quick_scale(method, tasks, settings, tmp_p
 
 
 @pytest.mark.parametrize("method", ["sum", "pcgrad"])
-def test_an_update_of_the_wrong_sign_does_not_pass_for_learning(method, settings, tmp_path, monkeypatch):
+def test_an_update_of_the_wrong_sign_does_not_pass_for_learning(
+    method, settings, tmp_path, monkeypatch
+):
     climb(monkeypatch)
     assert share_of_constant(method, settings, LARGE, tmp_path) > 0.9
 
@@ -164,7 +206,17 @@ def test_table_3_compares_both_splits_with_the_paper():
         for seed in range(3):
             for metric, value in zip(("validation_error", "test_error"), errors, strict=True):
                 rows += [("celeba", method, seed, 0, "all", metric, 48.0)]
-                rows += [("celeba", method, seed, 2, "all", metric, value + seed * (1 if method == "pcgrad" else 2))]
+                rows += [
+                    (
+                        "celeba",
+                        method,
+                        seed,
+                        2,
+                        "all",
+                        metric,
+                        value + seed * (1 if method == "pcgrad" else 2),
+                    )
+                ]
     table = TABLE.table(Runs(pd.DataFrame(rows, columns=COLUMNS), []))
     lines = {(line["method"], line["metric"]): line for line in table.to_dict("records")}
     found = lines["pcgrad", "validation_error"]

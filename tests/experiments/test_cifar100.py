@@ -1,4 +1,6 @@
-"""CIFAR-100: what is shared, how tasks are grouped, labels, surgery on the trunk alone, learning, golden trace."""
+"""CIFAR-100: what is shared, how tasks are grouped, labels, surgery on the trunk alone, learning,
+golden trace.
+"""
 
 from pathlib import Path
 
@@ -11,10 +13,10 @@ from torch.nn import functional
 from experiments import run
 from experiments.cifar100 import task
 from multitask import supervised
-from multitask.checkpoint import Session
-from multitask.errors import UserError
 from multitask.models.convnet import ConvNet
-from multitask.seeding import generator
+from multitask.runs.checkpoint import Session
+from multitask.runs.errors import UserError
+from multitask.runs.seeding import generator
 from multitask.supervised import Fit, epoch_orders
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,14 +66,19 @@ def test_methods_start_from_the_same_values(trace_settings):
     for method in ("all_fc", "independent", "pcgrad"):
         for name, value in task.problem(method, 0, trace_settings).model.state_dict().items():
             part, _, rest = name.split(".", 2)
-            assert torch.equal(value, first[f"{part}.0.{rest}" if part != "heads" else name]), (method, name)
+            assert torch.equal(value, first[f"{part}.0.{rest}" if part != "heads" else name]), (
+                method,
+                name,
+            )
 
 
 def test_the_papers_network_and_what_is_shared():
     sizes = {}
     for variant in ("one_fc", "all_fc", "independent"):
         model = ConvNet(variant, 20, 5)
-        sizes[variant] = [sum(p.numel() for p in part) for part in (model.parameters(), model.shared_parameters())]
+        sizes[variant] = [
+            sum(p.numel() for p in part) for part in (model.parameters(), model.shared_parameters())
+        ]
     convolutions = 3 * 9 * 160 + 160 + 2 * (160 * 9 * 160 + 160)
     dense = 160 * 16 * 320 + 320 + 320 * 320 + 320
     heads = 20 * (320 * 5 + 5)
@@ -95,7 +102,9 @@ def test_losses_are_those_of_each_tasks_own_images(trace_settings):
             gradients = torch.autograd.grad(loss, list(problem.shared), allow_unused=True)
             assert all(g is None or not g.any() for g in gradients)
     assert sum(loss.item() == 0 for loss in found) > 0, "30 images of 20 tasks: some task is absent"
-    summed = task.problem("one_fc", 0, {**trace_settings, "task_loss": "sum"}).losses(batch, generator(0, "dropout"))
+    summed = task.problem("one_fc", 0, {**trace_settings, "task_loss": "sum"}).losses(
+        batch, generator(0, "dropout")
+    )
     counts = tasks.bincount(minlength=20)
     for mean, total, count in zip(found, summed, counts, strict=True):
         assert total.item() == pytest.approx(mean.item() * count.item(), rel=1e-5)
@@ -114,13 +123,17 @@ def test_pcgrad_changes_the_shared_part_and_no_head_by_a_bit(trace_settings):
     for method in ("one_fc", "pcgrad"):
         problem = task.problem(method, 0, trace_settings)
         step = Fit(problem, task.ROWS[method].method, 0, {**trace_settings, "clip_norm": 0.0})
-        step.update(tuple(part[:120] for part in problem.train), epoch_orders("random", 20, 1, 0, 1)[0])
+        step.update(
+            tuple(part[:120] for part in problem.train), epoch_orders("random", 20, 1, 0, 1)[0]
+        )
         gradients[method] = {name: p.grad for name, p in problem.model.named_parameters()}
     heads = [name for name in gradients["pcgrad"] if name.startswith("heads")]
     assert len(heads) == 40
     assert all(torch.equal(gradients["pcgrad"][name], gradients["one_fc"][name]) for name in heads)
     others = set(gradients["pcgrad"]) - set(heads)
-    assert not any(torch.allclose(gradients["pcgrad"][name], gradients["one_fc"][name]) for name in others)
+    assert not any(
+        torch.allclose(gradients["pcgrad"][name], gradients["one_fc"][name]) for name in others
+    )
 
 
 def test_mod5_labels_collide_and_superclass_labels_do_not(trace_settings):
@@ -136,7 +149,11 @@ def test_mod5_labels_collide_and_superclass_labels_do_not(trace_settings):
 def test_validation_images_are_balanced_and_not_trained_on(trace_settings):
     data = task.source(trace_settings)
     parts = task.splits(data, trace_settings)
-    assert {name: len(part[0]) for name, part in parts.items()} == {"train": 400, "validation": 100, "test": 100}
+    assert {name: len(part[0]) for name, part in parts.items()} == {
+        "train": 400,
+        "validation": 100,
+        "test": 100,
+    }
     assert parts["validation"][1].bincount().tolist() == [5] * 20
     seen = {image.numpy().tobytes() for image in parts["train"][0]}
     assert not seen & {image.numpy().tobytes() for image in parts["validation"][0]}
@@ -159,7 +176,11 @@ def test_evaluation_is_the_mean_of_the_tasks_accuracies(trace_settings):
     images, tasks, labels = problem.evaluations["test"]
     found = problem.evaluate(problem.evaluations["test"])
     right = [
-        (problem.model(images[tasks == k], k).argmax(1) == labels[tasks == k]).double().mean().item() for k in range(20)
+        (problem.model(images[tasks == k], k).argmax(1) == labels[tasks == k])
+        .double()
+        .mean()
+        .item()
+        for k in range(20)
     ]
     assert found["all", "accuracy"] == pytest.approx(100 * sum(right) / 20)
     assert len(problem.tasks) == 20
@@ -168,8 +189,10 @@ def test_evaluation_is_the_mean_of_the_tasks_accuracies(trace_settings):
 
 def test_real_data_that_are_not_there_are_one_line(tmp_path, monkeypatch):
     monkeypatch.delenv("PCGRAD_DATA", raising=False)
-    monkeypatch.setattr("multitask.cifar100.MIRRORS", ())
-    with pytest.raises(UserError, match=r"put cifar-100-python.tar.gz .* into .*, or point PCGRAD_DATA"):
+    monkeypatch.setattr("multitask.data.cifar100.MIRRORS", ())
+    with pytest.raises(
+        UserError, match=r"put cifar-100-python.tar.gz .* into .*, or point PCGRAD_DATA"
+    ):
         task.source({**SETTINGS, "data": "cifar100", "data_root": str(tmp_path)})
 
 
@@ -190,7 +213,9 @@ def test_learns_at_the_quick_scale(method, root, tmp_path):
 
 def test_an_update_of_the_wrong_sign_does_not_pass_for_learning(root, tmp_path, monkeypatch):
     right = supervised.apply_weights
-    monkeypatch.setattr(supervised, "apply_weights", lambda shared, found, weights: right(shared, found, -weights))
+    monkeypatch.setattr(
+        supervised, "apply_weights", lambda shared, found, weights: right(shared, found, -weights)
+    )
     assert not learns("pcgrad", root, tmp_path)
 
 

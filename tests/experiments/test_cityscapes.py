@@ -1,4 +1,6 @@
-"""CityScapes end to end on generated streets: what differs from NYUv2, and learnability at the quick scale."""
+"""CityScapes end to end on generated streets: what differs from NYUv2, and learnability at the
+quick scale.
+"""
 
 from pathlib import Path
 
@@ -8,20 +10,30 @@ import yaml
 
 from experiments import run
 from experiments.cityscapes import task
-from multitask import dense, supervised
-from multitask.checkpoint import Session
-from multitask.errors import UserError
+from multitask import supervised
+from multitask.dense import problem as dense
 from multitask.models.dense_networks import ARCHITECTURES
+from multitask.runs.checkpoint import Session
+from multitask.runs.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
-SMALL = {"train_examples": 4, "test_examples": 3, "widths": [2, 2, 4, 4, 4], "epochs": 1, "batch_size": 2}
+SMALL = {
+    "train_examples": 4,
+    "test_examples": 3,
+    "widths": [2, 2, 4, 4, 4],
+    "epochs": 1,
+    "batch_size": 2,
+}
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
     """Those of the quick scale, generated data in a folder of the tests."""
-    return {**run.settings_of(QUICK, "cityscapes"), "data_root": str(tmp_path_factory.mktemp("data"))}
+    return {
+        **run.settings_of(QUICK, "cityscapes"),
+        "data_root": str(tmp_path_factory.mktemp("data")),
+    }
 
 
 @pytest.fixture
@@ -45,8 +57,15 @@ def test_two_tasks_and_every_network(small):
 @pytest.mark.parametrize("row", ["stan", "cross_stitch_uncertainty", "mtan_equal_pcgrad"])
 def test_a_run_records_every_metric_and_the_size(small, tmp_path, row):
     records = task.train(row, 0, small, session(tmp_path))
-    found = {(of, metric) for _, of, metric, _ in records.rows if metric.startswith("test_") or of != "all"}
-    named = {"segmentation": ("mIoU_per_image", "PixAcc_per_image", "mIoU", "PixAcc"), "depth": ("AbsErr", "RelErr")}
+    found = {
+        (of, metric)
+        for _, of, metric, _ in records.rows
+        if metric.startswith("test_") or of != "all"
+    }
+    named = {
+        "segmentation": ("mIoU_per_image", "PixAcc_per_image", "mIoU", "PixAcc"),
+        "depth": ("AbsErr", "RelErr"),
+    }
     for name, metrics in named.items():
         assert {metric for of, metric in found if of == name} == {
             "train_loss",
@@ -67,13 +86,16 @@ def test_fingerprint_and_missing_real_data(small, tmp_path, monkeypatch):
     }
     monkeypatch.setenv("PCGRAD_DATA", str(tmp_path))
     with pytest.raises(
-        UserError, match=rf"no folder {tmp_path}/cityscapes/train/image; .* non-commercial .*registration"
+        UserError,
+        match=rf"no folder {tmp_path}/cityscapes/train/image; .* non-commercial .*registration",
     ):
         task.fingerprint({**small, "data": "cityscapes"})
 
 
 def test_the_real_layout_is_read_as_real(small, tmp_path, monkeypatch):
-    """A folder in the place of the real set, whatever is in it, is read by the same loader and called real."""
+    """A folder in the place of the real set, whatever is in it, is read by the same loader and
+    called real.
+    """
     made = task.streets(tmp_path, {"train": 4, "val": 3}, small["height"], small["width"], 0)
     made.rename(tmp_path / "cityscapes")
     monkeypatch.setenv("PCGRAD_DATA", str(tmp_path))
@@ -85,7 +107,9 @@ def test_the_real_layout_is_read_as_real(small, tmp_path, monkeypatch):
 
 
 def learns(row, settings, tmp_path):
-    """Whether a run at the quick scale doubles the majority's accuracy and cuts the best constant's error to 0.7."""
+    """Whether a run at the quick scale doubles the majority's accuracy and cuts the best constant's
+    error to 0.7.
+    """
     problem = task.problem(row, 0, settings)
     try:
         once = {**settings, "evaluate_every": settings["epochs"]}
@@ -97,7 +121,10 @@ def learns(row, settings, tmp_path):
     assert majority < 35
     known, seen = depth[depth > 0], problem.train[2]
     constant = (known - seen[seen > 0].median()).abs().mean()
-    accuracy, error = records.last("segmentation", "test_PixAcc"), records.last("depth", "test_AbsErr")
+    accuracy, error = (
+        records.last("segmentation", "test_PixAcc"),
+        records.last("depth", "test_AbsErr"),
+    )
     return accuracy >= 2 * majority and error <= 0.7 * constant
 
 

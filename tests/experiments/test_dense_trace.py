@@ -1,4 +1,6 @@
-"""Golden traces of NYUv2's and CityScapes' rows, on random scenes: no config and no generator can move them."""
+"""Golden traces of NYUv2's and CityScapes' rows, on random scenes: no config and no generator can
+move them.
+"""
 
 from pathlib import Path
 
@@ -6,19 +8,40 @@ import pytest
 import torch
 import traces
 
-from multitask import dense, supervised
-from multitask.checkpoint import Session
-from multitask.scenes import Scenes
-from multitask.seeding import generator
+from multitask import supervised
+from multitask.data.scenes import Scenes
+from multitask.dense import problem as dense
+from multitask.runs.checkpoint import Session
+from multitask.runs.seeding import generator
 
 SETTINGS = {
-    **{"device": "cpu", "classes": 5, "widths": [2, 2, 4, 4, 4], "epochs": 5, "batch_size": 2, "optimizer": "adam"},
-    **{"learning_rate": 1e-3, "momentum": 0.0, "weight_decay": 1e-4, "clip_norm": 0.0, "decay": 0.5, "decay_every": 3},
+    **{
+        "device": "cpu",
+        "classes": 5,
+        "widths": [2, 2, 4, 4, 4],
+        "epochs": 5,
+        "batch_size": 2,
+        "optimizer": "adam",
+    },
+    **{
+        "learning_rate": 1e-3,
+        "momentum": 0.0,
+        "weight_decay": 1e-4,
+        "clip_norm": 0.0,
+        "decay": 0.5,
+        "decay_every": 3,
+    },
     **{"evaluate_every": 2, "reduction": "sum", "order": "random", "log_every": 3},
 }
 ROWS = {
     "nyuv2": (
-        *("one_task", "stan", "split_wide_dwa", "split_deep_uncertainty_pcgrad", "dense_equal_pcgrad"),
+        *(
+            "one_task",
+            "stan",
+            "split_wide_dwa",
+            "split_deep_uncertainty_pcgrad",
+            "dense_equal_pcgrad",
+        ),
         *("cross_stitch_uncertainty_pcgrad", "mtan_uncertainty", "mtan_uncertainty_pcgrad"),
     ),
     "cityscapes": ("one_task", "mtan_equal", "mtan_equal_pcgrad"),
@@ -26,12 +49,18 @@ ROWS = {
 
 
 def scenes(experiment, split, count):
-    """Random images, labels from -1 to 4, depths (some unknown) and unit normals (some unknown), in float64."""
+    """Random images, labels from -1 to 4, depths (some unknown) and unit normals (some unknown), in
+    float64.
+    """
     draw = generator(0, f"{experiment}/{split}")
     images = torch.rand(count, 3, 32, 32, generator=draw, dtype=torch.float64)
     labels = torch.randint(-1, 5, (count, 32, 32), generator=draw).to(torch.int8)
-    depth = (4 * torch.rand(count, 1, 32, 32, generator=draw, dtype=torch.float64) - 0.5).clamp(min=0)
-    normals = torch.nn.functional.normalize(torch.randn(count, 3, 32, 32, generator=draw, dtype=torch.float64), dim=1)
+    depth = (4 * torch.rand(count, 1, 32, 32, generator=draw, dtype=torch.float64) - 0.5).clamp(
+        min=0
+    )
+    normals = torch.nn.functional.normalize(
+        torch.randn(count, 3, 32, 32, generator=draw, dtype=torch.float64), dim=1
+    )
     known = torch.rand(count, 1, 32, 32, generator=draw) > 0.1
     parts = (images, labels, depth, normals * known)
     return parts if experiment == "nyuv2" else parts[:3]
@@ -46,7 +75,9 @@ def trace(experiment, row):
     return supervised.fit(problem, dense.ROWS[row][1], 0, SETTINGS, session).rows
 
 
-@pytest.mark.parametrize(("experiment", "row"), [(name, row) for name, rows in ROWS.items() for row in rows])
+@pytest.mark.parametrize(
+    ("experiment", "row"), [(name, row) for name, rows in ROWS.items() for row in rows]
+)
 def test_golden_trace(experiment, row):
     traces.check(experiment, row, trace(experiment, row))
 

@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 
 from experiments.metaworld_gallery import figure_10, render
-from multitask.envs import MT10, MT50
-from multitask.errors import UserError
+from multitask.rl.envs import MT10, MT50
+from multitask.runs.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-SOME = ["reach-v3", "push-v3", "drawer-open-v3", "drawer-close-v3", "peg-unplug-side-v3", "faucet-open-v3"]
+SOME = [
+    "reach-v3",
+    "push-v3",
+    "drawer-open-v3",
+    "drawer-close-v3",
+    "peg-unplug-side-v3",
+    "faucet-open-v3",
+]
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +49,23 @@ def test_arm_table_and_goal_are_in_every_picture(some):
 def test_the_object_is_in_the_picture(some):
     """Drawers are green, and an open one shows more of it than a closed one."""
     green = (some[0][..., 1].astype(int) > some[0][..., 0].astype(int) + 20).sum(axis=(1, 2))
-    opened, closed = SOME.index("drawer-close-v3"), SOME.index("drawer-open-v3")  # how each task starts
+    opened, closed = (
+        SOME.index("drawer-close-v3"),
+        SOME.index("drawer-open-v3"),
+    )  # how each task starts
     assert green[opened] > green[closed] > 300
 
 
 def test_an_unknown_task_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"reech-v3.*reach-v3"):
         render.gallery(["push-v3", "reech-v3"])
-    command = [sys.executable, "-m", "experiments.metaworld_gallery.render", str(tmp_path), "reech-v3"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.metaworld_gallery.render",
+        str(tmp_path),
+        "reech-v3",
+    ]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 2
@@ -88,10 +104,16 @@ def test_a_task_that_cannot_be_built_and_an_empty_or_repeated_picture_do_not_cou
 
 
 def test_the_figure_shows_each_task_under_its_name(tmp_path):
-    pictures = np.arange(50, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 6, 3), dtype=np.uint8)
+    pictures = np.arange(50, dtype=np.uint8)[:, None, None, None] * np.ones(
+        (1, 4, 6, 3), dtype=np.uint8
+    )
     lines = [{"name": task, "mt10": task in MT10, "built": True} for task in MT50]
     np.savez(tmp_path / "tasks.npz", pictures=pictures)
-    summary = {"tasks": lines, "pictured": 50, "versions": {"metaworld": "3.1.1", "mujoco": "3.3.0"}}
+    summary = {
+        "tasks": lines,
+        "pictured": 50,
+        "versions": {"metaworld": "3.1.1", "mujoco": "3.3.0"},
+    }
     (tmp_path / "tasks.json").write_text(json.dumps(summary))
     fig = figure_10.figure_10(pictures, lines, "note", "tiny")
     shown = {ax.get_title() + "-v3": ax.get_images()[0].get_array()[0, 0, 0] for ax in fig.axes}

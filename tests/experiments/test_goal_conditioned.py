@@ -8,7 +8,7 @@ import yaml
 
 from experiments import run
 from experiments.goal_conditioned import task
-from multitask.errors import UserError
+from multitask.runs.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = {scale: ROOT / "config" / f"{scale}.yaml" for scale in ("quick", "laptop", "paper")}
@@ -16,7 +16,10 @@ PATHS["tiny"] = ROOT / "tests" / "tiny.yaml"
 
 
 def settings_of(scale: str, **changes) -> dict:
-    return {**run.settings_of(yaml.safe_load(PATHS[scale].read_text()), "goal_conditioned"), **changes}
+    return {
+        **run.settings_of(yaml.safe_load(PATHS[scale].read_text()), "goal_conditioned"),
+        **changes,
+    }
 
 
 @pytest.mark.parametrize("scale", PATHS)
@@ -27,7 +30,10 @@ def test_every_config_has_what_the_runs_read(scale):
     assert found["metaworld"] == "3.1.1"
     assert found["mujoco"]
     assert found["tasks"] == ["push-v3"]
-    assert (found["start"], found["goal"]) == ([[-0.2, 0.6], [0.2, 0.7]], [[-0.2, 0.85], [0.2, 0.95]])
+    assert (found["start"], found["goal"]) == (
+        [[-0.2, 0.6], [0.2, 0.7]],
+        [[-0.2, 0.85], [0.2, 0.95]],
+    )
     assert len(found["sha256"]) == 64
     assert json.loads(json.dumps(found)) == found  # else a run would not know its own data again
     assert settings["samples_per_collection"] % settings["horizon"] == 0
@@ -50,7 +56,10 @@ def test_fingerprint_tells_data_apart():
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"goals_per_seed": 0}, ["goals_per_seed"]), ({"reward_function_version": "v7"}, ["v7", "v1", "v2"])],
+    [
+        ({"goals_per_seed": 0}, ["goals_per_seed"]),
+        ({"reward_function_version": "v7"}, ["v7", "v1", "v2"]),
+    ],
 )
 def test_bad_settings_are_refused_before_training(change, words):
     with pytest.raises(UserError) as caught:

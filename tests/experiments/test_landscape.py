@@ -9,7 +9,7 @@ import torch
 
 from experiments.landscape import figure_1, figure_2, task
 from experiments.run import EXIT_FAULT
-from multitask.provenance import ROOT
+from multitask.runs.provenance import ROOT
 
 OPTIONS = {"learning_rate": 0.001, "betas": [0.9, 0.999], "epsilon": 1e-8}
 GOLDEN = ROOT / "tests/golden/landscape.json"
@@ -33,7 +33,9 @@ def written(tmp_path_factory):
 def by_hand(theta):
     """Appendix D's formulas, for autograd."""
     first = 20 * torch.log(torch.clamp((0.5 * theta[0] + torch.tanh(theta[1])).abs(), min=0.000005))
-    second = 25 * torch.log(torch.clamp((0.5 * theta[0] - torch.tanh(theta[1]) + 2).abs(), min=0.000005))
+    second = 25 * torch.log(
+        torch.clamp((0.5 * theta[0] - torch.tanh(theta[1]) + 2).abs(), min=0.000005)
+    )
     return first, second
 
 
@@ -47,7 +49,9 @@ def test_losses_and_gradients_equal_autograd_also_on_the_floors():
     both = torch.tensor([[-2.0, 8.0]], dtype=torch.float64)
     points = torch.cat((points, on_first, on_second, both))
     floors = 0
-    for point, value, gradient in zip(points, task.losses(points), task.gradients(points), strict=True):
+    for point, value, gradient in zip(
+        points, task.losses(points), task.gradients(points), strict=True
+    ):
         theta = point.clone().requires_grad_()
         for i, loss in enumerate(by_hand(theta)):
             (expected,) = torch.autograd.grad(loss, theta, retain_graph=True)
@@ -59,7 +63,9 @@ def test_losses_and_gradients_equal_autograd_also_on_the_floors():
 
 @pytest.mark.parametrize("variant", task.VARIANTS)
 def test_batch_equals_one_run_with_autograd_and_literal_surgery(variant):
-    """Each start alone, gradients by autograd, Algorithm 1 for two tasks written out, torch's Adam: 300 updates."""
+    """Each start alone, gradients by autograd, Algorithm 1 for two tasks written out, torch's Adam:
+    300 updates.
+    """
     result = task.optimize(STARTS, updates=300, stored_points=301, **OPTIONS)
     assert result["update"].tolist() == list(range(301))
     found = result["theta"][:, task.VARIANTS.index(variant)]
@@ -68,14 +74,18 @@ def test_batch_equals_one_run_with_autograd_and_literal_surgery(variant):
         theta = start.clone().requires_grad_()
         optimizer = torch.optim.Adam([theta], lr=0.001, betas=(0.9, 0.999), eps=1e-8)
         for update in range(1, 301):
-            g1, g2 = (torch.autograd.grad(loss, theta, retain_graph=True)[0] for loss in by_hand(theta))
+            g1, g2 = (
+                torch.autograd.grad(loss, theta, retain_graph=True)[0] for loss in by_hand(theta)
+            )
             product = g1 @ g2
             theta.grad = g1 + g2
             if product < 0 and variant == "adam_pcgrad":
                 conflicts += 1
                 theta.grad = (g1 - product / (g2 @ g2) * g2) + (g2 - product / (g1 @ g1) * g1)
             optimizer.step()
-            torch.testing.assert_close(found[update, s], theta.detach(), rtol=0, atol=1e-6)  # an update is 1e-3
+            torch.testing.assert_close(
+                found[update, s], theta.detach(), rtol=0, atol=1e-6
+            )  # an update is 1e-3
     assert variant == "adam" or conflicts > 50
 
 
@@ -112,7 +122,9 @@ def test_distance_is_to_the_set_of_optima():
 
 
 def test_curvature_forms_are_the_two_integrals():
-    """Between the floors the differences equal the integrals of dᵀ∇²L d / ‖d‖² with weights 2 (1 − a) and 1."""
+    """Between the floors the differences equal the integrals of dᵀ∇²L d / ‖d‖² with weights 2 (1 −
+    a) and 1.
+    """
     before = torch.tensor([0.5, -1.0], dtype=torch.float64)
     theta = before + torch.tensor([0.01, -0.02], dtype=torch.float64)
     measured = task.measure(theta, before, 0.001)
@@ -130,11 +142,15 @@ def test_curvature_forms_are_the_two_integrals():
 
 
 def test_curvature_of_the_plain_step_is_theorem_2s():
-    """½ t² H ‖g‖² = L(θ^MT) − L(θ) + t ‖g‖²; beside a valley the step overshoots: H > 0 where log|u| is concave."""
+    """½ t² H ‖g‖² = L(θ^MT) − L(θ) + t ‖g‖²; beside a valley the step overshoots: H > 0 where
+    log|u| is concave.
+    """
     theta = torch.tensor([-2 * math.tanh(-1.5) + 0.01, -1.5], dtype=torch.float64)
     point = theta.clone().requires_grad_()
     (g,) = torch.autograd.grad(sum(by_hand(point)), point)
-    rise = (sum(by_hand(theta - 0.001 * g)) - sum(by_hand(theta))).item() + 0.001 * g.square().sum().item()
+    rise = (
+        sum(by_hand(theta - 0.001 * g)) - sum(by_hand(theta))
+    ).item() + 0.001 * g.square().sum().item()
     measured = task.measure(theta, theta - 1e-6, 0.001)
     along = measured["plain_step_curvature_remainder"].item()
     assert 0.5 * 0.001**2 * g.square().sum().item() * along == pytest.approx(rise, rel=1e-9)
@@ -142,9 +158,13 @@ def test_curvature_of_the_plain_step_is_theorem_2s():
 
 
 def test_summary_of_a_trajectory_made_by_hand():
-    """100 updates: 80 in task 1's valley, then 20 at the joint optimum, of which the last tenth looks at 10."""
+    """100 updates: 80 in task 1's valley, then 20 at the joint optimum, of which the last tenth
+    looks at 10.
+    """
     valley = [-2 * math.tanh(-1.5) + 0.01, -1.5]
-    theta = torch.tensor([[0.5, -3.0]] + 80 * [valley] + 20 * [[-2.0 + 0.02, 7.0]], dtype=torch.float64)
+    theta = torch.tensor(
+        [[0.5, -3.0]] + 80 * [valley] + 20 * [[-2.0 + 0.02, 7.0]], dtype=torch.float64
+    )
     run = task.summarize_run(torch.arange(101), theta, theta - 1e-4, 0.001)
     assert run["verdict"] == "joint optimum"
     assert run["at_joint_optimum_since_update"] == 81
@@ -171,12 +191,15 @@ def trace():
 
 
 def test_golden_trace():
-    """A number that changed means that published figures are superseded: say so in the CHANGELOG, then regenerate.
+    """A number that changed means that published figures are superseded: say so in the CHANGELOG,
+    then regenerate.
 
     `PYTHONPATH=src:. python tests/experiments/test_landscape.py`
     """
     golden = torch.tensor(json.loads(GOLDEN.read_text(encoding="utf-8")), dtype=torch.float64)
-    torch.testing.assert_close(torch.tensor(trace(), dtype=torch.float64), golden, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        torch.tensor(trace(), dtype=torch.float64), golden, rtol=1e-9, atol=1e-12
+    )
 
 
 def test_summary_tells_the_end_of_every_run(written):
@@ -191,7 +214,9 @@ def test_summary_tells_the_end_of_every_run(written):
             assert run["end"] == theta[-1, v, s].tolist()
             assert run["start"] == STARTS[s].tolist()
             assert run["L1"] + run["L2"] == pytest.approx(run["L"])
-    assert summary["claim"]["as_claimed"] == (summary["claim"]["found"] == summary["claim"]["claimed"])
+    assert summary["claim"]["as_claimed"] == (
+        summary["claim"]["found"] == summary["claim"]["claimed"]
+    )
     assert summary["reached_joint_optimum"]["starts"] == 3
 
 
@@ -208,9 +233,13 @@ def test_vectors_are_projected_by_the_core(written):
 def test_figures_are_written_and_their_bytes_do_not_change(written, tmp_path):
     data = [str(written / name) for name in ("surface.npz", "trajectories.npz", "summary.json")]
     for attempt in ("a", "b"):
-        figure_1.write(*data, png=str(tmp_path / f"1{attempt}.png"), pdf=str(tmp_path / f"1{attempt}.pdf"))
+        figure_1.write(
+            *data, png=str(tmp_path / f"1{attempt}.png"), pdf=str(tmp_path / f"1{attempt}.pdf")
+        )
         figure_2.write(
-            str(written / "vectors.json"), png=str(tmp_path / f"2{attempt}.png"), pdf=str(tmp_path / f"2{attempt}.pdf")
+            str(written / "vectors.json"),
+            png=str(tmp_path / f"2{attempt}.png"),
+            pdf=str(tmp_path / f"2{attempt}.pdf"),
         )
     for number in "12":
         first, second = (tmp_path / f"{number}{attempt}.png" for attempt in "ab")
@@ -220,7 +249,10 @@ def test_figures_are_written_and_their_bytes_do_not_change(written, tmp_path):
 
 def test_figure_1_says_where_the_paths_end(written):
     summary = json.loads((written / "summary.json").read_text())
-    with np.load(written / "surface.npz") as surface, np.load(written / "trajectories.npz") as paths:
+    with (
+        np.load(written / "surface.npz") as surface,
+        np.load(written / "trajectories.npz") as paths,
+    ):
         figure = figure_1.landscape(dict(surface), dict(paths), summary)
     titles = [ax.get_title(loc="left") for ax in figure.axes]
     for variant in task.VARIANTS:

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from experiments import run
-from multitask.checkpoint import Session
-from multitask.metaworld import fingerprint
-from multitask.sac import METHODS
+from multitask.rl.sac import METHODS
+from multitask.rl.training import fingerprint
+from multitask.runs.checkpoint import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "tiny.yaml"
@@ -26,9 +26,21 @@ def tiny(experiment: str = "metaworld_mt10", **changes) -> dict:
     return config
 
 
-def command(folder: Path, method: str, config: dict, *more: str, experiment: str = "metaworld_mt10") -> list[str]:
+def command(
+    folder: Path, method: str, config: dict, *more: str, experiment: str = "metaworld_mt10"
+) -> list[str]:
     out = folder / "runs" / experiment / method / "seeds0-0"
-    return [experiment, method, "--seeds", "0", "--config", json.dumps(config), "--out", str(out), *more]
+    return [
+        experiment,
+        method,
+        "--seeds",
+        "0",
+        "--config",
+        json.dumps(config),
+        "--out",
+        str(out),
+        *more,
+    ]
 
 
 def rows(folder: Path, method: str, experiment: str = "metaworld_mt10") -> list[dict[str, str]]:
@@ -45,7 +57,9 @@ def test_every_config_has_what_the_runs_read(scale, experiment):
     assert set(config["experiments"][experiment]["methods"]) <= set(METHODS)
     assert settings["samples_per_collection"] % settings["horizon"] == 0
     if scale == "paper":
-        million = settings["collections"] * settings["samples_per_collection"] * SETS[experiment] / 1e6
+        million = (
+            settings["collections"] * settings["samples_per_collection"] * SETS[experiment] / 1e6
+        )
         assert million == pytest.approx({3: 1.5, 10: 5, 50: 20}[SETS[experiment]], rel=1e-3)
         assert (settings["batch_per_task"], settings["layers"]) == (128, 6)
         assert settings["width"] == (300 if experiment == "metaworld_mt50" else 160)
@@ -58,7 +72,9 @@ def test_command_writes_a_run(tmp_path, method):
     tasks = tiny()["experiments"]["metaworld_mt10"]["tasks"]
     for name in (*tasks, "all"):
         for metric in ("return", "success", "success_last", "distance"):
-            assert [int(r["step"]) for r in found if (r["task"], r["metric"]) == (name, metric)] == [0, 1, 2]
+            assert [
+                int(r["step"]) for r in found if (r["task"], r["metric"]) == (name, metric)
+            ] == [0, 1, 2]
     assert any(r["metric"].startswith("conflicts_") for r in found) == (method != "independent")
     assert not list(tmp_path.rglob("checkpoints/**/*.*"))  # nothing but the outputs is left
 
@@ -132,15 +148,29 @@ def test_bad_settings_end_in_one_line(tmp_path, capsys, change, words):
 
 @pytest.mark.slow
 def test_sac_learns_reach_alone(tmp_path):
-    """Five runs of about 20,000 steps, some 20 minutes: at least four end with 18 of 20 successes or more.
+    """Five runs of about 20,000 steps, some 20 minutes: at least four end with 18 of 20 successes
+    or more.
 
     The same runs are published: results/published/laptop/tables/table_reach.md.
     """
     config = yaml.safe_load((ROOT / "config" / "laptop.yaml").read_text())
     out = tmp_path / "runs" / "metaworld_reach" / "fixed_goal" / "seeds0-4"
-    arguments = ["metaworld_reach", "fixed_goal", "--seeds", "0-4", "--config", json.dumps(config), "--out", str(out)]
+    arguments = [
+        "metaworld_reach",
+        "fixed_goal",
+        "--seeds",
+        "0-4",
+        "--config",
+        json.dumps(config),
+        "--out",
+        str(out),
+    ]
     assert run.main(arguments) == 0
     with (out / "metrics.csv").open() as file:
-        last = {r["seed"]: float(r["value"]) for r in csv.DictReader(file) if r["metric"] == "evaluation_success"}
+        last = {
+            r["seed"]: float(r["value"])
+            for r in csv.DictReader(file)
+            if r["metric"] == "evaluation_success"
+        }
     assert len(last) == 5
     assert sum(value >= 0.9 for value in last.values()) >= 4, last

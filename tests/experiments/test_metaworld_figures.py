@@ -6,7 +6,14 @@ import pandas as pd
 import pytest
 
 from experiments.goal_conditioned import figure_6
-from experiments.metaworld import figure_3, figure_7, figure_8, figure_9, figure_conflicts, figure_tasks
+from experiments.metaworld import (
+    figure_3,
+    figure_7,
+    figure_8,
+    figure_9,
+    figure_conflicts,
+    figure_tasks,
+)
 from experiments.metaworld.table_metaworld import METHODS, iqm_lines, table
 from reporting.figures import color
 from reporting.learning_curves import SMOOTH, figure
@@ -21,8 +28,12 @@ def end(method: str, seed: int) -> float:
     return 0.05 * list(METHODS).index(method) + 0.01 * seed
 
 
-def write_runs(folder, experiment, methods=METHODS, seeds=(0, 1, 2), metrics=("evaluation_success", "success")):
-    """Curves that rise linearly to their end in the first five collections; every task but "all" lies 0.1 lower."""
+def write_runs(
+    folder, experiment, methods=METHODS, seeds=(0, 1, 2), metrics=("evaluation_success", "success")
+):
+    """Curves that rise linearly to their end in the first five collections; every task but "all"
+    lies 0.1 lower.
+    """
     paths = []
     for method in methods:
         rows = []
@@ -32,24 +43,37 @@ def write_runs(folder, experiment, methods=METHODS, seeds=(0, 1, 2), metrics=("e
                 for metric in metrics:
                     shift = 0.0 if metric.startswith("evaluation") else 0.5
                     rows += [
-                        (seed, step, task, metric, value + shift - 0.1 * (task != "all")) for task in ("all", "a-v3")
+                        (seed, step, task, metric, value + shift - 0.1 * (task != "all"))
+                        for task in ("all", "a-v3")
                     ]
                 rows.append((seed, step, "all", "environment_steps", 1000.0 * step))
                 rows += [
-                    (seed, step, "all", f"{m}_{c}", value) for m in ("cosine", "xi_median") for c in ("actor", "q1")
+                    (seed, step, "all", f"{m}_{c}", value)
+                    for m in ("cosine", "xi_median")
+                    for c in ("actor", "q1")
                 ]
         path = folder / experiment / method / "metrics.csv"
         path.parent.mkdir(parents=True)
-        pd.DataFrame(rows, columns=["seed", "step", "task", "metric", "value"]).to_csv(path, index=False)
+        pd.DataFrame(rows, columns=["seed", "step", "task", "metric", "value"]).to_csv(
+            path, index=False
+        )
         info = {"experiment": experiment, "method": method, "scale": "laptop", "seeds": list(seeds)}
-        info |= {"data": {"metaworld": "3"}, "settings": SETTINGS, "seconds": dict.fromkeys(map(str, seeds), 3.0)}
+        info |= {
+            "data": {"metaworld": "3"},
+            "settings": SETTINGS,
+            "seconds": dict.fromkeys(map(str, seeds), 3.0),
+        }
         path.with_name("run.json").write_text(json.dumps(info))
         paths.append(path)
     return paths
 
 
 def lines(ax):
-    whole = [line for line in ax.get_lines() if len(line.get_xdata()) == len(STEPS) and line.get_linestyle() == "-"]
+    whole = [
+        line
+        for line in ax.get_lines()
+        if len(line.get_xdata()) == len(STEPS) and line.get_linestyle() == "-"
+    ]
     return {line.get_color(): line for line in whole}
 
 
@@ -62,7 +86,9 @@ def test_figure_3_holds_the_curves_and_the_papers_ends(tmp_path):
     assert len(lines(mt3)) == 4
     drawn = lines(mt10)[color("independent")]
     assert list(drawn.get_xdata()) == [1000.0 * step for step in STEPS]
-    expected = end("independent", 1)  # the seeds' mean is the middle one's; evaluation, not training
+    expected = end(
+        "independent", 1
+    )  # the seeds' mean is the middle one's; evaluation, not training
     assert drawn.get_ydata()[0] == pytest.approx(expected / 5)
     tail = [min(1.0, step / 5) for step in STEPS][-SMOOTH:]
     assert drawn.get_ydata()[-1] == pytest.approx(expected * sum(tail) / len(tail))
@@ -88,7 +114,12 @@ def test_pairs_of_methods(tmp_path, module, methods):
 
 
 def test_figure_6_draws_distances_from_zero(tmp_path):
-    paths = write_runs(tmp_path, "goal_conditioned", ("sac", "sac_pcgrad"), metrics=("evaluation_distance", "distance"))
+    paths = write_runs(
+        tmp_path,
+        "goal_conditioned",
+        ("sac", "sac_pcgrad"),
+        metrics=("evaluation_distance", "distance"),
+    )
     (ax,) = figure(figure_6.PANELS, read_runs(paths)).axes
     assert ax.get_ylim()[0] == 0
     assert len(lines(ax)) == 2
@@ -124,7 +155,9 @@ def test_the_table_pairs_the_ends_by_seed(tmp_path):
     assert success.loc["cosreg", "mean"] == pytest.approx(end("cosreg", 1))
     difference = success.loc["sac_pcgrad - cosreg"]
     assert difference["mean"] == pytest.approx(end("sac_pcgrad", 0) - end("cosreg", 0))
-    assert difference["ci_high"] == pytest.approx(difference["ci_low"], abs=1e-9)  # the seeds' effects cancel
+    assert difference["ci_high"] == pytest.approx(
+        difference["ci_low"], abs=1e-9
+    )  # the seeds' effects cancel
     assert "sac_pcgrad - sac" in success.index
 
 
@@ -135,15 +168,24 @@ def ends(values, method="sac"):
         for task, seeds in enumerate(values)
         for seed, value in enumerate(seeds)
     ]
-    rows += [("metaworld_mt10", method, seed, 1, "all", "evaluation_success", 99.0) for seed in range(len(values[0]))]
-    return pd.DataFrame(rows, columns=["experiment", "method", "seed", "step", "task", "metric", "value"])
+    rows += [
+        ("metaworld_mt10", method, seed, 1, "all", "evaluation_success", 99.0)
+        for seed in range(len(values[0]))
+    ]
+    return pd.DataFrame(
+        rows, columns=["experiment", "method", "seed", "step", "task", "metric", "value"]
+    )
 
 
 def test_the_iqm_is_over_tasks_and_seeds_and_has_an_interval_from_ten_seeds_up():
-    few = iqm_lines(ends([[0.0, 0.1], [0.2, 0.4], [0.4, 0.6], [0.9, 1.0]]), ("sac", "cosreg"), last=1)
+    few = iqm_lines(
+        ends([[0.0, 0.1], [0.2, 0.4], [0.4, 0.6], [0.9, 1.0]]), ("sac", "cosreg"), last=1
+    )
     assert few["mean"].tolist() == pytest.approx([0.4])  # of 0.2, 0.4, 0.4, 0.6; "all" is no task
     assert few[["ci_low", "ci_high"]].isna().all(axis=None)
-    many = iqm_lines(ends([[0.0] * 10, [0.4, 0.6] * 5, [0.4, 0.6] * 5, [1.0] * 10]), ("sac",), last=1).iloc[0]
+    many = iqm_lines(
+        ends([[0.0] * 10, [0.4, 0.6] * 5, [0.4, 0.6] * 5, [1.0] * 10]), ("sac",), last=1
+    ).iloc[0]
     assert many["mean"] == pytest.approx(0.5)
     assert 0.4 < many["ci_low"] < 0.5 < many["ci_high"] < 0.6
     assert many["seeds"] == 10
@@ -154,14 +196,19 @@ def test_the_table_shows_the_iqm_and_conflicts_as_a_share(tmp_path):
     for path in paths:
         frame = pd.read_csv(path)
         counts = [
-            (s, k, "all", f"{c}_q1", n) for s in range(3) for k in STEPS for c, n in (("pairs", 40), ("conflicts", 10))
+            (s, k, "all", f"{c}_q1", n)
+            for s in range(3)
+            for k in STEPS
+            for c, n in (("pairs", 40), ("conflicts", 10))
         ]
         pd.concat([frame, pd.DataFrame(counts, columns=frame.columns)]).to_csv(path, index=False)
     names = {kind: str(tmp_path / f"t.{kind}") for kind in ("csv", "md", "tex", "html")}
     table("mt10").write([str(path) for path in paths], **names)
     found = pd.read_csv(names["csv"]).set_index(["method", "task", "metric"])["mean"]
     assert found["sac", "all", "conflict_share_q1"] == pytest.approx(0.25)
-    assert found["sac_pcgrad", "all", "evaluation_success_iqm"] == pytest.approx(end("sac_pcgrad", 1) - 0.1)
+    assert found["sac_pcgrad", "all", "evaluation_success_iqm"] == pytest.approx(
+        end("sac_pcgrad", 1) - 0.1
+    )
     with open(names["md"], encoding="utf-8") as file:
         head = file.readline()
     assert "success, IQM" in head

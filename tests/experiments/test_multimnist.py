@@ -1,4 +1,6 @@
-"""MultiMNIST end to end: data, equal conditions, learnability, resume after kill -9, and the golden trace."""
+"""MultiMNIST end to end: data, equal conditions, learnability, resume after kill -9, and the golden
+trace.
+"""
 
 import json
 import os
@@ -17,11 +19,11 @@ from torch.nn import functional
 from experiments import run
 from experiments.multimnist import task
 from multitask import supervised
-from multitask.checkpoint import Session
-from multitask.digits import Digits
-from multitask.errors import UserError
+from multitask.data.mnist import Digits
 from multitask.models.lenet import Dropout, LeNet
-from multitask.seeding import generator
+from multitask.runs.checkpoint import Session
+from multitask.runs.errors import UserError
+from multitask.runs.seeding import generator
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
@@ -55,17 +57,25 @@ def test_methods_start_from_the_same_values():
 def test_data_are_the_same_for_every_seed_and_method():
     one, two = task.problem("sum", 0, TRACE), task.problem("single_task", 5, TRACE)
     assert all(torch.equal(a, b) for a, b in zip(one.train, two.train, strict=True))
-    assert {name: len(parts[0]) for name, parts in one.evaluations.items()} == {"validation": 64, "test": 100}
+    assert {name: len(parts[0]) for name, parts in one.evaluations.items()} == {
+        "validation": 64,
+        "test": 100,
+    }
     assert len(one.train[0]) == 256
     assert "validation" not in task.problem("sum", 0, {**TRACE, "validation_share": 0}).evaluations
 
 
 def test_validation_digits_are_never_seen_in_training():
     values = torch.arange(1, 201, dtype=torch.uint8)
-    images = values[:, None, None].expand(-1, 28, 28).contiguous()  # each digit is a square of its own gray
+    images = (
+        values[:, None, None].expand(-1, 28, 28).contiguous()
+    )  # each digit is a square of its own gray
     digits = Digits((images, torch.zeros(200).long()), (images[:5], torch.zeros(5).long()), "")
     parts = task.splits(digits, {**TRACE, "train_examples": 1000})
-    grays = {name: (parts[name][0] * 0.3081 + 0.1307).mul(255).round().unique() for name in ("train", "validation")}
+    grays = {
+        name: (parts[name][0] * 0.3081 + 0.1307).mul(255).round().unique()
+        for name in ("train", "validation")
+    }
     seen, held = (set(grays[name].tolist()) - {0.0} for name in ("train", "validation"))
     assert len(seen) == 160
     assert len(held) == 40
@@ -75,12 +85,16 @@ def test_validation_digits_are_never_seen_in_training():
 def test_shared_parameters_are_the_trunk():
     problem = task.problem("pcgrad", 0, TRACE)
     assert sum(p.numel() for p in problem.shared) == 260 + 5020 + 16050
-    assert sum(p.numel() for p in problem.model.parameters()) == 21330 + 2 * (50 * 50 + 50 + 50 * 10 + 10)
+    assert sum(p.numel() for p in problem.model.parameters()) == 21330 + 2 * (
+        50 * 50 + 50 + 50 * 10 + 10
+    )
     single = task.problem("single_task", 0, TRACE)
     assert list(single.shared) == []
     left, _ = single.losses(tuple(part[:8] for part in single.train), generator(0, "dropout"))
     left.backward()
-    assert all(p.grad is None for p in single.model.trunks[1].parameters()), "the other network has no part in it"
+    assert all(p.grad is None for p in single.model.trunks[1].parameters()), (
+        "the other network has no part in it"
+    )
     assert all(p.grad is None for p in single.model.heads[1].parameters())
 
 
@@ -114,8 +128,12 @@ def test_evaluation_is_plain_cross_entropy_and_accuracy():
     found = problem.evaluate(problem.evaluations["test"])
     for k, name in enumerate(task.TASKS):
         logits = problem.model(images)[k]
-        assert found[name, "loss"] == pytest.approx(functional.cross_entropy(logits, labels[k]).item(), rel=1e-5)
-        assert found[name, "accuracy"] == pytest.approx(100 * (logits.argmax(1) == labels[k]).float().mean().item())
+        assert found[name, "loss"] == pytest.approx(
+            functional.cross_entropy(logits, labels[k]).item(), rel=1e-5
+        )
+        assert found[name, "accuracy"] == pytest.approx(
+            100 * (logits.argmax(1) == labels[k]).float().mean().item()
+        )
 
 
 def majority(labels):
@@ -127,11 +145,16 @@ def learns(method, tmp_path):
     """Whether 2 epochs at the quick scale double the majority predictor's accuracy on both digits."""
     problem = task.problem(method, 0, SETTINGS)
     try:
-        records = supervised.fit(problem, task.ROWS[method], 0, {**SETTINGS, "epochs": 2}, session(tmp_path))
+        records = supervised.fit(
+            problem, task.ROWS[method], 0, {**SETTINGS, "epochs": 2}, session(tmp_path)
+        )
     except UserError:
         return False
     truth = dict(zip(task.TASKS, problem.evaluations["test"][1:], strict=True))
-    return all(records.last(name, "test_accuracy") >= 2 * majority(labels) for name, labels in truth.items())
+    return all(
+        records.last(name, "test_accuracy") >= 2 * majority(labels)
+        for name, labels in truth.items()
+    )
 
 
 @pytest.mark.parametrize("method", ["single_task", "sum", "pcgrad"])
@@ -141,7 +164,9 @@ def test_learns_at_the_quick_scale(method, tmp_path):
 
 def test_an_update_of_the_wrong_sign_does_not_pass_for_learning(tmp_path, monkeypatch):
     right = supervised.apply_weights
-    monkeypatch.setattr(supervised, "apply_weights", lambda shared, found, weights: right(shared, found, -weights))
+    monkeypatch.setattr(
+        supervised, "apply_weights", lambda shared, found, weights: right(shared, found, -weights)
+    )
     assert not learns("pcgrad", tmp_path)
 
 
@@ -160,7 +185,16 @@ def command(out, method="pcgrad", **changes):
     config = {**QUICK, "experiments": {**QUICK["experiments"]}}
     block = {"train_examples": 640, "test_examples": 100, "epochs": 3, "dropout": 0.5, **changes}
     config["experiments"]["multimnist"] = {**QUICK["experiments"]["multimnist"], **block}
-    arguments = ["multimnist", method, "--seeds", "0", "--config", json.dumps(config), "--out", str(out / "run")]
+    arguments = [
+        "multimnist",
+        method,
+        "--seeds",
+        "0",
+        "--config",
+        json.dumps(config),
+        "--out",
+        str(out / "run"),
+    ]
     return [
         *arguments,
         "--checkpoints",
@@ -188,7 +222,9 @@ def test_kill_9_and_the_same_command_give_the_same_numbers(tmp_path):
     assert not (tmp_path / "killed/run").exists()
     assert run.main(arguments) == 0
     assert not checkpoint.exists()
-    whole, killed = ((tmp_path / name / "run/metrics.csv").read_bytes() for name in ("whole", "killed"))
+    whole, killed = (
+        (tmp_path / name / "run/metrics.csv").read_bytes() for name in ("whole", "killed")
+    )
     assert killed == whole
 
 

@@ -1,4 +1,6 @@
-"""NYUv2 end to end on generated rooms: rows, equal conditions, metrics, learnability at the quick scale, faults."""
+"""NYUv2 end to end on generated rooms: rows, equal conditions, metrics, learnability at the quick
+scale, faults.
+"""
 
 from pathlib import Path
 
@@ -8,15 +10,22 @@ import yaml
 
 from experiments import run
 from experiments.nyuv2 import task
-from multitask import dense, supervised
-from multitask.checkpoint import Session
-from multitask.errors import UserError
+from multitask import supervised
+from multitask.dense import problem as dense
 from multitask.methods import Method
 from multitask.models.dense_networks import ARCHITECTURES
+from multitask.runs.checkpoint import Session
+from multitask.runs.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
-SMALL = {"train_examples": 4, "test_examples": 3, "height": 32, "width": 32, "widths": [2, 2, 4, 4, 4]}
+SMALL = {
+    "train_examples": 4,
+    "test_examples": 3,
+    "height": 32,
+    "width": 32,
+    "widths": [2, 2, 4, 4, 4],
+}
 SMALL |= {"epochs": 1, "batch_size": 2}
 
 
@@ -42,15 +51,22 @@ def test_rows_are_networks_weightings_and_pcgrad():
     assert dense.ROWS["cross_stitch_dwa"] == ("cross_stitch", Method("dwa", "sum"))
     assert dense.ROWS["mtan_uncertainty_pcgrad"] == ("mtan", Method("uncertainty", "pcgrad"))
     assert set(QUICK["experiments"]["nyuv2"]["methods"]) <= set(task.METHODS)
-    assert {dense.ROWS[row][0] for row in QUICK["experiments"]["nyuv2"]["methods"]} == set(ARCHITECTURES)
+    assert {dense.ROWS[row][0] for row in QUICK["experiments"]["nyuv2"]["methods"]} == set(
+        ARCHITECTURES
+    )
 
 
 def test_rows_of_one_network_start_from_the_same_values_and_see_the_same_data(small):
-    one, two = task.problem("mtan_equal", 0, small), task.problem("mtan_uncertainty_pcgrad", 0, small)
+    one, two = (
+        task.problem("mtan_equal", 0, small),
+        task.problem("mtan_uncertainty_pcgrad", 0, small),
+    )
     first = one.model.state_dict()
     assert all(torch.equal(value, first[name]) for name, value in two.model.state_dict().items())
     other = task.problem("mtan_equal", 1, small)
-    assert not all(torch.equal(value, first[name]) for name, value in other.model.state_dict().items())
+    assert not all(
+        torch.equal(value, first[name]) for name, value in other.model.state_dict().items()
+    )
     assert all(torch.equal(a, b) for a, b in zip(one.train, other.train, strict=True))
 
 
@@ -80,11 +96,15 @@ def test_a_run_records_every_metric_and_the_size(small, tmp_path, row):
         assert found == {"train_loss"} | {f"test_{metric}" for metric in metrics}
     assert {step for step, _, metric, _ in records.rows if metric == "test_mIoU"} == {0, 1}
     sizes = [
-        (step, value) for step, of, metric, value in records.rows if (of, metric) == ("all", "relative_parameters")
+        (step, value)
+        for step, of, metric, value in records.rows
+        if (of, metric) == ("all", "relative_parameters")
     ]
     expected = {"one_task": 3, "dense_dwa": 4.95, "mtan_uncertainty_pcgrad": 1.77}[row]
     assert sizes == [(0, pytest.approx(expected, rel=0.25))]
-    assert ("all", "conflict_share") in {(of, metric) for _, of, metric, _ in records.rows} or "pcgrad" not in row
+    assert ("all", "conflict_share") in {
+        (of, metric) for _, of, metric, _ in records.rows
+    } or "pcgrad" not in row
 
 
 def test_evaluation_does_not_depend_on_training_state_or_order_of_calls(small):
@@ -98,25 +118,37 @@ def test_evaluation_does_not_depend_on_training_state_or_order_of_calls(small):
 def test_fingerprint_says_that_the_rooms_are_generated(small):
     found = task.fingerprint(small)
     assert found["sha256"] == task.source(small).sha256
-    assert {**found, "sha256": ""} == {"name": "generated", "real": False, "train": 4, "test": 3, "sha256": ""}
+    assert {**found, "sha256": ""} == {
+        "name": "generated",
+        "real": False,
+        "train": 4,
+        "test": 3,
+        "sha256": "",
+    }
     assert task.fingerprint({**small, "data_seed": 1})["sha256"] != found["sha256"]
 
 
 @pytest.mark.parametrize("change", [{"train_examples": 0}, {"test_examples": 0}, {"classes": 40}])
 def test_settings_that_rooms_cannot_have_are_named(small, change):
-    with pytest.raises(UserError, match=r"train_examples and test_examples above 0 and classes: 13"):
+    with pytest.raises(
+        UserError, match=r"train_examples and test_examples above 0 and classes: 13"
+    ):
         task.source({**small, **change})
 
 
 def test_missing_real_data_are_named_with_their_place_and_terms(small, tmp_path, monkeypatch):
     monkeypatch.setenv("PCGRAD_DATA", str(tmp_path))
-    with pytest.raises(UserError, match=rf"no folder {tmp_path}/nyuv2/train/image; put NYUv2 .*research") as caught:
+    with pytest.raises(
+        UserError, match=rf"no folder {tmp_path}/nyuv2/train/image; put NYUv2 .*research"
+    ) as caught:
         task.fingerprint({**small, "data": "nyuv2"})
     assert "\n" not in str(caught.value)
 
 
 def learns(row, settings, tmp_path):
-    """Whether a run at the quick scale doubles the majority's accuracy and cuts the best constant's error to 0.7."""
+    """Whether a run at the quick scale doubles the majority's accuracy and cuts the best constant's
+    error to 0.7.
+    """
     problem = task.problem(row, 0, settings)
     try:
         once = {**settings, "evaluate_every": settings["epochs"]}
@@ -127,7 +159,10 @@ def learns(row, settings, tmp_path):
     majority = 100 * labels[labels >= 0].long().bincount().max() / (labels >= 0).sum()
     assert majority < 35
     constant = (depth - problem.train[2].median()).abs().mean()
-    accuracy, error = records.last("segmentation", "test_PixAcc"), records.last("depth", "test_AbsErr")
+    accuracy, error = (
+        records.last("segmentation", "test_PixAcc"),
+        records.last("depth", "test_AbsErr"),
+    )
     return accuracy >= 2 * majority and error <= 0.7 * constant
 
 

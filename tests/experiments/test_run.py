@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from experiments import run
-from multitask.records import Records
-from multitask.startup import loading
+from multitask.runs.records import Records
+from multitask.runs.startup import loading
 
 CONFIG = {
     "scale": "tiny",
@@ -25,7 +25,12 @@ CONFIG = {
 def toy_train(method, seed, settings, session):
     """A random walk; one checkpoint a step."""
     generator = torch.Generator().manual_seed(seed)
-    state = session.load() or {"step": 0, "x": torch.zeros(()), "rng": generator.get_state(), "rows": []}
+    state = session.load() or {
+        "step": 0,
+        "x": torch.zeros(()),
+        "rng": generator.get_state(),
+        "rows": [],
+    }
     generator.set_state(state["rng"])
     records, x = Records(state["rows"]), state["x"]
     for step in range(state["step"], settings["steps"]):
@@ -39,7 +44,9 @@ def toy_train(method, seed, settings, session):
 @pytest.fixture
 def toy(monkeypatch):
     """An experiment without a folder, so that these tests concern the command alone."""
-    module = types.SimpleNamespace(METHODS=("walk",), fingerprint=lambda settings: {"examples": 1}, train=toy_train)
+    module = types.SimpleNamespace(
+        METHODS=("walk",), fingerprint=lambda settings: {"examples": 1}, train=toy_train
+    )
     monkeypatch.setattr(run, "load_task", lambda name: module)
     monkeypatch.setattr(run, "training_sources", lambda name: ["experiments/run.py"])
     threads = torch.get_num_threads()
@@ -50,7 +57,9 @@ def toy(monkeypatch):
 
 def command(tmp_path, *more, seeds="0-1", config=CONFIG):
     out = tmp_path / "results/tiny/runs/toy/walk" / f"seeds{seeds}"
-    return run.main(["toy", "walk", "--seeds", seeds, "--config", json.dumps(config), "--out", str(out), *more]), out
+    return run.main(
+        ["toy", "walk", "--seeds", seeds, "--config", json.dumps(config), "--out", str(out), *more]
+    ), out
 
 
 def test_writes_metrics_and_provenance_then_drops_checkpoints(tmp_path, toy):
@@ -88,7 +97,9 @@ def test_the_peak_of_a_job_is_that_of_its_largest_process(tmp_path, toy, monkeyp
     """A seed that an earlier process finished counts by what that process needed."""
     monkeypatch.setattr(run, "peak_memory_mb", lambda device: 900)
     monkeypatch.setattr(
-        toy, "train", lambda method, seed, *rest: toy_train(method, seed, *rest) if seed == 0 else stop()
+        toy,
+        "train",
+        lambda method, seed, *rest: toy_train(method, seed, *rest) if seed == 0 else stop(),
     )
     with pytest.raises(RuntimeError):
         command(tmp_path)
@@ -121,13 +132,35 @@ def test_data_root_is_a_place_not_a_setting(tmp_path, toy):
     ("arguments", "said"),
     [
         (["nothing", "sum", "--seeds", "0"], "unknown experiment 'nothing'; there are"),
-        (["multimnist", "nothing", "--seeds", "0"], "unknown method 'nothing' of multimnist; there are"),
+        (
+            ["multimnist", "nothing", "--seeds", "0"],
+            "unknown method 'nothing' of multimnist; there are",
+        ),
         (["landscape", "adam", "--seeds", "0"], "trains nothing"),
         (["multimnist", "sum", "--seeds", "4-1"], "--seeds takes"),
-        (["multimnist", "sum_tuned", "--seeds", "0"], "sum_tuned: a method named *_tuned needs --chosen"),
-        (["multimnist", "sum", "--seeds", "0", "--config", "nowhere.yaml"], "no config file nowhere.yaml"),
-        (["multimnist", "sum", "--seeds", "0", "--config", '{"scale": "tiny"}'], "config has no data_root"),
-        (["multimnist", "sum", "--seeds", "0", "--config", json.dumps({**CONFIG, "experiments": {}})], "no block"),
+        (
+            ["multimnist", "sum_tuned", "--seeds", "0"],
+            "sum_tuned: a method named *_tuned needs --chosen",
+        ),
+        (
+            ["multimnist", "sum", "--seeds", "0", "--config", "nowhere.yaml"],
+            "no config file nowhere.yaml",
+        ),
+        (
+            ["multimnist", "sum", "--seeds", "0", "--config", '{"scale": "tiny"}'],
+            "config has no data_root",
+        ),
+        (
+            [
+                "multimnist",
+                "sum",
+                "--seeds",
+                "0",
+                "--config",
+                json.dumps({**CONFIG, "experiments": {}}),
+            ],
+            "no block",
+        ),
     ],
 )
 def test_faults_are_one_line_and_leave_nothing(tmp_path, capsys, arguments, said):

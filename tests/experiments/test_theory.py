@@ -11,7 +11,12 @@ from experiments.theory.table_theory import write
 def report(statement, *rows):
     keys = ("name", "statement", "verdict", "rests_on", "smallest_margin", "counterexample")
     return {
-        **{"statement": statement, "scale": "tiny", "settings": {"seed": 0}, "versions": {"sympy": "1"}},
+        **{
+            "statement": statement,
+            "scale": "tiny",
+            "settings": {"seed": 0},
+            "versions": {"sympy": "1"},
+        },
         "overview": [dict(zip(keys, row, strict=True)) for row in rows],
     }
 
@@ -20,9 +25,18 @@ def test_every_form_is_a_line_with_its_margin_and_counterexample(tmp_path):
     one = report(
         "theorem1",
         ("theorem1", "Theorem 1, limit", "false as stated", "proof", None, "‖g‖ ↔ x_1 | √2"),
-        ("theorem1_repaired", "Theorem 1, bounded", "holds after repair", "3 trajectories", None, ""),
+        (
+            "theorem1_repaired",
+            "Theorem 1, bounded",
+            "holds after repair",
+            "3 trajectories",
+            None,
+            "",
+        ),
     )
-    two = report("theorem2", ("theorem2", "Theorem 2", "false as stated", "5 instances", -0.1234, "ℓ ≥ ξL"))
+    two = report(
+        "theorem2", ("theorem2", "Theorem 2", "false as stated", "5 instances", -0.1234, "ℓ ≥ ξL")
+    )
     paths = []
     for part in (one, two):
         paths.append(tmp_path / f"{part['statement']}.json")
@@ -32,7 +46,9 @@ def test_every_form_is_a_line_with_its_margin_and_counterexample(tmp_path):
     table = pd.read_csv(out["csv"])
     assert table["name"].tolist() == ["theorem1", "theorem1_repaired", "theorem2"]
     assert table["smallest_margin"].tolist()[2] == -0.1234
-    markdown, latex, page = (Path(out[kind]).read_text(encoding="utf-8") for kind in ("md", "tex", "html"))
+    markdown, latex, page = (
+        Path(out[kind]).read_text(encoding="utf-8") for kind in ("md", "tex", "html")
+    )
     assert "−0.12" in markdown
     assert r"x_1 \| √2" in markdown
     assert "scale: tiny" in markdown

@@ -17,11 +17,11 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
 from experiments import run
 from experiments.triad import task
-from multitask.checkpoint import Session
-from multitask.envs import MetaWorld
-from multitask.errors import UserError
-from multitask.fleet import Fleet
-from multitask.sac import train
+from multitask.rl.envs import MetaWorld
+from multitask.rl.fleet import Fleet
+from multitask.rl.sac import train
+from multitask.runs.checkpoint import Session
+from multitask.runs.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "triad.csv"
@@ -36,7 +36,17 @@ def tiny(**changes) -> dict:
 
 def command(folder: Path, method: str, config: dict, *more: str) -> list[str]:
     out = folder / "runs" / "triad" / method / "seeds0-0"
-    return ["triad", method, "--seeds", "0-0", "--config", json.dumps(config), "--out", str(out), *more]
+    return [
+        "triad",
+        method,
+        "--seeds",
+        "0-0",
+        "--config",
+        json.dumps(config),
+        "--out",
+        str(out),
+        *more,
+    ]
 
 
 def metrics(folder: Path, method: str) -> str:
@@ -68,7 +78,9 @@ def test_command_writes_a_run(tmp_path, method, one_thread):
     rows = list(csv.DictReader(metrics(tmp_path, method).splitlines()))
     for name in ("reach-v3", "button-press-topdown-v3", "all"):
         for metric in ("return", "success", "success_last", "evaluation_return"):
-            steps = [int(row["step"]) for row in rows if (row["task"], row["metric"]) == (name, metric)]
+            steps = [
+                int(row["step"]) for row in rows if (row["task"], row["metric"]) == (name, metric)
+            ]
             assert steps == ([1, 2] if metric.startswith("evaluation") else [0, 1, 2])
     assert not list(tmp_path.rglob("*.pt"))  # nothing but the outputs is left
 
@@ -94,7 +106,15 @@ def test_fingerprint_changes_with_the_tasks():
     settings = run.settings_of(tiny(), "triad")
     other = {**settings, "tasks": ["reach-v3", "drawer-close-v3"]}
     assert task.fingerprint(settings)["sha256"] != task.fingerprint(other)["sha256"]
-    assert len({task.fingerprint({**settings, "tasks": [name]})["sha256"] for name in ALL_V3_ENVIRONMENTS}) == 50
+    assert (
+        len(
+            {
+                task.fingerprint({**settings, "tasks": [name]})["sha256"]
+                for name in ALL_V3_ENVIRONMENTS
+            }
+        )
+        == 50
+    )
     with pytest.raises(UserError, match="near matches"):
         task.fingerprint({**settings, "tasks": ["reach-v3", "drawer-shut-v3"]})
 
@@ -105,7 +125,9 @@ def test_killed_with_9_and_started_again_equals_unbroken(tmp_path, one_thread):
     broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
     arguments = command(broken, "sac_pcgrad", config, "--checkpoint-seconds", "0")
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    job = subprocess.Popen([sys.executable, "-m", "experiments.run", *arguments], cwd=ROOT, env=environment)
+    job = subprocess.Popen(
+        [sys.executable, "-m", "experiments.run", *arguments], cwd=ROOT, env=environment
+    )
     deadline = time.monotonic() + 120
     while not list(broken.rglob("*.pt")) and job.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -121,7 +143,14 @@ def test_killed_with_9_and_started_again_equals_unbroken(tmp_path, one_thread):
 def trace(folder: Path) -> list[tuple[int, str, str, float]]:
     """50 updates in float64 on both tasks: what must not change unless the CHANGELOG says so."""
     settings = run.settings_of(
-        tiny(updates_per_collection=25, width=32, batch_per_task=32, horizon=15, samples_per_collection=30), "triad"
+        tiny(
+            updates_per_collection=25,
+            width=32,
+            batch_per_task=32,
+            horizon=15,
+            samples_per_collection=30,
+        ),
+        "triad",
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -135,7 +164,9 @@ def trace(folder: Path) -> list[tuple[int, str, str, float]]:
 
 
 def test_golden_trace(tmp_path):
-    """Written by `python -m tests.experiments.test_triad` (after a change that the CHANGELOG names)."""
+    """Written by `python -m tests.experiments.test_triad` (after a change that the CHANGELOG
+    names).
+    """
     with GOLDEN.open() as file:
         golden = [(int(row[0]), row[1], row[2], float(row[3])) for row in csv.reader(file)]
     ours = trace(tmp_path)
@@ -146,4 +177,6 @@ def test_golden_trace(tmp_path):
 
 if __name__ == "__main__":
     with GOLDEN.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows((*row[:3], repr(row[3])) for row in trace(ROOT / "results"))
+        csv.writer(file, lineterminator="\n").writerows(
+            (*row[:3], repr(row[3])) for row in trace(ROOT / "results")
+        )

@@ -8,23 +8,50 @@ from experiments.triad import figure_4
 from reporting.runs import Runs
 
 TASKS = ["reach-v3", "button-press-topdown-v3"]
-SETTINGS = {"tasks": TASKS, "collections": 12, "samples_per_collection": 150, "updates_per_collection": 5}
+SETTINGS = {
+    "tasks": TASKS,
+    "collections": 12,
+    "samples_per_collection": 150,
+    "updates_per_collection": 5,
+}
 
 
 def runs(seeds=(0, 1, 2)) -> Runs:
-    """Curvature 10^step for the critics, its negative for the actor; shares and returns that depend on the method."""
+    """Curvature 10^step for the critics, its negative for the actor; shares and returns that depend
+    on the method.
+    """
     rows = []
     for method, sign in (("sac", 1), ("sac_pcgrad", 2)):
         for seed in seeds:
             for step in range(1, 13):
                 for network in figure_4.NETWORKS:
-                    size = (-1 if network == "actor" else 1) * sign * 10.0 ** (step / 3) * (1 + seed / 10)
+                    size = (
+                        (-1 if network == "actor" else 1)
+                        * sign
+                        * 10.0 ** (step / 3)
+                        * (1 + seed / 10)
+                    )
                     for form, factor in (("remainder", 1.0), ("definition3", 1.1)):
-                        rows.append((method, seed, step, "all", f"curvature_{form}_{network}", factor * size))
-                    rows.append((method, seed, step, "all", f"cosine_positive_share_{network}", 0.5))
+                        rows.append(
+                            (
+                                method,
+                                seed,
+                                step,
+                                "all",
+                                f"curvature_{form}_{network}",
+                                factor * size,
+                            )
+                        )
+                    rows.append(
+                        (method, seed, step, "all", f"cosine_positive_share_{network}", 0.5)
+                    )
                     if step > 2:  # before, nothing conflicts: the shares are undefined
-                        rows.append((method, seed, step, "all", f"condition_a_share_{network}", 0.4 * sign))
-                        rows.append((method, seed, step, "all", f"xi_le_1_share_{network}", 0.3 * sign))
+                        rows.append(
+                            (method, seed, step, "all", f"condition_a_share_{network}", 0.4 * sign)
+                        )
+                        rows.append(
+                            (method, seed, step, "all", f"xi_le_1_share_{network}", 0.3 * sign)
+                        )
                 for number, task in enumerate(TASKS):
                     rows.append((method, seed, step, task, "return", 1000.0 * (1 - number) + sign))
     frame = pd.DataFrame(rows, columns=["method", "seed", "step", "task", "metric", "value"])
@@ -35,7 +62,11 @@ def runs(seeds=(0, 1, 2)) -> Runs:
 
 def lines(ax, style):
     """The thick line of each method."""
-    found = [line for line in ax.get_lines() if line.get_linestyle() == style and line.get_linewidth() > 1]
+    found = [
+        line
+        for line in ax.get_lines()
+        if line.get_linestyle() == style and line.get_linewidth() > 1
+    ]
     return {line.get_color(): line for line in found}
 
 
@@ -44,7 +75,8 @@ def test_panels_hold_the_numbers_of_the_runs():
     left, middle, reach, button = fig.axes
     blue, vermilion = figure_4.color("sac"), figure_4.color("sac_pcgrad")
     critics, actor = lines(left, "-"), lines(left, "--")
-    # The first point of the running mean is the first collection; on the asinh scale, its mean over seeds.
+    # The first point of the running mean is the first collection; on the asinh scale, its mean over
+    # seeds.
     expected = np.mean([np.arcsinh(10 ** (1 / 3) * f / figure_4.LINEAR) for f in (1.0, 1.1, 1.2)])
     assert critics[blue].get_ydata()[0] == pytest.approx(expected)
     assert actor[blue].get_ydata()[0] == pytest.approx(-expected)
@@ -65,7 +97,9 @@ def test_every_seed_is_a_thin_line_inside_the_axis():
     material.frame.loc[one, "value"] += 7.0
     reach = figure_4.figure_4(material).axes[2]
     thin = [line for line in reach.get_lines() if line.get_linewidth() < 1]
-    assert sorted(line.get_ydata()[0] for line in thin) == pytest.approx([1001, 1001, 1002, 1002, 1008, 1009])
+    assert sorted(line.get_ydata()[0] for line in thin) == pytest.approx(
+        [1001, 1001, 1002, 1002, 1008, 1009]
+    )
     assert reach.get_ylim()[0] < 1001
     assert reach.get_ylim()[1] > 1009
 
@@ -80,7 +114,9 @@ def test_definition_3_is_drawn_with_its_own_numbers():
     circles = [line for line in left.get_lines() if line.get_marker() == "o"]
     line = lines(left, "-")[figure_4.color("sac")]
     at = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
-    first = next(c for c in circles if c.get_color() == figure_4.color("sac") and c.get_ydata()[0] > 0)
+    first = next(
+        c for c in circles if c.get_color() == figure_4.color("sac") and c.get_ydata()[0] > 0
+    )
     for step, value in zip(first.get_xdata(), first.get_ydata(), strict=True):
         assert np.sinh(value) == pytest.approx(1.1 * np.sinh(at[step]), rel=2e-3)
 

@@ -14,12 +14,18 @@ import yaml
 
 from experiments import data, run
 from experiments.config import check
-from multitask.errors import UserError
+from multitask.runs.errors import UserError
 from reporting import tuning
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text(encoding="utf-8"))
-GRID = {"learning_rate": [0.01, 0.05], "weight_decay": [0.0, 0.001], "epochs": 2, "validation_share": 0.2, "seeds": [0]}
+GRID = {
+    "learning_rate": [0.01, 0.05],
+    "weight_decay": [0.0, 0.001],
+    "epochs": 2,
+    "validation_share": 0.2,
+    "seeds": [0],
+}
 
 
 @pytest.fixture(autouse=True)
@@ -31,17 +37,30 @@ def restored():
 
 
 def config(**changes):
-    """The tiny config as text, its multimnist block changed; without held-out images, as at real scales."""
-    block = {**TINY["experiments"]["multimnist"], "validation_share": 0, "tuning": {"methods": [], **GRID}, **changes}
+    """The tiny config as text, its multimnist block changed; without held-out images, as at real
+    scales.
+    """
+    block = {
+        **TINY["experiments"]["multimnist"],
+        "validation_share": 0,
+        "tuning": {"methods": [], **GRID},
+        **changes,
+    }
     return json.dumps({**TINY, "experiments": {"multimnist": block}})
 
 
 def train(root, method, *more, text=None):
     """Run the command into the folder that its rule would name; (exit status, that folder)."""
-    place = f"tuning/multimnist/{method}/grid" if "--grid" in more else f"runs/multimnist/{method}/seeds0-0"
+    place = (
+        f"tuning/multimnist/{method}/grid"
+        if "--grid" in more
+        else f"runs/multimnist/{method}/seeds0-0"
+    )
     out = root / "results/tiny" / place
     arguments = more if "--grid" in more else ("--seeds", "0", *more)
-    return run.main(["multimnist", method, *arguments, "--config", text or config(), "--out", str(out)]), out
+    return run.main(
+        ["multimnist", method, *arguments, "--config", text or config(), "--out", str(out)]
+    ), out
 
 
 def rows(folder):
@@ -68,13 +87,19 @@ def tuned(tmp_path_factory):
 def test_every_point_of_the_grid_is_trained_by_its_own_values(tuned):
     folders = sorted((tuned / "results/tiny/tuning/multimnist/pcgrad/grid").iterdir())
     found = [info(folder) for folder in folders]
-    wanted = [{"learning_rate": a, "weight_decay": b} for a in GRID["learning_rate"] for b in GRID["weight_decay"]]
+    wanted = [
+        {"learning_rate": a, "weight_decay": b}
+        for a in GRID["learning_rate"]
+        for b in GRID["weight_decay"]
+    ]
     assert [one["point"] for one in found] == wanted
     for one in found:
         assert {key: one["settings"][key] for key in one["point"]} == one["point"]
         assert (one["settings"]["epochs"], one["settings"]["validation_share"]) == (2, 0.2)
         assert one["method"] == "pcgrad"
-    assert len({json.dumps(rows(folder)) for folder in folders}) == 4, "each point has numbers of its own"
+    assert len({json.dumps(rows(folder)) for folder in folders}) == 4, (
+        "each point has numbers of its own"
+    )
 
 
 def test_a_grid_holds_no_number_of_the_test(tuned):
@@ -88,7 +113,11 @@ def test_the_choice_is_the_best_point(tuned):
     grid = tuned / "results/tiny/tuning/multimnist/pcgrad/grid"
     best = {}
     for folder in grid.iterdir():
-        last = [row for row in rows(folder) if row["metric"] == "validation_accuracy" and row["step"] == "2"]
+        last = [
+            row
+            for row in rows(folder)
+            if row["metric"] == "validation_accuracy" and row["step"] == "2"
+        ]
         assert len(last) == 2
         best[folder.name] = sum(float(row["value"]) for row in last) / 2
     choice = json.loads(grid.with_name("chosen.json").read_text())
@@ -127,10 +156,14 @@ def test_a_grid_broken_off_goes_on_to_the_same_bytes(tuned, tmp_path):
 
 
 def test_a_point_that_diverges_does_not_stop_the_grid(tmp_path, capsys):
-    text = config(tuning={"methods": [], **GRID, "learning_rate": [0.05, 1e9], "weight_decay": [0.0]})
+    text = config(
+        tuning={"methods": [], **GRID, "learning_rate": [0.05, 1e9], "weight_decay": [0.0]}
+    )
     status, grid = train(tmp_path, "pcgrad", "--grid", text=text)
     assert status == 0
-    assert "learning_rate_1000000000.0_weight_decay_0.0, seed 0: non-finite" in capsys.readouterr().err
+    assert (
+        "learning_rate_1000000000.0_weight_decay_0.0, seed 0: non-finite" in capsys.readouterr().err
+    )
     found = tuning.choose(grid)
     assert found["chosen"]["learning_rate"] == 0.05
     assert found["grid"][1]["value"] is None
@@ -140,7 +173,10 @@ def test_a_resumed_tuned_run_keeps_its_values(tuned, tmp_path, capsys):
     choice = json.loads((tuned / "results/tiny/tuning/multimnist/pcgrad/chosen.json").read_text())
     path = tmp_path / "chosen.json"
     path.write_text(json.dumps(choice))
-    assert train(tmp_path, "pcgrad_tuned", "--chosen", str(path), "--max-minutes", "0")[0] == run.EXIT_STOPPED
+    assert (
+        train(tmp_path, "pcgrad_tuned", "--chosen", str(path), "--max-minutes", "0")[0]
+        == run.EXIT_STOPPED
+    )
     path.write_text(json.dumps(choice | {"chosen": {"learning_rate": 0.5, "weight_decay": 0.0}}))
     assert train(tmp_path, "pcgrad_tuned", "--chosen", str(path))[0] == run.EXIT_FAULT
     assert "another chosen" in capsys.readouterr().err
@@ -151,7 +187,11 @@ def test_a_resumed_tuned_run_keeps_its_values(tuned, tmp_path, capsys):
     [
         ("sum_tuned", [], "needs --chosen"),
         ("pcgrad", ["--chosen", "{pcgrad}"], "others take none"),
-        ("sum_tuned", ["--chosen", "{pcgrad}"], "is the choice of multimnist/pcgrad, not of multimnist/sum"),
+        (
+            "sum_tuned",
+            ["--chosen", "{pcgrad}"],
+            "is the choice of multimnist/pcgrad, not of multimnist/sum",
+        ),
         ("sum_tuned", ["--chosen", "nowhere.json"], "nowhere.json holds no choice"),
         ("sum_tuned", ["--chosen", str(ROOT / "CITATION.cff")], "holds no choice"),
         ("pcgrad_tuned", ["--grid"], "--grid tunes pcgrad itself"),
@@ -170,7 +210,9 @@ def test_faults_are_one_line(tuned, tmp_path, capsys, method, more, said):
 
 
 def test_a_grid_needs_its_block(tmp_path, capsys):
-    block = {key: value for key, value in TINY["experiments"]["multimnist"].items() if key != "tuning"}
+    block = {
+        key: value for key, value in TINY["experiments"]["multimnist"].items() if key != "tuning"
+    }
     text = json.dumps({**TINY, "experiments": {"multimnist": block}})
     assert train(tmp_path, "sum", "--grid", text=text)[0] == run.EXIT_FAULT
     assert "no block experiments.multimnist.tuning" in capsys.readouterr().err
@@ -181,7 +223,9 @@ def test_plain_sum_and_pcgrad_are_tuned_alike_at_every_scale(scale):
     content = yaml.safe_load((ROOT / scale).read_text(encoding="utf-8"))
     block = content["experiments"]["multimnist"]
     assert set(block["tuning"]["methods"]) == {"sum", "uncertainty", "mgda", "pcgrad"}
-    assert block["learning_rate"] in block["tuning"]["learning_rate"], "what is not tuned lies on the grid"
+    assert block["learning_rate"] in block["tuning"]["learning_rate"], (
+        "what is not tuned lies on the grid"
+    )
     assert block["weight_decay"] in block["tuning"]["weight_decay"]
     block["tuning"]["methods"] = ["pcgard"]
     with pytest.raises(UserError, match=r"multimnist.tuning.methods.*'pcgard' is not one of"):
@@ -191,7 +235,10 @@ def test_plain_sum_and_pcgrad_are_tuned_alike_at_every_scale(scale):
 def test_data_are_fingerprinted_as_in_a_run(tuned, tmp_path):
     path = tmp_path / "data" / "multimnist.json"
     assert data.main(["multimnist", config(), str(path)]) == 0
-    assert json.loads(path.read_text()) == info(tuned / "results/tiny/runs/multimnist/pcgrad_tuned/seeds0-0")["data"]
+    assert (
+        json.loads(path.read_text())
+        == info(tuned / "results/tiny/runs/multimnist/pcgrad_tuned/seeds0-0")["data"]
+    )
 
 
 def test_missing_data_are_one_line_and_no_file(tmp_path):
@@ -200,7 +247,11 @@ def test_missing_data_are_one_line_and_no_file(tmp_path):
     found = subprocess.run(
         [sys.executable, "-m", "experiments.data", "multimnist", config(data="mnist"), str(path)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "PCGRAD_DATA": str(tmp_path / "none")},
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+            "PCGRAD_DATA": str(tmp_path / "none"),
+        },
         capture_output=True,
         text=True,
     )

@@ -1,8 +1,9 @@
-"""Golden traces: records of about 50 steps in float64, which only a deliberate change of the numbers may alter.
+"""Golden traces: records of about 50 steps in float64, which only a deliberate change of the
+numbers may alter.
 
-A number that changed means that published tables are superseded: say so in the CHANGELOG, then regenerate by running
-the test file of the experiment (`PYTHONPATH=src:. python tests/experiments/test_<name>.py`).
-"""
+A number that changed means that published tables are superseded: say so in the CHANGELOG, then
+regenerate by running the test file of the experiment (`PYTHONPATH=src:. python
+tests/experiments/test_<name>.py`)."""
 
 import json
 from pathlib import Path
@@ -23,6 +24,8 @@ def check(experiment, method, rows):
 
 def write(experiment, traces):
     """Write the golden file from {method: rows}."""
-    blocks = {method: ",\n".join(json.dumps(list(row)) for row in rows) for method, rows in traces.items()}
+    blocks = {
+        method: ",\n".join(json.dumps(list(row)) for row in rows) for method, rows in traces.items()
+    }
     text = ",\n".join(f'"{method}": [\n{lines}\n]' for method, lines in blocks.items())
     (FOLDER / f"{experiment}.json").write_text(f"{{\n{text}\n}}\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from multitask.checkpoint import Session, Stopped
+from multitask.runs.checkpoint import Session, Stopped
 from multitask.supervised import Problem
 
 SETTINGS = {
@@ -33,11 +33,15 @@ def toy(*, targets=None, noise=0.1, examples=50, dtype=torch.float64):
     targets = torch.randn(2, 4, generator=draw) if targets is None else torch.as_tensor(targets)
     x = torch.randn(examples, 4, generator=draw).to(dtype)
     y = x @ targets.to(dtype).T
-    model = nn.ModuleDict({"trunk": nn.Linear(4, 3), "left": nn.Linear(3, 1), "right": nn.Linear(3, 1)}).to(dtype)
+    model = nn.ModuleDict(
+        {"trunk": nn.Linear(4, 3), "left": nn.Linear(3, 1), "right": nn.Linear(3, 1)}
+    ).to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=draw) / 2)
-        for left, right in zip(model["left"].parameters(), model["right"].parameters(), strict=True):
+        for left, right in zip(
+            model["left"].parameters(), model["right"].parameters(), strict=True
+        ):
             right.copy_(left)
 
     def losses(batch, draw):
@@ -45,10 +49,16 @@ def toy(*, targets=None, noise=0.1, examples=50, dtype=torch.float64):
         features = model["trunk"](inputs)
         if draw is not None:
             features = features + noise * torch.randn(features.shape, generator=draw).to(dtype)
-        return [(model[task](features)[:, 0] - truth[:, i]).square().mean() for i, task in enumerate(TASKS)]
+        return [
+            (model[task](features)[:, 0] - truth[:, i]).square().mean()
+            for i, task in enumerate(TASKS)
+        ]
 
     def evaluate(data):
-        return {(task, "loss"): loss.item() for task, loss in zip(TASKS, losses(data, None), strict=True)}
+        return {
+            (task, "loss"): loss.item()
+            for task, loss in zip(TASKS, losses(data, None), strict=True)
+        }
 
     shared = list(model["trunk"].parameters())
     return Problem(TASKS, model, shared, (x, y), {"test": (x[:20], y[:20])}, losses, evaluate)

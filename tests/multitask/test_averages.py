@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from multitask.averages import Averages
-from multitask.records import Records
+from multitask.runs.records import Records
 
 GRADIENTS = torch.tensor([[1.0, 0.0], [-3.0, 4.0]], dtype=torch.float64)
 ONES = torch.ones(2, dtype=torch.float64)
@@ -34,7 +34,8 @@ def test_geometry_is_averaged_over_steps_and_a_zero_gradient_does_not_count():
 def test_opposite_gradients_have_no_length_ratio():
     averages = Averages(("left", "right"), torch.device("cpu"))
     averages.add_gradients(
-        torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64), torch.tensor([1.0, 0.0]).double()
+        torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64),
+        torch.tensor([1.0, 0.0]).double(),
     )
     assert "length_ratio" not in recorded(averages)
 

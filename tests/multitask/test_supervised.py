@@ -1,4 +1,6 @@
-"""The supervised loop: what the methods share, what each one does, schedule, records, faults, resume."""
+"""The supervised loop: what the methods share, what each one does, schedule, records, faults,
+resume.
+"""
 
 import copy
 import math
@@ -7,13 +9,14 @@ import pytest
 import torch
 from supervised_helpers import SETTINGS, TASKS, StopAfter, toy, unbroken
 
-from multitask import devices, supervised
-from multitask.checkpoint import Stopped
-from multitask.devices import choose_device
-from multitask.errors import UserError
+from multitask import supervised
 from multitask.methods import METHODS as ROWS
 from multitask.methods import DynamicAverage, Method, update_weights
-from multitask.seeding import generator
+from multitask.runs import devices
+from multitask.runs.checkpoint import Stopped
+from multitask.runs.devices import choose_device
+from multitask.runs.errors import UserError
+from multitask.runs.seeding import generator
 from multitask.supervised import Fit, epoch_batches, epoch_orders, make_optimizer
 
 METHODS = {
@@ -30,7 +33,9 @@ def fit(problem, method, seed, settings, session):
 
 
 def one_update(method, problem, **changes):
-    """The gradients after one update of `problem`, which stays where it is (rate 0), with the plain ones beside."""
+    """The gradients after one update of `problem`, which stays where it is (rate 0), with the plain
+    ones beside.
+    """
     run = Fit(problem, METHODS[method], 0, {**SETTINGS, "learning_rate": 0.0, **changes})
     start = run.dropout.get_state()
     run.update(problem.train, epoch_orders("random", 2, 1, 0, 1)[0])
@@ -38,7 +43,9 @@ def one_update(method, problem, **changes):
     again = torch.Generator()
     again.set_state(start)
     plain = [
-        torch.autograd.grad(loss, list(problem.model.parameters()), retain_graph=True, allow_unused=True)
+        torch.autograd.grad(
+            loss, list(problem.model.parameters()), retain_graph=True, allow_unused=True
+        )
         for loss in problem.losses(problem.train, again)
     ]
     return found, plain, run
@@ -71,7 +78,9 @@ def test_mgda_takes_the_shortest_convex_combination():
     g1, g2 = flat(left, 2), flat(right, 2)
     share = ((g2 - g1) @ g2 / (g1 - g2).square().sum()).clamp(0, 1)
     torch.testing.assert_close(flat(found, 2), share * g1 + (1 - share) * g2, rtol=1e-6, atol=1e-9)
-    torch.testing.assert_close(found[2], left[2])  # heads: Sener and Koltun's Algorithm 2 leaves them unweighted
+    torch.testing.assert_close(
+        found[2], left[2]
+    )  # heads: Sener and Koltun's Algorithm 2 leaves them unweighted
 
 
 def test_direction_only_has_the_sums_length_and_pcgrads_direction():
@@ -102,7 +111,9 @@ def trained(method, problem, tmp_path, **changes):
 def test_without_conflict_pcgrad_and_direction_only_are_the_sum(tmp_path):
     plain = trained("sum", toy(targets=EQUAL, noise=0.0), tmp_path)
     for method in ("pcgrad", "direction_only"):
-        torch.testing.assert_close(trained(method, toy(targets=EQUAL, noise=0.0), tmp_path), plain, rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            trained(method, toy(targets=EQUAL, noise=0.0), tmp_path), plain, rtol=0, atol=1e-12
+        )
     opposed = trained("sum", toy(targets=OPPOSITE), tmp_path)
     assert (trained("pcgrad", toy(targets=OPPOSITE), tmp_path) - opposed).abs().max() > 1e-3
 
@@ -124,7 +135,10 @@ def test_every_method_sees_the_same_batches_and_dropout(tmp_path):
     assert not torch.equal(first[0][0], first[4][0]), "each epoch has its own order"
     for log in seen.values():
         assert len(log) == len(first)
-        assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(log, first, strict=True))
+        assert all(
+            torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+            for a, b in zip(log, first, strict=True)
+        )
 
 
 def test_batches_cover_every_example_once():
@@ -143,7 +157,10 @@ def test_orders():
     fixed = epoch_orders("fixed", 3, 5, seed=0, epoch=1)
     assert fixed.tolist() == [[[1, 2], [0, 2], [0, 1]]] * 5
     one = epoch_orders("shared", 4, 50, seed=0, epoch=1)
-    assert all([j for j in order[0].tolist() if j != 1] == [j for j in order[1].tolist() if j != 0] for order in one)
+    assert all(
+        [j for j in order[0].tolist() if j != 1] == [j for j in order[1].tolist() if j != 0]
+        for order in one
+    )
 
 
 def test_the_rate_decays_before_epochs_2_4_and_so_on(tmp_path, monkeypatch):
@@ -172,7 +189,9 @@ def test_train_loss_is_the_mean_over_examples_and_step_0_is_untrained(tmp_path):
     with torch.no_grad():
         expected = [loss.item() for loss in problem.losses(problem.train, None)]
         before = problem.evaluate(problem.evaluations["test"])
-    records = fit(problem, "pcgrad", 0, {**SETTINGS, "learning_rate": 0.0}, unbroken(tmp_path / "c.pt"))
+    records = fit(
+        problem, "pcgrad", 0, {**SETTINGS, "learning_rate": 0.0}, unbroken(tmp_path / "c.pt")
+    )
     assert [records.last(task, "train_loss") for task in TASKS] == pytest.approx(expected)
     assert (0, "left", "test_loss", before["left", "loss"]) in records.rows
     assert sorted({row[0] for row in records.rows}) == [0, 1, 2, 3]
@@ -219,11 +238,15 @@ def test_learns_the_toy(tmp_path):
             unbroken(tmp_path / "c.pt"),
         )
         first = [row[3] for row in records.rows if row[2] == "test_loss"][:2]
-        assert records.last("left", "test_loss") + records.last("right", "test_loss") < 0.1 * sum(first), method
+        assert records.last("left", "test_loss") + records.last("right", "test_loss") < 0.1 * sum(
+            first
+        ), method
 
 
 def broken(problem, when, make):
-    """The problem with the loss of the right task replaced by `make(loss)` from call number `when` on."""
+    """The problem with the loss of the right task replaced by `make(loss)` from call number `when`
+    on.
+    """
     calls = []
 
     def losses(batch, draw, inner=problem.losses):
@@ -244,7 +267,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_by_the_tasks_name(tmp_path, met
         fit(problem, method, 0, SETTINGS, unbroken(path))
     assert "left" not in str(error.value)
     with pytest.raises(UserError, match="right"):  # a checkpoint due at that very step is refused
-        fit(broken(toy(), 6, lambda loss: loss * torch.nan), method, 0, SETTINGS, StopAfter(path, 6))
+        fit(
+            broken(toy(), 6, lambda loss: loss * torch.nan), method, 0, SETTINGS, StopAfter(path, 6)
+        )
     assert not path.exists()
 
 
@@ -271,7 +296,10 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, method, ticks):
         fit(toy(dtype=torch.float32), method, 0, SETTINGS, StopAfter(tmp_path / "c.pt", ticks))
     again = toy(dtype=torch.float32)
     assert fit(again, method, 0, SETTINGS, unbroken(tmp_path / "c.pt")).rows == rows
-    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True)
+    )
 
 
 def test_a_gpu_that_is_not_there_is_one_line(monkeypatch):
@@ -288,7 +316,9 @@ def test_weight_decay_and_clipping_act_on_the_whole_gradient():
         settings = {**SETTINGS, "momentum": 0.0, "learning_rate": 0.1, **changes}
         run = Fit(problem, METHODS["pcgrad"], 0, settings)
         run.update(problem.train, epoch_orders("random", 2, 1, 0, 1)[0])
-        return before, torch.cat([p.detach().flatten() for p in problem.model.parameters()]) - before
+        return before, torch.cat(
+            [p.detach().flatten() for p in problem.model.parameters()]
+        ) - before
 
     before, plain = moved()
     _, decayed = moved(weight_decay=0.5)
@@ -343,14 +373,23 @@ def test_peers_do_what_their_papers_say(tasks):
     g = g - 1.5 * g.mean(0)  # conflicts
     gramian = g @ g.T
     assert (gramian < 0).any()
-    update = {kind: update_weights(kind, gramian, None, "sum") @ g for kind in ("mgda", "cagrad", "upgrad", "nash_mtl")}
+    update = {
+        kind: update_weights(kind, gramian, None, "sum") @ g
+        for kind in ("mgda", "cagrad", "upgrad", "nash_mtl")
+    }
     assert (g @ update["upgrad"]).min() >= -1e-6, "no task's loss rises"
-    assert (g @ update["mgda"]).min() >= update["mgda"].square().sum() * (1 - 5e-2), "the hull's shortest vector"
+    assert (g @ update["mgda"]).min() >= update["mgda"].square().sum() * (1 - 5e-2), (
+        "the hull's shortest vector"
+    )
     total = g.sum(0)
-    assert (update["cagrad"] - total).norm() <= 0.4 * total.norm() * (1 + 1e-6), "within the ball of radius c"
+    assert (update["cagrad"] - total).norm() <= 0.4 * total.norm() * (1 + 1e-6), (
+        "within the ball of radius c"
+    )
     assert (g @ update["cagrad"]).min() > (g @ total).min(), "the worst task gains"
     assert update["nash_mtl"].norm() == pytest.approx(1)
     bargain = update_weights("nash_mtl", gramian, None, "sum") * (
         gramian @ update_weights("nash_mtl", gramian, None, "sum")
     )
-    torch.testing.assert_close(bargain, bargain.mean().expand(tasks), rtol=0.05, atol=0)  # G w = 1 / w up to length
+    torch.testing.assert_close(
+        bargain, bargain.mean().expand(tasks), rtol=0.05, atol=0
+    )  # G w = 1 / w up to length

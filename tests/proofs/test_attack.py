@@ -25,7 +25,9 @@ def test_decode_gives_every_parameter_its_place() -> None:
     x = np.arange(search.size) / search.size
     problems, u = search.decode(np.stack([x, -x]))
     assert problems.A.shape == (2, 3, 2, 4)
-    together = torch.cat([(problems.A / 3).flatten(1), (problems.b / 3).flatten(1), problems.s.log10()], 1)
+    together = torch.cat(
+        [(problems.A / 3).flatten(1), (problems.b / 3).flatten(1), problems.s.log10()], 1
+    )
     assert torch.allclose(together[0], torch.from_numpy(x[:-1]))
     assert u.tolist() == pytest.approx([(1 + x[-1]) / 2, (1 - x[-1]) / 2])
 
@@ -45,7 +47,9 @@ def test_a_false_statement_falls_and_the_instance_can_be_made_again(family: str)
     worst = min(found.values(), key=lambda row: row["smallest_margin"])
     trial = too_long(*search.decode(np.array([worst["x"]])))
     assert trial.violated.all()
-    assert max(float(trial.margin / trial.unit), -attack.CLIP) == pytest.approx(worst["smallest_margin"])
+    assert max(float(trial.margin / trial.unit), -attack.CLIP) == pytest.approx(
+        worst["smallest_margin"]
+    )
 
 
 def test_the_same_seed_finds_the_same() -> None:

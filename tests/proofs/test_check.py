@@ -22,7 +22,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with every statement."""
     path = tmp_path_factory.mktemp("results")
     for statement in check.STATEMENTS:
-        assert check.main([statement, "--config", CONFIG, "--out", str(path / "proofs" / f"{statement}.json")]) == 0
+        assert (
+            check.main(
+                [statement, "--config", CONFIG, "--out", str(path / "proofs" / f"{statement}.json")]
+            )
+            == 0
+        )
     return path
 
 
@@ -31,7 +36,11 @@ def test_reports_have_counts_verdicts_and_provenance(folder: Path) -> None:
     expected = {
         "identities": {"identities": "holds", "b_implies_a": "holds"},
         "theorem1": {"theorem1_descent": "holds", "theorem1": false, "theorem1_repaired": repaired},
-        "proposition1": {"proposition1_descent": "holds", "proposition1": false, "proposition1_repaired": repaired},
+        "proposition1": {
+            "proposition1_descent": "holds",
+            "proposition1": false,
+            "proposition1_repaired": repaired,
+        },
         "corollary1": {
             **{"corollary1_descent": false, "corollary1": false, "corollary1_repaired": repaired},
             **{"corollary1_descent_repaired": repaired, "corollary1_descent_short": repaired},
@@ -72,14 +81,25 @@ def test_the_notebooks_pictures_and_tables_are_made_of_the_reports(
     reports = [common.results(name) for name in overview.STATEMENTS]
     assert common.dropped_table(*reports).count("**fails**") > 20
     assert "idle" in common.dropped_table(two)
-    assert all(text in common.routes_table(*reports) for text in ("792/1225", "5376/14641", "**mpmath:**"))
-    assert len(overview.verdict_table(reports).splitlines()) == 2 + sum(len(report["overview"]) for report in reports)
+    assert all(
+        text in common.routes_table(*reports) for text in ("792/1225", "5376/14641", "**mpmath:**")
+    )
+    assert len(overview.verdict_table(reports).splitlines()) == 2 + sum(
+        len(report["overview"]) for report in reports
+    )
     assert overview.search_table(reports).count("slsqp") > 10
     for figure in (
-        *(common.margins({"a": two["printed"]}, "x"), theorem1.ends_and_steps(one), theorem1.walk_to_infinity(one, 20)),
+        *(
+            common.margins({"a": two["printed"]}, "x"),
+            theorem1.ends_and_steps(one),
+            theorem1.walk_to_infinity(one, 20),
+        ),
         *(theorem1.longer_steps(one), theorem2.counterexample_picture(), theorem2.dropped(two)),
         *(theorem2.conservative(two), overview.two_cases(), overview.momentum(6)),
-        *(overview.three_tasks(common.results("corollary1")), overview.region_with_runs()),  # no runs: the region alone
+        *(
+            overview.three_tasks(common.results("corollary1")),
+            overview.region_with_runs(),
+        ),  # no runs: the region alone
     ):
         assert len(figure.axes) in (1, 2)
         common.plt.close(figure)
@@ -97,9 +117,15 @@ def test_missing_results_name_the_command(monkeypatch: pytest.MonkeyPatch, tmp_p
         ("nowhere.yaml", "no config file nowhere.yaml"),
         ("{", "not readable"),
         ('{"scale": "x"}', "scale and theory"),
-        (json.dumps({"scale": "x", "theory": {**SETTINGS, "instances": 0}}), "theory.instances must be"),
+        (
+            json.dumps({"scale": "x", "theory": {**SETTINGS, "instances": 0}}),
+            "theory.instances must be",
+        ),
         (json.dumps({"scale": "x", "theory": {"seed": 1}}), "theory.instances must be"),
-        (json.dumps({"scale": "x", "theory": {**SETTINGS, "high_dimensions": [50]}}), "high_dimensions must list some"),
+        (
+            json.dumps({"scale": "x", "theory": {**SETTINGS, "high_dimensions": [50]}}),
+            "high_dimensions must list some",
+        ),
     ],
 )
 def test_bad_configs_die_in_one_line(
@@ -130,7 +156,9 @@ def test_tally_counts_and_a_verdict_follows() -> None:
     noise, unit = torch.full_like(margin, 1e-6), torch.full_like(margin, 2.0)
     tally.add(Trial(accepted, margin, margin, unit, noise, {"index_again": torch.arange(5)}))
     report = tally.report()
-    counts = {key: report[key] for key in ("trials", "accepted", "skipped", "undecided", "violations")}
+    counts = {
+        key: report[key] for key in ("trials", "accepted", "skipped", "undecided", "violations")
+    }
     assert counts == {"trials": 5, "accepted": 4, "skipped": 1, "undecided": 1, "violations": 1}
     assert report["smallest_margin"] == -0.5
     assert report["instance"]["index"] == report["instance"]["index_again"] == 1
@@ -152,14 +180,23 @@ def test_notebooks_are_short_empty_and_import_only(name: str) -> None:
     text = "\n".join("".join(cell["source"]) for cell in code)
     assert "def " not in text
     imports = [line for line in text.splitlines() if line.startswith(("import ", "from "))]
-    assert imports == ["from IPython.display import Markdown, display", f"from proofs.pictures import common, {name}"]
+    assert imports == [
+        "from IPython.display import Markdown, display",
+        f"from proofs.pictures import common, {name}",
+    ]
 
 
 def test_the_errata_name_files_and_identities_that_exist() -> None:
     text = (ROOT / "proofs" / "README.md").read_text(encoding="utf-8")
     paths = set(re.findall(r"`([\w/]+\.py)`", text))
     assert len(paths) > 20
-    assert not [path for path in paths if not any((folder / path).is_file() for folder in (ROOT / "proofs", ROOT))]
+    assert not [
+        path
+        for path in paths
+        if not any((folder / path).is_file() for folder in (ROOT / "proofs", ROOT))
+    ]
     for file, name in re.findall(r"`(identities\w*)\.(?!py`)(\w+)`", text):
-        source = ROOT / "proofs" / ("identities.py" if file == "identities" else f"algebra/{file}.py")
+        source = (
+            ROOT / "proofs" / ("identities.py" if file == "identities" else f"algebra/{file}.py")
+        )
         assert f"def {name}(" in source.read_text(encoding="utf-8"), name

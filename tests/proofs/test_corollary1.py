@@ -25,8 +25,14 @@ def test_the_algebra_of_many_tasks_is_proved(identity: Callable[[], str]) -> Non
 
 def test_a_wrong_update_or_constant_breaks_the_proofs(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = identities_many.row
-    monkeypatch.setattr(identities_many, "row", lambda order, own: [2 * x for x in honest(order, own)])
-    for identity in (identities_many.stretch, identities_many.cyclic_update, identities_many.every_order):
+    monkeypatch.setattr(
+        identities_many, "row", lambda order, own: [2 * x for x in honest(order, own)]
+    )
+    for identity in (
+        identities_many.stretch,
+        identities_many.cyclic_update,
+        identities_many.every_order,
+    ):
         with pytest.raises(IdentityError):
             identity()
     monkeypatch.setattr(identities_many, "row", honest)
@@ -53,7 +59,9 @@ def test_the_core_agrees_with_rationals_on_every_shape() -> None:
 
 
 @pytest.mark.parametrize("mutant", NAMED)
-def test_structure_sees_every_mutant_of_the_core(monkeypatch: pytest.MonkeyPatch, mutant: str) -> None:
+def test_structure_sees_every_mutant_of_the_core(
+    monkeypatch: pytest.MonkeyPatch, mutant: str
+) -> None:
     monkeypatch.setattr(pcgrad, "surgery_coefficients", NAMED[mutant])
     with pytest.raises(BrokenError, match="misses Algorithm 1"):
         structure(240, 0)
@@ -75,7 +83,9 @@ def test_the_printed_step_fails_on_quadratics_but_not_with_two_tasks() -> None:
     assert report["accepted"] == 400
 
 
-def test_a_repaired_step_or_bound_that_is_too_large_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repaired_step_or_bound_that_is_too_large_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     honest, longest = corollary1.descent, corollary1.longest
     monkeypatch.setattr(corollary1, "longest", lambda p, seen, form: 1.1 * longest(p, seen, form))
     assert corollary1.one_step("quadratic", 400, 0, "repaired").report()["violations"] > 0
@@ -96,7 +106,10 @@ def test_the_exact_counterexamples_refute_by_every_route() -> None:
         assert all(route["refutes"] for route in report[name].values())
     assert report["limit"]["rational"]["orders_tried"] == 16
     assert report["runs"]["isotropic, random orders"][-1]["kept"] == corollary1_cycle.RUNS
-    assert all(row["loss_rises_at_1_over_L"] and row["cos_g_gpc"] > 0.99 for row in report["one_order_has_no_bound"])
+    assert all(
+        row["loss_rises_at_1_over_L"] and row["cos_g_gpc"] > 0.99
+        for row in report["one_order_has_no_bound"]
+    )
 
 
 def test_gentler_angles_and_another_step_refute_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +174,9 @@ def test_trajectories_reach_the_optimum_cycle_or_leave() -> None:
 
 def test_a_method_that_stands_still_is_stalled_or_left(monkeypatch: pytest.MonkeyPatch) -> None:
     problems = corollary1_paths.starts("quadratic", 10, stream(0, "tests", "still", 0), "agree")
-    honest = look(problems, problems.start(), pcgrad.random_orders(10, torch.Generator().manual_seed(0)))
+    honest = look(
+        problems, problems.start(), pcgrad.random_orders(10, torch.Generator().manual_seed(0))
+    )
     tiny = pcgrad.surgery_coefficients
     monkeypatch.setattr(pcgrad, "surgery_coefficients", lambda g, o: 1e-12 * tiny(g, o))
     ends = corollary1_paths.run(problems, 50, 0)["end"]
@@ -179,7 +194,9 @@ def test_each_hypothesis_is_dropped_once() -> None:
 
 
 def test_the_searches_find_the_printed_step_false_and_leave_the_repaired() -> None:
-    search = corollary1.attack.Search("t", lambda p, u: corollary1.searched(p, u, "printed"), "quadratic", tasks=3)
+    search = corollary1.attack.Search(
+        "t", lambda p, u: corollary1.searched(p, u, "printed"), "quadratic", tasks=3
+    )
     corollary1.attack._evolution(search, stream(0, "tests", "search", 0), 20, [])
     assert search.best["violates"]
     found = corollary1.attacks("repaired", 0, 2)

@@ -20,7 +20,12 @@ USES_THE_UPDATE = [
         identities.product,
         identities.condition_a,
     ),
-    *(identities.theorem1_descent, identities.largest_step, identities.theorem2_bound, identities.tight_step),
+    *(
+        identities.theorem1_descent,
+        identities.largest_step,
+        identities.theorem2_bound,
+        identities.tight_step,
+    ),
 ]
 
 
@@ -39,7 +44,9 @@ def test_a_wrong_similarity_breaks_the_implication(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("mutant", ["mean", "never", "dropped", "epsilon"])
-def test_numbers_of_a_mutant_core_break_the_check(monkeypatch: pytest.MonkeyPatch, mutant: str) -> None:
+def test_numbers_of_a_mutant_core_break_the_check(
+    monkeypatch: pytest.MonkeyPatch, mutant: str
+) -> None:
     assert identities.numeric(500, 0)["xi_at_most_1_without_a"] == 0
     monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS[mutant])
     with pytest.raises(BrokenError, match="largest relative errors"):
@@ -48,7 +55,10 @@ def test_numbers_of_a_mutant_core_break_the_check(monkeypatch: pytest.MonkeyPatc
 
 def test_a_counterexample_to_b_implies_a_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pcgrad, "condition_a", lambda gramian: gramian < -1e9)
-    assert identities.check({"instances": 500, "seed": 0})["verdicts"]["b_implies_a"] == "false as stated"
+    assert (
+        identities.check({"instances": 500, "seed": 0})["verdicts"]["b_implies_a"]
+        == "false as stated"
+    )
 
 
 def test_every_statement_gives_its_identities_and_no_name_twice() -> None:

@@ -26,7 +26,9 @@ def test_gradients_and_hessians_are_those_of_the_losses(problems: Problems) -> N
     point = theta.detach()
     column = torch.zeros_like(point)
     column[:, 0] = 1e-6
-    difference = (problems.gradients(point + column) - problems.gradients(point - column)).sum(1) / 2e-6
+    difference = (problems.gradients(point + column) - problems.gradients(point - column)).sum(
+        1
+    ) / 2e-6
     size = problems.lipschitz().unsqueeze(-1)
     assert ((problems.hessian(point)[..., 0] - difference).abs() / size).max() < 1e-5
 
@@ -56,7 +58,9 @@ def test_non_convex_families_are_not_convex_and_their_gradient_is_lipschitz(fami
 
 @pytest.mark.parametrize("dimension", [100, 300])
 def test_high_dimensions_have_their_prescribed_spectrum(dimension: int) -> None:
-    problems = sampling.draw("quadratic", 6, sampling.stream(0, "tests", "large", 0), (dimension, dimension))
+    problems = sampling.draw(
+        "quadratic", 6, sampling.stream(0, "tests", "large", 0), (dimension, dimension)
+    )
     squares = torch.linalg.svdvals(problems.A) ** 2
     assert torch.allclose(squares[..., 0], torch.ones(6, 2, dtype=torch.float64), rtol=0.25)
     assert squares[..., -1].min() < 1e-2
@@ -72,8 +76,14 @@ def test_aim_at_gives_every_task_its_gradient() -> None:
 
 
 def test_losses_are_convex_and_the_gradient_is_lipschitz(problems: Problems) -> None:
-    one, other = _somewhere(problems), 3 * _somewhere(problems).flip(0) * (_somewhere(problems) != 0)
-    middle, ends = problems.losses((one + other) / 2), (problems.losses(one) + problems.losses(other)) / 2
+    one, other = (
+        _somewhere(problems),
+        3 * _somewhere(problems).flip(0) * (_somewhere(problems) != 0),
+    )
+    middle, ends = (
+        problems.losses((one + other) / 2),
+        (problems.losses(one) + problems.losses(other)) / 2,
+    )
     assert (middle <= ends + 1e-12 * ends.abs()).all()
     change = (problems.gradients(one) - problems.gradients(other)).sum(1).norm(dim=-1)
     assert (change <= problems.lipschitz() * (one - other).norm(dim=-1) * (1 + 1e-12)).all()
@@ -107,13 +117,17 @@ def test_aim_reaches_the_asked_geometry(problems: Problems) -> None:
 
 
 @pytest.mark.parametrize("weighting", theorem2.WEIGHTINGS)
-def test_the_quadrature_finds_the_curvature_that_the_losses_show(problems: Problems, weighting: str) -> None:
+def test_the_quadrature_finds_the_curvature_that_the_losses_show(
+    problems: Problems, weighting: str
+) -> None:
     point, step = look(problems, problems.start()), 3 / problems.lipschitz()
     after = problems.start() - step.unsqueeze(-1) * point.g
     square = (point.g**2).sum(-1)
     found = problems.curvature(problems.start(), after, point.g, weighting) / square
     expected = theorem2.curvature_by_losses(problems, point, step, weighting)
-    clear = square > 1e-6 * point.gradients.square().sum((-1, -2))  # else the differences of losses drown in rounding
+    clear = square > 1e-6 * point.gradients.square().sum(
+        (-1, -2)
+    )  # else the differences of losses drown in rounding
     assert ((found - expected).abs() / problems.lipschitz())[clear].max() < 1e-6
 
 

@@ -37,7 +37,10 @@ def test_concave_share_sees_convex_problems() -> None:
 @pytest.mark.parametrize("mutant", ["mean", "dropped"])
 def test_mutants_of_the_core_violate_the_step(monkeypatch: pytest.MonkeyPatch, mutant: str) -> None:
     monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS[mutant])
-    reports = [proposition1.one_step("indefinite", 400, 0, conflict=side).report() for side in (True, False)]
+    reports = [
+        proposition1.one_step("indefinite", 400, 0, conflict=side).report()
+        for side in (True, False)
+    ]
     assert sum(report["violations"] for report in reports) > 0
 
 
@@ -45,7 +48,11 @@ def test_the_sum_of_the_steps_is_that_of_a_loop() -> None:
     problems, step = proposition1.instances("wave", 20, stream(0, "t", "wave", 0))
     measured, bound, _ = proposition1.least(problems, problems.start(), step, 3)
     for k in range(20):
-        one, theta, seen = problems[torch.tensor([k])], torch.zeros(1, problems.A.shape[-1], dtype=torch.float64), []
+        one, theta, seen = (
+            problems[torch.tensor([k])],
+            torch.zeros(1, problems.A.shape[-1], dtype=torch.float64),
+            [],
+        )
         first = one.loss(theta)
         for _ in range(3):
             point = look(one, theta)
@@ -53,7 +60,9 @@ def test_the_sum_of_the_steps_is_that_of_a_loop() -> None:
             seen.append(square * (1 - float(point.cos) ** 2) if float(point.cos) < 0 else square)
             theta = theta - step[k] * point.g_pc
         assert float(measured[k]) == pytest.approx(min(seen), rel=1e-6, abs=1e-12)
-        assert float(bound[k]) == pytest.approx(2 * float(first - one.loss(theta)) / (3 * float(step[k])), rel=1e-6)
+        assert float(bound[k]) == pytest.approx(
+            2 * float(first - one.loss(theta)) / (3 * float(step[k])), rel=1e-6
+        )
 
 
 def test_a_wrong_constant_of_the_sum_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,11 +84,15 @@ def test_a_step_twice_too_long_is_caught(monkeypatch: pytest.MonkeyPatch) -> Non
     assert violations(found) > 0
 
 
-def test_searches_of_the_indefinite_family_have_negative_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_searches_of_the_indefinite_family_have_negative_curvature(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     search = Search("proposition1", theorem1.searched, "indefinite")
     put: list[torch.Tensor] = []
     honest = theorem1.trial
-    monkeypatch.setattr(theorem1, "trial", lambda p, t: put.append(p.hessian(p.start())) or honest(p, t))
+    monkeypatch.setattr(
+        theorem1, "trial", lambda p, t: put.append(p.hessian(p.start())) or honest(p, t)
+    )
     search.score(stream(0, "t", "x", 0).uniform(-1, 1, (50, search.size)))
     assert (torch.linalg.eigvalsh(put[0])[:, 0] < 0).double().mean() > 0.3
 
@@ -91,13 +104,18 @@ def test_trajectories_end_where_they_say(family: str) -> None:
     last = torch.stack([track[track.isfinite().all(-1)][-1] for track in result["path"].unbind(1)])
     point, first = look(problems, last), look(problems, problems.start())
     small = point.g.norm(dim=-1) <= paths.NEAR * first.g.norm(dim=-1)
-    ends = {name: torch.from_numpy(result["end"] == name) for name in ("stationary", "opposite", "product")}
+    ends = {
+        name: torch.from_numpy(result["end"] == name)
+        for name in ("stationary", "opposite", "product")
+    }
     assert ends["stationary"].any()
     assert ends["opposite"].any()
     assert small[ends["stationary"]].all()
     assert (1 + point.cos[ends["opposite"]] <= paths.OPPOSITE).all()
     assert not small[ends["opposite"] | ends["product"]].any()
-    assert (paths.guaranteed(point) <= paths.NEAR**2 * paths.guaranteed(first))[ends["product"]].all()
+    assert (paths.guaranteed(point) <= paths.NEAR**2 * paths.guaranteed(first))[
+        ends["product"]
+    ].all()
 
 
 def test_standing_still_elsewhere_is_a_contradiction(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,8 +143,12 @@ def test_verdicts_follow_from_the_counts(monkeypatch: pytest.MonkeyPatch) -> Non
     assert report["verdicts"] == words
     assert {row["verdict"] for row in report["overview"]} == set(words.values())
     assert report["convergence"]["trajectories"] == 2 * 3 * len(proposition1.BOUNDED)
-    monkeypatch.setattr(proposition1, "general_limit", lambda _: descent_examples.general_limit(_) | harmless())
-    monkeypatch.setattr(escape, "check", lambda _: {**report["counterexamples"], "attained": unharmed(report)})
+    monkeypatch.setattr(
+        proposition1, "general_limit", lambda _: descent_examples.general_limit(_) | harmless()
+    )
+    monkeypatch.setattr(
+        escape, "check", lambda _: {**report["counterexamples"], "attained": unharmed(report)}
+    )
     assert proposition1.check(SETTINGS)["verdicts"]["proposition1"] == "holds"
 
 

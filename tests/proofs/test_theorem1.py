@@ -36,7 +36,9 @@ def test_without_the_half_the_bound_is_caught(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("mutant", "conflict"), [("mean", True), ("mean", False), ("always", False), ("dropped", False)]
 )
-def test_mutants_of_the_core_violate_the_step(monkeypatch: pytest.MonkeyPatch, mutant: str, conflict: bool) -> None:
+def test_mutants_of_the_core_violate_the_step(
+    monkeypatch: pytest.MonkeyPatch, mutant: str, conflict: bool
+) -> None:
     monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS[mutant])
     assert theorem1.one_step("quadratic", 400, 0, conflict=conflict).report()["violations"] > 0
 
@@ -59,7 +61,12 @@ def test_rounding_bounds_the_error_of_the_losses() -> None:
     for family in CONVEX:
         problems = make(family, 50)
         turned = type(problems)(
-            family, problems.A.flip(2), problems.b.flip(2), problems.w.flip(2), problems.s, problems.dimension
+            family,
+            problems.A.flip(2),
+            problems.b.flip(2),
+            problems.w.flip(2),
+            problems.s,
+            problems.dimension,
         )
         theta, step = problems.start() - 0.1, 1 / problems.lipschitz()
         error = (problems.loss(theta) - turned.loss(theta)).abs()
@@ -77,7 +84,9 @@ def test_trajectories_end_where_they_say() -> None:
 
 
 def test_a_wrong_update_is_seen_along_trajectories(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pcgrad, "surgery_coefficients", lambda g, o: 2 * MUTANTS["never"](g, o))  # step 2 / L
+    monkeypatch.setattr(
+        pcgrad, "surgery_coefficients", lambda g, o: 2 * MUTANTS["never"](g, o)
+    )  # step 2 / L
     assert convergence.trajectories("quadratic", 40, 20, 0)["violations"] > 0
 
 
@@ -98,17 +107,23 @@ def test_newton_finds_the_minimum_that_lstsq_finds() -> None:
     assert (found - expected <= 1e-9 * problems.loss(problems.start())).all()
 
 
-def test_the_step_holds_in_high_dimension_and_a_search_finds_its_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_step_holds_in_high_dimension_and_a_search_finds_its_edge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(theorem1, "LARGE", {100: 4})
     report = theorem1.large(("quadratic", "softplus"), 0, [100])
     assert report["accepted"] == report["trials"] == 4
     assert report["violations"] == 0
     found = attack(Search("theorem1", theorem1.searched, "quadratic"), 0, 20)
     assert violations(found) == 0
-    assert min(row["smallest_margin"] for row in found.values()) < 1e-3  # attained for Hessian L 1 and t = 1 / L
+    assert (
+        min(row["smallest_margin"] for row in found.values()) < 1e-3
+    )  # attained for Hessian L 1 and t = 1 / L
 
 
-def test_a_search_finds_a_bound_that_is_too_low_by_a_hundredth(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_finds_a_bound_that_is_too_low_by_a_hundredth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     honest = theorem1.descent
 
     def lower(problems, theta, step):  # type: ignore[no-untyped-def]
@@ -126,7 +141,9 @@ def test_one_over_l_is_sharp_by_exact_instances() -> None:
         eta = 1 - (1 - c) / (1 + c)
         assert eta < 2 * delta / (1 + delta)  # identities_descent.sharpness
         squared = 1 + c  # ||g_1||^2; 1 - c^2 = eta (2 - eta), t = (1 + delta) / 2
-        assert Fraction(row["rise"]) == (1 + delta) / 2 * eta * (2 - eta) * squared * (2 * delta - (1 + delta) * eta)
+        assert Fraction(row["rise"]) == (1 + delta) / 2 * eta * (2 - eta) * squared * (
+            2 * delta - (1 + delta) * eta
+        )
 
 
 def test_each_dropped_hypothesis_fails_the_claim_once() -> None:
@@ -138,7 +155,11 @@ def test_each_dropped_hypothesis_fails_the_claim_once() -> None:
 
 def test_exact_steps_go_through_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS["dropped"])
-    for example in (descent_examples.sharp_step, descent_examples.long_step, descent_examples.rough):
+    for example in (
+        descent_examples.sharp_step,
+        descent_examples.long_step,
+        descent_examples.rough,
+    ):
         with pytest.raises(BrokenError, match="the core's update"):
             example()
 
@@ -153,12 +174,18 @@ def test_pcgrad_walks_off_to_infinity() -> None:
         assert y == sorted(y, reverse=True)
         assert y[-1] > row["premises"]["y_stays_above"]
         assert cos == sorted(cos, reverse=True)
-        end = math.hypot(x[-1], y[-1]) - x[-1] if name == "attained" else math.log1p(math.exp(-x[-1]))
-        assert float(walk[-1]["loss_above_infimum"]) == pytest.approx(2 * end + y[-1] ** 2, rel=1e-9)
+        end = (
+            math.hypot(x[-1], y[-1]) - x[-1] if name == "attained" else math.log1p(math.exp(-x[-1]))
+        )
+        assert float(walk[-1]["loss_above_infimum"]) == pytest.approx(
+            2 * end + y[-1] ** 2, rel=1e-9
+        )
 
 
 def test_the_escape_is_convex_and_its_constant_right() -> None:
-    """Against finite differences of the losses as the docstring writes them, inside the unit disk too."""
+    """Against finite differences of the losses as the docstring writes them, inside the unit disk
+    too.
+    """
     torch.manual_seed(0)
     theta = 3 * torch.randn(300, 2, dtype=torch.float64)
 
@@ -180,7 +207,9 @@ def test_the_escape_is_convex_and_its_constant_right() -> None:
             torch.testing.assert_close(slope(point), expected)
 
 
-@pytest.mark.parametrize(("name", "start"), [("attained", (2, 1)), ("not_attained", (2, Fraction(5, 4)))])
+@pytest.mark.parametrize(
+    ("name", "start"), [("attained", (2, 1)), ("not_attained", (2, Fraction(5, 4)))]
+)
 def test_an_escape_without_conflict_is_not_claimed(
     monkeypatch: pytest.MonkeyPatch, name: str, start: tuple[Fraction, Fraction]
 ) -> None:
@@ -234,22 +263,41 @@ def test_the_gap_at_opposite_ends_is_that_of_the_losses() -> None:
     opposite = torch.from_numpy(result["end"] == "opposite") & (result["updates"] > 0)
     last = torch.stack([track[track.isfinite().all(-1)][-1] for track in result["path"].unbind(1)])
     first = problems.loss(problems.start())
-    gap = (problems.loss(last) - paths.optimal_value(problems)) / (first - paths.optimal_value(problems))
+    gap = (problems.loss(last) - paths.optimal_value(problems)) / (
+        first - paths.optimal_value(problems)
+    )
     found = convergence.remaining_gap([result])["gap_at_opposite"]
     assert found["100%"] == pytest.approx(float(gap[opposite].max()))
     assert found["0%"] == pytest.approx(float(gap[opposite].min()))
     assert (1 + look(problems, last).cos[opposite] <= paths.OPPOSITE).all()
 
 
-def test_the_limit_as_printed_is_refuted_by_the_escape_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"seed": 0, "instances": 20, "trajectories": 3, "updates": 20, "lipschitz_instances": 1}
+def test_the_limit_as_printed_is_refuted_by_the_escape_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = {
+        "seed": 0,
+        "instances": 20,
+        "trajectories": 3,
+        "updates": 20,
+        "lipschitz_instances": 1,
+    }
     monkeypatch.setattr(theorem1, "LARGE", {100: 2})
     monkeypatch.setattr(theorem1, "WALK", 20)
     monkeypatch.setattr(theorem1, "ATTACKED", ("quadratic",))
     report = theorem1.check({**settings, "search_rounds": 1, "high_dimensions": [100]})
-    words = {"theorem1_descent": "holds", "theorem1": "false as stated", "theorem1_repaired": "holds after repair"}
+    words = {
+        "theorem1_descent": "holds",
+        "theorem1": "false as stated",
+        "theorem1_repaired": "holds after repair",
+    }
     assert report["verdicts"] == words
     assert [row["verdict"] for row in report["overview"]] == list(words.values())
     monkeypatch.setitem(escape.START, "attained", (Fraction(2), Fraction(1)))
     monkeypatch.setitem(escape.START, "not_attained", (Fraction(2), Fraction(5, 4)))
-    assert theorem1.check({**settings, "search_rounds": 1, "high_dimensions": [100]})["verdicts"]["theorem1"] == "holds"
+    assert (
+        theorem1.check({**settings, "search_rounds": 1, "high_dimensions": [100]})["verdicts"][
+            "theorem1"
+        ]
+        == "holds"
+    )

@@ -28,7 +28,9 @@ def test_repaired_if_holds_and_few_trials_are_skipped(family: str, case: int) ->
 
 
 def test_instances_of_case_1_reach_tau_and_no_further() -> None:
-    problems, step = theorem3.instances("logistic", 100, stream(0, "t", "logistic", 0), "uniform", 1)
+    problems, step = theorem3.instances(
+        "logistic", 100, stream(0, "t", "logistic", 0), "uniform", 1
+    )
     here = theorem3.hypotheses(problems, problems.start(), step, "uniform")
     assert (here.first & ~here.second).all()
     assert (step / here.tau)[::2].median() > 1 - 1e-6
@@ -50,10 +52,14 @@ def test_mutants_of_the_core_contradict_the_bound_and_the_flat_quadratics(
     monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS[mutant])
     assert sample("theorem3/bound", "pairs", 300, 0, bound_trial).report()["violations"] > 0
     flat = theorem3.equal_eigenvalues(300, 0).report()
-    assert flat["violations"] > 0 or flat["undecided"] > 290  # never: both steps are one, which `check` refuses
+    assert (
+        flat["violations"] > 0 or flat["undecided"] > 290
+    )  # never: both steps are one, which `check` refuses
 
 
-def test_rounding_must_not_hide_the_bound_or_the_flat_quadratics(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounding_must_not_hide_the_bound_or_the_flat_quadratics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS["never"])
     with pytest.raises(BrokenError, match="rounding hides"):
         theorem3.check({"seed": 0, "instances": 20, "search_rounds": 1, "high_dimensions": [100]})
@@ -78,7 +84,10 @@ def test_a_wrong_tau_contradicts_the_bound(monkeypatch: pytest.MonkeyPatch) -> N
     def wrong(*arguments: torch.Tensor) -> object:
         here, step = cases(*arguments), arguments[-1]
         tau = here.tau / 2
-        first, second = here.first & (step <= tau), here.second | ((here.d > 0) & (here.n > 0) & (step >= tau))
+        first, second = (
+            here.first & (step <= tau),
+            here.second | ((here.d > 0) & (here.n > 0) & (step >= tau)),
+        )
         return here._replace(tau=tau, first=first, second=second)
 
     monkeypatch.setattr("proofs.comparison.theorem3_cases.cases", wrong)
@@ -96,7 +105,10 @@ def test_only_if_fails_for_the_losses() -> None:
 def test_the_search_finds_nothing_against_the_repaired_if() -> None:
     found = attack.attack(theorem3._search("if_repaired", "huber"), 0, 2)
     assert attack.violations(found) == 0
-    assert min(row["smallest_margin"] for row in found.values() if row["smallest_margin"] is not None) < 0.1
+    assert (
+        min(row["smallest_margin"] for row in found.values() if row["smallest_margin"] is not None)
+        < 0.1
+    )
 
 
 def test_the_first_cases_counterexample_exactly_by_mpmath_and_through_the_core() -> None:
@@ -128,14 +140,20 @@ def test_a_constant_curvature_is_no_counterexample(monkeypatch: pytest.MonkeyPat
         theorem3_examples.Late().report()
 
 
-def test_exact_quadratics_break_one_hypothesis_each_and_the_core_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exact_quadratics_break_one_hypothesis_each_and_the_core_agrees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert all(row["pcgrad_is_worse"] for row in theorem3_examples.dropped().values())
     assert all(row["refutes"] for row in theorem3_examples.only_if().values())
-    enough = {"case 1: t <= tau": ((), Quadratic((-1, 0), (1, -1), (1, 1), Fraction(1, 2)))}  # t < tau = 2/3
+    enough = {
+        "case 1: t <= tau": ((), Quadratic((-1, 0), (1, -1), (1, 1), Fraction(1, 2)))
+    }  # t < tau = 2/3
     monkeypatch.setattr(theorem3_examples, "DROPPED", enough)
     with pytest.raises(BrokenError):
         theorem3_examples.dropped()
-    monkeypatch.setattr(theorem3_examples, "ONLY_IF", {"flat": Quadratic((-2, 1), (1, 0), (1, 1), 2)})
+    monkeypatch.setattr(
+        theorem3_examples, "ONLY_IF", {"flat": Quadratic((-2, 1), (1, 0), (1, 1), 2)}
+    )
     with pytest.raises(BrokenError):
         theorem3_examples.only_if()
 
@@ -151,8 +169,16 @@ def test_identities_and_the_case_table() -> None:
     for identity in algebra.ALL:
         assert identity()
     rows = {(row["N"], row["D"]): row for row in algebra.case_table()}
-    assert {("< 0", "< 0"), ("= 0", "< 0"), ("> 0", "< 0"), ("> 0", "= 0"), ("> 0", "> 0")} < rows.keys()
-    assert all(row["bound_holds"] == row["a_case_holds"] for row in rows.values() if not row["undefined"])
+    assert {
+        ("< 0", "< 0"),
+        ("= 0", "< 0"),
+        ("> 0", "< 0"),
+        ("> 0", "= 0"),
+        ("> 0", "> 0"),
+    } < rows.keys()
+    assert all(
+        row["bound_holds"] == row["a_case_holds"] for row in rows.values() if not row["undefined"]
+    )
 
 
 def test_a_wrong_update_or_constant_breaks_the_identities(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +200,9 @@ def test_a_wrong_update_or_constant_breaks_the_identities(monkeypatch: pytest.Mo
 
 def test_a_wrong_case_breaks_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = algebra.printed_cases
-    monkeypatch.setattr(algebra, "printed_cases", lambda gram, ell, t: honest(gram, ell, t * sp.Rational(9, 10)))
+    monkeypatch.setattr(
+        algebra, "printed_cases", lambda gram, ell, t: honest(gram, ell, t * sp.Rational(9, 10))
+    )
     with pytest.raises(IdentityError, match="disagree"):
         algebra.case_table()
 
@@ -195,6 +223,8 @@ def test_report_has_every_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pcgrads_first_case_needs_two_dimensions() -> None:
-    problems, step = theorem3.instances("quadratic", 20, stream(0, "t", "quadratic", 0), "uniform", 1, (1, 1))
+    problems, step = theorem3.instances(
+        "quadratic", 20, stream(0, "t", "quadratic", 0), "uniform", 1, (1, 1)
+    )
     assert not theorem3.hypotheses(problems, problems.start(), step, "uniform").first.any()
     assert (look(problems, problems.start()).cos.abs() > 1 - 1e-12).all()

@@ -31,7 +31,9 @@ def examples() -> dict[str, Any]:
     return theorem4_examples.check()
 
 
-def draw(shape: str = "quadratic", count: int = 40, dimensions: tuple[int, int] = (2, 6)) -> heavy_ball.Pairs:
+def draw(
+    shape: str = "quadratic", count: int = 40, dimensions: tuple[int, int] = (2, 6)
+) -> heavy_ball.Pairs:
     return heavy_ball.draw(shape, count, stream(3, "tests", shape, 0), dimensions)
 
 
@@ -70,7 +72,11 @@ def test_gradients_are_those_of_the_loss_and_the_class_holds(shape: str) -> None
     theta, found = heavy_ball.begin(pairs, np.random.default_rng(0))
     assert found.float().mean() > 0.8
     assert theorem4_repair.hypotheses(pairs, theta).all()
-    step = 1e-6 * theta.norm(dim=-1, keepdim=True) * torch.nn.functional.normalize(torch.ones_like(theta), dim=-1)
+    step = (
+        1e-6
+        * theta.norm(dim=-1, keepdim=True)
+        * torch.nn.functional.normalize(torch.ones_like(theta), dim=-1)
+    )
     inside = torch.arange(6) < pairs.dimension.unsqueeze(-1)
     bent = (pairs.gradients(theta + step * inside) - pairs.gradients(theta - step * inside)) / 2
     along = (pairs.hessians() @ (step * inside)[:, None, :, None])[..., 0]  # the largest curvature
@@ -87,12 +93,16 @@ def test_the_class_is_tested() -> None:
     theta, _ = heavy_ball.begin(pairs, np.random.default_rng(0))
     wrong = {"mu": pairs.top * 1.5, "top": pairs.mu * 0.5, "center": torch.randn_like(pairs.center)}
     for name, value in wrong.items():
-        assert not theorem4_repair.hypotheses(type(pairs)(**{**vars(pairs), name: value}), theta).all()
+        assert not theorem4_repair.hypotheses(
+            type(pairs)(**{**vars(pairs), name: value}), theta
+        ).all()
 
 
 def test_commuting_hessians_never_conflict_and_turned_ones_do() -> None:
     pairs = draw()
-    theta = torch.randn(len(pairs), 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    theta = torch.randn(
+        len(pairs), 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     g = heavy_ball.commuting(pairs).gradients(theta)
     assert ((g[:, 0] * g[:, 1]).sum(-1) >= 0).all()
 
@@ -110,7 +120,9 @@ def test_plane_has_the_hessians_it_is_given() -> None:
     ones = torch.ones(2, dtype=torch.float64)
     for one, two in (((900, 0, 1), (1, 6, 50)), ((3, 0, 3), (2, -1, 2)), ((1, 0, 5), (4, 2, 4))):
         expected = torch.tensor([[[a, b], [b, c]] for a, b, c in (one, two)], dtype=torch.float64)
-        assert torch.allclose(heavy_ball.plane(one, two, ones, ones).hessians()[0], expected, atol=1e-10)
+        assert torch.allclose(
+            heavy_ball.plane(one, two, ones, ones).hessians()[0], expected, atol=1e-10
+        )
 
 
 # --- counterexamples
@@ -120,7 +132,10 @@ def test_every_example_says_what_it_should(examples: dict[str, Any]) -> None:
     assert all(example.get("refutes", True) for example in examples.values())
     assert examples["printed_line"]["path"][:4] == ["1", "-15", "81", "-351"]
     assert examples["printed_line"]["diverges"]
-    assert (examples["printed_slow"]["rate"], examples["printed_slow"]["slower_than_stated"]) == ("1/2", True)
+    assert (examples["printed_slow"]["rate"], examples["printed_slow"]["slower_than_stated"]) == (
+        "1/2",
+        True,
+    )
     assert examples["piecewise"]["path"][:3] == ["792/1225", "-2208/1225", "2592/1225"]
     assert examples["piecewise"]["period"] == 3
     assert examples["quadratic_growth"]["factor_of_two_steps"] == "-27/25"
@@ -132,12 +147,17 @@ def test_every_example_says_what_it_should(examples: dict[str, Any]) -> None:
 
 
 def test_the_rational_cycle_by_hand() -> None:
-    """Two steps of `quadratic_cycle` written out: no function of the project but Algorithm 1's projection inline."""
+    """Two steps of `quadratic_cycle` written out: no function of the project but Algorithm 1's
+    projection inline.
+    """
     data = theorem4_examples.CYCLE
     (a, b, c), (p, q, r) = data["hessians"]
     before, now = data["previous"], data["start"]
     for _ in range(4):
-        g, h = (a * now[0] + b * now[1], b * now[0] + c * now[1]), (p * now[0] + q * now[1], q * now[0] + r * now[1])
+        g, h = (
+            (a * now[0] + b * now[1], b * now[0] + c * now[1]),
+            (p * now[0] + q * now[1], q * now[0] + r * now[1]),
+        )
         inner, one, two = g[0] * h[0] + g[1] * h[1], g[0] ** 2 + g[1] ** 2, h[0] ** 2 + h[1] ** 2
         w = (1 - min(inner, 0) / one, 1 - min(inner, 0) / two)
         alpha, beta = Fraction(4, 400) / (w[0] * 1 + w[1] * 3), Fraction(81, 100)
@@ -152,7 +172,9 @@ def test_a_changed_number_is_no_counterexample(field: str) -> None:
     data = {**theorem4_examples.CYCLE}
     data[field] = (data[field][0] * 2, data[field][1] * 2)
     if field in ("mu", "L"):  # both, so that the square roots stay rational
-        data["mu"], data["L"] = (tuple(2 * x for x in theorem4_examples.CYCLE[name]) for name in ("mu", "L"))
+        data["mu"], data["L"] = (
+            tuple(2 * x for x in theorem4_examples.CYCLE[name]) for name in ("mu", "L")
+        )
         data["L"] = tuple(x / (4 if field == "L" else 1) for x in data["L"])
         data["mu"] = tuple(x / (4 if field == "L" else 1) for x in data["mu"])
     assert not theorem4_examples.rational("changed", data)["refutes"]
@@ -171,17 +193,23 @@ def test_small_condition_numbers_do_not_diverge_from_rest() -> None:
 
 
 @pytest.mark.parametrize("mutant", ["mean", "never", "dropped", "epsilon"])
-def test_a_mutant_core_disagrees_with_the_exact_paths(monkeypatch: pytest.MonkeyPatch, mutant: str) -> None:
+def test_a_mutant_core_disagrees_with_the_exact_paths(
+    monkeypatch: pytest.MonkeyPatch, mutant: str
+) -> None:
     monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS[mutant])
     with pytest.raises(BrokenError, match="through the core"):
         theorem4_examples.check()
 
 
 def test_fifty_digits_and_the_core_agree_over_many_steps() -> None:
-    """The divergence is no artifact of rounding: the orbit of 50 digits and that of 25 have the same size."""
+    """The divergence is no artifact of rounding: the orbit of 50 digits and that of 25 have the
+    same size.
+    """
     with mp.workdps(25):
         hessians, ends = ((900, 0, 1), (1, 6, 50)), []
-        values = [sorted(mp.eigsy(mp.matrix([[a, b], [b, c]]), eigvals_only=True)) for a, b, c in hessians]
+        values = [
+            sorted(mp.eigsy(mp.matrix([[a, b], [b, c]]), eigvals_only=True)) for a, b, c in hessians
+        ]
         mu, top = ([v[k] for v in values] for k in (0, 1))
         begin = (mp.mpf(-2), mp.mpf(1))
         path = theorem4_examples.orbit(
@@ -196,8 +224,13 @@ def test_fifty_digits_and_the_core_agree_over_many_steps() -> None:
 
 
 def test_ends_are_told_apart() -> None:
-    """One converging, one growing (`quadratic_from_rest`), one cycling (exact cycle through the core)."""
-    mu, top = torch.tensor([1.0, 0.276003488741], dtype=torch.float64), torch.tensor([900.0, 50.7239965113]).double()
+    """One converging, one growing (`quadratic_from_rest`), one cycling (exact cycle through the
+    core).
+    """
+    mu, top = (
+        torch.tensor([1.0, 0.276003488741], dtype=torch.float64),
+        torch.tensor([900.0, 50.7239965113]).double(),
+    )
     pair = heavy_ball.plane((900, 0, 1), (1, 6, 50), mu, top)
     start = torch.tensor([[-2.0, 1.0]], dtype=torch.float64)
     went = theorem4_paths.follow(pair, start, 1000, "corrected")
@@ -217,7 +250,10 @@ def test_a_slow_tail_is_slower_than_stated() -> None:
 
 
 def test_printed_diverges_corrected_converges_on_most_quadratics() -> None:
-    rows = {rule: theorem4_paths.sample("tests", PLANE_ILL, 60, 1500, 0, rule) for rule in ("printed", "corrected")}
+    rows = {
+        rule: theorem4_paths.sample("tests", PLANE_ILL, 60, 1500, 0, rule)
+        for rule in ("printed", "corrected")
+    }
     assert rows["printed"]["violations"] > 20 > 5 > rows["corrected"]["violations"]
     for row in rows.values():
         assert row["accepted"] == sum(row[end] for end in theorem4_paths.ENDS)
@@ -251,12 +287,19 @@ def test_the_repaired_step_contracts(shape: str, conflict: bool) -> None:
 
 @pytest.mark.parametrize(
     ("mutant", "conflict", "seen"),
-    [("mean", True, False), ("never", True, False), ("dropped", True, False), ("always", False, True)],
+    [
+        ("mean", True, False),
+        ("never", True, False),
+        ("dropped", True, False),
+        ("always", False, True),
+    ],
 )
 def test_the_contraction_needs_only_positive_weights(
     monkeypatch: pytest.MonkeyPatch, mutant: str, conflict: bool, seen: bool
 ) -> None:
-    """As its proof says: of these mutants of the core only the one with negative weights violates it."""
+    """As its proof says: of these mutants of the core only the one with negative weights violates
+    it.
+    """
     monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS[mutant])
     report = theorem4_repair.one_step("quadratic", MILD, 300, 0, conflict=conflict).report()
     assert (report["violations"] > 0) == seen
@@ -265,7 +308,9 @@ def test_the_contraction_needs_only_positive_weights(
 def test_a_longer_step_violates_the_contraction(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = heavy_ball.RULES["gradient"]
     monkeypatch.setitem(heavy_ball.RULES, "gradient", lambda mu, top: 1.6 * honest(mu, top))
-    families = [theorem4_repair.one_step(shape, MILD, 300, 0, conflict=False) for shape in heavy_ball.SLOPES]
+    families = [
+        theorem4_repair.one_step(shape, MILD, 300, 0, conflict=False) for shape in heavy_ball.SLOPES
+    ]
     assert sum(tally.violations for tally in families) > 0
 
 
@@ -310,7 +355,10 @@ def test_every_dropped_hypothesis_fails_and_one_is_idle() -> None:
 
 
 def test_a_converging_instance_is_no_dropped_hypothesis(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorter = {**theorem4_dropped.INSTANCES["step"], "longer": {"corrected": Fraction(1), "gradient": Fraction(1)}}
+    shorter = {
+        **theorem4_dropped.INSTANCES["step"],
+        "longer": {"corrected": Fraction(1), "gradient": Fraction(1)},
+    }
     monkeypatch.setitem(theorem4_dropped.INSTANCES, "step", shorter)
     with pytest.raises(BrokenError, match="converges"):
         theorem4_dropped.instance("step")
@@ -330,7 +378,13 @@ def test_the_search_iterates_what_the_core_iterates() -> None:
 
 
 def test_the_report_is_complete_and_its_verdicts_follow_the_counts() -> None:
-    settings = {"seed": 0, "instances": 40, "trajectories": 4, "updates": 60, "lipschitz_instances": 3}
+    settings = {
+        "seed": 0,
+        "instances": 40,
+        "trajectories": 4,
+        "updates": 60,
+        "lipschitz_instances": 3,
+    }
     report = theorem4.check({**settings, "search_rounds": 1, "high_dimensions": [100]})
     assert report["verdicts"] == {
         "theorem4": "false as stated",

@@ -1,4 +1,6 @@
-"""Choosing a grid's point: the best validation value wins, the test is not read, nothing odd passes silently."""
+"""Choosing a grid's point: the best validation value wins, the test is not read, nothing odd passes
+silently.
+"""
 
 import csv
 import json
@@ -27,11 +29,21 @@ def point(tmp_path):
             writer = csv.writer(file)
             writer.writerow(["seed", "step", "task", "metric", "value"])
             for seed, tasks in accuracies.items():
-                rows = [(step, task, value - 50 * (step == 0)) for step in (0, 2) for task, value in tasks]
+                rows = [
+                    (step, task, value - 50 * (step == 0))
+                    for step in (0, 2)
+                    for task, value in tasks
+                ]
                 writer.writerows((seed, step, task, METRIC, value) for step, task, value in rows)
             writer.writerows(more)
         values = {"learning_rate": rate, "weight_decay": decay}
-        budget = {"epochs": 2, "validation_share": 0.1, "batch_size": 32, **values, **(settings or {})}
+        budget = {
+            "epochs": 2,
+            "validation_share": 0.1,
+            "batch_size": 32,
+            **values,
+            **(settings or {}),
+        }
         content = {**DEFAULT, "seeds": [0], "point": values, "settings": budget, **info}
         (folder / "run.json").write_text(json.dumps(content))
         return folder.parent
@@ -46,7 +58,9 @@ def both(left, right):
 def test_the_best_mean_over_tasks_and_seeds_wins(point):
     seeds = {"seeds": [0, 1]}
     point(0.01, 0.0, {0: both(90.0, 80.0), 1: both(91.0, 81.0)}, **seeds)
-    point(0.05, 0.0, {0: both(99.0, 60.0), 1: both(99.0, 60.0)}, **seeds)  # one task alone does not win
+    point(
+        0.05, 0.0, {0: both(99.0, 60.0), 1: both(99.0, 60.0)}, **seeds
+    )  # one task alone does not win
     grid = point(0.1, 0.0, {0: both(92.0, 78.0), 1: both(84.0, 92.0)}, **seeds)
     found = choose(grid)
     assert found["chosen"] == {"learning_rate": 0.1, "weight_decay": 0.0}

@@ -1,4 +1,6 @@
-"""The ledger covers the paper; evidence is read as its test says; verdicts follow from result files."""
+"""The ledger covers the paper; evidence is read as its test says; verdicts follow from result
+files.
+"""
 
 import copy
 import json
@@ -8,8 +10,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from reporting.claims import ledger, paper_number, read_ledger, write
-from reporting.evidence import Material, gather
+from reporting.ledger.claims import ledger, paper_number, read_ledger, write
+from reporting.ledger.evidence import Material, gather
 from reporting.reported import FOLDER
 from reporting.runs import read_runs
 from reporting.statistics import holm, interval
@@ -23,10 +25,17 @@ LANDSCAPE = {
         variant: [
             {
                 "verdict": word,
-                "last_tenth": {"conflict_share": share, "median_norm_ratio": 40.0, "median_curvature_remainder": None},
+                "last_tenth": {
+                    "conflict_share": share,
+                    "median_norm_ratio": 40.0,
+                    "median_curvature_remainder": None,
+                },
             }
         ]
-        for variant, word, share in (("adam", "task 1's valley", 0.4), ("adam_pcgrad", "joint optimum", 0.9))
+        for variant, word, share in (
+            ("adam", "task 1's valley", 0.4),
+            ("adam_pcgrad", "joint optimum", 0.9),
+        )
     },
 }
 GALLERY = {"pictured": 50, "tasks": [{"name": f"task{k}", "built": True} for k in range(50)]}
@@ -39,7 +48,12 @@ def claim(name):
 
 def proof(verdict, violations, accepted=20000):
     counts = {"accepted": accepted, "violations": violations}
-    shown = {"name": "theorem1_descent", "rests_on": "proof; some", "smallest_margin": 0.5, "counterexample": "x = 1"}
+    shown = {
+        "name": "theorem1_descent",
+        "rests_on": "proof; some",
+        "smallest_margin": 0.5,
+        "counterexample": "x = 1",
+    }
     return {"verdicts": {"theorem1_descent": verdict}, "descent": counts, "overview": [shown]}
 
 
@@ -81,7 +95,10 @@ def two_methods(write_job, experiment, methods, gaps, **info):
     task = {"multimnist": "left", "triad": "button-press-topdown-v3"}[experiment]
     for index, method in enumerate(methods):
         rows = {
-            seed: [(1, task, METRICS[experiment], -99.0), (2, task, METRICS[experiment], 90 + seed + gap * (1 - index))]
+            seed: [
+                (1, task, METRICS[experiment], -99.0),
+                (2, task, METRICS[experiment], 90 + seed + gap * (1 - index)),
+            ]
             for seed, gap in enumerate(gaps)
         }
         yield write_job(experiment, method, rows, **info)
@@ -96,7 +113,12 @@ def two_methods(write_job, experiment, methods, gaps, **info):
         ([0.05, 0.06, 0.04, 0.05, 0.05], {}, "laptop", "inconclusive"),  # below the smallest effect
         ([0.5, 0.6, 0.4], {}, "laptop", "inconclusive"),
         ([0.5, 0.6], {}, "laptop", "not tested at this scale"),
-        ([0.5, 0.6, 0.4, 0.5, 0.5], {"data": {"name": "digits"}}, "laptop", "not tested at this scale"),
+        (
+            [0.5, 0.6, 0.4, 0.5, 0.5],
+            {"data": {"name": "digits"}},
+            "laptop",
+            "not tested at this scale",
+        ),
         ([0.5, 0.6, 0.4, 0.5, 0.5], {"scale": "quick"}, "quick", "not tested at this scale"),
     ],
 )
@@ -113,14 +135,18 @@ def test_table_4_verdicts_from_files(write_job, gaps, info, scale, word):
 def test_lower_is_better_turns_the_sign(write_job):
     one = claim("table-4-left")
     one["direction"] = "lower"
-    runs = read_runs(two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5]))
+    runs = read_runs(
+        two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5])
+    )
     assert ledger([one], Material(runs), "laptop")["verdict"][0] == "not replicated"
 
 
 def test_a_reference_shifts_the_effect(write_job):
     one = claim("table-4-left")
     one["test"]["reference"] = 0.3
-    runs = read_runs(two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5]))
+    runs = read_runs(
+        two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5])
+    )
     assert gather(one, Material(runs)).effect.center == pytest.approx(0.2)
     one["direction"] = "lower"
     assert gather(one, Material(runs)).effect.center == pytest.approx(-0.2)
@@ -129,9 +155,13 @@ def test_a_reference_shifts_the_effect(write_job):
 def test_holm_runs_over_one_source(write_job):
     left, right, other = claim("table-4-left"), claim("table-4-left"), claim("table-4-left")
     right["id"], other["id"], other["source"] = "b", "c", "Table 9"
-    runs = read_runs(two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.9, 0.5]))
+    runs = read_runs(
+        two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.9, 0.5])
+    )
     table = ledger([left, right, other], Material(runs), "laptop")
-    assert table["p_holm"].tolist() == pytest.approx([*holm(table["p"][:2].tolist()), table["p"][2]])
+    assert table["p_holm"].tolist() == pytest.approx(
+        [*holm(table["p"][:2].tolist()), table["p"][2]]
+    )
     assert table["p_holm"][0] == pytest.approx(2 * table["p"][0])
 
 
@@ -150,7 +180,9 @@ def shares(write_job, until):
         for network in ("actor", "q1", "q2"):
             if (step, network) != (1, "q2"):
                 rows.append((step, "all", f"condition_a_share_{network}", 0.9 if step < 3 else 0.1))
-    return read_runs([write_job("triad", "sac_pcgrad", {0: rows, 1: rows}, data={"metaworld": "3"})])
+    return read_runs(
+        [write_job("triad", "sac_pcgrad", {0: rows, 1: rows}, data={"metaworld": "3"})]
+    )
 
 
 @pytest.mark.parametrize(("until", "share"), [(3, 0.9), (4, (0.9 + 0.9 + 0.1) / 3), (99, 0.5)])
@@ -162,7 +194,9 @@ def test_shares_count_until_task_2_is_learned(write_job, until, share):
 
 def test_trend_is_a_rank_correlation(write_job):
     def rows(values):
-        return [(step, "all", "curvature_remainder_actor", value) for step, value in enumerate(values)]
+        return [
+            (step, "all", "curvature_remainder_actor", value) for step, value in enumerate(values)
+        ]
 
     seeds = {0: rows([1, 2, 4, 8]), 1: rows([8, 4, 2, 1]), 2: rows([1, 3, 2, 4])}
     runs = read_runs([write_job("triad", "sac", seeds, data={"metaworld": "3"})])
@@ -170,11 +204,16 @@ def test_trend_is_a_rank_correlation(write_job):
     assert found.center == pytest.approx((1 - 1 + 0.8) / 3)
     constant = {seed: rows([1, 1, 1]) for seed in range(3)}
     runs = read_runs([write_job("triad", "sac", constant, data={"metaworld": "3"})])
-    assert ledger([claim("figure-4-growth-actor")], Material(runs), "laptop")["verdict"][0] == "inconclusive"
+    assert (
+        ledger([claim("figure-4-growth-actor")], Material(runs), "laptop")["verdict"][0]
+        == "inconclusive"
+    )
 
 
 def test_a_missing_metric_is_said(write_job):
-    runs = read_runs([write_job("triad", "sac", {0: [(1, "all", "alpha", 1.0)]}, data={"metaworld": "3"})])
+    runs = read_runs(
+        [write_job("triad", "sac", {0: [(1, "all", "alpha", 1.0)]}, data={"metaworld": "3"})]
+    )
     found = gather(claim("figure-4-curvature-actor"), Material(runs))
     assert found.missing == "no runs of sac with curvature_remainder_actor"
 
@@ -198,7 +237,10 @@ def test_landscape_verdicts_come_from_end_points(name, word, reason):
 def test_a_short_landscape_is_no_test():
     short = {**LANDSCAPE, "settings": {"updates": 2_000}}
     line = ledger([claim("figure-1-adam")], Material(EMPTY.runs, short), "quick").iloc[0]
-    assert (line["verdict"], line["reason"]) == ("not tested at this scale", "2000 of 500000 updates")
+    assert (line["verdict"], line["reason"]) == (
+        "not tested at this scale",
+        "2000 of 500000 updates",
+    )
     elsewhere = copy.deepcopy(LANDSCAPE)
     elsewhere["runs"]["adam"][0]["verdict"] = "joint optimum"
     line = ledger([claim("figure-1-adam")], Material(EMPTY.runs, elsewhere), "quick").iloc[0]
@@ -222,10 +264,17 @@ def test_theory_verdicts(found, violations, word):
     assert line["reason"] == f"proof; some; {counted}smallest margin 0.5; x = 1"
 
 
-@pytest.mark.parametrize(("word", "violations"), [("holds", 1), ("holds after repair", 1), ("perhaps", 0)])
+@pytest.mark.parametrize(
+    ("word", "violations"), [("holds", 1), ("holds after repair", 1), ("perhaps", 0)]
+)
 def test_a_proof_that_contradicts_itself_is_an_error(word, violations):
-    with pytest.raises(ValueError, match=f"theorem1: verdict '{word}' with {violations} violations"):
-        gather(claim("theorem-1-descent"), Material(EMPTY.runs, proofs={"theorem1": proof(word, violations)}))
+    with pytest.raises(
+        ValueError, match=f"theorem1: verdict '{word}' with {violations} violations"
+    ):
+        gather(
+            claim("theorem-1-descent"),
+            Material(EMPTY.runs, proofs={"theorem1": proof(word, violations)}),
+        )
 
 
 def test_few_instances_are_no_test():
@@ -265,7 +314,11 @@ def test_figure_10_counts_the_tasks(pictured, broken, names, word, reason):
 def test_a_faulty_ledger_is_named(tmp_path, change, named):
     one = {**claim("table-4-left"), **change}
     path = tmp_path / "claims.yaml"
-    path.write_text(yaml.safe_dump({"claims": [{key: value for key, value in one.items() if value is not None}]}))
+    path.write_text(
+        yaml.safe_dump(
+            {"claims": [{key: value for key, value in one.items() if value is not None}]}
+        )
+    )
     with pytest.raises(ValueError, match=named):
         read_ledger(path)
     path.write_text(yaml.safe_dump({"claims": [claim("table-4-left")] * 2}))
@@ -277,12 +330,16 @@ def test_a_faulty_ledger_is_named(tmp_path, change, named):
 
 
 def test_the_written_ledger_holds_every_claim(write_job, tmp_path):
-    paths = list(two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5]))
+    paths = list(
+        two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5])
+    )
     (tmp_path / "summary.json").write_text(json.dumps(LANDSCAPE))
     found = proof("holds", 0)
     found["verdicts"] |= {"theorem1": "false as stated", "theorem1_repaired": "holds after repair"}
     found["convergence"] = {"trajectories": 1200, "violations": 0}
-    found["overview"] += [{**found["overview"][0], "name": name} for name in ("theorem1", "theorem1_repaired")]
+    found["overview"] += [
+        {**found["overview"][0], "name": name} for name in ("theorem1", "theorem1_repaired")
+    ]
     (tmp_path / "theorem1.json").write_text(json.dumps(found))
     out = {kind: tmp_path / f"claims.{kind}" for kind in ("csv", "md", "html")}
     proofs = [str(tmp_path / "theorem1.json")]
@@ -299,7 +356,9 @@ def test_the_written_ledger_holds_every_claim(write_job, tmp_path):
     page = out["html"].read_text()
     assert page.count("<tr") == len(table) + 1
     assert "**" not in page
-    assert "replicated: 5 · not replicated: 2 ·" in tested  # Figure 1: 3 and 2; Figure 10: 1; Table 4, left: 1
+    assert (
+        "replicated: 5 · not replicated: 2 ·" in tested
+    )  # Figure 1: 3 and 2; Figure 10: 1; Table 4, left: 1
 
 
 def runs_of(write_job, values, experiment="nyuv2"):
@@ -307,25 +366,38 @@ def runs_of(write_job, values, experiment="nyuv2"):
     paths = []
     for method, columns in values.items():
         seeds = range(len(next(iter(columns.values()))))
-        rows = {seed: [(1, task, metric, found[seed]) for (task, metric), found in columns.items()] for seed in seeds}
+        rows = {
+            seed: [(1, task, metric, found[seed]) for (task, metric), found in columns.items()]
+            for seed in seeds
+        }
         data = {"name": experiment, "real": True}
         paths.append(write_job(experiment, method, rows, scale="paper", data=data))
     return Material(read_runs(paths))
 
 
-@pytest.mark.parametrize(("depth_gain", "at_least", "word"), [(0.5, 2, "replicated"), (-0.5, 2, "not replicated")])
+@pytest.mark.parametrize(
+    ("depth_gain", "at_least", "word"), [(0.5, 2, "replicated"), (-0.5, 2, "not replicated")]
+)
 def test_several_rests_on_the_weakest_part_that_is_needed(write_job, depth_gain, at_least, word):
     """Segmentation gains clearly, normals lose clearly: two of three hold if depth gains."""
     plain = [1.0, 1.1, 0.9, 1.05, 0.95]
     noise = [0.01, -0.02, 0.015, 0.0, -0.01]
     gains = {"segmentation": 0.3, "depth": depth_gain, "normal": -0.4}
-    first = {(t, "test_loss"): [p - g + n for p, n in zip(plain, noise, strict=True)] for t, g in gains.items()}
-    values = {"mtan_uncertainty_pcgrad": first, "mtan_uncertainty": {(t, "test_loss"): plain for t in gains}}
+    first = {
+        (t, "test_loss"): [p - g + n for p, n in zip(plain, noise, strict=True)]
+        for t, g in gains.items()
+    }
+    values = {
+        "mtan_uncertainty_pcgrad": first,
+        "mtan_uncertainty": {(t, "test_loss"): plain for t in gains},
+    }
     one = claim("figure-5-validation")
     assert one["test"]["at_least"] == at_least
     table = ledger([one], runs_of(write_job, values), "paper")
     assert table["verdict"][0] == word
-    found = gather(one, runs_of(write_job, {**values, "mtan_uncertainty": {("depth", "test_loss"): plain}}))
+    found = gather(
+        one, runs_of(write_job, {**values, "mtan_uncertainty": {("depth", "test_loss"): plain}})
+    )
     assert "no runs of" in found.missing
 
 
@@ -337,12 +409,17 @@ def test_best_counts_columns_by_seed(write_job):
     def values(method, seed):
         better = method == first
         return [
-            1.0 + (better if c["direction"] == "higher" else -better) * (-1 if seed == 1 and k == 0 else 1)
+            1.0
+            + (better if c["direction"] == "higher" else -better)
+            * (-1 if seed == 1 and k == 0 else 1)
             for k, c in enumerate(columns)
         ]
 
     table = {
-        m: {(c["task"], c["metric"]): [values(m, s)[k] for s in range(5)] for k, c in enumerate(columns)}
+        m: {
+            (c["task"], c["metric"]): [values(m, s)[k] for s in range(5)]
+            for k, c in enumerate(columns)
+        }
         for m in (first, *others)
     }
     found = gather(one, runs_of(write_job, table))
@@ -358,7 +435,10 @@ def test_a_gap_is_a_difference_of_metrics(write_job):
         train = {(task, "train_loss"): [0.5, 0.6, 0.7] for task in tasks}
         return {**train, **{(task, "test_loss"): test for task in tasks}}
 
-    values = {"mtan_uncertainty": method([1.0, 1.0, 1.0]), "mtan_uncertainty_pcgrad": method([0.8, 0.9, 1.0])}
+    values = {
+        "mtan_uncertainty": method([1.0, 1.0, 1.0]),
+        "mtan_uncertainty_pcgrad": method([0.8, 0.9, 1.0]),
+    }
     found = gather(one, runs_of(write_job, values))
     assert found.effect.center == pytest.approx(0.1)  # gaps 0.5, 0.4, 0.3 against 0.3, 0.3, 0.3
     assert found.ours.center == pytest.approx(0.4)
@@ -368,7 +448,10 @@ def test_steps_to_a_level_are_paired_by_seed_and_runs_that_end_early_are_handled
     """Independent training reaches 0.9 in collection 6, 8 or never (of 9); PCGrad in 3, 4 or never."""
 
     def job(method, starts):
-        rows = {seed: [row for step in range(1, 10) for row in curve(step, start)] for seed, start in enumerate(starts)}
+        rows = {
+            seed: [row for step in range(1, 10) for row in curve(step, start)]
+            for seed, start in enumerate(starts)
+        }
         return write_job("metaworld_mt10", method, rows, data={"metaworld": "3.1.1"}, scale="paper")
 
     def curve(step, start):
@@ -377,13 +460,19 @@ def test_steps_to_a_level_are_paired_by_seed_and_runs_that_end_early_are_handled
 
     paths = [job("independent", (5, 7, None, 5)), job("sac_pcgrad", (2, 3, 2, None))]
     one = claim("figure-3-mt10-independent")
-    one["test"]["over"] = 2  # the mean of two collections is 0.9 or more one collection after the first success
+    one["test"]["over"] = (
+        2  # the mean of two collections is 0.9 or more one collection after the first success
+    )
     found = gather(one, Material(read_runs(paths)))
     assert found.effect is not None
     assert found.effect.seeds == 4
-    assert math.isnan(found.effect.center)  # in the fourth seed PCGrad never reached the level: no verdict without it
+    assert math.isnan(
+        found.effect.center
+    )  # in the fourth seed PCGrad never reached the level: no verdict without it
     assert ledger([one], Material(read_runs(paths)), "paper")["verdict"][0] == "inconclusive"
     paths = [job("independent", (5, 7, None)), job("sac_pcgrad", (2, 3, 2))]
     found = gather(one, Material(read_runs(paths)))
     assert found.effect is not None
-    assert found.effect.center == pytest.approx((3000 + 4000 + 6000) / 3)  # the third: all 9,000 of its steps
+    assert found.effect.center == pytest.approx(
+        (3000 + 4000 + 6000) / 3
+    )  # the third: all 9,000 of its steps

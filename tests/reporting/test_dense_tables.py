@@ -1,4 +1,6 @@
-"""Tables 1, 5, 6, 7, 8 and Figure 5: rows, the paper's numbers, the last epochs, differences, the four forms."""
+"""Tables 1, 5, 6, 7, 8 and Figure 5: rows, the paper's numbers, the last epochs, differences, the
+four forms.
+"""
 
 import io
 from pathlib import Path
@@ -17,37 +19,68 @@ from reporting.runs import read_runs
 from reporting.statistics import holm, paired
 
 ROOT = Path(__file__).resolve().parents[2]
-CAPTIONS = [p for name in ("nyuv2", "cityscapes") for p in (ROOT / "experiments" / name / "captions").glob("*.rst")]
+CAPTIONS = [
+    p
+    for name in ("nyuv2", "cityscapes")
+    for p in (ROOT / "experiments" / name / "captions").glob("*.rst")
+]
 SETTINGS = {"epochs": 12, "batch_size": 2, "device": "cpu", "torch_threads": 1}
 DATA = {"name": "generated", "real": False, "sha256": "b" * 64}
-METHODS = ("one_task", "mtan_uncertainty", "mtan_uncertainty_pcgrad", "dense_uncertainty", "dense_uncertainty_pcgrad")
+METHODS = (
+    "one_task",
+    "mtan_uncertainty",
+    "mtan_uncertainty_pcgrad",
+    "dense_uncertainty",
+    "dense_uncertainty_pcgrad",
+)
 QUANTITIES = [q for q in table_8.LAYOUT.quantities if q.task != "all"]
 
 
 def value(method, seed, epoch, quantity):
-    """A number that depends on everything, so that a mix-up shows; its mean over epochs 3 to 12 is that of 7.5."""
+    """A number that depends on everything, so that a mix-up shows; its mean over epochs 3 to 12 is
+    that of 7.5.
+    """
     place = QUANTITIES.index(quantity)
-    return 20 + METHODS.index(method) + 0.1 * place + 0.3 * seed * (1 + METHODS.index(method) % 3) + 0.01 * epoch
+    return (
+        20
+        + METHODS.index(method)
+        + 0.1 * place
+        + 0.3 * seed * (1 + METHODS.index(method) % 3)
+        + 0.01 * epoch
+    )
 
 
 def rows(method, seed, epochs):
-    lines = [(0, "all", "relative_parameters", 1.77), *((0, q.task, q.metric, 999.0) for q in QUANTITIES)]
+    lines = [
+        (0, "all", "relative_parameters", 1.77),
+        *((0, q.task, q.metric, 999.0) for q in QUANTITIES),
+    ]
     for epoch in range(1, epochs + 1):
         lines += [(epoch, q.task, q.metric, value(method, seed, epoch, q)) for q in QUANTITIES]
         lines += [(epoch, task, "train_loss", 2 / epoch + seed) for task in figure_5.TASKS]
         lines += [(epoch, task, "test_loss", 3 / epoch + seed) for task in figure_5.TASKS]
-        lines += [(epoch, "all", "length_ratio", 1 + epoch / 10)] if method.endswith("pcgrad") else []
+        lines += (
+            [(epoch, "all", "length_ratio", 1 + epoch / 10)] if method.endswith("pcgrad") else []
+        )
     return lines
 
 
 @pytest.fixture
 def jobs(write_job, monkeypatch):
-    monkeypatch.setattr(dense, "paper_settings", lambda experiment: {"epochs": 200, "batch_size": 2})
+    monkeypatch.setattr(
+        dense, "paper_settings", lambda experiment: {"epochs": 200, "batch_size": 2}
+    )
 
     def make(methods=METHODS, epochs=12, seeds=3, experiment="nyuv2"):
         settings = {**SETTINGS, "epochs": epochs}
         return [
-            write_job(experiment, m, {s: rows(m, s, epochs) for s in range(seeds)}, settings=settings, data=DATA)
+            write_job(
+                experiment,
+                m,
+                {s: rows(m, s, epochs) for s in range(seeds)},
+                settings=settings,
+                data=DATA,
+            )
             for m in methods
         ]
 
@@ -72,7 +105,9 @@ def test_names_of_methods(method, parts):
     assert dense.parse(method) == parts
 
 
-@pytest.mark.parametrize("method", ["mtan", "mtan_pcgrad_equal", "resnet_equal", "mtan_gradnorm", "equal"])
+@pytest.mark.parametrize(
+    "method", ["mtan", "mtan_pcgrad_equal", "resnet_equal", "mtan_gradnorm", "equal"]
+)
 def test_other_names_are_refused(method):
     with pytest.raises(ValueError, match="is no row of the dense-prediction tables"):
         dense.parse(method)
@@ -83,7 +118,10 @@ def test_rows_are_the_papers_and_their_extensions():
     assert set(table_1.LAYOUT.methods) | set(table_6.LAYOUT.methods) <= set(table_8.LAYOUT.methods)
     assert set(table_5.LAYOUT.methods) <= set(table_7.LAYOUT.methods)
     assert len(table_1.LAYOUT.methods) == 7
-    assert table_6.LAYOUT.methods[:2] == ("cross_stitch_uncertainty", "cross_stitch_uncertainty_pcgrad")
+    assert table_6.LAYOUT.methods[:2] == (
+        "cross_stitch_uncertainty",
+        "cross_stitch_uncertainty_pcgrad",
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +145,9 @@ def test_every_number_of_the_paper_finds_its_place(layout, count):
 def test_numbers_of_the_paper_by_hand():
     nyuv2, streets = dense.paper_numbers(table_8.LAYOUT), dense.paper_numbers(table_7.LAYOUT)
     assert nyuv2["mtan_uncertainty_pcgrad", "segmentation", "test_mIoU_per_image"] == 20.17
-    assert nyuv2["split_wide_dwa", "segmentation", "test_PixAcc_per_image"] == 53.72  # "DWA T=2" there
+    assert (
+        nyuv2["split_wide_dwa", "segmentation", "test_PixAcc_per_image"] == 53.72
+    )  # "DWA T=2" there
     assert nyuv2["cross_stitch_uncertainty_pcgrad", "depth", "test_AbsErr"] == 0.5805
     assert nyuv2["stan", "all", "relative_parameters"] == 4.56
     assert ("mtan_equal_pcgrad", "depth", "test_AbsErr") not in nyuv2
@@ -121,7 +161,9 @@ def test_a_runs_number_is_the_mean_of_its_last_ten_epochs(jobs):
     row = cell(table, "dense_uncertainty_pcgrad", quantity.metric)
     seeds = [value("dense_uncertainty_pcgrad", seed, 7.5, quantity) for seed in range(3)]
     assert row["mean"] == pytest.approx(np.mean(seeds))
-    assert row.ci_high == pytest.approx(np.mean(seeds) + 4.302652729911275 * np.std(seeds, ddof=1) / np.sqrt(3))
+    assert row.ci_high == pytest.approx(
+        np.mean(seeds) + 4.302652729911275 * np.std(seeds, ddof=1) / np.sqrt(3)
+    )
     assert row.seeds == 3
     ratio = cell(table, "mtan_uncertainty_pcgrad", "length_ratio")
     assert ratio["mean"] == pytest.approx(1 + 6.5 / 10)  # all epochs
@@ -133,7 +175,9 @@ def test_a_short_run_leaves_the_untrained_network_out(jobs):
     table = table_8.table_8(read_runs(jobs(["one_task"], epochs=3)))
     row = cell(table, "one_task", "test_mean_angle")
     quantity = next(q for q in QUANTITIES if q.metric == "test_mean_angle")
-    assert row["mean"] == pytest.approx(np.mean([value("one_task", seed, 2, quantity) for seed in range(3)]))
+    assert row["mean"] == pytest.approx(
+        np.mean([value("one_task", seed, 2, quantity) for seed in range(3)])
+    )
     assert row.paper == 31.76
 
 
@@ -145,7 +189,10 @@ def test_differences_are_paired_and_corrected_over_the_table(jobs):
     p_values = []
     for method in ("dense_uncertainty_pcgrad", "mtan_uncertainty_pcgrad"):
         for q in compared:
-            both = [{s: value(m, s, 7.5, q) for s in range(3)} for m in (method, method.removesuffix("_pcgrad"))]
+            both = [
+                {s: value(m, s, 7.5, q) for s in range(3)}
+                for m in (method, method.removesuffix("_pcgrad"))
+            ]
             p_values.append(paired(*both).p)
     row = cell(table, name, "test_mIoU_per_image")
     half = 4.302652729911275 * 0.3 / np.sqrt(3)  # PCGrad's slope over seeds is 0.3 steeper
@@ -177,21 +224,32 @@ def test_cityscapes_has_no_normals(jobs):
 
 
 def test_four_forms_hold_the_same_numbers(jobs, tmp_path):
-    out = {kind: str(tmp_path / "tables" / f"table_8.{kind}") for kind in ("csv", "md", "tex", "html")}
+    out = {
+        kind: str(tmp_path / "tables" / f"table_8.{kind}") for kind in ("csv", "md", "tex", "html")
+    }
     dense.write(table_8.LAYOUT, [str(path) for path in jobs()], **out)
     text = {kind: Path(path).read_text(encoding="utf-8") for kind, path in out.items()}
     table = pd.read_csv(io.StringIO(text["csv"]))
     row = cell(table, "mtan_uncertainty_pcgrad", "test_AbsErr")
     ours = f"{row['mean']:.4f} [{row.ci_low:.4f}, {row.ci_high:.4f}]"
     for kind in ("md", "tex", "html"):
-        for part in (ours, "MTAN + PCGrad", "Uncert", "generated", "scale: laptop", "epochs 12 instead of 200"):
+        for part in (
+            ours,
+            "MTAN + PCGrad",
+            "Uncert",
+            "generated",
+            "scale: laptop",
+            "epochs 12 instead of 200",
+        ):
             assert part in text[kind], (kind, part)
     assert f"0.5904 (+{row.difference:.4f})" in text["md"]
     sections = [line.strip("*") for line in text["md"].splitlines() if line.startswith("**")]
     assert sections == ["Segmentation", "Depth", "Surface normals", "Updates and run time"]
     assert "last 10 epochs (here 10)" in text["md"]
     for body in text["tex"].split(r"\midrule")[1:]:
-        lines = [line for line in body.split(r"\bottomrule")[0].splitlines() if line.endswith(r"\\")]
+        lines = [
+            line for line in body.split(r"\bottomrule")[0].splitlines() if line.endswith(r"\\")
+        ]
         assert len({line.count("&") - line.count(r"\&") for line in lines}) == 1
         assert any("MTAN" in line for line in lines)
 
@@ -206,7 +264,10 @@ def test_no_runs_give_empty_tables(tmp_path, jobs):
 def test_figure_5_draws_means_of_both_methods(jobs):
     fig = figure_5.figure_5(read_runs(jobs()))
     panels = fig.axes
-    assert [ax.get_title() for ax in panels[::3]] == ["segmentation: training loss", "segmentation: test loss"]
+    assert [ax.get_title() for ax in panels[::3]] == [
+        "segmentation: training loss",
+        "segmentation: test loss",
+    ]
     for ax, scale in zip(panels, [2] * 3 + [3] * 3, strict=True):
         plain, surgery = ax.lines
         assert (plain.get_color(), surgery.get_color()) == (COLORS["sum"], COLORS["pcgrad"])
@@ -217,17 +278,30 @@ def test_figure_5_draws_means_of_both_methods(jobs):
 
 
 def test_figure_5_is_written_even_without_its_methods(jobs, tmp_path):
-    figure_5.write([str(path) for path in jobs(["one_task"])], png=str(tmp_path / "5.png"), pdf=str(tmp_path / "5.pdf"))
+    figure_5.write(
+        [str(path) for path in jobs(["one_task"])],
+        png=str(tmp_path / "5.png"),
+        pdf=str(tmp_path / "5.pdf"),
+    )
     assert (tmp_path / "5.png").stat().st_size > 1000
     assert (tmp_path / "5.pdf").is_file()
 
 
 @pytest.mark.parametrize("path", sorted(CAPTIONS), ids=lambda p: p.stem)
 def test_captions_name_data_and_scale(path):
-    block = {"data": "generated", "height": 64, "width": 96, "epochs": 12, "seeds": [0, 1], "classes": 13}
+    block = {
+        "data": "generated",
+        "height": 64,
+        "width": 96,
+        "epochs": 12,
+        "seeds": [0, 1],
+        "classes": 13,
+    }
     config = {"scale": "quick", "experiments": {"nyuv2": block, "cityscapes": block}}
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
-    text = environment.from_string(path.read_text(encoding="utf-8")).render(snakemake={"config": config})
+    text = environment.from_string(path.read_text(encoding="utf-8")).render(
+        snakemake={"config": config}
+    )
     assert "scale: quick, data: generated" in text
     assert "*What to see:*" in text
     assert f"{path.stem.split('_')[0].title()} {path.stem.split('_')[1]}" in text

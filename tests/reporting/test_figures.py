@@ -11,7 +11,9 @@ from reporting.statistics import interval
 
 def curves(seeds=3, steps=4):
     generator = np.random.default_rng(0)
-    rows = [(seed, step, step + generator.normal()) for seed in range(seeds) for step in range(steps)]
+    rows = [
+        (seed, step, step + generator.normal()) for seed in range(seeds) for step in range(steps)
+    ]
     return pd.DataFrame(rows, columns=["seed", "step", "value"])
 
 
@@ -26,11 +28,15 @@ def draw():
 
 def test_same_figure_same_bytes(tmp_path):
     for name in ("a", "b"):
-        figures.save(draw(), png=tmp_path / "new" / f"{name}.png", pdf=tmp_path / "new" / f"{name}.pdf")
+        figures.save(
+            draw(), png=tmp_path / "new" / f"{name}.png", pdf=tmp_path / "new" / f"{name}.pdf"
+        )
     for kind in ("png", "pdf"):
         first, second = ((tmp_path / "new" / f"{name}.{kind}").read_bytes() for name in "ab")
         assert first == second
-        assert not any(word in first for word in (b"CreationDate", b"Matplotlib v", b"matplotlib.org"))
+        assert not any(
+            word in first for word in (b"CreationDate", b"Matplotlib v", b"matplotlib.org")
+        )
 
 
 def test_band_draws_mean_and_interval():
@@ -40,7 +46,12 @@ def test_band_draws_mean_and_interval():
     drawn = figures.band(ax, frame, "pcgrad")
     expected = interval(frame[frame.step == 2]["value"])
     row = drawn[drawn.step == 2].iloc[0]
-    assert (row.center, row.low, row.high, row.seeds) == (expected.center, expected.low, expected.high, 3)
+    assert (row.center, row.low, row.high, row.seeds) == (
+        expected.center,
+        expected.low,
+        expected.high,
+        3,
+    )
     np.testing.assert_allclose(ax.lines[0].get_ydata(), drawn["center"])
     assert ax.lines[0].get_color() == figures.COLORS["pcgrad"]
     assert len(ax.collections) == 1
@@ -68,7 +79,9 @@ def test_undefined_points_are_skipped_not_drawn_as_zero():
 def test_smoothing_is_a_running_mean_per_seed():
     figures.style()
     _, ax = plt.subplots()
-    frame = pd.DataFrame([(0, 1, 2.0), (0, 2, 4.0), (1, 1, 10.0), (1, 2, 20.0)], columns=["seed", "step", "value"])
+    frame = pd.DataFrame(
+        [(0, 1, 2.0), (0, 2, 4.0), (1, 1, 10.0), (1, 2, 20.0)], columns=["seed", "step", "value"]
+    )
     drawn = figures.band(ax, frame, "sum", smooth=2)
     assert drawn["center"].tolist() == [6.0, (3.0 + 15.0) / 2]
     plt.close("all")

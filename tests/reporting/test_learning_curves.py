@@ -17,8 +17,12 @@ def job(write_job, method, values, *, metric="success", seeds=(0, 1), experiment
     rows = {}
     for seed in seeds:
         rows[seed] = [(0, "all", metric, -5.0)]
-        rows[seed] += [(k, "all", metric, value + seed / 100) for k, value in enumerate(values, start=1)]
-        rows[seed] += [(k, "all", "environment_steps", 100.0 * k + 7) for k in range(1, len(values) + 1)]
+        rows[seed] += [
+            (k, "all", metric, value + seed / 100) for k, value in enumerate(values, start=1)
+        ]
+        rows[seed] += [
+            (k, "all", "environment_steps", 100.0 * k + 7) for k in range(1, len(values) + 1)
+        ]
     return write_job(experiment, method, rows, settings=SETTINGS)
 
 
@@ -33,7 +37,12 @@ def drawn(runs, panel=PANEL):
 def test_the_evaluated_metric_counts_where_there_is_one(write_job):
     training = read_runs([job(write_job, "sac", [0.5])])
     assert measured(training, "success") == "success"
-    both = read_runs([job(write_job, "sac", [0.5]), job(write_job, "sac_pcgrad", [0.6], metric="evaluation_success")])
+    both = read_runs(
+        [
+            job(write_job, "sac", [0.5]),
+            job(write_job, "sac_pcgrad", [0.6], metric="evaluation_success"),
+        ]
+    )
     assert measured(both, "success") == "evaluation_success"
     assert drawn(both)[1] == ["sac_pcgrad"]  # never two metrics in one panel
 
@@ -48,13 +57,19 @@ def test_the_middle_is_over_tasks_and_seeds_and_drawn_where_a_mean_over_tasks_is
     values = {"a": [0.0, 0.0], "b": [0.2, 0.4], "c": [0.4, 0.6], "d": [1.0, 1.0]}
     rows = {}
     for seed in (0, 1):
-        rows[seed] = [(k, task, "success", v) for task, few in values.items() for k, v in enumerate(few, start=1)]
+        rows[seed] = [
+            (k, task, "success", v)
+            for task, few in values.items()
+            for k, v in enumerate(few, start=1)
+        ]
         rows[seed] += [(k, "all", "success", 0.4) for k in (1, 2)]
         rows[seed] += [(k, "all", "environment_steps", 100.0 * k) for k in (1, 2)]
     runs = read_runs([write_job("metaworld_mt10", "sac", rows, settings=SETTINGS)])
     found = middle(runs, "sac", "success")
     assert found["steps"].tolist() == [100.0, 200.0]
-    assert found["value"].tolist() == pytest.approx([0.3, (0.3 + 0.5) / 2])  # running means of b and c; a and d are cut
+    assert found["value"].tolist() == pytest.approx(
+        [0.3, (0.3 + 0.5) / 2]
+    )  # running means of b and c; a and d are cut
     (mean, inner) = drawn(runs)[0].get_lines()
     assert (mean.get_linestyle(), inner.get_linestyle()) == ("-", "--")
     assert list(inner.get_ydata()) == pytest.approx(found["value"].tolist())
@@ -63,7 +78,9 @@ def test_the_middle_is_over_tasks_and_seeds_and_drawn_where_a_mean_over_tasks_is
 
 
 def test_runs_of_another_experiment_stay_out(write_job):
-    runs = read_runs([job(write_job, "sac", [0.1]), job(write_job, "cosreg", [0.1], experiment="metaworld_mt3")])
+    runs = read_runs(
+        [job(write_job, "sac", [0.1]), job(write_job, "cosreg", [0.1], experiment="metaworld_mt3")]
+    )
     assert drawn(runs)[1] == ["sac"]
 
 
@@ -86,12 +103,18 @@ def test_one_seed_has_no_shade(write_job):
 
 
 def test_curves_at_zero_and_at_the_top_lie_inside_the_frame(write_job):
-    ax, _ = drawn(read_runs([job(write_job, "sac", [0.0, 0.0], seeds=(0,)), job(write_job, "cosreg", [1.0, 1.0])]))
+    ax, _ = drawn(
+        read_runs(
+            [job(write_job, "sac", [0.0, 0.0], seeds=(0,)), job(write_job, "cosreg", [1.0, 1.0])]
+        )
+    )
     low, high = ax.get_ylim()
     assert low < 0
     assert high > 1
     distances = Panel("metaworld_mt10", "", ("sac",), metric="distance", limits=(0.0, None))
-    ax, _ = drawn(read_runs([job(write_job, "sac", [0.300, 0.299], metric="distance", seeds=(0,))]), distances)
+    ax, _ = drawn(
+        read_runs([job(write_job, "sac", [0.300, 0.299], metric="distance", seeds=(0,))]), distances
+    )
     assert ax.get_ylim()[0] == 0
     assert ax.get_ylim()[1] == pytest.approx(1.08 * 0.3)
 
@@ -99,7 +122,9 @@ def test_curves_at_zero_and_at_the_top_lie_inside_the_frame(write_job):
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_distances_without_a_height_still_have_an_axis(write_job, value):
     panel = Panel("metaworld_mt10", "", ("sac",), metric="distance", limits=(0.0, None))
-    ax, _ = drawn(read_runs([job(write_job, "sac", [value, value], metric="distance", seeds=(0,))]), panel)
+    ax, _ = drawn(
+        read_runs([job(write_job, "sac", [value, value], metric="distance", seeds=(0,))]), panel
+    )
     assert ax.get_ylim()[1] > 0
 
 
@@ -108,7 +133,11 @@ def test_only_methods_with_runs_are_in_the_legend_and_the_stamp_counts_seeds(wri
     panel = Panel("metaworld_mt10", "MT10", PANEL.methods, dashed=(("sac_pcgrad", 0.7),))
     fig = figure((panel, Panel("metaworld_mt50", "MT50", ("independent",))), runs)
     (legend,) = fig.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["SAC", "SAC + PCGrad", "end, as the paper says"]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "SAC",
+        "SAC + PCGrad",
+        "end, as the paper says",
+    ]
     paper = [line for line in fig.axes[0].get_lines() if list(line.get_ydata()) == [0.7, 0.7]]
     assert [line.get_color() for line in paper] == [color("sac_pcgrad")]
     assert [text.get_text() for text in fig.axes[1].texts] == ["no runs at this scale"]

@@ -1,17 +1,35 @@
-"""The paper's numbers: complete, typed once, consistent with each other and with the paper's own claims."""
+"""The paper's numbers: complete, typed once, consistent with each other and with the paper's own
+claims.
+"""
 
 import pytest
 
 from reporting import reported
 
-NYUV2 = ["mIoU", "PixAcc", "AbsErr", "RelErr", "mean angle", "median angle", "within 11.25", "within 22.5", "within 30"]
+NYUV2 = [
+    "mIoU",
+    "PixAcc",
+    "AbsErr",
+    "RelErr",
+    "mean angle",
+    "median angle",
+    "within 11.25",
+    "within 22.5",
+    "within 30",
+]
 LOWER = {"AbsErr", "RelErr", "mean angle", "median angle"}
 
 
 @pytest.mark.parametrize(
     ("name", "rows", "numbers"),
     [
-        *[("table_1", 7, 70), ("table_2", 7, 7), ("table_3", 2, 2), ("table_4", 2, 4), ("table_5", 6, 30)],
+        *[
+            ("table_1", 7, 70),
+            ("table_2", 7, 7),
+            ("table_3", 2, 2),
+            ("table_4", 2, 4),
+            ("table_5", 6, 30),
+        ],
         *[("table_6", 4, 16), ("table_7", 18, 90), ("table_8", 18, 180)],
     ],
 )
@@ -32,12 +50,18 @@ def test_tables_1_and_5_are_rows_of_8_and_7():
         small, large = wide(part), wide(whole)
         assert small.equals(large.loc[small.index, small.columns])
     assert set(wide("table_5").index.get_level_values("weighting")) == {"Equal"}
-    assert set(wide("table_1").index.get_level_values("row")) == {"Cross-Stitch", "MTAN", "MTAN+PCGrad"}
+    assert set(wide("table_1").index.get_level_values("row")) == {
+        "Cross-Stitch",
+        "MTAN",
+        "MTAN+PCGrad",
+    }
 
 
 def test_paper_is_best_in_8_of_9_columns_of_table_1():
     table = wide("table_1")
-    best = [(table[c].idxmin() if c in LOWER else table[c].idxmax())[0] == "MTAN+PCGrad" for c in NYUV2]
+    best = [
+        (table[c].idxmin() if c in LOWER else table[c].idxmax())[0] == "MTAN+PCGrad" for c in NYUV2
+    ]
     assert sum(best) == 8
     assert not best[NYUV2.index("within 11.25")]
 

@@ -25,7 +25,10 @@ def test_long_form_of_two_jobs(write_job):
     ]
     assert [info["method"] for info in runs.infos] == ["pcgrad", "sum"]
     assert seed_values(runs.select(method="sum", metric="test_accuracy")) == {0: 90.0, 1: 91.0}
-    assert seed_values(runs.select(method="sum", metric="run_seconds")) == {0: 10.0, 1: 11.0}  # from run.json
+    assert seed_values(runs.select(method="sum", metric="run_seconds")) == {
+        0: 10.0,
+        1: 11.0,
+    }  # from run.json
     with pytest.raises(ValueError, match="several values"):
         seed_values(runs.select(method="sum"))
 
@@ -40,7 +43,10 @@ def test_long_form_of_two_jobs(write_job):
     ],
 )
 def test_mixtures_are_refused_in_one_line(write_job, change, named):
-    paths = [write_job("multimnist", "sum", {0: one(1.0)}), write_job("multimnist", "pcgrad", {0: one(1.0)}, **change)]
+    paths = [
+        write_job("multimnist", "sum", {0: one(1.0)}),
+        write_job("multimnist", "pcgrad", {0: one(1.0)}, **change),
+    ]
     with pytest.raises(ValueError, match=named) as caught:
         read_runs(paths)
     assert "\n" not in str(caught.value)
@@ -53,25 +59,41 @@ def test_costs_become_metrics_and_older_runs_lack_some(write_job):
         write_job("multimnist", "pcgrad", {0: one(92.0)}),
     ]
     runs = read_runs(paths)
-    assert seed_values(runs.select(method="sum", task="all", metric="peak_memory_mb")) == {0: 300.0, 1: 300.0}
+    assert seed_values(runs.select(method="sum", task="all", metric="peak_memory_mb")) == {
+        0: 300.0,
+        1: 300.0,
+    }
     assert runs.select(method="pcgrad", metric="peak_memory_mb").empty
     assert seed_values(runs.select(method="pcgrad", metric="run_seconds")) == {0: 10.0}
 
 
 def tuned(rate, epochs=10):
-    return {"chosen": {"learning_rate": rate}, "tuning": {"budget": {"epochs": epochs}, "edges": []}}
+    return {
+        "chosen": {"learning_rate": rate},
+        "tuning": {"budget": {"epochs": epochs}, "edges": []},
+    }
 
 
 def test_rows_tuned_by_other_budgets_do_not_mix(write_job):
     first = write_job("multimnist", "sum_tuned", {0: one(1.0)}, **tuned(0.1))
-    assert len(read_runs([first, write_job("multimnist", "pcgrad_tuned", {0: one(1.0)}, **tuned(0.2))]).infos) == 2
+    assert (
+        len(
+            read_runs(
+                [first, write_job("multimnist", "pcgrad_tuned", {0: one(1.0)}, **tuned(0.2))]
+            ).infos
+        )
+        == 2
+    )
     other = write_job("multimnist", "pcgrad_tuned", {0: one(1.0)}, **tuned(0.2, epochs=20))
     with pytest.raises(ValueError, match=r"different tuning .*\(epochs\)"):
         read_runs([first, other])
 
 
 def test_one_row_has_one_choice(write_job):
-    paths = [write_job("multimnist", "sum_tuned", {k: one(1.0)}, **tuned(rate)) for k, rate in enumerate((0.1, 0.2))]
+    paths = [
+        write_job("multimnist", "sum_tuned", {k: one(1.0)}, **tuned(rate))
+        for k, rate in enumerate((0.1, 0.2))
+    ]
     with pytest.raises(ValueError, match=r"different tuned values .*\(learning_rate\)"):
         read_runs(paths)
 
@@ -80,11 +102,25 @@ def test_devices_may_differ_and_are_named(write_job):
     runs = read_runs(
         [
             write_job("multimnist", "sum", {0: one(1.0)}),
-            write_job("multimnist", "pcgrad", {0: one(1.0)}, device="A GPU", settings={"epochs": 2, "device": "cuda"}),
+            write_job(
+                "multimnist",
+                "pcgrad",
+                {0: one(1.0)},
+                device="A GPU",
+                settings={"epochs": 2, "device": "cuda"},
+            ),
         ]
     )
     text = "\n".join(footer(runs.infos, deviations=["digits are small"]))
-    for part in ("scale: laptop", "mnist", "A GPU", "CPU, 1 thread(s)", "torch 2.11.0", "0123456789abcdef", "seeds: 0"):
+    for part in (
+        "scale: laptop",
+        "mnist",
+        "A GPU",
+        "CPU, 1 thread(s)",
+        "torch 2.11.0",
+        "0123456789abcdef",
+        "seeds: 0",
+    ):
         assert part in text
     assert text.endswith("deviation: digits are small")
     assert "a" * 64 not in text  # checksums are cut
@@ -92,14 +128,19 @@ def test_devices_may_differ_and_are_named(write_job):
 
 def test_two_experiments_may_have_their_own_data(write_job):
     first = write_job("multimnist", "sum", {0: one(1.0)})
-    second = write_job("triad", "sac", {0: one(1.0)}, data={"name": "metaworld"}, settings={"width": 3})
+    second = write_job(
+        "triad", "sac", {0: one(1.0)}, data={"name": "metaworld"}, settings={"width": 3}
+    )
     runs = read_runs([first, second])
     assert runs.of("triad").frame["method"].unique().tolist() == ["sac"]
     assert len(runs.of("triad").infos) == 1
 
 
 def test_a_seed_counts_once(write_job):
-    paths = [write_job("multimnist", "sum", {0: one(1.0)}), write_job("multimnist", "sum", {0: one(1.0), 1: one(2.0)})]
+    paths = [
+        write_job("multimnist", "sum", {0: one(1.0)}),
+        write_job("multimnist", "sum", {0: one(1.0), 1: one(2.0)}),
+    ]
     with pytest.raises(ValueError, match="seed 0 twice"):
         read_runs(paths)
 

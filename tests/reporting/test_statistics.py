@@ -9,10 +9,14 @@ from reporting.statistics import holm, interval, iqm, paired
 
 def test_student_interval_is_the_textbook_formula():
     values = [96.1, 95.4, 96.8]
-    half = 4.302652729911275 * np.std(values, ddof=1) / np.sqrt(3)  # t_{0.975} with 2 degrees of freedom
+    half = (
+        4.302652729911275 * np.std(values, ddof=1) / np.sqrt(3)
+    )  # t_{0.975} with 2 degrees of freedom
     found = interval(values)
     assert found.center == pytest.approx(np.mean(values), rel=1e-12)
-    assert (found.low, found.high) == pytest.approx((found.center - half, found.center + half), rel=1e-10)
+    assert (found.low, found.high) == pytest.approx(
+        (found.center - half, found.center + half), rel=1e-10
+    )
     assert (found.seeds, found.estimator) == (3, "mean")
     assert found.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
 
@@ -66,8 +70,12 @@ def test_bootstrap_is_deterministic_and_stratified_by_task():
     table = np.stack([generator.normal(0, 0.1, 12), generator.normal(100, 0.1, 12)])
     found, again = interval(table), interval(table)
     assert found == again
-    pooled = stats.bootstrap((table.ravel(),), iqm, vectorized=False, n_resamples=500, rng=0, method="percentile")
-    assert found.high - found.low < 0.5 * (pooled.confidence_interval.high - pooled.confidence_interval.low)
+    pooled = stats.bootstrap(
+        (table.ravel(),), iqm, vectorized=False, n_resamples=500, rng=0, method="percentile"
+    )
+    assert found.high - found.low < 0.5 * (
+        pooled.confidence_interval.high - pooled.confidence_interval.low
+    )
     assert found.low <= found.center <= found.high
     assert found.p <= 2 / 9_999
 
@@ -80,7 +88,8 @@ def test_student_interval_covers(seeds, least):
 
 
 def test_bootstrap_interval_covers_nearly():
-    # 0.95 is the aim; a percentile bootstrap of 10 seeds reaches about 0.9, which is why it starts no earlier.
+    # 0.95 is the aim; a percentile bootstrap of 10 seeds reaches about 0.9, which is why it starts
+    # no earlier.
     generator = np.random.default_rng(4)
     hits = [_covers(interval(generator.normal(2.0, 3.0, 10)), 2.0) for _ in range(120)]
     assert 0.84 <= np.mean(hits) <= 0.99

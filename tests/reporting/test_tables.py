@@ -52,8 +52,12 @@ def test_cells_by_hand(runs):
     assert row.difference == pytest.approx(96.3 - 96.58)
     assert cell(table, "mgda", "right").paper == 94.95
     assert np.isnan(cell(table, "sum", "left").paper)
-    assert cell(table, "sum", "all", "run_seconds")["mean"] == pytest.approx(11.0)  # 10, 11, 12 of run.json
-    assert cell(table, "sum", "all", "length_ratio")["mean"] == pytest.approx(1.1)  # over all epochs
+    assert cell(table, "sum", "all", "run_seconds")["mean"] == pytest.approx(
+        11.0
+    )  # 10, 11, 12 of run.json
+    assert cell(table, "sum", "all", "length_ratio")["mean"] == pytest.approx(
+        1.1
+    )  # over all epochs
 
 
 def test_differences_are_paired_by_seed(runs):
@@ -73,7 +77,10 @@ def test_p_values_are_corrected_over_the_table(runs):
     alone = difference_lines(runs.frame, [("pcgrad", "sum")], quantities, {})
     both = difference_lines(runs.frame, [("pcgrad", "sum"), ("pcgrad", "mgda")], quantities, {})
     smaller = both["p_holm"].idxmin()
-    raw = [alone["p_holm"][0], difference_lines(runs.frame, [("pcgrad", "mgda")], quantities, {})["p_holm"][0]]
+    raw = [
+        alone["p_holm"][0],
+        difference_lines(runs.frame, [("pcgrad", "mgda")], quantities, {})["p_holm"][0],
+    ]
     assert both["p_holm"][smaller] == pytest.approx(2 * raw[smaller])
 
 
@@ -87,7 +94,10 @@ def test_one_seed_has_a_dash_and_no_correction(write_job):
     row = cell(table, "pcgrad - sum", "left")
     assert row["mean"] == 1.0
     assert np.isnan([row.ci_low, row.ci_high, row.p_holm]).all()
-    assert render.wide(table, TABLE.quantities).set_index("method").loc["PCGrad", "left, %"] == "96.00 [—]"
+    assert (
+        render.wide(table, TABLE.quantities).set_index("method").loc["PCGrad", "left, %"]
+        == "96.00 [—]"
+    )
 
 
 def test_missing_methods_and_quantities_leave_no_line(runs):
@@ -101,7 +111,9 @@ def test_missing_methods_and_quantities_leave_no_line(runs):
 
 def test_four_forms_hold_the_same_numbers(write_job, tmp_path):
     paths = [str(job(write_job, method, values)) for method, values in LEFT.items()]
-    out = {kind: str(tmp_path / "tables" / f"table_4.{kind}") for kind in ("csv", "md", "tex", "html")}
+    out = {
+        kind: str(tmp_path / "tables" / f"table_4.{kind}") for kind in ("csv", "md", "tex", "html")
+    }
     TABLE.write(paths, **out)
     text = {kind: Path(path).read_text(encoding="utf-8") for kind, path in out.items()}
     table = pd.read_csv(io.StringIO(text["csv"]))
@@ -149,7 +161,12 @@ def test_markdown_escapes_bars():
 
 @pytest.mark.parametrize(
     ("value", "decimals", "sign", "text"),
-    [(-0.001, 2, False, "0.00"), (-1.236, 2, False, "−1.24"), (0.5, 1, True, "+0.5"), (float("nan"), 2, False, "—")],
+    [
+        (-0.001, 2, False, "0.00"),
+        (-1.236, 2, False, "−1.24"),
+        (0.5, 1, True, "+0.5"),
+        (float("nan"), 2, False, "—"),
+    ],
 )
 def test_numbers(value, decimals, sign, text):
     assert render.number(value, decimals, sign=sign) == text
@@ -188,23 +205,50 @@ def test_tuned_rows_are_compared_with_each_other_and_their_values_are_named(writ
     chosen = {"sum_tuned": {"learning_rate": 0.05, "weight_decay": 1e-4}}
     chosen["pcgrad_tuned"] = {"learning_rate": 0.01, "weight_decay": 0.0}
     paths = [job(write_job, method, [95.0, 95.5, 96.0]) for method in ("sum", "pcgrad")]
-    paths += [job(write_job, "sum_tuned", [97.0, 97.5, 98.0], chosen=chosen["sum_tuned"], tuning=tuning())]
-    paths += [job(write_job, "pcgrad_tuned", [96.0, 96.6, 97.2], chosen=chosen["pcgrad_tuned"], tuning=tuning())]
+    paths += [
+        job(write_job, "sum_tuned", [97.0, 97.5, 98.0], chosen=chosen["sum_tuned"], tuning=tuning())
+    ]
+    paths += [
+        job(
+            write_job,
+            "pcgrad_tuned",
+            [96.0, 96.6, 97.2],
+            chosen=chosen["pcgrad_tuned"],
+            tuning=tuning(),
+        )
+    ]
     runs = read_runs(paths)
     table = TABLE.table(runs)
     assert cell(table, "sum_tuned", "left")["mean"] == pytest.approx(97.5)
     assert cell(table, "pcgrad_tuned - sum_tuned", "left")["mean"] == pytest.approx(-0.9)
     assert np.isnan(cell(table, "pcgrad_tuned", "left").paper)
-    assert list(table.method.drop_duplicates())[:4] == ["sum", "pcgrad", "sum_tuned", "pcgrad_tuned"]
+    assert list(table.method.drop_duplicates())[:4] == [
+        "sum",
+        "pcgrad",
+        "sum_tuned",
+        "pcgrad_tuned",
+    ]
     text = "\n".join(TABLE.footer(runs))
-    assert "chosen for sum_tuned: learning_rate 0.05 (edge of the grid), weight_decay 0.0001" in text
-    assert "chosen for pcgrad_tuned: learning_rate 0.01 (edge of the grid), weight_decay 0\n" in text
-    assert "learning_rate 0.01, 0.05; weight_decay 0, 0.0001; by validation_accuracy at the end of 10 epochs" in text
+    assert (
+        "chosen for sum_tuned: learning_rate 0.05 (edge of the grid), weight_decay 0.0001" in text
+    )
+    assert (
+        "chosen for pcgrad_tuned: learning_rate 0.01 (edge of the grid), weight_decay 0\n" in text
+    )
+    assert (
+        "learning_rate 0.01, 0.05; weight_decay 0, 0.0001; by validation_accuracy at the end of 10 epochs"
+        in text
+    )
     assert "on 10% of train, held out; seeds 0" in text
 
 
 def test_rows_of_torchjd_are_compared_with_pcgrad(write_job):
-    runs = read_runs([job(write_job, method, [95.0, 96.0]) for method in ("pcgrad", "cagrad", "nash_mtl", "upgrad")])
+    runs = read_runs(
+        [
+            job(write_job, method, [95.0, 96.0])
+            for method in ("pcgrad", "cagrad", "nash_mtl", "upgrad")
+        ]
+    )
     methods = set(TABLE.table(runs).method)
     assert {f"pcgrad - {other}" for other in ("cagrad", "nash_mtl", "upgrad")} <= methods
 
@@ -219,7 +263,12 @@ def test_memory_stands_beside_the_seconds(write_job):
 
 def test_later_work_stands_below_the_table_as_its_file_says(runs):
     sener, kurin = later("MultiMNIST")
-    assert sener.startswith("reported by Sener & Koltun 2018, left accuracy, right accuracy, %: MGDA 97.26 / 95.90;")
+    assert sener.startswith(
+        "reported by Sener & Koltun 2018, left accuracy, right accuracy, %: MGDA 97.26 / 95.90;"
+    )
     assert "Uniform weights 96.46 / 94.99" in sener
-    assert kurin == "reported by Kurin et al. 2022, average accuracy, %: Sum of losses 94.76; PCGrad 94.79"
+    assert (
+        kurin
+        == "reported by Kurin et al. 2022, average accuracy, %: Sum of losses 94.76; PCGrad 94.79"
+    )
     assert {sener, kurin} <= set(TABLE.footer(runs))

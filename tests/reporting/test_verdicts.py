@@ -2,8 +2,8 @@
 
 import pytest
 
+from reporting.ledger.verdicts import Evidence, agreement, statistical, verdict
 from reporting.statistics import Interval, interval
-from reporting.verdicts import Evidence, agreement, statistical, verdict
 
 NAN = float("nan")
 CLAIM = {"scales": ["laptop"], "seeds": 5, "smallest_effect": 0.1}

@@ -1,8 +1,9 @@
-"""CIFAR-100's network (Section 5.1): three convolutions of 160 3x3 filters, two dense layers of 320, 20 heads of 5.
+"""CIFAR-100's network (Section 5.1): three convolutions of 160 3x3 filters, two dense layers of
+320, 20 heads of 5.
 
-Each convolution is followed by ReLU and 2x2 max-pooling, each dense layer by ReLU (not given; as in the public code of
-routing networks that the paper builds on). What tasks share is the variant's: "one_fc" everything but the head,
-"all_fc" the convolutions, "independent" nothing.
+Each convolution is followed by ReLU and 2x2 max-pooling, each dense layer by ReLU (not given; as in
+the public code of routing networks that the paper builds on). What tasks share is the variant's:
+"one_fc" everything but the head, "all_fc" the convolutions, "independent" nothing.
 """
 
 import copy
@@ -22,7 +23,9 @@ class Convolutions(nn.Module):
     def __init__(self, filters: int) -> None:
         super().__init__()
         channels = [3, *[filters] * CONVOLUTIONS]
-        self.layers = nn.ModuleList([nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(channels)])
+        self.layers = nn.ModuleList(
+            [nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(channels)]
+        )
         self.features = filters * (SIDE >> CONVOLUTIONS) ** 2
 
     def forward(self, images: Tensor) -> Tensor:
@@ -47,9 +50,13 @@ class Dense(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """One network for all tasks; `forward(images, task)` takes one task's images. Copies start from the same values."""
+    """One network for all tasks; `forward(images, task)` takes one task's images. Copies start from
+    the same values.
+    """
 
-    def __init__(self, variant: str, tasks: int, classes: int, filters: int = 160, units: int = 320) -> None:
+    def __init__(
+        self, variant: str, tasks: int, classes: int, filters: int = 160, units: int = 320
+    ) -> None:
         super().__init__()
         convolutions = Convolutions(filters)
         dense = Dense(convolutions.features, units)
@@ -70,31 +77,41 @@ class ConvNet(nn.Module):
 
 
 class StitchedNet(nn.Module):
-    """Cross-stitch, all-fc (Misra et al. 2016): shared convolutions, then a column of dense layers per task, mixed.
+    """Cross-stitch, all-fc (Misra et al. 2016): shared convolutions, then a column of dense layers
+    per task, mixed.
 
-    After every dense layer, column k goes on with sum_j A[k, j] times the output of column j; A is learned, one a
-    layer, and starts at 0.9 on the diagonal with the other 0.1 spread evenly. Every loss reaches every column: all but
-    the heads is shared. "All-fc" is read as: the dense layers are stitched.
-    """
+    After every dense layer, column k goes on with sum_j A[k, j] times the output of column j; A is
+    learned, one a layer, and starts at 0.9 on the diagonal with the other 0.1 spread evenly. Every
+    loss reaches every column: all but the heads is shared. "All-fc" is read as: the dense layers
+    are stitched."""
 
     def __init__(self, tasks: int, classes: int, filters: int = 160, units: int = 320) -> None:
         super().__init__()
         self.convolutions = Convolutions(filters)
         sizes = itertools.pairwise([self.convolutions.features, units, units])
-        self.layers = nn.ModuleList([nn.ModuleList([nn.Linear(a, b) for _ in range(tasks)]) for a, b in sizes])
+        self.layers = nn.ModuleList(
+            [nn.ModuleList([nn.Linear(a, b) for _ in range(tasks)]) for a, b in sizes]
+        )
         mixture = torch.full((tasks, tasks), 0.1 / max(1, tasks - 1)).fill_diagonal_(0.9)
         self.mixtures = nn.ParameterList([nn.Parameter(mixture.clone()) for _ in self.layers])
         self.heads = nn.ModuleList([nn.Linear(units, classes) for _ in range(tasks)])
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Everything but the heads."""
-        return [p for part in (self.convolutions, self.layers, self.mixtures) for p in part.parameters()]
+        return [
+            p for part in (self.convolutions, self.layers, self.mixtures) for p in part.parameters()
+        ]
 
     def forward(self, images: Tensor, task: int) -> Tensor:
         """Logits [B, classes] of images [B, 3, 32, 32] of one task."""
         columns = self.convolutions(images).expand(len(self.heads), -1, -1)
         for layer, mixture in zip(self.layers, self.mixtures, strict=True):
-            outputs = torch.stack([functional.relu(part(x)) for part, x in zip(layer.children(), columns, strict=True)])
+            outputs = torch.stack(
+                [
+                    functional.relu(part(x))
+                    for part, x in zip(layer.children(), columns, strict=True)
+                ]
+            )
             columns = torch.einsum("kj,jbu->kbu", mixture, outputs)
         return self.heads[task](columns[task])
 

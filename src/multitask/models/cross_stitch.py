@@ -9,15 +9,17 @@ from multitask.models.segnet import Trunk, initialize, make_heads, pool, require
 
 
 class CrossStitch(nn.Module):
-    """A SegNet per task; before every stage but the first, all tasks' maps x_k are mixed to sum_k s_k x_k.
+    """A SegNet per task; before every stage but the first, all tasks' maps x_k are mixed to sum_k
+    s_k x_k.
 
-    As in the base code the nine mixtures (four in the encoder, five in the decoder) have one weight s_k per task, start
-    at one, and feed every task's next stage alike; Misra et al. give each receiving task weights of its own, starting
-    near the identity. Each task unpools the mixture with its own network's indices.
+    As in the base code the nine mixtures (four in the encoder, five in the decoder) have one weight
+    s_k per task, start at one, and feed every task's next stage alike; Misra et al. give each
+    receiving task weights of its own, starting near the identity. Each task unpools the mixture
+    with its own network's indices.
 
-    Surgery: every loss passes the mixtures, so all tasks reach every task's encoder, the first four decoder stages and
-    the stitches. What comes after the last stitch, a task's fifth decoder stage and its head, is its own.
-    """
+    Surgery: every loss passes the mixtures, so all tasks reach every task's encoder, the first four
+    decoder stages and the stitches. What comes after the last stitch, a task's fifth decoder stage
+    and its head, is its own."""
 
     def __init__(self, heads: Mapping[str, int], widths: Sequence[int]) -> None:
         super().__init__()
@@ -27,8 +29,14 @@ class CrossStitch(nn.Module):
         initialize(self, uniform=True)
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """All that lies before the last stitch, the stitches included; none where there is one task."""
-        before = [stage for trunk in self.networks for stage in (*trunk.encoder, *trunk.decoder[:-1])]  # type: ignore
+        """All that lies before the last stitch, the stitches included; none where there is one
+        task.
+        """
+        before = [
+            stage
+            for trunk in self.networks
+            for stage in (*trunk.encoder, *trunk.decoder[:-1])  # type: ignore
+        ]
         shared = [self.stitches, *(p for stage in before for p in stage.parameters())]
         return shared if len(self.heads) > 1 else []
 

@@ -1,4 +1,5 @@
-"""The seven networks of the dense-prediction tables (NYUv2: Tables 1, 6, 8; CityScapes: Tables 5, 7), by name.
+"""The seven networks of the dense-prediction tables (NYUv2: Tables 1, 6, 8; CityScapes: Tables 5,
+7), by name.
 
 All follow MTAN's public code (im2im_pred/model_segnet_*.py), the base that the paper names.
 """
@@ -8,34 +9,44 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from multitask.errors import UserError
 from multitask.models.cross_stitch import CrossStitch
 from multitask.models.dense_sharing import DenseSharing
 from multitask.models.mtan import MTAN
 from multitask.models.segnet import WIDTHS
 from multitask.models.split import Separate, Split
+from multitask.runs.errors import UserError
 
 ARCHITECTURES = ("one_task", "stan", "split_wide", "split_deep", "dense", "cross_stitch", "mtan")
 
 
 def build(architecture: str, heads: Mapping[str, int], widths: Sequence[int] = WIDTHS) -> nn.Module:
-    """The network of `architecture` for the tasks `heads`, {name: channels of its prediction}, in this order.
+    """The network of `architecture` for the tasks `heads`, {name: channels of its prediction}, in
+    this order.
 
-    `model(images)` takes [B, 3, H, W] (H, W multiples of 32) and returns one tensor [B, channels, H, W] per task:
-    logits, depths, or vectors of length 1 for the task named "normal". `model.shared_parameters()` are those under
-    surgery: exactly the parameters that two or more tasks' losses reach (none for "one_task" and "stan").
-    `widths` are the five stages' channels. Draw initial values under `seeding.initialization`.
-    """
+    `model(images)` takes [B, 3, H, W] (H, W multiples of 32) and returns one tensor [B, channels,
+    H, W] per task: logits, depths, or vectors of length 1 for the task named "normal".
+    `model.shared_parameters()` are those under
+    surgery: exactly the parameters that two or more tasks' losses reach (none for "one_task" and
+    "stan"). `widths` are the five stages' channels. Draw initial values under
+    `seeding.initialization`."""
     if architecture not in ARCHITECTURES:
-        raise UserError(f"unknown architecture {architecture!r}; use one of {', '.join(ARCHITECTURES)}")
+        raise UserError(
+            f"unknown architecture {architecture!r}; use one of {', '.join(ARCHITECTURES)}"
+        )
     if len(widths) != 5:
-        raise UserError(f"widths has {len(widths)} entries; give the channels of SegNet's five stages")
+        raise UserError(
+            f"widths has {len(widths)} entries; give the channels of SegNet's five stages"
+        )
     if architecture in ("one_task", "stan"):
         network = Split if architecture == "one_task" else MTAN
         return Separate([network({name: outputs}, widths) for name, outputs in heads.items()])
     if architecture in ("split_wide", "split_deep"):
-        return Split(heads, widths, wide=architecture == "split_wide", deep=architecture == "split_deep")
-    return {"dense": DenseSharing, "cross_stitch": CrossStitch, "mtan": MTAN}[architecture](heads, widths)
+        return Split(
+            heads, widths, wide=architecture == "split_wide", deep=architecture == "split_deep"
+        )
+    return {"dense": DenseSharing, "cross_stitch": CrossStitch, "mtan": MTAN}[architecture](
+        heads, widths
+    )
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -43,10 +54,14 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def relative_parameters(architecture: str, heads: Mapping[str, int], widths: Sequence[int] = WIDTHS) -> float:
-    """#P of the tables: parameters of all networks of `architecture` over those of one SegNet with the first head.
+def relative_parameters(
+    architecture: str, heads: Mapping[str, int], widths: Sequence[int] = WIDTHS
+) -> float:
+    """#P of the tables: parameters of all networks of `architecture` over those of one SegNet with
+    the first head.
 
-    One SegNet with 13 classes has 24,981,069, the base code's own divisor. Measured at full width against the paper:
+    One SegNet with 13 classes has 24,981,069, the base code's own divisor. Measured at full width
+    against the paper:
 
     | architecture | NYUv2, 3 tasks | paper | CityScapes, 2 tasks | paper |
     |---|---|---|---|---|
@@ -58,9 +73,11 @@ def relative_parameters(architecture: str, heads: Mapping[str, int], widths: Seq
     | cross_stitch | 3.000 | about 3 | 2.000 | about 2 |
     | mtan | 1.770 | 1.77 | 1.650 | 1.65 |
 
-    The paper's counts of stan, split_wide and split_deep are 0.4 to 1.7% lower than the public code's, from which they
-    differ in a way no source states.
+    The paper's counts of stan, split_wide and split_deep are 0.4 to 1.7% lower than the public
+    code's, from which they differ in a way no source states.
     """
     with torch.device("meta"):  # shapes alone
         first = dict(list(heads.items())[:1])
-        return count_parameters(build(architecture, heads, widths)) / count_parameters(Split(first, widths))
+        return count_parameters(build(architecture, heads, widths)) / count_parameters(
+            Split(first, widths)
+        )

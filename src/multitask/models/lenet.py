@@ -1,8 +1,9 @@
-"""LeNet with one head per task, as in Sener and Koltun's public code (multi_task/models/multi_lenet.py).
+"""LeNet with one head per task, as in Sener and Koltun's public code
+(multi_task/models/multi_lenet.py).
 
-Trunk: convolution 10 of 5x5, max-pool, ReLU; convolution 20 of 5x5, dropout of channels, max-pool, ReLU; 320 -> 50,
-ReLU. Head: 50 -> 50, ReLU, dropout, 50 -> 10. Shared parameters are the trunk's (21,330 of them).
-"""
+Trunk: convolution 10 of 5x5, max-pool, ReLU; convolution 20 of 5x5, dropout of channels, max-pool,
+ReLU; 320 -> 50, ReLU. Head: 50 -> 50, ReLU, dropout, 50 -> 10. Shared parameters are the trunk's
+(21,330 of them)."""
 
 import copy
 from dataclasses import dataclass
@@ -16,23 +17,28 @@ CHANNELS, FEATURES, CLASSES = 20, 50, 10
 
 @dataclass(frozen=True)
 class Dropout:
-    """Which units are dropped in training, drawn from the caller's generator so that every method sees the same masks.
+    """Which units are dropped in training, drawn from the caller's generator so that every method
+    sees the same masks.
 
-    form "base_code": one mask of channels for the whole batch and no rescaling, neither in training nor in testing
-    (what the public code does); "standard": a mask per example, kept units divided by 1 - rate.
-    """
+    form "base_code": one mask of channels for the whole batch and no rescaling, neither in training
+    nor in testing (what the public code does); "standard": a mask per example, kept units divided
+    by 1 - rate."""
 
     rate: float
     form: str
 
-    def masks(self, batch: int, heads: int, draw: Generator, like: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def masks(
+        self, batch: int, heads: int, draw: Generator, like: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
         """Masks of the trunk's channels [B or 1, 20, 1, 1] and of each head's units [B, 50]."""
         rows = 1 if self.form == "base_code" else batch
         keep = 1 - self.rate
         scale = 1.0 if self.form == "base_code" else 1 / keep
 
         def mask(*shape: int) -> Tensor:
-            return (torch.rand(shape, generator=draw) < keep).to(like.device, like.dtype, non_blocking=True) * scale
+            return (torch.rand(shape, generator=draw) < keep).to(
+                like.device, like.dtype, non_blocking=True
+            ) * scale
 
         return mask(rows, CHANNELS, 1, 1), [mask(batch, FEATURES) for _ in range(heads)]
 
@@ -69,12 +75,16 @@ class Head(nn.Module):
 
 
 class LeNet(nn.Module):
-    """Trunk and heads. `separate` gives each task a trunk of its own, all starting from the same values."""
+    """Trunk and heads. `separate` gives each task a trunk of its own, all starting from the same
+    values.
+    """
 
     def __init__(self, heads: int, dropout: Dropout, *, separate: bool = False) -> None:
         super().__init__()
         trunk = Trunk()
-        self.trunks = nn.ModuleList([trunk, *(copy.deepcopy(trunk) for _ in range(heads - 1 if separate else 0))])
+        self.trunks = nn.ModuleList(
+            [trunk, *(copy.deepcopy(trunk) for _ in range(heads - 1 if separate else 0))]
+        )
         self.heads = nn.ModuleList([Head() for _ in range(heads)])
         self.dropout = dropout
 
@@ -92,4 +102,6 @@ class LeNet(nn.Module):
         features = [trunk(images, trunk_mask) for trunk in self.trunks]
         if len(features) == 1:
             features = features * len(self.heads)
-        return [head(x, mask) for head, x, mask in zip(self.heads, features, head_masks, strict=True)]
+        return [
+            head(x, mask) for head, x, mask in zip(self.heads, features, head_masks, strict=True)
+        ]

@@ -1,8 +1,9 @@
-"""MTAN, the Multi-Task Attention Network of Liu, Johns and Davison (2019): soft masks that select shared features.
+"""MTAN, the Multi-Task Attention Network of Liu, Johns and Davison (2019): soft masks that select
+shared features.
 
-Every task owns a mask per stage of the shared SegNet trunk; mask times trunk features, passed on through a 3x3
-convolution, is what the task's next mask sees. With a single task it is that paper's single-task baseline, "STAN".
-"""
+Every task owns a mask per stage of the shared SegNet trunk; mask times trunk features, passed on
+through a 3x3 convolution, is what the task's next mask sees. With a single task it is that paper's
+single-task baseline, "STAN"."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,18 +31,28 @@ class Attention(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        self.encoder = nn.ModuleList(mask(width if k == 0 else 2 * width, width) for k, width in enumerate(widths))
+        self.encoder = nn.ModuleList(
+            mask(width if k == 0 else 2 * width, width) for k, width in enumerate(widths)
+        )
         self.decoder = nn.ModuleList(mask(a + b, b) for a, b in decoder_sizes(widths))
 
     def forward(self, maps: Activations, down: nn.ModuleList, up: nn.ModuleList) -> Tensor:
-        """The task's features [B, widths[0], H, W]; `down` and `up` are the extractors between the stages."""
+        """The task's features [B, widths[0], H, W]; `down` and `up` are the extractors between the
+        stages.
+        """
         passed: list[Tensor] = []  # from the stage before; nothing before the first
-        for attend, extract, first, last in zip(self.encoder, down, maps.first, maps.last, strict=True):
+        for attend, extract, first, last in zip(
+            self.encoder, down, maps.first, maps.last, strict=True
+        ):
             selected = attend(torch.cat([first, *passed], 1)) * last
             passed = [functional.max_pool2d(extract(selected)[1], 2)]
         selected = passed[0]
-        for attend, extract, unpooled, decoded in zip(self.decoder, up, maps.unpooled, maps.decoded, strict=True):
-            enlarged = functional.interpolate(selected, scale_factor=2, mode="bilinear", align_corners=True)
+        for attend, extract, unpooled, decoded in zip(
+            self.decoder, up, maps.unpooled, maps.decoded, strict=True
+        ):
+            enlarged = functional.interpolate(
+                selected, scale_factor=2, mode="bilinear", align_corners=True
+            )
             selected = attend(torch.cat([unpooled, extract(enlarged)[1]], 1)) * decoded
         return selected
 
@@ -49,11 +60,11 @@ class Attention(nn.Module):
 class MTAN(nn.Module):
     """Trunk, 3x3 extractors between the stages, and per task ten masks and a head.
 
-    Surgery: trunk and extractors, which every task's loss reaches; a task's masks and head are its own. That the
-    extractors are one set for all tasks is the base code's choice and what its parameter counts rest on (1.77 and 1.65
-    of a SegNet with three and two tasks). They run once per task within a forward pass, so their batch norms normalize
-    each task's features by themselves in training and take one step of the running statistics per task.
-    """
+    Surgery: trunk and extractors, which every task's loss reaches; a task's masks and head are its
+    own. That the extractors are one set for all tasks is the base code's choice and what its
+    parameter counts rest on (1.77 and 1.65 of a SegNet with three and two tasks). They run once per
+    task within a forward pass, so their batch norms normalize each task's features by themselves in
+    training and take one step of the running statistics per task."""
 
     def __init__(self, heads: Mapping[str, int], widths: Sequence[int]) -> None:
         super().__init__()

@@ -1,9 +1,10 @@
-"""ResNet with one linear head per task, as in Sener and Koltun's public code (multi_task/models/multi_faces_resnet.py).
+"""ResNet with one linear head per task, as in Sener and Koltun's public code
+(multi_task/models/multi_faces_resnet.py).
 
-Trunk: 3x3 convolution of stride 1, batch norm, ReLU; four stages of basic blocks (He et al. 2016) with w, 2w, 4w, 8w
-filters, the last three halving the image; average over a 2x2 grid. With w = 64 and two blocks a stage this is ResNet-18
-for small images: 64x64 pixels become 8x8 cells of 512 filters, then 2048 features; 11,168,832 shared parameters.
-"""
+Trunk: 3x3 convolution of stride 1, batch norm, ReLU; four stages of basic blocks (He et al. 2016)
+with w, 2w, 4w, 8w filters, the last three halving the image; average over a 2x2 grid. With w = 64
+and two blocks a stage this is ResNet-18 for small images: 64x64 pixels become 8x8 cells of 512
+filters, then 2048 features; 11,168,832 shared parameters."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,7 +19,9 @@ def convolution(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
 
 
 class Block(nn.Module):
-    """relu(norm(conv(relu(norm(conv(x))))) + shortcut(x)); the shortcut is x, or a 1x1 convolution if shapes differ."""
+    """relu(norm(conv(relu(norm(conv(x))))) + shortcut(x)); the shortcut is x, or a 1x1 convolution
+    if shapes differ.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -26,7 +29,9 @@ class Block(nn.Module):
         self.conv2, self.norm2 = convolution(outputs, outputs, 3, 1), nn.BatchNorm2d(outputs)
         self.shortcut = nn.Sequential()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
+            self.shortcut = nn.Sequential(
+                convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, H, W] -> [B, outputs, H / stride, W / stride]."""
@@ -43,7 +48,10 @@ class ResNet(nn.Module):
         self.conv, self.norm = convolution(3, width, 3, 1), nn.BatchNorm2d(width)
         stages = []
         for inputs, outputs, stride in zip([width, *widths], widths, STRIDES, strict=False):
-            stages += [Block(inputs, outputs, stride), *(Block(outputs, outputs, 1) for _ in range(blocks - 1))]
+            stages += [
+                Block(inputs, outputs, stride),
+                *(Block(outputs, outputs, 1) for _ in range(blocks - 1)),
+            ]
         self.stages = nn.Sequential(*stages)
         self.features = widths[-1] * GRID**2
 
@@ -62,6 +70,8 @@ class FaceNet(nn.Module):
         self.heads = nn.ModuleList([nn.Linear(self.trunk.features, 2) for _ in range(tasks)])
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, S, S] -> logits [B, 2] (absent, present) per task; one pass of the trunk for all of them."""
+        """Images [B, 3, S, S] -> logits [B, 2] (absent, present) per task; one pass of the trunk
+        for all of them.
+        """
         features = self.trunk(images)
         return [head(features) for head in self.heads]

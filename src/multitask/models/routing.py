@@ -1,16 +1,20 @@
-"""Routing network for CIFAR-100 (Rosenbaum, Klinger and Riemer 2018): the row "routing, all-fc + WPL" of Table 2.
+"""Routing network for CIFAR-100 (Rosenbaum, Klinger and Riemer 2018): the row "routing, all-fc +
+WPL" of Table 2.
 
-The convolutions are shared. Each of the two dense layers is a set of modules; for every example the policy of its task
-at that depth draws the module that computes the layer. Evaluation takes the likeliest module. Policies are tables: one
-distribution over modules per task and depth, the same for all examples of the task, as in the multi-agent form there.
+The convolutions are shared. Each of the two dense layers is a set of modules; for every example the
+policy of its task at that depth draws the module that computes the layer. Evaluation takes the
+likeliest module. Policies are tables: one distribution over modules per task and depth, the same
+for all examples of the task, as in the multi-agent form there.
 
-Policies learn by the weighted policy learner (Abdallah and Lesser 2008), not by gradients of the network's loss:
+Policies learn by the weighted policy learner (Abdallah and Lesser 2008), not by gradients of the
+network's loss:
 
     pi <- project(pi + rate * A(a) * (pi(a) if A(a) < 0 else 1 - pi(a)))     for every module a
 
-where A(a) is the mean of (reward - running mean reward of the task) over the batch's examples that took a. An example's
-reward at a depth is +1 if it was classified right and -1 if not, plus `collaboration` times the share of all tasks'
-recent selections at that depth which fell on the same module.
+where A(a) is the mean of (reward - running mean reward of the task) over the batch's examples that
+took a. An example's reward at a depth is +1 if it was classified right and -1 if not, plus
+`collaboration` times the share of all tasks' recent selections at that depth which fell on the same
+module.
 """
 
 import itertools
@@ -22,14 +26,17 @@ from torch.nn import functional
 
 from multitask.models.convnet import Convolutions
 
-# Not given, and ours. The base code (cle-ros/RoutingNetworks) routes three layers of 20 modules each, with ratio 0.3,
-# on another network, and its learner regresses log-probabilities instead of following the published rule.
+# Not given, and ours. The base code (cle-ros/RoutingNetworks) routes three layers of 20 modules
+# each, with ratio 0.3, on another network, and its learner regresses log-probabilities instead of
+# following the published rule.
 MODULES, RATE, COLLABORATION = 3, 0.05, 0.1
 MEMORY = 0.99  # of the running means, per update
 
 
 class Routing(nn.Module):
-    """`forward(images, task, draw)` takes one task's images; `learn(labels)` then lets its policies learn."""
+    """`forward(images, task, draw)` takes one task's images; `learn(labels)` then lets its policies
+    learn.
+    """
 
     policies: Tensor
     usage: Tensor
@@ -51,22 +58,33 @@ class Routing(nn.Module):
         self.convolutions = Convolutions(filters)
         sizes = [self.convolutions.features, units, units]
         self.layers = nn.ModuleList(
-            [nn.ModuleList([nn.Linear(a, b) for _ in range(modules)]) for a, b in itertools.pairwise(sizes)]
+            [
+                nn.ModuleList([nn.Linear(a, b) for _ in range(modules)])
+                for a, b in itertools.pairwise(sizes)
+            ]
         )
         self.heads = nn.ModuleList([nn.Linear(units, classes) for _ in range(tasks)])
         depth = len(self.layers)
-        self.register_buffer("policies", torch.full((tasks, depth, modules), 1 / modules, dtype=torch.float64))
-        self.register_buffer("usage", torch.full((depth, modules), 1 / modules, dtype=torch.float64))
+        self.register_buffer(
+            "policies", torch.full((tasks, depth, modules), 1 / modules, dtype=torch.float64)
+        )
+        self.register_buffer(
+            "usage", torch.full((depth, modules), 1 / modules, dtype=torch.float64)
+        )
         self.register_buffer("value", torch.zeros(tasks, depth, dtype=torch.float64))
-        self._last: tuple[int, Tensor, Tensor] | None = None  # task, selections [B, depth], logits of the last forward
+        self._last: tuple[int, Tensor, Tensor] | None = (
+            None  # task, selections [B, depth], logits of the last forward
+        )
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """Convolutions and all modules: any task may reach them. A module that a batch's task did not draw has a zero
-        gradient for it. Heads are a task's own; policies are no parameters."""
+        """Convolutions and all modules: any task may reach them. A module that a batch's task did
+        not draw has a zero gradient for it. Heads are a task's own; policies are no parameters."""
         return [*self.convolutions.parameters(), *self.layers.parameters()]
 
     def forward(self, images: Tensor, task: int, draw: Generator | None = None) -> Tensor:
-        """Logits [B, classes] of one task's images [B, 3, 32, 32]; without `draw` the likeliest modules compute."""
+        """Logits [B, classes] of one task's images [B, 3, 32, 32]; without `draw` the likeliest
+        modules compute.
+        """
         policy = self.policies[task]
         if draw is None:
             selections = policy.argmax(1).expand(len(images), -1)
@@ -85,7 +103,9 @@ class Routing(nn.Module):
 
     @torch.no_grad()
     def learn(self, labels: Tensor) -> None:
-        """Move the policies of the last forward pass's task by the rewards that `labels` [B] bring; once per pass."""
+        """Move the policies of the last forward pass's task by the rewards that `labels` [B] bring;
+        once per pass.
+        """
         if self._last is None or not len(labels):
             return
         (task, selections, logits), self._last = self._last, None
@@ -93,7 +113,9 @@ class Routing(nn.Module):
         for depth, chosen in enumerate(selections.T):
             taken = functional.one_hot(chosen, self.policies.shape[-1]).double()
             rewards = right + self.collaboration * self.usage[depth][chosen]
-            advantage = (taken * (rewards - self.value[task, depth])[:, None]).sum(0) / taken.sum(0).clamp(min=1)
+            advantage = (taken * (rewards - self.value[task, depth])[:, None]).sum(0) / taken.sum(
+                0
+            ).clamp(min=1)
             pi = self.policies[task, depth]
             weight = torch.where(advantage < 0, pi, 1 - pi)
             self.policies[task, depth] = onto_simplex(pi + self.rate * weight * advantage)
@@ -101,12 +123,16 @@ class Routing(nn.Module):
             self.usage[depth].lerp_(taken.mean(0), (1 - MEMORY) / len(self.heads))
 
     def entropy(self) -> float:
-        """Mean entropy of the policies in nats: log(modules) while nothing is learned, 0 for fixed routes."""
+        """Mean entropy of the policies in nats: log(modules) while nothing is learned, 0 for fixed
+        routes.
+        """
         return torch.special.entr(self.policies).sum(-1).mean().item()
 
 
 def routed(modules: Sequence[nn.Module], x: Tensor, chosen: Tensor) -> Tensor:
-    """Row i of the output [B, units] is module chosen[i] of row i of x; modules that no row chose are not touched."""
+    """Row i of the output [B, units] is module chosen[i] of row i of x; modules that no row chose
+    are not touched.
+    """
     if not len(x):
         return modules[0](x)
     order = chosen.argsort(stable=True)
@@ -119,6 +145,8 @@ def routed(modules: Sequence[nn.Module], x: Tensor, chosen: Tensor) -> Tensor:
 def onto_simplex(point: Tensor) -> Tensor:
     """The distribution nearest to `point` [K] (Duchi et al. 2008, Figure 1)."""
     ordered = point.sort(descending=True).values
-    excess = (ordered.cumsum(0) - 1) / torch.arange(1, len(point) + 1, dtype=point.dtype, device=point.device)
+    excess = (ordered.cumsum(0) - 1) / torch.arange(
+        1, len(point) + 1, dtype=point.dtype, device=point.device
+    )
     last = int((ordered > excess).sum()) - 1
     return (point - excess[last]).clamp(min=0)

@@ -1,4 +1,6 @@
-"""Hard parameter sharing: one SegNet whose last layer splits into a head per task ("Split" in MTAN's tables)."""
+"""Hard parameter sharing: one SegNet whose last layer splits into a head per task ("Split" in
+MTAN's tables).
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,13 +12,18 @@ from multitask.models.segnet import DEPTHS, Trunk, initialize, make_heads
 class Split(nn.Module):
     """A trunk and one head per task; with a single head it is the plain SegNet of "One Task".
 
-    Surgery: the whole trunk, which every task reaches. `wide` doubles the deepest stage's channels (512 -> 1024);
-    `deep` doubles the number of convolutions of every stage. Both are the base code's ways to bring the network up to
-    MTAN's size; the heads stay as they are.
+    Surgery: the whole trunk, which every task reaches. `wide` doubles the deepest stage's channels
+    (512 -> 1024); `deep` doubles the number of convolutions of every stage. Both are the base
+    code's ways to bring the network up to MTAN's size; the heads stay as they are.
     """
 
     def __init__(
-        self, heads: Mapping[str, int], widths: Sequence[int], *, wide: bool = False, deep: bool = False
+        self,
+        heads: Mapping[str, int],
+        widths: Sequence[int],
+        *,
+        wide: bool = False,
+        deep: bool = False,
     ) -> None:
         super().__init__()
         if wide:
@@ -36,7 +43,9 @@ class Split(nn.Module):
 
 
 class Separate(nn.Module):
-    """A network of its own for every task ("One Task", "STAN"): nothing is shared, nothing is under surgery."""
+    """A network of its own for every task ("One Task", "STAN"): nothing is shared, nothing is under
+    surgery.
+    """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()

@@ -1,0 +1,1 @@
+"""Data sets: a file for each, downloads, and generated stand-ins in the real file layouts."""

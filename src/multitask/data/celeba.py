@@ -1,0 +1,256 @@
+"""CelebA's aligned faces with 40 binary attributes (Liu et al. 2015), read and reduced as in the
+paper's base code.
+
+Layout below the data root, as the published archives unpack (for non-commercial research; not
+downloaded here): `celeba/img_align_celeba/000001.jpg` ... (178x218), `celeba/list_attr_celeba.txt`
+(count; 40 names; a line per image of its name and 40 values, 1 or -1),
+`celeba/list_eval_partition.txt` (a line per image: 0 train, 1 validation, 2 test).
+
+Pixels as in Sener and Koltun's code (multi_task/loaders/celeba_loader.py): channels blue, green,
+red; a mean of their Cityscapes loader subtracted; then scipy's former `imresize`, which stretches
+what is no bytes to each image's own range 0...255 and reduces the whole picture to a square,
+bilinear with antialiasing. Dividing by 255 is left to the task."""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from multitask.runs.errors import UserError
+from multitask.runs.seeding import generator
+
+FOLDER = "celeba"
+WIDTH, HEIGHT = 178, 218
+SPLITS = ("train", "validation", "test")  # 0, 1, 2 in the partition file
+PUBLISHED = {"train": 162_770, "validation": 19_867, "test": 19_962}
+MEAN = {"red": 72.39239876, "green": 82.90891754, "blue": 73.15835921}
+ATTRIBUTES = (
+    *(
+        "5_o_Clock_Shadow",
+        "Arched_Eyebrows",
+        "Attractive",
+        "Bags_Under_Eyes",
+        "Bald",
+        "Bangs",
+        "Big_Lips",
+        "Big_Nose",
+    ),
+    *(
+        "Black_Hair",
+        "Blond_Hair",
+        "Blurry",
+        "Brown_Hair",
+        "Bushy_Eyebrows",
+        "Chubby",
+        "Double_Chin",
+        "Eyeglasses",
+    ),
+    *(
+        "Goatee",
+        "Gray_Hair",
+        "Heavy_Makeup",
+        "High_Cheekbones",
+        "Male",
+        "Mouth_Slightly_Open",
+        "Mustache",
+    ),
+    *(
+        "Narrow_Eyes",
+        "No_Beard",
+        "Oval_Face",
+        "Pale_Skin",
+        "Pointy_Nose",
+        "Receding_Hairline",
+        "Rosy_Cheeks",
+    ),
+    *(
+        "Sideburns",
+        "Smiling",
+        "Straight_Hair",
+        "Wavy_Hair",
+        "Wearing_Earrings",
+        "Wearing_Hat",
+        "Wearing_Lipstick",
+    ),
+    *("Wearing_Necklace", "Wearing_Necktie", "Young"),
+)
+REMEDY = "put the original files of CelebA there"
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Per split images [N, 3, S, S] uint8 and attributes [N, 40] uint8 (1: present), with a hash of
+    all.
+    """
+
+    images: Mapping[str, Tensor]
+    labels: Mapping[str, Tensor]
+    sha256: str
+
+
+def read_attributes(path: Path) -> dict[str, NDArray[np.uint8]]:
+    """{file name: 40 values 0 or 1} from `list_attr_celeba.txt`; UserError names the line that is
+    wrong.
+    """
+    lines = _lines(path)
+    count = lines[0].strip() if lines else ""
+    if not count.isdigit() or len(lines) < 2:
+        raise UserError(
+            f"{path} does not begin with the number of images, but {count[:40]!r}; {REMEDY}"
+        )
+    names = tuple(lines[1].split())
+    if names != ATTRIBUTES:
+        odd = next(
+            (f"{a} for {b}" for a, b in zip(names, ATTRIBUTES, strict=False) if a != b),
+            f"{len(names)} names",
+        )
+        raise UserError(
+            f"{path}: line 2 does not name the 40 attributes in their order ({odd}); {REMEDY}"
+        )
+    if len(lines) - 2 != int(count):
+        raise UserError(
+            f"{path} announces {count} images and has lines for {len(lines) - 2}; {REMEDY}"
+        )
+    found = {}
+    for number, line in enumerate(lines[2:], start=3):
+        name, *values = line.split() or [""]
+        wrong = set(values) - {"1", "-1"}
+        if len(values) != len(ATTRIBUTES) or wrong:
+            problem = (
+                f"the value {min(wrong)!r}, neither 1 nor -1"
+                if wrong
+                else f"{len(values)} values, not 40"
+            )
+            raise UserError(f"{path}: line {number} has {problem}; {REMEDY}")
+        found[name] = np.array([value == "1" for value in values], dtype=np.uint8)
+    if len(found) != int(count):
+        raise UserError(f"{path} lists an image twice; {REMEDY}")
+    return found
+
+
+def read_partition(path: Path, known: Mapping[str, object]) -> dict[str, list[str]]:
+    """{split: file names in the file's order} from `list_eval_partition.txt`, which must list every
+    known name once.
+    """
+    found: dict[str, list[str]] = {split: [] for split in SPLITS}
+    seen = set()
+    for number, line in enumerate(_lines(path), start=1):
+        name, _, code = line.strip().partition(" ")
+        if name not in known:
+            raise UserError(
+                f"{path}: line {number} names {name!r}, which has no attributes; {REMEDY}"
+            )
+        if code not in ("0", "1", "2"):
+            raise UserError(
+                f"{path}: line {number} gives {name} the split {code!r}, not 0, 1 or 2; {REMEDY}"
+            )
+        found[SPLITS[int(code)]].append(name)
+        seen.add(name)
+    names = sum(map(len, found.values()))
+    if len(seen) != len(known) or names != len(seen):
+        raise UserError(
+            f"{path} lists {names} images, {len(seen)} of them different, not {len(known)}; {REMEDY}"
+        )
+    return found
+
+
+def read_image(path: Path, side: int) -> tuple[NDArray[np.uint8], bytes]:
+    """One face as the network sees it [3, side, side] (blue, green, red), and the sha256 of its
+    file.
+    """
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            size, picture = image.size, image.convert("RGB")
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {REMEDY} (img_align_celeba.zip)") from None
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise UserError(
+            f"{path} is no whole picture ({type(error).__name__}); {REMEDY} again"
+        ) from None
+    if size != (WIDTH, HEIGHT):
+        raise UserError(
+            f"{path} has {size[0]}x{size[1]} pixels, not {WIDTH}x{HEIGHT}; use the aligned and cropped faces"
+        )
+    return reduced(picture, side), hashlib.sha256(content).digest()
+
+
+def reduced(picture: Image.Image, side: int) -> NDArray[np.uint8]:
+    """The base code's pixels [3, side, side]: mean subtracted, stretched to 0...255, resized; see
+    the module's text.
+
+    With v = pixel - mean of the channel over the whole image: floor(255 (v - min v) / (max v - min
+    v) + 1/2)."""
+    means = np.array(list(MEAN.values()))
+    ends = np.array(picture.getextrema()) - means[:, None]
+    low, high = ends.min(), ends.max()
+    # A byte has 256 values: a table of them per channel instead of arithmetic per pixel.
+    scaled = (np.arange(256) - means[:, None] - low) * (255 / (high - low))
+    table = (scaled.clip(0, 255) + 0.5).astype(np.uint8)
+    small = picture.point(table.ravel().tolist()).resize((side, side), Image.Resampling.BILINEAR)
+    return np.asarray(small)[:, :, ::-1].transpose(2, 0, 1)
+
+
+@lru_cache(maxsize=1)
+def read(
+    folder: Path, side: int, limits: tuple[int, int, int], seed: int, published: bool = True
+) -> Faces:
+    """The set in `folder`, or `limits` images of each split chosen by `seed` (0: all), in the
+    partition's order.
+
+    `published`: with the counts of the published set. UserError in one line if anything is missing,
+    damaged or too few."""
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is missing; put CelebA's img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt "
+            "there (Liu et al. 2015, mmlab.ie.cuhk.edu.hk/projects/CelebA.html; for non-commercial research, to be "
+            "cited), or point PCGRAD_DATA or data_root at the folder that has celeba/"
+        )
+    attributes = read_attributes(folder / "list_attr_celeba.txt")
+    partition = read_partition(folder / "list_eval_partition.txt", attributes)
+    images, labels, digest = {}, {}, hashlib.sha256()
+    for split, limit in zip(SPLITS, limits, strict=True):
+        names = partition[split]
+        if published and len(names) != PUBLISHED[split]:
+            raise UserError(
+                f"{folder}: the {split} split has {len(names)} images, not {PUBLISHED[split]}; {REMEDY}"
+            )
+        names = [names[row] for row in subset(len(names), limit, split, seed)]
+        pixels = np.empty((len(names), 3, side, side), dtype=np.uint8)
+        for row, name in enumerate(names):
+            pixels[row], file = read_image(folder / "img_align_celeba" / name, side)
+            digest.update(file)
+        values = np.array([attributes[name] for name in names]).reshape(-1, len(ATTRIBUTES))
+        digest.update(values.tobytes())
+        images[split], labels[split] = torch.from_numpy(pixels), torch.from_numpy(values)
+    return Faces(images, labels, digest.hexdigest())
+
+
+def subset(count: int, limit: int, split: str, seed: int) -> list[int]:
+    """`limit` rows of a split, without order preferred, then sorted; 0 takes all; UserError if
+    there are fewer.
+    """
+    if limit > count:
+        raise UserError(
+            f"{split}_examples: {limit} are more than the {count} there are; choose fewer, or 0 for all"
+        )
+    order = torch.randperm(count, generator=generator(seed, f"subset/{split}"))
+    return sorted(order[: limit or count].tolist())
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a text file without the empty end."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {REMEDY}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({type(error).__name__}); {REMEDY}") from None

@@ -1,0 +1,3 @@
+"""Stand-ins for sets that cannot be shipped, written in the real sets' own file layouts and read by
+their loaders.
+"""

@@ -1,0 +1,70 @@
+"""The idx format of MNIST, plain or gzipped, read with every fault named.
+
+Layout (big endian): two zero bytes, a type code (0x08: unsigned byte), the number of dimensions D,
+D sizes as uint32, then the values. MNIST's magic numbers follow: 0x00000801 for labels (D = 1),
+0x00000803 for images (D = 3)."""
+
+import gzip
+import hashlib
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from multitask.runs.errors import UserError
+
+UNSIGNED_BYTE = 0x08
+
+
+def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> Tensor:
+    """The uint8 tensor of `shape` in the idx file `path` (gzipped if it ends in .gz).
+
+    `sha256` is that of the unpacked content, so that it holds for the plain and for the gzipped
+    file. UserError names the file and the remedy when it is truncated, of another format, shape or
+    content."""
+    remedy = "delete it and run again to download it, or put the original file there"
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path} is truncated or no gzip file ({error}); {remedy}") from None
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}); check its permissions"
+        ) from None
+    header = 4 + 4 * len(shape)
+    magic = bytes([0, 0, UNSIGNED_BYTE, len(shape)])
+    if content[:4] != magic:
+        found = content[:4].hex() or "nothing"
+        raise UserError(
+            f"{path} is no idx file of {len(shape)} dimensions: magic {found}, not {magic.hex()}; {remedy}"
+        )
+    sizes = struct.unpack(f">{len(shape)}I", content[4:header]) if len(content) >= header else ()
+    if sizes != shape:
+        raise UserError(
+            f"{path} holds an array of {sizes or 'unknown'} values, not {shape}; {remedy}"
+        )
+    if len(content) - header != math.prod(shape):
+        raise UserError(
+            f"{path} is truncated or too long: {len(content) - header} values, not {math.prod(shape)}; {remedy}"
+        )
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise UserError(
+            f"{path} differs from the published file (sha256 of the unpacked content); {remedy}"
+        )
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).reshape(shape)
+
+
+def write_idx(path: Path, values: Tensor) -> None:
+    """Write a uint8 tensor as an idx file (gzipped if `path` ends in .gz), e.g. to make a small set
+    of one's own.
+    """
+    if values.dtype != torch.uint8:
+        raise TypeError(f"write_idx takes uint8 values, not {values.dtype}")
+    content = bytes([0, 0, UNSIGNED_BYTE, values.dim()]) + struct.pack(
+        f">{values.dim()}I", *values.shape
+    )
+    content += values.contiguous().numpy().tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)

@@ -1,0 +1,118 @@
+"""Sources of handwritten digits: real MNIST from its four idx files, and scikit-learn's embedded
+digits.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multitask.data.download import fetch
+from multitask.data.idx import read_idx
+from multitask.runs.seeding import generator
+
+SIDE = 28
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+# name: shape, sha256 of the published .gz file, sha256 of its unpacked content
+MNIST_FILES = {
+    "train-images-idx3-ubyte": (
+        (60_000, SIDE, SIDE),
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    "train-labels-idx1-ubyte": (
+        (60_000,),
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    "t10k-images-idx3-ubyte": (
+        (10_000, SIDE, SIDE),
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    "t10k-labels-idx1-ubyte": (
+        (10_000,),
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+}
+DIGITS_TEST = 360  # of scikit-learn's 1,797 images, about a fifth
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Images [N, 28, 28] uint8 (0: background) and labels [N] int64 of the two splits, with a
+    fingerprint.
+    """
+
+    train: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    sha256: str
+
+
+@lru_cache(maxsize=1)
+def mnist(root: Path) -> Digits:
+    """Real MNIST from `root`/MNIST/raw (torchvision's layout, .gz or unpacked); missing files are
+    downloaded.
+    """
+    folder = root / "MNIST" / "raw"
+    arrays = {}
+    for name, (shape, packed, unpacked) in MNIST_FILES.items():
+        found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        path = found[0] if found else fetch(folder, f"{name}.gz", packed, MIRRORS)
+        arrays[name] = read_idx(path, shape, unpacked)
+    return Digits(
+        (arrays["train-images-idx3-ubyte"], arrays["train-labels-idx1-ubyte"].long()),
+        (arrays["t10k-images-idx3-ubyte"], arrays["t10k-labels-idx1-ubyte"].long()),
+        _hash(*arrays.values()),
+    )
+
+
+@lru_cache(maxsize=1)
+def sklearn_digits() -> Digits:
+    """scikit-learn's 8x8 digits, enlarged to 28x28 (bilinear), split by a fixed permutation into
+    1,437 and 360.
+    """
+    # What sklearn.datasets.load_digits reads; importing scikit-learn would take a second.
+    file = metadata.distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    table = torch.from_numpy(
+        np.loadtxt(str(file), delimiter=",")
+    ).long()  # a line: 64 pixels 0...16, the digit
+    small, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
+    images = enlarge(small, top=16)
+    order = torch.randperm(len(labels), generator=generator(0, "data"))
+    test, train = order[:DIGITS_TEST], order[DIGITS_TEST:]
+    return Digits(
+        (images[train], labels[train]), (images[test], labels[test]), _hash(images, labels)
+    )
+
+
+def enlarge(small: Tensor, top: int) -> Tensor:
+    """Bilinear 8x8 -> 28x28 (half-pixel centers) of integers 0...`top` to uint8 0...255, in
+    integers: exact everywhere.
+
+    Pixel i lies at (i + 1/2) 8/28 - 1/2 = (4i - 5)/14 of the small image's grid.
+    """
+    count = small.shape[-1]
+    at = (4 * torch.arange(SIDE) - 5).clamp(0, 14 * (count - 1))
+    low, part = at // 14, at % 14
+    weights = torch.zeros(SIDE, count, dtype=torch.int64)
+    weights[torch.arange(SIDE), low] = 14 - part
+    weights[torch.arange(SIDE), (low + 1).clamp(max=count - 1)] += part
+    scale = 14 * 14 * top
+    return ((weights @ small @ weights.T * 255 + scale // 2) // scale).to(torch.uint8)
+
+
+def _hash(*arrays: Tensor) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,154 @@
+"""What NYUv2 and CityScapes share: the rows of their tables, and the problem that the loop trains.
+
+The paper's base is MTAN's public code (lorenmt/mtan, im2im_pred): SegNet networks on images as they
+are in [0, 1], no augmentation, Adam, losses and metrics of `dense_losses` and `dense_metrics`. A
+row's network, its loss weights and PCGrad are independent choices; the paper has PCGrad with MTAN
+(both sets), Cross-Stitch and Dense (Table 6)."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from multitask.data.download import data_root
+from multitask.data.scenes import SPLITS, Scenes, Source, read_scenes
+from multitask.dense.losses import depth_loss, normal_loss, segmentation_loss
+from multitask.dense.metrics import (
+    accumulated,
+    average,
+    confusion,
+    depth_errors,
+    normal_errors,
+    per_image,
+)
+from multitask.methods import Method
+from multitask.models.dense_networks import ARCHITECTURES, build, relative_parameters
+from multitask.runs.checkpoint import Session
+from multitask.runs.devices import choose_device
+from multitask.runs.errors import UserError
+from multitask.runs.records import Records
+from multitask.runs.seeding import initialization
+from multitask.supervised import Data, Problem, fit
+
+Generate = Callable[
+    [Path, dict[str, int], int, int, int], Path
+]  # root, examples per split, height, width, seed
+
+SINGLE = ("one_task", "stan")  # a network per task: nothing to weight, nothing to project
+WEIGHTINGS = ("equal", "uncertainty", "dwa")
+LOSSES = {"segmentation": segmentation_loss, "depth": depth_loss, "normal": normal_loss}
+
+Settings = Mapping[str, Any]
+
+
+def _rows() -> dict[str, tuple[str, Method]]:
+    """Row of a table -> its network and its method."""
+    rows = {name: (name, Method()) for name in SINGLE}
+    for architecture in ARCHITECTURES:
+        for weighting in WEIGHTINGS if architecture not in SINGLE else ():
+            rows[f"{architecture}_{weighting}"] = architecture, Method(weighting)
+            rows[f"{architecture}_{weighting}_pcgrad"] = architecture, Method(weighting, "pcgrad")
+    return rows
+
+
+ROWS = _rows()
+
+
+def scenes_of(settings: Settings, source: Source, generate: Generate, classes: int) -> Scenes:
+    """The real set below data_root/<lower-case name>, or what `generate` writes in its layout, with
+    its `classes`.
+    """
+    counts = settings["train_examples"], settings["test_examples"]
+    size = settings["height"], settings["width"]
+    if settings["data"] != "generated":
+        folder = data_root(settings["data_root"]) / source.name.lower()
+    elif 0 in counts or settings["classes"] != classes:
+        raise UserError(
+            f"generated data need train_examples and test_examples above 0 and classes: {classes}; correct them"
+        )
+    else:
+        examples = dict(zip(SPLITS, counts, strict=True))
+        folder = generate(Path(settings["data_root"]), examples, *size, settings["data_seed"])
+    return read_scenes(folder, source, settings["classes"], size, counts)
+
+
+def heads(scenes: Scenes, settings: Settings) -> dict[str, int]:
+    """Tasks and the channels of their predictions; normals if the data have them."""
+    return dict(
+        list({"segmentation": settings["classes"], "depth": 1, "normal": 3}.items())[
+            : len(scenes.train) - 1
+        ]
+    )
+
+
+def fingerprint(scenes: Scenes, settings: Settings) -> dict[str, Any]:
+    """Name, sizes and content hash of the data, and whether they are the paper's."""
+    name = settings["data"]
+    train, test = len(scenes.train[0]), len(scenes.test[0])
+    return {
+        "name": name,
+        "real": name != "generated",
+        "train": train,
+        "test": test,
+        "sha256": scenes.sha256,
+    }
+
+
+def problem(row: str, seed: int, settings: Settings, scenes: Scenes) -> Problem:
+    """Data, network, losses and metrics for the loop; tasks are segmentation, depth and, with such
+    data, normals.
+    """
+    device = choose_device(settings["device"])
+    train, test = (
+        tuple(part.to(device) for part in split) for split in (scenes.train, scenes.test)
+    )
+    outputs = heads(scenes, settings)
+    with initialization(seed):
+        model: nn.Module = build(ROWS[row][0], outputs, settings["widths"])
+    model = model.to(device)
+
+    def losses(batch: Data, _: Generator) -> list[Tensor]:
+        predictions = model(batch[0])
+        return [
+            LOSSES[task](x, y) for task, x, y in zip(outputs, predictions, batch[1:], strict=True)
+        ]
+
+    def evaluate(examples: Data) -> dict[tuple[str, str], float]:
+        return measure(model, outputs, examples, settings["batch_size"])
+
+    shared = model.shared_parameters()  # type: ignore[operator]  # every network of `build` has them
+    return Problem(tuple(outputs), model, shared, train, {"test": test}, losses, evaluate)
+
+
+def measure(
+    model: nn.Module, outputs: Mapping[str, int], examples: Data, batch_size: int
+) -> dict[tuple[str, str], float]:
+    """Every metric {(task, name): value} of a split, in batches in order; `loss` beside them."""
+    batches: dict[str, list[dict[str, float]]] = {task: [] for task in outputs}
+    counts = torch.zeros(outputs["segmentation"] + 1, outputs["segmentation"], dtype=torch.int64)
+    for batch in zip(*(part.split(batch_size) for part in examples), strict=True):
+        for task, prediction, truth in zip(outputs, model(batch[0]), batch[1:], strict=True):
+            values = {"loss": LOSSES[task](prediction, truth).item()}
+            if task == "segmentation":
+                pixels = confusion(prediction.argmax(1), truth, outputs[task])
+                counts += pixels.sum(0).cpu()
+                values |= per_image(pixels)
+            else:
+                values |= (depth_errors if task == "depth" else normal_errors)(prediction, truth)
+            batches[task].append(values)
+    means = {
+        (task, name): value for task in outputs for name, value in average(batches[task]).items()
+    }
+    return means | {("segmentation", name): value for name, value in accumulated(counts).items()}
+
+
+def train(row: str, seed: int, settings: Settings, session: Session, scenes: Scenes) -> Records:
+    """One run; resumable. `relative_parameters` (the tables' #P) is recorded once, at the widths of
+    the run.
+    """
+    records = fit(problem(row, seed, settings, scenes), ROWS[row][1], seed, settings, session)
+    size = relative_parameters(ROWS[row][0], heads(scenes, settings), settings["widths"])
+    records.add(0, "all", "relative_parameters", size)
+    return records

@@ -1,0 +1,1 @@
+"""Reinforcement learning: environments, replay, training, and SAC."""

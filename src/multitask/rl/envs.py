@@ -1,0 +1,127 @@
+"""Meta-World's environment classes, used directly: 0.2 s each, where the benchmark constructors
+take 10-20 s.
+
+Choices, each a setting: reward function version (v1: that of Meta-World when the paper was written;
+v2: the later, bounded one), horizon (150 then, 500 now), goals fixed (Meta-World's MT10 and MT50 of
+that time) or varied. Meta-World itself ignores `reset(seed=...)`; here every environment owns a
+generator."""
+
+import difflib
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.envs.mujoco import MujocoEnv
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS, MT10_V3
+from metaworld.sawyer_xyz_env import SawyerXYZEnv
+
+from multitask.runs.errors import UserError
+from multitask.runs.seeding import child_seed
+
+MT3 = (
+    "reach-v3",
+    "drawer-close-v3",
+    "button-press-topdown-v3",
+)  # ours: what two CPU cores can learn
+MT10 = tuple(MT10_V3)
+MT50 = tuple(ALL_V3_ENVIRONMENTS)
+REWARD_VERSIONS = ("v1", "v2")
+GOALS = ("fixed", "varied")
+
+
+class Step(NamedTuple):
+    """What one environment step returns."""
+
+    observation: np.ndarray
+    reward: float
+    terminated: bool
+    truncated: bool
+    success: bool
+    distance: float  # from the object to its goal, m; nan where a task has none
+
+
+def check_names(tasks: list[str], reward_function_version: str, goals: str) -> None:
+    """UserError for an unknown task (with near matches), reward version or kind of goals."""
+    for task in tasks:
+        if task not in ALL_V3_ENVIRONMENTS:
+            near = difflib.get_close_matches(task, ALL_V3_ENVIRONMENTS, n=3, cutoff=0.3)
+            raise UserError(
+                f"Meta-World has no task {task!r}; near matches are {', '.join(near) or 'none'}"
+            )
+    if reward_function_version not in REWARD_VERSIONS:
+        raise UserError(
+            f"unknown reward_function_version {reward_function_version!r}; there are {', '.join(REWARD_VERSIONS)}"
+        )
+    if goals not in GOALS:
+        raise UserError(f"unknown goals {goals!r}; there are {', '.join(GOALS)}")
+
+
+class MetaWorld:
+    """One Meta-World task with its own generator, horizon and full observation (39 numbers, the
+    goal among them).
+
+    Between episodes its whole state is the generator's: a reset restores everything in the
+    simulator (tested)."""
+
+    code: np.ndarray | None = None  # its place among the tasks tells it apart
+
+    def __init__(
+        self, task: str, *, seed: int, horizon: int, reward_function_version: str, goals: str
+    ) -> None:
+        check_names([task], reward_function_version, goals)
+        self.name, self.horizon = task, horizon
+        self.env: SawyerXYZEnv = ALL_V3_ENVIRONMENTS[task](
+            reward_function_version=reward_function_version
+        )
+        self.env.max_path_length = horizon
+        self.env._partially_observable = False  # the multi-task benchmarks show the goal
+        del (
+            self.env.sawyer_observation_space
+        )  # cached for the other setting; recomputed when next read
+        self.env._set_task_called = True
+        self.env.seeded_rand_vec = (
+            True  # positions from env.np_random, not from NumPy's global generator
+        )
+        self.env._freeze_rand_vec = False
+        if goals == "fixed":
+            # One draw per task, the same for all runs (as the fixed positions of that time were),
+            # then frozen.
+            self.env.seed(child_seed(0, f"positions/{task}") % 2**32)
+            self.env.reset()
+            self.env._freeze_rand_vec = True
+        self.env.seed(child_seed(seed, f"environment/{task}") % 2**32)
+        self.observation_size = int(np.prod(self.env.sawyer_observation_space.shape or ()))
+        self.action_size = int(np.prod(self.env.action_space.shape or ()))
+
+    def reset(self) -> np.ndarray:
+        """Start an episode: `SawyerXYZEnv.reset` without its second, needless `reset_model`, half
+        of its cost.
+        """
+        env = self.env
+        env.curr_path_length = 0
+        observation, _ = MujocoEnv.reset(env)
+        observation[18:36] = observation[:18]  # the frame before the first is the first
+        return observation
+
+    def step(self, action: np.ndarray) -> Step:
+        """Advance by one action in [-1, 1]^4. Meta-World never terminates; the time limit
+        truncates.
+        """
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        distance = float(info.get("obj_to_target", np.nan))
+        return Step(
+            observation,
+            float(reward),
+            bool(terminated),
+            bool(truncated),
+            bool(info["success"]),
+            distance,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """The state between two episodes."""
+        return {"generator": json.dumps(self.env.np_random.bit_generator.state)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore `state()`."""
+        self.env.np_random.bit_generator.state = json.loads(state["generator"])

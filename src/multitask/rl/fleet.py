@@ -1,0 +1,418 @@
+"""The environments of all tasks as one, in this process or in worker processes that share their
+arrays with it.
+
+Workers are spawned, each with a contiguous share of the tasks. Per step they wait for one byte on a
+pipe, read their actions from shared memory, write what they see there, and answer with one byte.
+They import no torch, and nothing of the main module: makers and what they make must come from
+modules that can be imported."""
+
+import atexit
+import contextlib
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import get_context, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.shared_memory import SharedMemory
+from types import ModuleType
+from typing import Any, NamedTuple, NoReturn, Protocol, Self
+
+import numpy as np
+
+from multitask.runs.errors import UserError
+
+
+class Environment(Protocol):
+    """One task as the fleet uses it; `multitask.rl.envs.MetaWorld` is one."""
+
+    name: str
+    horizon: int
+    observation_size: int
+    action_size: int
+    code: np.ndarray | None  # tells the task apart in the place of a one-hot
+
+    def reset(self) -> np.ndarray: ...
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, bool, float]: ...
+    def state(self) -> dict[str, Any]: ...
+    def load(self, state: dict[str, Any]) -> None: ...
+
+
+class Steps(NamedTuple):
+    """What one step of all tasks returns; the order of `multitask.rl.envs.Step`."""
+
+    observation: np.ndarray  # [T, O]
+    reward: np.ndarray  # [T]
+    terminated: np.ndarray  # [T] bool
+    truncated: np.ndarray  # [T] bool
+    success: np.ndarray  # [T] bool
+    distance: np.ndarray  # [T], m; nan where a task has none
+
+
+class Failure(NamedTuple):
+    """What a worker says of an exception."""
+
+    mendable: bool  # a UserError
+    words: str
+
+
+Maker = Callable[[], Environment]
+Description = tuple[str, int, int, int, np.ndarray | None]
+COLUMNS = 5  # of a row of shared memory after the observation: Steps without it
+RESET, STEP, STATE, LOAD, CLOSE = b"r", b"s", b"g", b"l", b"c"
+DONE, FAILED = b"d", b"f"
+
+
+class Memory:
+    """Actions `[T, A]` and rows `[T, O + COLUMNS]` in one block of shared memory; pickles as its
+    name.
+
+    Once all have it, its maker calls `forget_name`: then nothing is left over, whoever is killed.
+    """
+
+    def __init__(self, shapes: Sequence[tuple[int, int]], name: str | None = None) -> None:
+        self.shapes, self.named = shapes, name is None
+        numbers = sum(rows * columns for rows, columns in shapes)
+        self.block = SharedMemory(name, create=self.named, size=8 * numbers)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Memory, (self.shapes, self.block.name)
+
+    def arrays(self) -> list[np.ndarray]:
+        """The arrays, one after the other in the block."""
+        found, offset = [], 0
+        for shape in self.shapes:
+            found.append(np.ndarray(shape, dtype=np.float64, buffer=self.block.buf, offset=offset))
+            offset += 8 * shape[0] * shape[1]
+        return found
+
+    def forget_name(self) -> None:
+        """Nobody else can open the block any more; the last process to end frees it."""
+        if self.named:
+            self.block.unlink()
+        self.named = False
+
+    def close(self) -> None:
+        """Give the block back; the arrays must not be used any more."""
+        self.forget_name()
+        with contextlib.suppress(
+            BufferError
+        ):  # somebody still holds an array: the process's end frees it
+            self.block.close()
+
+
+@contextlib.contextmanager
+def in_task(name: str) -> Iterator[None]:
+    """An exception leaves with a note of the task that it came from; a UserError has said what it
+    has to say.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        error.add_note(f"task {name}")
+        raise
+
+
+@contextlib.contextmanager
+def bare_start() -> Iterator[None]:
+    """Processes started here never see SIGINT and SIGTERM, not while they import either, and import
+    no main module.
+    """
+    resource_tracker.ensure_running()  # its own start would unblock the signals
+    main, before = (
+        sys.modules["__main__"],
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)),
+    )
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def describe(environment: Environment) -> Description:
+    """Name, horizon, sizes and code of one environment."""
+    e = environment
+    return e.name, e.horizon, e.observation_size, e.action_size, e.code
+
+
+def reset_into(environments: Sequence[Environment], rows: np.ndarray) -> None:
+    """Reset every environment and write its observation into its row."""
+    for environment, row in zip(environments, rows, strict=True):
+        with in_task(environment.name):
+            row[:-COLUMNS] = environment.reset()
+
+
+def step_into(environments: Sequence[Environment], actions: np.ndarray, rows: np.ndarray) -> None:
+    """Step every environment and write what it returns into its row."""
+    for environment, action, row in zip(environments, actions, rows, strict=True):
+        try:
+            observation, *rest = environment.step(action)
+            row[:-COLUMNS], row[-COLUMNS:] = observation, rest
+        except Exception as error:
+            with in_task(
+                environment.name
+            ):  # around the whole it would cost a microsecond per task and step
+                raise error
+
+
+def make_all(makers: Sequence[Maker], first: int = 0) -> list[Environment]:
+    """The environments of tasks `first`, `first + 1`, ..."""
+    environments = []
+    for k, make in enumerate(makers, first):
+        with in_task(str(k)):  # its number: it cannot say its name yet
+            environments.append(make())
+    return environments
+
+
+def load_all(environments: Sequence[Environment], states: Sequence[dict[str, Any]]) -> None:
+    """Restore every environment's state."""
+    for environment, state in zip(environments, states, strict=True):
+        with in_task(environment.name):
+            environment.load(state)
+
+
+def failure(error: Exception) -> Failure:
+    """A UserError's own words, or: task, exception, traceback in one line."""
+    if isinstance(error, UserError):
+        return Failure(True, str(error))
+    where = ", ".join(getattr(error, "__notes__", [])) or "a worker"
+    trace = " | ".join(traceback.format_exc().strip().splitlines())
+    return Failure(False, f"{where} failed: {type(error).__name__}: {error} | {trace}")
+
+
+def work(pipe: Connection, makers: Sequence[Maker], first: int) -> None:
+    """A worker's life: make the environments, obey, end when the pipe closes (the trainer ended,
+    however it did).
+    """
+    running = False
+    try:
+        environments = make_all(makers, first)
+        pipe.send([describe(environment) for environment in environments])
+        memory: Memory = pipe.recv()
+        actions, rows = (part[first : first + len(makers)] for part in memory.arrays())
+        pipe.send_bytes(DONE)
+        running = True
+        while (order := pipe.recv_bytes()) != CLOSE:
+            if order == RESET:
+                reset_into(environments, rows)
+            elif order == STEP:
+                step_into(environments, actions, rows)
+            elif order == LOAD:
+                load_all(environments, pipe.recv())
+            pipe.send_bytes(DONE)
+            if order == STATE:
+                pipe.send([environment.state() for environment in environments])
+    except (EOFError, OSError):
+        return
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            if running:
+                pipe.send_bytes(FAILED)
+            pipe.send(failure(error))
+
+
+class Fleet:
+    """Environments of T tasks that step together; a context manager that ends its workers."""
+
+    def __init__(self, makers: Sequence[Maker], workers: int = 0) -> None:
+        """`makers`: picklable where there are workers (e.g. `functools.partial(MetaWorld,
+        "reach-v3", ...)`).
+        """
+        self._processes: list[BaseProcess] = []
+        self._pipes: list[Connection] = []
+        self._environments: list[Environment] = []
+        self._memory: Memory | None = None
+        self.names = [f"task {k}" for k in range(len(makers))]  # until they say
+        self._shares = np.array_split(np.arange(len(makers)), min(workers, len(makers)) or 1)
+        if workers:
+            atexit.register(
+                self.close
+            )  # runs before multiprocessing's own, which waits for workers that wait for us
+        try:
+            described = self._start(makers) if workers else self._make(makers)
+            self._check(described)
+            shapes = [
+                (len(makers), self.action_size),
+                (len(makers), self.observation_size + COLUMNS),
+            ]
+            if workers:
+                self._memory = Memory(shapes)
+                self._actions, self._rows = self._memory.arrays()
+                for worker, pipe in enumerate(self._pipes):
+                    with self._alive(worker):
+                        pipe.send(self._memory)
+                self._hear()
+                self._memory.forget_name()
+            else:
+                self._actions, self._rows = (np.zeros(shape) for shape in shapes)
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self, makers: Sequence[Maker]) -> list[Description]:
+        self._environments = make_all(makers)
+        return [describe(environment) for environment in self._environments]
+
+    def _start(self, makers: Sequence[Maker]) -> list[Description]:
+        context = get_context("spawn")
+        for share in self._shares:
+            ours, theirs = context.Pipe()
+            share_of_makers = [makers[k] for k in share]
+            process = context.Process(
+                target=work, args=(theirs, share_of_makers, int(share[0])), daemon=True
+            )
+            with bare_start():  # an interrupt waits until `close` knows the worker
+                process.start()
+                theirs.close()
+                self._processes.append(process)
+                self._pipes.append(ours)
+        return [one for worker in range(len(self._pipes)) for one in self._receive(worker)]
+
+    def _check(self, described: Sequence[Description]) -> None:
+        names, horizons, observations, actions, codes = zip(*described, strict=True)
+        self.names = list(names)
+        for values, word in (
+            (horizons, "horizons"),
+            (observations, "observation sizes"),
+            (actions, "action sizes"),
+        ):
+            if len(set(values)) > 1:
+                raise UserError(
+                    f"the tasks differ in their {word}, {sorted(set(values))}; one loop needs one for all"
+                )
+        self.horizon, self.observation_size, self.action_size = (
+            horizons[0],
+            observations[0],
+            actions[0],
+        )
+        if len({code is None for code in codes}) > 1:
+            raise UserError(
+                "some tasks have a code and some have none; give all of them one, or none"
+            )
+        self.codes = np.eye(len(names)) if codes[0] is None else np.stack(codes).astype(np.float64)
+
+    # --- what the loop calls
+
+    def reset(self) -> np.ndarray:
+        """Start an episode in every task: observations `[T, O]`."""
+        if self._environments:
+            reset_into(self._environments, self._rows)
+        else:
+            self._tell(RESET)
+            self._hear()
+        return self._rows[:, :-COLUMNS].copy()
+
+    def step(self, actions: np.ndarray) -> Steps:
+        """One step of every task under actions `[T, A]`."""
+        self.begin(actions)
+        return self.finish()
+
+    def begin(self, actions: np.ndarray) -> None:
+        """Send the workers off, so that the caller can work until it calls `finish`."""
+        self._actions[:] = actions
+        self._tell(STEP)
+
+    def finish(self) -> Steps:
+        """Wait for the step that `begin` began."""
+        if self._environments:
+            step_into(self._environments, self._actions, self._rows)
+        else:
+            self._hear()
+        rows = self._rows.copy()
+        reward, terminated, truncated, success, distance = rows[:, -COLUMNS:].T
+        return Steps(
+            rows[:, :-COLUMNS], reward, terminated > 0, truncated > 0, success > 0, distance
+        )
+
+    def state(self) -> list[dict[str, Any]]:
+        """The states between two episodes, task by task."""
+        if self._environments:
+            return [environment.state() for environment in self._environments]
+        self._tell(STATE)
+        self._hear()
+        return [one for worker in range(len(self._pipes)) for one in self._receive(worker)]
+
+    def load(self, states: Sequence[dict[str, Any]]) -> None:
+        """Restore `state()`, whatever the number of workers was."""
+        if len(states) != len(self.names):
+            raise UserError(
+                f"{len(states)} saved states for {len(self.names)} tasks; resume with the tasks of the run"
+            )
+        if self._environments:
+            return load_all(self._environments, states)
+        self._tell(LOAD)
+        for worker, (pipe, share) in enumerate(zip(self._pipes, self._shares, strict=True)):
+            with self._alive(worker):
+                pipe.send([states[k] for k in share])
+        self._hear()
+
+    def close(self) -> None:
+        """End the workers and free what they shared; a second call does nothing."""
+        atexit.unregister(self.close)
+        for pipe in self._pipes:
+            with contextlib.suppress(OSError):
+                pipe.send_bytes(CLOSE)
+            pipe.close()
+        for process in self._processes:
+            process.join(timeout=5)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        if self._memory is not None:
+            self._actions = self._rows = np.zeros((0, 0))
+            self._memory.close()
+        self._pipes, self._processes, self._memory = [], [], None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- talking with the workers
+
+    @contextlib.contextmanager
+    def _alive(self, worker: int) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError):  # a dead worker's end of the pipe is closed: noticed at once
+            self._died(worker)
+
+    def _tell(self, order: bytes) -> None:
+        for worker, pipe in enumerate(self._pipes):
+            with self._alive(worker):
+                pipe.send_bytes(order)
+
+    def _hear(self) -> None:
+        for worker, pipe in enumerate(self._pipes):
+            with self._alive(worker):
+                answer = pipe.recv_bytes()
+            if answer == FAILED:
+                self._failed(worker)
+
+    def _receive(self, worker: int) -> Any:
+        with self._alive(worker):
+            answer = self._pipes[worker].recv()
+        if isinstance(answer, Failure):
+            self._failed(worker, answer)
+        return answer
+
+    def _failed(self, worker: int, failure: "Failure | None" = None) -> NoReturn:
+        failure = failure or self._pipes[worker].recv()
+        raise (UserError if failure.mendable else RuntimeError)(failure.words)
+
+    def _died(self, worker: int) -> NoReturn:
+        self._processes[worker].join(timeout=5)
+        code, tasks = (
+            self._processes[worker].exitcode,
+            ", ".join(self.names[k] for k in self._shares[worker]),
+        )
+        raise UserError(
+            f"the worker process of {tasks} died (exit code {code}; -9 is often lack of memory); "
+            "the last checkpoint is intact, the same command resumes from it"
+        )

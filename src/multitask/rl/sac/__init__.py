@@ -1,0 +1,74 @@
+"""Multi-task soft actor-critic, with or without PCGrad on the gradients of actor and critics. One
+loop.
+
+Reads in this order: `losses` (networks, targets, losses), `learner` (one update), `methods` (what
+the compared rows change), `collection` (episodes), `loop` (training), `recording`. Soft
+actor-critic is that of Haarnoja et al. (2018, "Algorithms and Applications") and of softlearning,
+the code base that Yu et al. name: squashed Gaussian, twin critics with ½ MSE, automatic temperature
+with target entropy −|A|, Adam, soft targets. Multi-task as in Appendix J: one-hot task input, one
+buffer and one temperature per task, batches balanced over tasks.
+
+All methods share every line and every random stream; each is a `Method`, which says what it
+changes.
+
+Choices that neither the paper nor its base code fixes, or where this loop leaves them:
+ 1. "6 fully connected layers" are 6 hidden layers of `width` units, then a linear output.
+ 2. Surgery acts on actor, Q1 and Q2 separately, each with its own random orders (`critic_surgery:
+    joint` takes Q1 and Q2 as one vector). The temperatures are not shared between tasks, so no
+    surgery there.
+ 3. All parameters of the three networks are shared between tasks; their losses are sums over tasks
+    of per-task means. Multi-head networks have an output layer per task, outside surgery;
+    independent ones share nothing.
+ 4. In one update: critics, actor (against the new critics), temperatures, targets.
+ 5. `updates_per_collection` updates follow each collection (the base code makes one per environment
+    step).
+ 6. The paper's 10 warm-up paths are uniform random actions, before collection 1, without updates.
+ 7. `return` and `success` are those of the training episodes, with sampled actions and raw rewards;
+    `evaluation_return` and `evaluation_success` those of tanh(μ) after the collection's updates.
+ 8. A time limit is no termination: the target bootstraps from the final observation. Meta-World
+    never terminates.
+ 9. log σ is clipped to [−20, 2].
+10. Meta-World 3's simulator and observations (39 numbers: two frames and the goal, not normalized),
+    not those of 2019.
+11. Each collection starts and ends between episodes, so `samples_per_collection` is a multiple of
+    `horizon`.
+12. Direction only and magnitude only change the length of the whole update of a network, not of
+    each task's gradient.
+13. GradNorm (Chen et al. 2018) balances the gradients of the last shared layer. Its training rates
+    L_t / L_t(0) are those of the critics' losses; an actor's loss may be negative, so its tasks
+    count as equally fast.
+14. CosReg (Suteu and Guo 2019) penalizes the cosines of the gradients of the last shared layer.
+15. Where α is predicted from the task's code (goal-conditioned pushing), by one hidden layer of 64
+    units that starts at α = 1.
+16. With `overlap` the environments step while the learner learns, in a thread and best in worker
+    processes: the updates of a collection do not see its own samples yet, and the actor from before
+    them plays it. Off by default.
+"""
+
+from multitask.rl.sac.collection import collect
+from multitask.rl.sac.learner import Learner
+from multitask.rl.sac.loop import draw_orders, train
+from multitask.rl.sac.losses import (
+    actor_losses,
+    critic_losses,
+    evaluate,
+    sample_actions,
+    td_target,
+    with_task,
+)
+from multitask.rl.sac.methods import METHODS, Method
+
+__all__ = [
+    "METHODS",
+    "Learner",
+    "Method",
+    "actor_losses",
+    "collect",
+    "critic_losses",
+    "draw_orders",
+    "evaluate",
+    "sample_actions",
+    "td_target",
+    "train",
+    "with_task",
+]

@@ -1,0 +1,222 @@
+"""Training: collect, update, record, until all collections are done."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from multitask.rl.fleet import Fleet
+from multitask.rl.replay import Batch, Replay
+from multitask.rl.sac.collection import collect
+from multitask.rl.sac.learner import Learner
+from multitask.rl.sac.losses import sample_actions, with_task
+from multitask.rl.sac.methods import METHODS
+from multitask.rl.sac.recording import COMPONENTS, record_episodes, record_updates
+from multitask.runs.checkpoint import Session
+from multitask.runs.devices import choose_device
+from multitask.runs.errors import UserError
+from multitask.runs.records import Records
+from multitask.runs.seeding import generator
+from pcgrad import fixed_orders, random_orders
+
+STREAMS = ("action", "batch", "update", "order")
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """UserError for settings that contradict each other."""
+    if settings["samples_per_collection"] % settings["horizon"]:
+        raise UserError(
+            f"samples_per_collection {settings['samples_per_collection']} is no multiple of horizon "
+            f"{settings['horizon']}; collections hold whole episodes"
+        )
+    if settings["warm_up_paths"] < 1:
+        raise UserError("warm_up_paths must be at least 1: the first updates need samples")
+
+
+def draw_orders(kind: str, tasks: int, updates: int, draw: torch.Generator) -> Tensor:
+    """Visiting orders of a whole collection, `[updates, 3, T, T-1]`: random per task, one shared by
+    all, or fixed.
+    """
+    if kind == "fixed":
+        return fixed_orders(tasks).expand(updates, len(COMPONENTS), tasks, tasks - 1)
+    return random_orders(tasks, draw, batch=(updates, len(COMPONENTS)), shared=kind == "shared")
+
+
+class Policies:
+    """How actions are chosen: observations `[T, O]` -> actions `[T, A]`, from one stream of random
+    numbers.
+    """
+
+    def __init__(
+        self, learner: Learner, fleet: Fleet, stream: torch.Generator, dtype: torch.dtype
+    ) -> None:
+        self.learner, self.stream, self.dtype = learner, stream, dtype
+        self.shape = (len(fleet.names), fleet.action_size)
+
+    def explore(self, _: Tensor) -> Tensor:
+        """Uniform in [-1, 1]: the warm-up."""
+        return 2 * torch.rand(self.shape, generator=self.stream, dtype=self.dtype) - 1
+
+    def sampled(self, observations: Tensor) -> Tensor:
+        """From the actor's distribution: training."""
+        return self._sample(self.learner.actor, observations)
+
+    def sampled_by_copy(self) -> Callable[[Tensor], Tensor]:
+        """`sampled` by the actor as it is now, whatever it learns meanwhile."""
+        return partial(self._sample, [p.detach().clone() for p in self.learner.actor])
+
+    def deterministic(self, observations: Tensor) -> Tensor:
+        """tanh(μ): evaluation."""
+        return self._act(
+            self.learner.actor, observations, torch.zeros(self.shape, dtype=self.dtype)
+        )
+
+    def _sample(self, actor: Sequence[Tensor], observations: Tensor) -> Tensor:
+        return self._act(
+            actor, observations, torch.randn(self.shape, generator=self.stream, dtype=self.dtype)
+        )
+
+    @torch.inference_mode()
+    def _act(self, actor: Sequence[Tensor], observations: Tensor, noise: Tensor) -> Tensor:
+        codes = self.learner.codes
+        inputs = with_task(observations.to(codes).unsqueeze(1), codes)
+        return sample_actions(actor, inputs, noise.to(codes.device).unsqueeze(1))[0].squeeze(1)
+
+
+def learn(
+    learner: Learner, replay: Replay, streams: dict[str, torch.Generator], settings: dict[str, Any]
+) -> list[dict[str, Tensor]]:
+    """The updates that follow a collection; what each says."""
+    updates, size = settings["updates_per_collection"], settings["batch_per_task"]
+    codes, tasks = learner.codes, learner.tasks
+    # Everything random of the coming updates in one draw each, on the CPU: the same on every
+    # device.
+    indices = replay.draw_indices(updates, size, streams["batch"]).to(codes.device)
+    shape = (updates, 2, tasks, size, replay.widths[1])
+    noise = torch.randn(shape, generator=streams["update"], dtype=codes.dtype).to(codes.device)
+    kind = learner.method.order or settings["order"]
+    orders = draw_orders(kind, tasks, updates, streams["order"]).to(codes.device)
+    scale = settings["reward_scale"]
+    if learner.method.normalize_rewards:
+        scale = scale / replay.reward_deviation().unsqueeze(-1)
+    every, logs = settings["curvature_every"], []
+    for update in range(updates):
+        # The last update of the collection is measured, and every curvature_every-th before it; 0
+        # measures none.
+        measure = every > 0 and (updates - 1 - update) % every == 0
+        batch = replay.gather(indices[update])
+        batch = batch._replace(reward=scale * batch.reward)
+        logs.append(learner.update(batch, noise[update], orders[update], measure))
+    return logs
+
+
+def play_and_learn(
+    fleet: Fleet,
+    policies: Policies,
+    replay: Replay,
+    update: Callable[[], list[dict[str, Tensor]]],
+    settings: dict[str, Any],
+) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+    """One collection and the updates that belong to it: the episodes, and what the updates say.
+
+    With `overlap` both run at once, and still repeat to the bit: a thread plays with a copy of the
+    actor, the updates draw from what the collections before have stored, and the new episodes are
+    stored when both are done."""
+    episodes = settings["samples_per_collection"] // settings["horizon"]
+    if not settings.get("overlap", False):
+        return collect(fleet, policies.sampled, episodes, replay.add), update()
+    waiting: list[Batch] = []
+    with ThreadPoolExecutor(1, "episodes") as thread:
+        playing = thread.submit(
+            collect, fleet, policies.sampled_by_copy(), episodes, waiting.append
+        )
+        logs = update()
+        played = playing.result()
+    for batch in waiting:
+        replay.add(batch)
+    return played, logs
+
+
+def train(
+    settings: dict[str, Any],
+    seed: int,
+    session: Session,
+    fleet: Fleet,
+    *,
+    method: str,
+    dtype: torch.dtype = torch.float32,
+) -> Records:
+    """Train on all tasks and record every collection; resumes from the session's checkpoint.
+
+    Checkpoints lie between collections, where no episode runs, so that they hold networks,
+    optimizers, buffers and generators but no simulator state. UserError that names the task if a
+    loss or gradient is not finite."""
+    check_settings(settings)
+    device = choose_device(settings["device"])
+    names, tasks, codes = fleet.names, len(fleet.names), torch.from_numpy(fleet.codes)
+    sizes = (fleet.observation_size, fleet.action_size)
+    horizon, samples, last = (
+        settings[k] for k in ("horizon", "samples_per_collection", "collections")
+    )
+    warm_up = settings["warm_up_paths"] * horizon
+
+    learner = Learner(settings, codes, sizes, METHODS[method], seed, device, dtype)
+    capacity = min(settings["buffer_capacity"], warm_up + last * samples)
+    replay = Replay(tasks, capacity, *sizes, dtype, device)
+    streams = {name: generator(seed, name) for name in STREAMS}
+    policies = Policies(learner, fleet, streams["action"], dtype)
+    records, first = Records(), 1
+
+    def state() -> dict[str, Any]:
+        return {
+            "next": collection + 1,
+            "learner": learner.state(),
+            "replay": replay.state(),
+            "streams": {name: stream.get_state() for name, stream in streams.items()},
+            "environments": fleet.state(),
+            "records": records.rows,
+        }
+
+    saved = session.load()
+    if saved is None:
+        record_episodes(
+            records,
+            0,
+            names,
+            collect(fleet, policies.explore, settings["warm_up_paths"], replay.add),
+        )
+    else:
+        first, records = saved["next"], Records(saved["records"])
+        learner.load(saved["learner"])
+        replay.load(saved["replay"])
+        fleet.load(saved["environments"])
+        for name, stream in streams.items():
+            stream.set_state(saved["streams"][name])
+
+    label = f"{method}, seed {seed}"
+    progress = tqdm(
+        range(first, last + 1), label, last, initial=first - 1, unit="collection", disable=None
+    )
+    for collection in progress:
+        episodes, logs = play_and_learn(
+            fleet, policies, replay, partial(learn, learner, replay, streams, settings), settings
+        )
+        record_episodes(records, collection, names, episodes)
+        progress.set_postfix({"success": f"{episodes['success'].mean():.2f}"})
+        record_updates(records, collection, names, logs, learner)
+        if settings["evaluation_episodes"]:
+            played = collect(fleet, policies.deterministic, settings["evaluation_episodes"], None)
+            record_episodes(
+                records, collection, names, {f"evaluation_{k}": v for k, v in played.items()}
+            )
+        records.add(
+            collection, "all", "environment_steps", tasks * (warm_up + collection * samples)
+        )
+        records.add(collection, "all", "updates", collection * settings["updates_per_collection"])
+        session.show(records.rows)
+        session.tick(state)
+    return records

@@ -1,0 +1,91 @@
+"""Networks and losses of multi-task SAC; inputs `[T, B, ...]`, networks of N members (see
+`multitask.rl.sac.networks`).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from multitask.rl.replay import Batch
+from multitask.rl.sac.networks import Tap, mlp
+
+LOG_STD_RANGE = (-20.0, 2.0)
+
+
+def with_task(observation: Tensor, codes: Tensor) -> Tensor:
+    """Append its task's code `[T, C]` (a one-hot, or a goal) to every observation `[T, B, O]` ->
+    `[T, B, O + C]`.
+    """
+    tasks, batch = observation.shape[:2]
+    return torch.cat(
+        [observation, codes.unsqueeze(1).expand(tasks, batch, -1).to(observation)], dim=-1
+    )
+
+
+def sample_actions(
+    actor: Sequence[Tensor], inputs: Tensor, noise: Tensor, taps: list[Tap] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Squashed Gaussian: actions tanh(μ + σ·noise) `[T, B, A]` and their log-densities `[T, B]`."""
+    mean, log_std = mlp(actor, inputs, 1, taps)[0].chunk(2, dim=-1)
+    log_std = log_std.clamp(*LOG_STD_RANGE)
+    raw = mean + log_std.exp() * noise
+    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+    log_tanh_slope = 2 * (
+        math.log(2) - raw - torch.nn.functional.softplus(-2 * raw)
+    )  # log(1 − tanh²), stably
+    return raw.tanh(), (gaussian - log_tanh_slope).sum(-1)
+
+
+def evaluate(
+    critics: Sequence[Tensor], inputs: Tensor, actions: Tensor, taps: list[Tap] | None = None
+) -> Tensor:
+    """Both critics at `[T, B, ...]`: Q `[2, T, B]`."""
+    return mlp(critics, torch.cat([inputs, actions], dim=-1), 2, taps).squeeze(-1)
+
+
+@torch.no_grad()
+def td_target(
+    batch: Batch,
+    codes: Tensor,
+    actor: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    alpha: Tensor,
+    noise: Tensor,
+    *,
+    discount: float,
+) -> Tensor:
+    """r + γ (1 − terminated) [min_n Q̄_n(s', a') − α_t log π(a'|s')] with a' ~ π(·|s'): `[T, B]`."""
+    inputs = with_task(batch.next_observation, codes)
+    actions, log_density = sample_actions(actor, inputs, noise)
+    value = evaluate(targets, inputs, actions).amin(0) - alpha.unsqueeze(-1) * log_density
+    return batch.reward + discount * (1 - batch.terminated) * value
+
+
+def critic_losses(
+    critics: Sequence[Tensor],
+    batch: Batch,
+    codes: Tensor,
+    target: Tensor,
+    taps: list[Tap] | None = None,
+) -> Tensor:
+    """½ mean_B (Q_n − target)² per critic and task `[2, T]`."""
+    q = evaluate(critics, with_task(batch.observation, codes), batch.action, taps)
+    return 0.5 * (q - target).square().mean(-1)
+
+
+def actor_losses(
+    actor: Sequence[Tensor],
+    critics: Sequence[Tensor],
+    batch: Batch,
+    codes: Tensor,
+    alpha: Tensor,
+    noise: Tensor,
+    taps: list[Tap] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """mean_B [α_t log π(a|s) − min_n Q_n(s, a)] per task `[1, T]`, and log π `[T, B]`."""
+    inputs = with_task(batch.observation, codes)
+    actions, log_density = sample_actions(actor, inputs, noise, taps)
+    value = evaluate(critics, inputs, actions).amin(0)
+    return (alpha.unsqueeze(-1) * log_density - value).mean(-1).unsqueeze(0), log_density.detach()

@@ -1,0 +1,106 @@
+"""The compared methods: what each changes of the one loop, and GradNorm and CosReg, which no
+surgery expresses.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method changes; everything else is equal in all of them."""
+
+    # none, pcgrad, or one of its ablations direction_only, magnitude_only (Figure 3, right)
+    surgery: str = "none"
+    # what every task has for itself: nothing, head (the output layers), all (independent networks)
+    own: str = "nothing"
+    order: str = ""  # visiting order in the place of the config's
+    gradnorm: bool = False
+    cosreg: bool = False
+    normalize_rewards: bool = (
+        False  # divide each task's rewards by their standard deviation in its buffer
+    )
+    decay: bool = False  # L2 penalty `weight_decay` on actor and critics
+
+
+METHODS = {
+    "sac": Method(),
+    "sac_pcgrad": Method(surgery="pcgrad"),
+    "sac_pcgrad_fixed": Method(surgery="pcgrad", order="fixed"),
+    "multihead_sac": Method(own="head"),
+    "multihead_sac_pcgrad": Method(surgery="pcgrad", own="head"),
+    "independent": Method(own="all"),
+    "direction_only": Method(surgery="direction_only"),
+    "magnitude_only": Method(surgery="magnitude_only"),
+    "gradnorm": Method(gradnorm=True),
+    "cosreg": Method(cosreg=True),
+    # Kurin et al. 2022: what plain SAC lacks is said to be these, not surgery.
+    "sac_reward_normalized": Method(normalize_rewards=True),
+    "sac_weight_decay": Method(decay=True),
+}
+
+
+class GradNorm:
+    """Weights w_t of the task gradients of N networks, moved until their norms follow the training
+    rates.
+
+    Chen et al. 2018, Algorithm 1: minimize Σ_t |w_t‖g_t‖ − c_t| over w, where c_t =
+    mean_s(w_s‖g_s‖) r_t^a is held constant and r_t = (L_t/L_t(0)) / mean_s(L_s/L_s(0)); then scale
+    the weights so that they sum to T."""
+
+    SMALLEST = 1e-3  # a weight that reached zero would have no gradient to come back
+
+    def __init__(
+        self, settings: dict[str, Any], networks: int, tasks: int, dtype: torch.dtype, device: Any
+    ) -> None:
+        self.asymmetry = settings["gradnorm_alpha"]
+        self.weights = torch.ones(networks, tasks, dtype=dtype, device=device)
+        self.first_losses = torch.zeros_like(self.weights)  # zero: not measured yet
+        self.optimizer = torch.optim.Adam([self.weights], lr=settings["gradnorm_rate"])
+
+    def update(self, norms: Tensor, losses: Tensor | None) -> Tensor:
+        """Move the weights by the norms ‖g_t‖ `[N, T]` and return them; `losses` None: equal
+        training rates.
+        """
+        target = (self.weights * norms).mean(-1, keepdim=True)
+        if losses is not None:
+            self.first_losses = torch.where(
+                self.first_losses == 0, losses.detach(), self.first_losses
+            )
+            progress = losses.detach() / self.first_losses
+            target = target * (progress / progress.mean(-1, keepdim=True)) ** self.asymmetry
+        self.weights.grad = norms * (self.weights * norms - target).sign()
+        self.optimizer.step()
+        self.weights.clamp_min_(self.SMALLEST)
+        self.weights *= self.weights.shape[-1] / self.weights.sum(-1, keepdim=True)
+        return self.weights.clone()
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a checkpoint needs to go on."""
+        return {
+            "weights": self.weights,
+            "first_losses": self.first_losses,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore `state()`."""
+        self.weights.copy_(state["weights"])
+        self.first_losses.copy_(state["first_losses"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def cosine_penalty(gradients: Tensor) -> Tensor:
+    """CosReg's ‖Ĝ Ĝᵀ − I‖²_F / (T (T − 1)) of unit task gradients (Suteu and Guo 2019), summed over
+    networks.
+
+    Args:
+        gradients: `[N, T, ...]`, differentiable.
+    """
+    tasks = gradients.shape[1]
+    unit = torch.nn.functional.normalize(gradients.flatten(2), dim=-1)
+    off_diagonal = unit @ unit.mT * (1 - torch.eye(tasks, dtype=unit.dtype, device=unit.device))
+    return off_diagonal.square().sum() / max(1, tasks * (tasks - 1))

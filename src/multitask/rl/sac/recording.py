@@ -1,0 +1,88 @@
+"""What the loop writes down of every collection; first of all, that its numbers are finite."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from multitask.rl.sac.learner import Learner
+from multitask.rl.triad import conflict_statistics
+from multitask.runs.errors import require_finite
+from multitask.runs.records import Records
+
+COMPONENTS = ("actor", "q1", "q2")
+
+
+def record_episodes(
+    records: Records, collection: int, names: Sequence[str], episodes: dict[str, Tensor]
+) -> None:
+    """Means over the collection's episodes, per task and over tasks; collection 0 is the warm-up."""
+    for metric, values in episodes.items():
+        for name, value in zip(names, values.mean(1).tolist(), strict=True):
+            if not math.isnan(value):  # a distance that the task does not have
+                records.add(collection, name, metric, value)
+        if not values.isnan().all():
+            records.add(collection, "all", metric, values.nanmean().item())
+
+
+def record_updates(
+    records: Records,
+    collection: int,
+    names: Sequence[str],
+    logs: list[dict[str, Tensor]],
+    learner: Learner,
+) -> None:
+    """The collection's losses, temperatures, conflicts and curvature; first of all, that they are
+    finite.
+    """
+    losses, gramians, weights = (
+        torch.stack([log[key] for log in logs]).double().cpu()
+        for key in ("losses", "gramians", "weights")
+    )
+    alpha = learner.log_alpha().exp().double().cpu()
+    squares = gramians.diagonal(dim1=-2, dim2=-1)
+    check_finite(losses + squares, names, collection)
+    for task, name in enumerate(names):
+        records.add(collection, name, "alpha", alpha[task].item())
+        for index, component in enumerate(COMPONENTS):
+            records.add(collection, name, f"loss_{component}", losses[:, index, task].mean().item())
+            records.add(
+                collection,
+                name,
+                f"gradient_norm_{component}",
+                squares[:, index, task].sqrt().mean().item(),
+            )
+    for index, component in enumerate(COMPONENTS if learner.method.own != "all" else ()):
+        for metric, value in conflict_statistics(gramians[:, index], weights[:, index]).items():
+            records.add(collection, "all", f"{metric}_{component}", value)
+    measured = [log for log in logs if "curvature" in log]
+    if not measured:
+        return
+    curvatures = torch.stack([log["curvature"] for log in measured]).mean(0).cpu()
+    squared_steps = torch.stack([log["squared_step"] for log in measured]).mean(0).cpu()
+    for index, component in enumerate(COMPONENTS):
+        records.add(
+            collection, "all", f"curvature_remainder_{component}", curvatures[0, index].item()
+        )
+        records.add(
+            collection, "all", f"curvature_definition3_{component}", curvatures[1, index].item()
+        )
+        records.add(collection, "all", f"squared_step_{component}", squared_steps[index].item())
+
+
+def check_finite(values: Tensor, names: Sequence[str], collection: int) -> None:
+    """UserError that names the tasks whose loss or gradient broke first; values `[U, 3, T]` are nan
+    or inf there.
+
+    The networks are shared, so that one update later every task is broken; within an update the
+    critics come first."""
+    bad = ~values.isfinite()
+    if bad.any():
+        update = int(bad.any(-1).any(-1).nonzero()[0])
+        critics, actor = values[update, 1:].sum(0), values[update, 0]
+        first = critics if not critics.isfinite().all() else actor
+        require_finite(
+            dict(zip(names, first.tolist(), strict=True)),
+            f"collection {collection}, update {update + 1}",
+        )

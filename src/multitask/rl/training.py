@@ -1,0 +1,63 @@
+"""What the experiments on Meta-World's task sets share: the data's fingerprint and the training of
+one method.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+from metaworld.sawyer_xyz_env import SawyerXYZEnv
+
+from multitask.rl.envs import MT3, MT10, MT50, MetaWorld, check_names
+from multitask.rl.fleet import Fleet
+from multitask.rl.sac import train as train_sac
+from multitask.runs.checkpoint import Session
+from multitask.runs.errors import UserError
+from multitask.runs.records import Records
+
+TASK_SETS = {"MT3": MT3, "MT10": MT10, "MT50": MT50}
+
+
+def task_names(tasks: str | Sequence[str]) -> list[str]:
+    """Names from a task set's name or a list; UserError for an unknown set."""
+    if not isinstance(tasks, str):
+        return list(tasks)
+    if tasks not in TASK_SETS:
+        raise UserError(
+            f"unknown task set {tasks!r}; there are {', '.join(TASK_SETS)}, or list the tasks' names"
+        )
+    return list(TASK_SETS[tasks])
+
+
+def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
+    """Meta-World is the data: its version, the simulator's, and a hash of the tasks' source files."""
+    names = task_names(settings["tasks"])
+    check_names(names, settings["reward_function_version"], settings["goals"])
+    return {**sources(names), "tasks": settings["tasks"]}
+
+
+def sources(tasks: Sequence[str]) -> dict[str, str]:
+    """Versions of Meta-World and MuJoCo, and one hash of the source files of the tasks."""
+    digest = hashlib.sha256()
+    for source in (*(ALL_V3_ENVIRONMENTS[task] for task in tasks), SawyerXYZEnv):
+        digest.update(Path(inspect.getfile(source)).read_bytes())
+    return {
+        "metaworld": metadata.version("metaworld"),
+        "mujoco": metadata.version("mujoco"),
+        "sha256": digest.hexdigest(),
+    }
+
+
+def train(method: str, seed: int, settings: dict[str, Any], session: Session) -> Records:
+    """Train one method under one seed; see `multitask.rl.sac` for the algorithm and its choices."""
+    choices = {key: settings[key] for key in ("horizon", "reward_function_version", "goals")}
+    makers = [
+        partial(MetaWorld, task, seed=seed, **choices) for task in task_names(settings["tasks"])
+    ]
+    with Fleet(makers, settings.get("workers", 0)) as fleet:
+        return train_sac(settings, seed, session, fleet, method=method)

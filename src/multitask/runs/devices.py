@@ -1,0 +1,16 @@
+"""Where a run computes."""
+
+import torch
+
+from multitask.runs.errors import UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a config: "cpu", "cuda", or "auto" for a GPU when there is one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "device: cuda, but torch finds no GPU; set device to cpu or auto in the config"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

@@ -1,0 +1,20 @@
+"""Errors that a user can mend."""
+
+import math
+from collections.abc import Mapping
+
+
+class UserError(Exception):
+    """A fault outside the code: the message says in one line what is wrong and what to do."""
+
+
+def require_finite(values: Mapping[str, float], where: str) -> None:
+    """Raise a UserError that names every task (or component) whose value is not finite; called
+    before a checkpoint.
+    """
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise UserError(
+            f"non-finite loss or gradient of {', '.join(bad)} at {where}; "
+            "lower the learning rate or check the data, then start again: the last checkpoint is intact"
+        )

@@ -1,0 +1,1 @@
+"""Results that git keeps: publish, verify, manifest, run times, the README's tables."""

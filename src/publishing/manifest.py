@@ -1,0 +1,92 @@
+"""Copies of result files and the manifest that vouches for them."""
+
+import csv
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+MOST_ROWS = 2_000  # of one run (one method, one seed)
+
+
+def thin(rows: list[list[str]], most: int = MOST_ROWS) -> list[list[str]]:
+    """Rows [seed, step, …] with at most `most` per seed: every k-th step of a seed, its first and
+    its last.
+    """
+    kept = []
+    for seed in dict.fromkeys(row[0] for row in rows):
+        mine = [row for row in rows if row[0] == seed]
+        steps = sorted({int(row[1]) for row in mine})
+        for stride in range(1, len(steps) + 1):
+            chosen = {*steps[::stride], steps[-1]}
+            part = [row for row in mine if int(row[1]) in chosen]
+            if len(part) <= most:
+                break
+        else:
+            raise ValueError(
+                f"one step of seed {seed} has more than {most} rows; record fewer metrics"
+            )
+        kept += part
+    return kept
+
+
+def copy(source: Path, target: Path) -> dict[str, Any]:
+    """Copy one file, thin it if it is a record of metrics, and return its line of the manifest."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    line: dict[str, Any] = {}
+    if source.name == "metrics.csv":
+        with source.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        kept = thin(rows)
+        with target.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *kept])
+        line = (
+            {"rows": len(kept), "thinned_from": len(rows)}
+            if len(kept) < len(rows)
+            else {"rows": len(kept)}
+        )
+    else:
+        shutil.copyfile(source, target)
+    return {"sha256": digest(target), "bytes": target.stat().st_size, **line}
+
+
+def digest(path: Path) -> str:
+    """The file's sha256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def commit(root: Path) -> str:
+    """The commit of the checkout, "+changes" if the tree differs from it; "unknown" outside git."""
+    try:
+        git = ["git", "-C", str(root)]
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        status = [*git, "status", "--porcelain", "--untracked-files=no"]
+        dirty = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + ("+changes" if dirty else "")
+
+
+def check_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a published scale; ValueError names the first file that it does not describe
+    as it is.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise ValueError(f"no {path}; run `make publish` first")
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {
+        "manifest.json"
+    }
+    for name in sorted(there ^ set(manifest["files"])):
+        raise ValueError(
+            f"{folder / name} is {'not in the manifest' if name in there else 'missing'}; publish again"
+        )
+    for name, line in manifest["files"].items():
+        if digest(folder / name) != line["sha256"]:
+            raise ValueError(f"{folder / name} was changed after it was published; publish again")
+    return manifest

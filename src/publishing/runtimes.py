@@ -1,0 +1,79 @@
+"""How long a scale takes: one row per rule, from Snakemake's benchmark files.
+
+    python -m publishing.runtimes results/quick
+
+writes `runtimes.csv` and `runtimes.md` into the folder.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+UNITS = {
+    "jobs": "jobs",
+    "core_seconds": "seconds",
+    "longest": "longest job, s",
+    "memory": "peak memory, MB",
+}
+
+
+def runtimes(folder: Path) -> pd.DataFrame:
+    """Jobs, summed wall seconds, longest job and peak resident memory (MB) per rule; files are
+    `<rule>/*.tsv`.
+    """
+    rows = []
+    for path in sorted((folder / "benchmarks").rglob("*.tsv")):
+        rule = path.relative_to(folder / "benchmarks").parts[0].removesuffix(".tsv")
+        frame = pd.read_csv(path, sep="\t", na_values="-")
+        rows.append(
+            {"rule": rule, "seconds": frame["s"].iloc[-1], "memory": frame["max_rss"].iloc[-1]}
+        )
+    if not rows:
+        raise FileNotFoundError(
+            f"no benchmark files below {folder}/benchmarks; run the pipeline first"
+        )
+    grouped = pd.DataFrame(rows).groupby("rule", as_index=False)
+    table = grouped.agg(
+        jobs=("seconds", "size"),
+        core_seconds=("seconds", "sum"),
+        longest=("seconds", "max"),
+        memory=("memory", "max"),
+    )
+    return table.sort_values("core_seconds", ascending=False, ignore_index=True)
+
+
+def machine(folder: Path) -> str:
+    """The machine in words, from the newest run record."""
+    records = sorted((folder / "runs").rglob("run.json"), key=lambda path: path.stat().st_mtime)
+    if not records:
+        return "unknown machine"
+    found = json.loads(records[-1].read_text(encoding="utf-8"))["machine"]
+    return f"{found['processor']}, {found['cores']} cores"
+
+
+def main(folder: Path) -> None:
+    """Write the table beside the results."""
+    table = runtimes(folder)
+    table.to_csv(folder / "runtimes.csv", index=False, float_format="%.1f")
+    total = pd.DataFrame(
+        [
+            {
+                "rule": "**total**",
+                "jobs": table["jobs"].sum(),
+                "core_seconds": table["core_seconds"].sum(),
+                "longest": table["longest"].max(),
+                "memory": table["memory"].max(),
+            }
+        ]
+    )
+    shown = pd.concat([table, total]).rename(columns=UNITS)
+    text = shown.to_markdown(index=False, floatfmt=".0f")
+    (folder / "runtimes.md").write_text(
+        f"{text}\n\nMeasured on: {machine(folder)}.\n", encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,191 @@
+"""Compare fresh results with the published ones, cell by cell.
+
+    python -m publishing.verify results/quick results/published/quick
+
+Exit status 0: every published number is found again; 1: the first that is not is printed; 2:
+nothing to compare. Every table and the claims are compared. On the same processor and versions the
+numbers must be the same (SAME); on others, rounding changes the course of training, and a number
+may move by a part of its own interval (OTHER)."""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from publishing.manifest import check_manifest
+
+KEYS = ("id", "name", "method", "task", "metric")
+MEASURED = ("mean", "ci_low", "ci_high", "difference", "effect", "ours", "ours_low", "ours_high")
+P_VALUES = ("p", "p_holm")
+WORDS = (
+    "reason",
+    "agrees",
+    "rests_on",
+    "smallest_margin",
+    "counterexample",
+)  # follow from the numbers
+NEVER = ("run_seconds", "peak_memory_mb")  # what the machine does to a run, not the run
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A measured number may differ by relative·|published| + widths·(its interval's width) +
+    absolute[metric].
+    """
+
+    relative: float
+    widths: float
+    absolute: dict[str, float]
+    derived: bool  # whether p-values and words that follow from the numbers are compared
+
+
+SAME = Tolerance(1e-6, 0.0, {}, derived=True)
+OTHER = Tolerance(
+    0.1,  # of the number: seconds-long runs of three seeds
+    1.0,  # as many interval widths: the interval of a few seeds is itself a rough estimate
+    {
+        "test_accuracy": 3.0,
+        "conflict_share": 0.05,
+        "length_ratio": 0.05,
+    },  # points of percent; shares; ratios
+    derived=False,
+)
+
+
+def compare(fresh: Path, published: Path) -> str:
+    """The first difference in words, or "" if there is none; ValueError if there is nothing sound
+    to compare with.
+    """
+    manifest = check_manifest(published)
+    tolerance = SAME if same_machine(fresh, manifest) else OTHER
+    names = sorted(
+        n
+        for n in manifest["files"]
+        if n == "claims.csv" or (n.startswith("tables/") and n.endswith(".csv"))
+    )
+    if not names:
+        raise ValueError(f"{published} holds no table; publish the whole scale first")
+    for name in names:
+        if not (fresh / name).is_file():
+            return f"{name}: published, but not made"
+        found = difference(read(fresh / name), read(published / name), tolerance)
+        if found:
+            return f"{name}, {found}"
+    return ""
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A table as text, with its key columns as index."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return table.set_index([key for key in KEYS if key in table])
+
+
+def difference(fresh: pd.DataFrame, published: pd.DataFrame, tolerance: Tolerance) -> str:
+    """The first cell of two tables that differs by more than its tolerance, in words; "" if none
+    does.
+    """
+    if list(fresh.columns) != list(published.columns):
+        return (
+            f"columns: published {', '.join(published.columns)}; fresh {', '.join(fresh.columns)}"
+        )
+    for key in [*published.index, *fresh.index]:
+        if key not in fresh.index or key not in published.index:
+            return f"row {show(key)}: only in the {'published' if key in published.index else 'fresh'} table"
+    for key in published.index:
+        old, new = published.loc[key], fresh.loc[key]
+        for column in published.columns:
+            allowed = allowance(key, old, column, tolerance)
+            if not close(old[column], new[column], allowed):
+                within = "" if allowed == 0 else f" (tolerance {allowed:.3g})"
+                return f"row {show(key)}, column {column}: published {old[column]!r}, fresh {new[column]!r}{within}"
+    return ""
+
+
+def allowance(key: Any, row: "pd.Series[str]", column: str, tolerance: Tolerance) -> float:
+    """By how much a cell may differ; inf for what is not compared, 0 for what must be equal."""
+    metric = key[-1] if isinstance(key, tuple) else ""
+    if column not in (*MEASURED, *P_VALUES, *WORDS):
+        return 0.0
+    if metric in NEVER or (column in (*P_VALUES, *WORDS) and not tolerance.derived):
+        return math.inf
+    if column in WORDS:
+        return 0.0
+    low, high = ("ours_low", "ours_high") if column.startswith("ours") else ("ci_low", "ci_high")
+    width = number(row[high]) - number(row[low])
+    if tolerance.widths and not math.isfinite(width):
+        return math.inf  # one seed: nothing says how far another machine may lead it
+    room = tolerance.relative * abs(number(row[column])) + (
+        tolerance.widths * width if tolerance.widths else 0.0
+    )
+    return max(room + tolerance.absolute.get(metric, 0.0), 1e-12) if math.isfinite(room) else 1e-12
+
+
+def close(old: str, new: str, allowed: float) -> bool:
+    """Whether two cells agree: as numbers where a difference is allowed, else as text."""
+    if old == new or allowed == math.inf:
+        return True
+    return allowed > 0 and abs(number(old) - number(new)) <= allowed
+
+
+def number(text: str) -> float:
+    """A cell as a number, nan where it holds none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def show(key: Any) -> str:
+    """A row's key in words."""
+    return "/".join(key) if isinstance(key, tuple) else str(key)
+
+
+def same_machine(fresh: Path, manifest: dict[str, Any]) -> bool:
+    """Whether all fresh runs were made on the processor and with the versions of the published
+    ones.
+    """
+    infos = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(fresh.glob("runs/*/*/*/run.json"))
+    ]
+    processors = {info.get("machine", {}).get("processor") for info in infos}
+    published = {machine.get("processor") for machine in manifest["machines"]}
+    versions = [info.get("versions") for info in infos]
+    return (
+        processors == published
+        and len(published) == 1
+        and all(v in manifest["versions"] for v in versions)
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m publishing.verify", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("fresh", type=Path, help="results of a new run, for example results/quick")
+    parser.add_argument(
+        "published", type=Path, help="published results, for example results/published/quick"
+    )
+    args = parser.parse_args(arguments)
+    try:
+        found = compare(args.fresh, args.published)
+    except (ValueError, OSError, KeyError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"differs: {found}"
+        if found
+        else f"every cell of {args.published} is found again in {args.fresh}"
+    )
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

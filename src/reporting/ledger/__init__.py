@@ -1,0 +1,1 @@
+"""The claims ledger: evidence, verdicts, and the tables of both."""

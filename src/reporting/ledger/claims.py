@@ -1,0 +1,230 @@
+"""The ledger: reads `experiments/claims.yaml`, judges every claim by the result files, writes
+`claims.csv`.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from reporting import render, reported
+from reporting.ledger.evidence import KINDS, Material, gather
+from reporting.ledger.verdicts import NOT_TESTED, VERDICTS, agreement, verdict
+from reporting.runs import describe_data, footer, read_runs
+from reporting.statistics import NAN, holm
+
+REQUIRED = {
+    "id",
+    "source",
+    "claim",
+    "quantity",
+    "direction",
+    "smallest_effect",
+    "scales",
+    "seeds",
+    "test",
+}
+COLUMNS = [
+    *(
+        "id",
+        "source",
+        "claim",
+        "verdict",
+        "reason",
+        "effect",
+        "ci_low",
+        "ci_high",
+        "seeds",
+        "p",
+        "p_holm",
+    ),
+    *(
+        "ours",
+        "ours_low",
+        "ours_high",
+        "paper",
+        "agrees",
+        "quantity",
+        "direction",
+        "smallest_effect",
+        "scale",
+    ),
+]
+
+
+def read_ledger(path: str | Path) -> list[dict[str, Any]]:
+    """The claims; ValueError that names the claim with a missing, unknown or repeated part."""
+    try:
+        claims = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["claims"]
+    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} holds no list of claims ({error!r:.80})") from None
+    seen: set[str] = set()
+    for claim in claims:
+        name = claim.get("id", f"after {max(seen, default='the beginning')}")
+        missing, unknown = REQUIRED - set(claim), set(claim) - REQUIRED - {"reported"}
+        if missing or unknown:
+            wrong = [
+                *(f"lacks {key}" for key in sorted(missing)),
+                *(f"has {key}" for key in sorted(unknown)),
+            ]
+            raise ValueError(f"{path}: claim {name} {', '.join(wrong)}")
+        if name in seen:
+            raise ValueError(f"{path}: claim {name} occurs twice")
+        if (
+            claim["direction"] not in ("higher", "lower", "equal")
+            or claim["test"].get("kind") not in KINDS
+        ):
+            raise ValueError(f"{path}: claim {name} has an unknown direction or kind of test")
+        seen.add(name)
+    return list(claims)
+
+
+def ledger(claims: Sequence[Mapping[str, Any]], material: Material, scale: str) -> pd.DataFrame:
+    """One line per claim (COLUMNS); p-values Holm-corrected over the claims of the same figure or
+    table.
+    """
+    evidence = [gather(claim, material) for claim in claims]
+    p_values = [NAN if found.effect is None else found.effect.p for found in evidence]
+    corrected = [NAN] * len(claims)
+    for source in {claim["source"] for claim in claims}:
+        family = [index for index, claim in enumerate(claims) if claim["source"] == source]
+        for index, p in zip(family, holm([p_values[index] for index in family]), strict=True):
+            corrected[index] = p
+    lines = []
+    for claim, found, p, p_holm in zip(claims, evidence, p_values, corrected, strict=True):
+        word, reason = verdict(claim, found, scale, p_holm)
+        effect, ours, paper = found.effect, found.ours, paper_number(claim)
+        lines.append(
+            {
+                **{
+                    key: claim[key]
+                    for key in ("id", "source", "claim", "quantity", "direction", "smallest_effect")
+                },
+                **{
+                    "verdict": word,
+                    "reason": reason,
+                    "scale": scale,
+                    "p": p,
+                    "p_holm": p_holm,
+                    "paper": paper,
+                },
+                **(
+                    {}
+                    if effect is None
+                    else {"effect": effect.center, "ci_low": effect.low, "ci_high": effect.high}
+                ),
+                **(
+                    {}
+                    if ours is None
+                    else {"ours": ours.center, "ours_low": ours.low, "ours_high": ours.high}
+                ),
+                "seeds": 0 if effect is None else effect.seeds,
+                "agrees": agreement(ours, paper),
+            }
+        )
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def paper_number(claim: Mapping[str, Any]) -> float:
+    """The paper's number for a claim, in our unit; nan if it gives none."""
+    if "reported" not in claim:
+        return NAN
+    keys = dict(claim["reported"])
+    return float(keys.pop("scale", 1)) * reported.number(**keys)
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The printed ledger: claims with evidence."""
+    rows = []
+    for line in table.to_dict("records"):
+        rows.append(
+            {
+                "source": line["source"],
+                "claim": line["claim"],
+                "verdict": f"**{line['verdict']}**",
+                "why": line["reason"],
+                "effect [95%]": render.significant(line["effect"], line["ci_low"], line["ci_high"]),
+                "seeds": str(line["seeds"] or render.DASH),
+                "ours [95%]": render.significant(
+                    line["ours"], line["ours_low"], line["ours_high"], 4
+                ),
+                "paper": render.DASH if math.isnan(line["paper"]) else f"{line['paper']:g}",
+                "paper in our interval": line["agrees"] or render.DASH,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def text(table: pd.DataFrame, scale: str, below: Sequence[str]) -> str:
+    """The ledger in Markdown: what was tested, then what was not and why."""
+    idle = (table["verdict"] == NOT_TESTED) & table["effect"].isna()
+    rest = table[idle][["source", "claim", "reason"]].rename(columns={"reason": "why"})
+    parts = [f"# Claims of the paper at scale {scale}", count(table)]
+    if not idle.all():
+        parts.append(render.markdown(shown(table[~idle]), below))
+    if idle.any():
+        parts += ["## Not tested at this scale", render.markdown(rest, ())]
+    return "\n\n".join(parts)
+
+
+def count(table: pd.DataFrame) -> str:
+    """The verdicts counted, in one line."""
+    numbers = table["verdict"].value_counts()
+    return " · ".join(f"{word}: {numbers[word]}" for word in VERDICTS if word in numbers)
+
+
+def write(
+    ledger_path: str,
+    runs: Sequence[str],
+    landscape: str,
+    proofs: Sequence[str],
+    gallery: str,
+    scale: str,
+    *,
+    csv: str,
+    md: str,
+    html: str | None = None,
+) -> None:
+    """Judge every claim and write the ledger as CSV, Markdown and, for the report, HTML."""
+    found = read_runs(runs)
+    statements = {
+        Path(path).stem: json.loads(Path(path).read_text(encoding="utf-8")) for path in proofs
+    }
+    drawn, pictured = (
+        json.loads(Path(path).read_text(encoding="utf-8")) for path in (landscape, gallery)
+    )
+    material = Material(found, drawn, statements, pictured)
+    table = ledger(read_ledger(ledger_path), material, scale)
+    below = notes(material, scale)
+    render.write_csv(table, csv)
+    render.write_text(text(table, scale, below), md)
+    if html is not None:
+        title = f"Claims of the paper at scale {scale}"
+        render.write_text(
+            render.page(
+                title, shown(table).replace(r"\*\*", "", regex=True), [count(table), *below]
+            ),
+            html,
+        )
+
+
+def notes(material: Material, scale: str) -> list[str]:
+    """The footer."""
+    below = [
+        "effect: positive on the claimed side; rules and tests: experiments/claims.yaml",
+        f"scale: {scale}",
+    ]
+    if "reached_joint_optimum" in material.landscape:
+        reached = material.landscape["reached_joint_optimum"]
+        below.append(
+            "Figure 1, starts from which the joint optimum is reached: " + describe_data(reached)
+        )
+    for experiment in sorted({info["experiment"] for info in material.runs.infos}):
+        below += [
+            f"{experiment}: {line}" for line in footer(material.runs.of(experiment).infos)[1:]
+        ]
+    return below

@@ -1,0 +1,299 @@
+"""Reads the evidence for a claim out of the result files: one function for each kind of test named
+in claims.yaml.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import scipy  # loads scipy.stats when a function asks for it
+
+from reporting.ledger.verdicts import FALSE, HOLDS, NOT_REPLICATED, REPAIRED, REPLICATED, Evidence
+from reporting.runs import Runs, final, seed_values
+from reporting.statistics import NAN, interval
+
+SIGN = {"higher": 1.0, "lower": -1.0}
+Test = Mapping[str, Any]
+Seeds = dict[int, float]
+
+
+@dataclass(frozen=True)
+class Material:
+    """All result files of one scale that claims are judged by."""
+
+    runs: Runs
+    landscape: Mapping[str, Any] = field(default_factory=dict)  # summary.json
+    proofs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # statement -> its JSON
+    gallery: Mapping[str, Any] = field(default_factory=dict)  # tasks.json
+
+
+def gather(claim: Mapping[str, Any], material: Material) -> Evidence:
+    """The evidence for one claim; ValueError if its test is of no known kind."""
+    test = claim["test"]
+    if test["kind"] == "later":
+        return Evidence(missing=test["reason"])
+    if test["kind"] == "endpoint":
+        return endpoint(test, material.landscape)
+    if test["kind"] == "proof":
+        return proof(test, material.proofs)
+    if test["kind"] == "gallery":
+        return gallery(test, material.gallery)
+    if test["kind"] == "several":
+        return several(test, material.runs.of(test["experiment"]))
+    if test["kind"] not in PER_SEED:
+        raise ValueError(
+            f"claim {claim['id']}: unknown kind of test {test['kind']!r}; there are {', '.join(KINDS)}"
+        )
+    return sampled(claim, material.runs.of(test["experiment"]))
+
+
+def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
+    """Evidence from runs with seeds: effect per seed = ± (value − reference), positive on the
+    claimed side.
+    """
+    test = claim["test"]
+    if not runs.infos:
+        return Evidence(missing=f"no runs of {test['experiment']}")
+    data = runs.infos[0]["data"]
+    values, ours = PER_SEED[test["kind"]](runs.frame, test)
+    if not values:
+        return Evidence(missing=f"no runs of {' and '.join(methods_of(test))} with {_asked(test)}")
+    sign, reference = SIGN[claim["direction"]], float(test.get("reference", 0.0))
+    effect = interval([sign * (value - reference) for value in values.values()])
+    level = interval(list(ours.values())) if ours else None
+    if test["data"] not in (
+        data.get("name"),
+        *data,
+    ):  # {"name": "mnist", …} or {"metaworld": its version, …}
+        return Evidence(
+            effect, level, missing=f"stand-in data: {data.get('name')} instead of {test['data']}"
+        )
+    return Evidence(effect, level)
+
+
+def several(test: Test, runs: Runs) -> Evidence:
+    """At least `at_least` of several parts, each a paired test with a direction of its own.
+
+    It holds where the `at_least`-th strongest part holds, so that part's evidence counts (an
+    intersection-union test)."""
+    shared = {"kind": "paired", **{key: test[key] for key in ("experiment", "data", "last")}}
+    parts = [
+        sampled({"direction": part["direction"], "test": {**shared, **part}}, runs)
+        for part in test["parts"]
+    ]
+    absent = next((part for part in parts if part.missing), None)
+    return absent or sorted(parts, key=_strength, reverse=True)[test["at_least"] - 1]
+
+
+def _strength(part: Evidence) -> float:
+    """The effect in half-widths of its interval, which orders parts of different units as their
+    one-sided p does.
+    """
+    found = part.effect
+    if found is None or not math.isfinite(found.low):
+        return -math.inf
+    return found.center / max(found.center - found.low, 1e-300)
+
+
+def _asked(test: Test) -> str:
+    return " or ".join(
+        test.get("metrics") or sorted({column["metric"] for column in test["columns"]})
+    )
+
+
+def methods_of(test: Test) -> list[str]:
+    """The methods that a test compares or looks at."""
+    return list(test.get("methods") or [test["method"]])
+
+
+def _series(frame: pd.DataFrame, method: str, test: Test) -> pd.DataFrame:
+    """One value per seed and step: the mean over the test's tasks and metrics, less that of the
+    metrics in `minus`.
+    """
+    found = _averaged(frame, method, test["tasks"], test["metrics"])
+    if "minus" not in test:
+        return found
+    less = _averaged(frame, method, test["tasks"], test["minus"])[["seed", "step", "value"]]
+    both = found.merge(less, on=["seed", "step"], suffixes=("", "_less"))
+    return both.assign(value=both["value"] - both["value_less"]).drop(columns="value_less")
+
+
+def _averaged(
+    frame: pd.DataFrame, method: str, tasks: Sequence[str], metrics: Sequence[str]
+) -> pd.DataFrame:
+    rows = frame[
+        (frame["method"] == method) & frame["metric"].isin(metrics) & frame["task"].isin(tasks)
+    ]
+    if set(rows["task"]) != set(tasks) or set(rows["metric"]) != set(metrics):
+        rows = rows.iloc[:0]
+    mean = rows.groupby(["experiment", "method", "seed", "step"], as_index=False).agg(
+        {"value": _mean}
+    )
+    return mean.assign(task="", metric="")
+
+
+def _mean(values: "pd.Series[float]") -> float:
+    return float(values.mean(skipna=False))
+
+
+def _level(frame: pd.DataFrame, method: str, test: Test) -> Seeds:
+    rows = _series(frame, method, test)
+    if "until" in test:
+        rows = _until(rows, frame[frame["method"] == method], test["until"])
+    if (
+        test.get("last") is None
+    ):  # over the whole run: undefined steps (no conflict at all) are left out
+        return {int(str(seed)): float(part["value"].mean()) for seed, part in rows.groupby("seed")}
+    return seed_values(final(rows, last=test["last"]))
+
+
+def _until(rows: pd.DataFrame, frame: pd.DataFrame, until: Test) -> pd.DataFrame:
+    """The steps before `metric` of `task` first reaches `at_least`, seed by seed."""
+    reached = frame[(frame["metric"] == until["metric"]) & (frame["task"] == until["task"])]
+    first = reached[reached["value"] >= until["at_least"]].groupby("seed")["step"].min()
+    end = rows["seed"].map(first).fillna(float("inf"))
+    return rows[rows["step"] < end]
+
+
+def paired(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
+    """Differences of two methods by seed; the first method's own values stand beside the paper's
+    number.
+    """
+    first, second = (_level(frame, method, test) for method in test["methods"])
+    return {seed: first[seed] - second[seed] for seed in sorted(set(first) & set(second))}, first
+
+
+def level(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
+    """One method's value, to be held against a reference."""
+    values = _level(frame, test["method"], test)
+    return values, values
+
+
+def best(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
+    """In how many `columns` (task, metric, direction) the first of `methods` is the best of them,
+    seed by seed.
+    """
+    counts: Seeds = {}
+    for column in test["columns"]:
+        one = {**test, "tasks": [column["task"]], "metrics": [column["metric"]]}
+        first, *others = (_level(frame, method, one) for method in test["methods"])
+        sign = SIGN[column["direction"]]
+        for seed in set(first).intersection(*others):
+            won = all(sign * first[seed] > sign * other[seed] for other in others)
+            counts[seed] = counts.get(seed, 0.0) + won
+    return counts, counts
+
+
+def trend(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
+    """Spearman's rank correlation of the metric with the step, seed by seed; nan for a constant."""
+    rows = _series(frame, test["method"], test).dropna(subset=["value"])
+    found = {}
+    for seed, part in rows.groupby("seed"):
+        enough = part["value"].nunique() > 1
+        found[int(str(seed))] = (
+            float(scipy.stats.spearmanr(part["step"], part["value"]).statistic) if enough else NAN
+        )
+    return found, {}
+
+
+def steps_to(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
+    """Environment steps until the metric, a mean over `over` collections, first reaches `level`:
+    difference by seed.
+
+    A run of the first method that ends before that counts with all of its steps, which makes the
+    difference smaller than it is. A seed in which the second method never gets there is nan, so
+    that its failures do not drop out."""
+    first, second = (_steps_to(frame, method, test) for method in test["methods"])
+    shared = sorted(set(first) & set(second))
+    return {
+        seed: first[seed][0] - second[seed][0] if second[seed][1] else NAN for seed in shared
+    }, {}
+
+
+def _steps_to(frame: pd.DataFrame, method: str, test: Test) -> dict[int, tuple[float, bool]]:
+    """{seed: (environment steps, whether the level was reached)}."""
+    rows = _series(frame, method, test)
+    steps = _averaged(frame, method, ["all"], ["environment_steps"])[["seed", "step", "value"]]
+    found = {}
+    for seed, part in rows.merge(
+        steps.rename(columns={"value": "steps"}), on=["seed", "step"]
+    ).groupby("seed"):
+        part = part.sort_values("step")
+        reached = part["value"].rolling(test["over"]).mean() >= test["level"]
+        at = part.loc[reached, "steps"].min() if reached.any() else part["steps"].max()
+        found[int(str(seed))] = (float(at), bool(reached.any()))
+    return found
+
+
+PER_SEED: dict[str, Callable[[pd.DataFrame, Test], tuple[Seeds, Seeds]]] = {
+    "paired": paired,
+    "level": level,
+    "best": best,
+    "trend": trend,
+    "steps_to": steps_to,
+}
+KINDS = (*PER_SEED, "several", "endpoint", "proof", "gallery", "later")
+
+
+def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
+    """The landscape: no chance, so no seeds; the value at `path` is held against `equals`, `above`
+    or `below`.
+    """
+    if not summary:
+        return Evidence(missing="no run of the landscape")
+    if summary["settings"]["updates"] < test["updates"]:
+        return Evidence(missing=f"{summary['settings']['updates']} of {test['updates']} updates")
+    value: Any = summary
+    for key in test["path"]:
+        value = value[key]
+    if value is None:
+        return Evidence(decided=NOT_REPLICATED, note=f"{test['path'][-1]} is undefined")
+    ok = {
+        "equals": lambda x: value == x,
+        "above": lambda x: value > x,
+        "below": lambda x: value < x,
+    }
+    held = all(ok[key](test[key]) for key in ok if key in test)
+    shown = value if isinstance(value, str) else f"{test['path'][-1]} {value:.3g}"
+    return Evidence(decided=REPLICATED if held else NOT_REPLICATED, note=str(shown))
+
+
+def proof(test: Test, proofs: Mapping[str, Mapping[str, Any]]) -> Evidence:
+    """A check of the theory: `verdict` names one of the file's verdicts, `section` and `count` what
+    it rests on.
+
+    The reason is the verdict's row of the file's overview. ValueError if a verdict contradicts the
+    violations that its section counts.
+    """
+    found = proofs.get(test["statement"])
+    if found is None:
+        return Evidence(missing=f"no check of {test['statement']}")
+    word, section = found["verdicts"][test["verdict"]], found[test["section"]]
+    tried, violations = section[test["count"]], section.get("violations", 0)
+    if tried < test["instances"]:
+        return Evidence(missing=f"{tried} of {test['instances']} {test['count']}")
+    if word not in (HOLDS, FALSE, REPAIRED) or (word != FALSE and violations):
+        raise ValueError(
+            f"proof {test['statement']}: verdict {word!r} with {violations} violations"
+        )
+    row = next(row for row in found["overview"] if row["name"] == test["verdict"])
+    margin, example = row["smallest_margin"], row["counterexample"]
+    note = [row["rests_on"], f"{violations} violations" if violations or word != FALSE else ""]
+    note += ["" if margin is None else f"smallest margin {margin:.2g}", example]
+    return Evidence(decided=word, note="; ".join(filter(None, note)))
+
+
+def gallery(test: Test, found: Mapping[str, Any]) -> Evidence:
+    """Figure 10: no chance, so no seeds; MT50 must have `tasks` tasks, each built and its picture
+    like no other.
+    """
+    if not found:
+        return Evidence(missing="no pictures of the tasks")
+    pictured, named, asked = found["pictured"], len(found["tasks"]), test["tasks"]
+    absent = [line["name"] for line in found["tasks"] if not line["built"]]
+    note = f"{pictured} of {named} tasks pictured" + (
+        f"; not built: {', '.join(absent)}" if absent else ""
+    )
+    return Evidence(decided=REPLICATED if pictured == named == asked else NOT_REPLICATED, note=note)

@@ -1,0 +1,121 @@
+"""Checkpoints: atomic, tied to their run, and a clean stop."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from multitask.runs.checkpoint import Session, Stopped
+from multitask.runs.errors import UserError
+
+IDENTITY = {"seed": 0, "method": "pcgrad", "settings": {"epochs": 2}, "code_hash": "aa"}
+
+
+def session(path, **changes):
+    options = {
+        key: changes.pop(key)
+        for key in ("deadline", "every_seconds", "accept_code_change")
+        if key in changes
+    }
+    return Session(path, {**IDENTITY, **changes}, **options)
+
+
+def test_state_comes_back_exactly(tmp_path):
+    generator = torch.Generator().manual_seed(7)
+    state = {
+        "weights": [torch.randn(3, dtype=torch.float64)],
+        "rng": generator.get_state(),
+        "rows": [(1, "a", "b", 0.1)],
+    }
+    session(tmp_path / "c.pt").save(state)
+    loaded = session(tmp_path / "c.pt").load()
+    assert torch.equal(loaded["weights"][0], state["weights"][0])
+    assert loaded["rows"] == state["rows"]
+    again = torch.Generator()
+    again.set_state(loaded["rng"])
+    assert torch.equal(torch.rand(5, generator=generator), torch.rand(5, generator=again))
+
+
+def test_first_start_has_no_state(tmp_path):
+    assert session(tmp_path / "c.pt").load() is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"settings": {"epochs": 3}}, {"method": "sum"}, {"extra": 1}]
+)
+def test_checkpoint_of_another_run_is_refused_by_name(tmp_path, change):
+    session(tmp_path / "c.pt").save({})
+    with pytest.raises(UserError, match=next(iter(change))):
+        session(tmp_path / "c.pt", accept_code_change=True, **change).load()
+
+
+def test_changed_code_is_refused_unless_accepted(tmp_path):
+    session(tmp_path / "c.pt").save({"step": 5})
+    with pytest.raises(UserError, match="--accept-code-change"):
+        session(tmp_path / "c.pt", code_hash="bb").load()
+    assert session(tmp_path / "c.pt", code_hash="bb", accept_code_change=True).load() == {"step": 5}
+
+
+def test_damaged_checkpoint_is_named(tmp_path):
+    path = tmp_path / "c.pt"
+    session(path).save({"step": 5, "filler": torch.zeros(1000)})
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(UserError, match=r"c\.pt is damaged"):
+        session(path).load()
+
+
+def test_failed_write_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "c.pt"
+    session(path).save({"step": 5})
+
+    def full_disk(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(UserError, match="No space left"):
+        session(path).save({"step": 6})
+    monkeypatch.undo()
+    assert session(path).load() == {"step": 5}
+    assert [file.name for file in tmp_path.iterdir()] == ["c.pt"]
+
+
+def test_tick_saves_only_when_due(tmp_path):
+    path = tmp_path / "c.pt"
+    session(path, every_seconds=3600).tick(
+        lambda: pytest.fail("state was built though no checkpoint is due")
+    )
+    assert not path.exists()
+    session(path, every_seconds=0).tick(lambda: {"step": 1})
+    assert path.exists()
+
+
+def test_deadline_saves_then_stops(tmp_path):
+    path = tmp_path / "c.pt"
+    with pytest.raises(Stopped, match="max-minutes"):
+        session(path, deadline=time.monotonic() - 1).tick(lambda: {"step": 9})
+    assert session(path).load() == {"step": 9}
+
+
+def test_sigterm_saves_then_stops(tmp_path):
+    path = tmp_path / "c.pt"
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        running = session(path)
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped, match="SIGTERM"):
+            running.tick(lambda: {"step": 3})
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert session(path).load() == {"step": 3}
+
+
+def test_elapsed_time_survives_a_resume(tmp_path):
+    first = session(tmp_path / "c.pt")
+    first._started -= 100  # as if the process had run for 100 s
+    first.save({})
+    second = session(tmp_path / "c.pt")
+    assert second.elapsed() < 50
+    second.load()
+    assert second.elapsed() >= 100

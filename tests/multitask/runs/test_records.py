@@ -1,0 +1,96 @@
+"""Result files appear whole or not at all; seeds make independent streams; hashes see code and
+nothing else.
+"""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from multitask.runs.provenance import ROOT, code_hash, training_sources
+from multitask.runs.records import Records, atomic_text, write_json, write_run
+from multitask.runs.seeding import generator, initialization, numpy_generator
+
+
+def test_run_files_round_trip(tmp_path):
+    records = {0: Records(), 1: Records()}
+    records[0].add(1, "left", "test_accuracy", 0.1 + 0.2)
+    records[1].add(1, "all", "cosine", float("nan"))
+    write_run(tmp_path / "run", records, {"method": "pcgrad"})
+    frame = pd.read_csv(tmp_path / "run/metrics.csv")
+    assert list(frame.columns) == ["seed", "step", "task", "metric", "value"]
+    assert frame.value[0] == 0.1 + 0.2
+    assert frame.value.isna().tolist() == [False, True]
+    assert json.loads((tmp_path / "run/run.json").read_text()) == {"method": "pcgrad"}
+
+
+def test_failed_write_leaves_nothing(tmp_path):
+    def fail_in_the_middle():
+        with atomic_text(tmp_path / "metrics.csv") as file:
+            file.write("half a ")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_in_the_middle()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "run.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_last_returns_the_newest_value():
+    records = Records()
+    for step, value in enumerate([3.0, 2.0, 1.0]):
+        records.add(step, "a", "loss", value)
+        records.add(step, "b", "loss", -value)
+    assert records.last("a", "loss") == 1.0
+    with pytest.raises(KeyError, match="accuracy of a"):
+        records.last("a", "accuracy")
+
+
+def test_streams_depend_on_seed_and_name_alone():
+    draws = {
+        (seed, name): torch.rand(4, generator=generator(seed, name))
+        for seed in (0, 1)
+        for name in ("data", "order")
+    }
+    assert torch.equal(draws[0, "data"], torch.rand(4, generator=generator(0, "data")))
+    values = list(draws.values())
+    assert all(not torch.equal(a, b) for i, a in enumerate(values) for b in values[:i])
+    assert numpy_generator(0, "data").random() == numpy_generator(0, "data").random()
+
+
+def test_initialization_is_seeded_and_leaves_the_global_generator_alone():
+    torch.manual_seed(123)
+    before = torch.random.get_rng_state()
+    layers = []
+    for seed in (0, 0, 1):
+        with initialization(seed):
+            layers.append(torch.nn.Linear(3, 3).weight)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(layers[0], layers[1])
+    assert not torch.equal(layers[0], layers[2])
+
+
+def test_code_hash_sees_code_but_not_prose(tmp_path):
+    def hashed(text):
+        (tmp_path / "a.py").write_text(text)
+        return code_hash(["a.py"], root=tmp_path)
+
+    original = hashed('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n')
+    assert hashed('"""Other."""\n\ndef f(x):  # comment\n    return x + 1\n') == original
+    assert hashed("def f(x):\n    return x + 2\n") != original
+    assert hashed('def f(x):\n    y = "not a docstring"\n    return x + 1\n') != original
+    (tmp_path / "b.py").write_text("x = 1\n")
+    assert code_hash(["."], root=tmp_path) != code_hash(["a.py"], root=tmp_path)
+
+
+def test_code_hash_refuses_a_missing_source(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        code_hash(["nowhere"], root=tmp_path)
+
+
+def test_training_sources_exist_for_every_experiment():
+    for task in (ROOT / "experiments").glob("*/task.py"):
+        assert len(code_hash(training_sources(task.parent.name))) == 16
