@@ -6,7 +6,7 @@ seed. The two choices are independent, so that a table can pair them (the paper'
 uncertainty weights with PCGrad)."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pcgrad import direction_only, surgery
+from pcgrad import Weighting, direction_only, surgery
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,8 @@ def loss_weighting(kind: str, tasks: int) -> nn.Module:
     return DynamicAverage(tasks) if kind == "dwa" else Equal()
 
 
-def update_weights(kind: str, gramian: Tensor, orders: Tensor, reduction: str) -> Tensor:
-    """Weights w [T] of the task gradients, from their Gramian: the shared parameters' gradient is
-    sum_j w_j g_j.
+def gradient_weighting(kind: str, orders: Tensor, reduction: str) -> Weighting:
+    """How a method weights task gradients: from their Gramian [T, T] to w [T], update sum_j w_j g_j.
 
     "pcgrad": Algorithm 1. "direction_only": its direction at the length of the plain sum. The
     others come from torchjd: "mgda": the shortest vector of the convex hull, by Frank-Wolfe as in
@@ -113,18 +112,21 @@ def update_weights(kind: str, gramian: Tensor, orders: Tensor, reduction: str) -
     update of length 1 at most, as in its public code, solved anew at every step instead of from the
     last step's solution, so that a resumed run needs no history.
     """
-    if kind in ("pcgrad", "direction_only"):
-        weights = surgery(gramian, orders, reduction=reduction).weights
-        return weights if kind == "pcgrad" else direction_only(gramian, weights)
-    if not gramian.diagonal().isfinite().all():
-        return torch.full_like(
-            gramian.diagonal(), torch.nan
-        )  # the loop names the task; solvers would only fail
-    return _peer(kind, len(gramian))(gramian)
+
+    def weights(gramian: Tensor) -> Tensor:
+        if kind in ("pcgrad", "direction_only"):
+            found = surgery(gramian, orders, reduction=reduction).weights
+            return found if kind == "pcgrad" else direction_only(gramian, found)
+        if not gramian.diagonal().isfinite().all():
+            # Solvers would fail without naming the task; the loop names it.
+            return torch.full_like(gramian.diagonal(), torch.nan)
+        return _peer(kind, len(gramian))(gramian)
+
+    return weights
 
 
 @cache
-def _peer(kind: str, tasks: int) -> Callable[[Tensor], Tensor]:
+def _peer(kind: str, tasks: int) -> Weighting:
     """torchjd's weights of a Gramian [T, T]; kept, because setting up a solver costs more than
     using it.
     """

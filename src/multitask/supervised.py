@@ -14,12 +14,12 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from multitask.averages import Averages
-from multitask.methods import DynamicAverage, Method, loss_weighting, update_weights
+from multitask.methods import DynamicAverage, Method, gradient_weighting, loss_weighting
 from multitask.runs.checkpoint import Session, State
 from multitask.runs.errors import require_finite
 from multitask.runs.records import Records
 from multitask.runs.seeding import generator
-from pcgrad import apply_weights, fixed_orders, gramian, random_orders, task_gradients
+from pcgrad import backward, fixed_orders, random_orders
 
 Data = tuple[Tensor, ...]  # tensors with one row per example
 
@@ -126,23 +126,21 @@ class Fit:
         require_finite(self.averages.faults(), f"epoch {self.epoch}, step {self.step}")
 
     def update(self, batch: Data, orders: Tensor) -> None:
-        """One step: losses, task gradients, Gramian, weights, optimizer."""
+        """One step: losses, gradients by the method, optimizer."""
         self.optimizer.zero_grad()
         raw = self.problem.losses(batch, self.dropout)
         self.averages.add_losses(raw, len(batch[0]))
         losses = self.weighting(raw)
-        total = torch.stack(losses).sum()
         if self.method.gradients == "sum":
-            total.backward()
+            torch.stack(losses).sum().backward()
         else:
-            gradients = task_gradients(losses, self.problem.shared, retain_graph=True)
-            products = gramian(gradients)
-            weights = update_weights(
-                self.method.gradients, products, orders, self.settings["reduction"]
+            weighting = gradient_weighting(
+                self.method.gradients, orders, self.settings["reduction"]
             )
-            apply_weights(self.problem.shared, gradients, weights)
-            total.backward(inputs=self.own)
-            self.averages.add_gradients(products, weights)
+            result = backward(
+                losses, self.problem.shared, own_parameters=self.own, weighting=weighting
+            )
+            self.averages.add_gradients(result.gramian, result.weights)
         if self.settings["clip_norm"]:
             nn.utils.clip_grad_norm_(self.everything, self.settings["clip_norm"])
         self.optimizer.step()

@@ -11,7 +11,7 @@ from pcgrad.distributed import Group, agree, average, broadcast_orders, reached_
 from pcgrad.gramian import accumulate, apply_weights, gramian
 from pcgrad.graph import Reach
 from pcgrad.orders import make_orders
-from pcgrad.surgery import REDUCTIONS, Surgery, surgery
+from pcgrad.surgery import REDUCTIONS, Surgery, Weighting, surgery, weighted
 from pcgrad.task_gradients import (
     STRATEGIES,
     Parameters,
@@ -29,12 +29,13 @@ def backward(
     shared_parameters: Parameters,
     *,
     own_parameters: Parameters | None = None,
+    weighting: Weighting | None = None,
     orders: str | Tensor = "random",
     reduction: str = "sum",
     granularity: str = "global",
     generator: torch.Generator | None = None,
     group: Group = None,
-    strategy: str = "auto",
+    strategy: str = "loop",
     check_finite: bool = False,
     retain_graph: bool = False,
 ) -> Surgery:
@@ -55,6 +56,9 @@ def backward(
         or a dict.
         own_parameters: the leaves that receive plain gradients; ``None``: all others that the
         losses reach.
+        weighting: another method: a function from the Gramian ``[T, T]`` to weights ``[T]``, as
+            torchjd's ``*Weighting`` classes are. It takes the place of Algorithm 1, its orders and
+            its reduction.
         orders: ``"random"`` (Algorithm 1: drawn anew for every task), ``"shared"`` (one permutation
         for all tasks),
             ``"fixed"`` (the official code in effect), or a LongTensor ``[T, T-1]``.
@@ -77,7 +81,7 @@ def backward(
         retain_graph: keep the graph for another backward pass.
 
     Returns:
-        The :class:`Surgery`, with a leading dimension over parameters where
+        The :class:`Surgery` (Gramian, weights, and how they were found), with a leading dimension over parameters where
         ``granularity="per_tensor"``.
     """
     for argument, value, known in (("reduction", reduction, REDUCTIONS), ("granularity", granularity, GRANULARITIES),
@@ -111,7 +115,11 @@ def backward(
     products = gramian(stacks, per_tensor=per_tensor, group=False)
     if check_finite:
         refuse_not_finite(losses, products, local=ranks is None)
-    result = surgery(products, broadcast_orders(drawn, device, ranks), reduction=reduction)
+    if weighting is None:
+        drawn = broadcast_orders(drawn, device, ranks)
+        result = surgery(products, drawn, reduction=reduction)
+    else:
+        result = weighted(products, weighting)
     keep = [k for k in range(len(shared)) if reached[k]]
     weights = (
         torch.stack([result.weights[k] for k in keep]) if per_tensor else result.weights

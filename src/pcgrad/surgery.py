@@ -6,9 +6,8 @@ has the size of the parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import mul
 
 import torch
 from torch import Tensor
@@ -28,8 +27,10 @@ class Surgery:
 
     Attributes:
         gramian: ``[..., T, T]`` float64, g_i . g_j.
-        orders: ``[..., T, T-1]`` int64, the visiting order of every task.
-        coefficients: ``[..., T, T]`` float64; row i is g_i^PC in the original gradients.
+        orders: ``[..., T, T-1]`` int64, the visiting order of every task; ``[T, 0]`` where a
+            :data:`Weighting` took the place of Algorithm 1.
+        coefficients: ``[..., T, T]`` float64; row i is g_i^PC in the original gradients, under a
+            weighting w_i g_i.
         weights: ``[..., T]`` float64; the update is sum_j weights_j g_j.
     """
 
@@ -39,15 +40,43 @@ class Surgery:
     weights: Tensor
 
 
+def algorithm_1(
+    gramian: Sequence[Sequence[float]], orders: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """Algorithm 1 in coordinates of the original gradients, number by number: the definition.
+
+    ``g_i^PC = sum_m C_im g_m`` starts as ``g_i`` and meets the other tasks in its order. Where it
+    conflicts with ``g_j``, its component along ``g_j`` is removed: ``C_ij -= g_i^PC . g_j / G_jj``.
+
+    Args:
+        gramian: ``[T][T]``, the products ``G_mj = g_m . g_j``.
+        orders: ``[T][T-1]``, the tasks that every task meets.
+
+    Returns:
+        C ``[T][T]``; row i is ``g_i^PC``.
+    """
+    coefficients = []
+    for i, order in enumerate(orders):
+        row = [0.0] * len(gramian)
+        row[i] = 1.0
+        for j in order:
+            product = 0.0  # g_i^PC . g_j
+            for coefficient, g_m_j in zip(row, gramian[j], strict=True):
+                product += coefficient * g_m_j
+            no_conflict = product >= 0 or gramian[j][j] <= 0  # nan is never taken for "no conflict"
+            if not no_conflict:
+                row[j] -= product / gramian[j][j]
+        coefficients.append(row)
+    return coefficients
+
+
 @torch.no_grad()
 def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
     """Run Algorithm 1 for all tasks (and all batch dimensions) at once, in coordinates of the
     original gradients.
 
-    Row i starts as the unit vector e_i. At position k it meets j = orders[i, k]:
-    if g_i^PC . g_j < 0 then C_ij -= (g_i^PC . g_j) / G_jj, where g_i^PC . g_j = sum_m C_im G_mj.
-    A zero gradient (G_jj = 0) conflicts with nothing. There is no epsilon, so the result is
-    scale-equivariant. A product that is not a number makes its row not a number: it is never taken
+    :func:`algorithm_1` states it for one instance. A zero gradient (G_jj = 0) conflicts with
+    nothing. There is no epsilon, so the result is scale-equivariant. A product that is not a number makes its row not a number: it is never taken
     for "no conflict".
 
     Args:
@@ -75,7 +104,7 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
         and gramian.dim() == orders.dim() == 2
         and gramian.device.type == orders.device.type == "cpu"
     ):
-        return torch.tensor(_by_scalars(gramian.tolist(), orders.tolist()), dtype=torch.float64)
+        return torch.tensor(algorithm_1(gramian.tolist(), orders.tolist()), dtype=torch.float64)
     visited, full = orders.to(gramian.device, non_blocking=True), gramian
     if orders.dim() > 2 or gramian.dim() > 2:
         batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])
@@ -84,34 +113,16 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
             gramian.expand(*batch, tasks, tasks),
         )
     squares = full.diagonal(dim1=-2, dim2=-1).unsqueeze(-2).expand(full.shape).gather(-1, visited)
-    squares = squares.masked_fill_(
-        squares <= 0, torch.inf
-    ).neg_()  # no projection onto a zero gradient's plane
-    coefficients = (
-        torch.eye(tasks, dtype=torch.float64, device=gramian.device).expand(full.shape).contiguous()
-    )
+    # No projection onto a zero gradient's plane.
+    squares = squares.masked_fill_(squares <= 0, torch.inf).neg_()
+    unit = torch.eye(tasks, dtype=torch.float64, device=gramian.device)
+    coefficients = unit.expand(full.shape).contiguous()
     for k in range(tasks - 1):
         j = visited[..., k : k + 1]  # [..., T, 1]: whom each task meets at position k
         g_j = full.gather(-2, j.expand(full.shape))  # row i: the products of g_j with all gradients
         product = g_j.mul_(coefficients).sum(-1, keepdim=True)  # g_i^PC . g_j
         step = product.clamp_(max=0).div_(squares[..., k : k + 1])  # clamp and quotient keep nan
         coefficients.scatter_add_(-1, j, step)
-    return coefficients
-
-
-def _by_scalars(gramian: list[list[float]], orders: list[list[int]]) -> list[list[float]]:
-    """The same number by number: a few tasks take less time than the calls of kernels."""
-    coefficients = []
-    for i, order in enumerate(orders):
-        row = [0.0] * len(gramian)
-        row[i] = 1.0
-        for j in order:
-            product = 0.0
-            for term in map(mul, row, gramian[j]):
-                product += term
-            if not (product >= 0 or gramian[j][j] <= 0):  # also where either is nan
-                row[j] -= product / gramian[j][j]
-        coefficients.append(row)
     return coefficients
 
 
@@ -125,6 +136,21 @@ def surgery(gramian: Tensor, orders: Tensor, *, reduction: str = "sum") -> Surge
     coefficients = surgery_coefficients(gramian, orders)
     weights = coefficients.sum(-2) if reduction == "sum" else coefficients.mean(-2)
     return Surgery(gramian.detach().double(), orders, coefficients, weights)
+
+
+def weighted(gramian: Tensor, weighting: Weighting) -> Surgery:
+    """The weights that a weighting gives a Gramian ``[T, T]``, or each of ``[n, T, T]``."""
+    gramian = gramian.detach().double()
+    stacked = gramian.view(-1, *gramian.shape[-2:])
+    found = [weighting(matrix) for matrix in stacked]
+    tasks = gramian.shape[-1]
+    for weights in found:
+        if not isinstance(weights, Tensor) or weights.shape != (tasks,):
+            got = list(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+            raise ValueError(f"a weighting must return weights [{tasks}] of a Gramian, got {got}")
+    weights = torch.stack([w.detach().to(gramian) for w in found]).view(gramian.shape[:-1])
+    none = torch.empty(tasks, 0, dtype=torch.int64)
+    return Surgery(gramian, none, torch.diag_embed(weights), weights)
 
 
 @torch.no_grad()

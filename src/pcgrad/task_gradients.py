@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcgrad.graph import Reach
 
-STRATEGIES = ("auto", "loop", "batched")
+STRATEGIES = ("loop", "batched")
 
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Mapping[str, Tensor]
 """``module.parameters()``, ``module.named_parameters()`` or a dict; names make messages readable."""
@@ -96,7 +96,7 @@ def task_gradients(
     losses: Sequence[Tensor],
     parameters: Parameters,
     *,
-    strategy: str = "auto",
+    strategy: str = "loop",
     retain_graph: bool = False,
 ) -> list[Tensor]:
     """The gradient of every loss with respect to every parameter, from one forward pass.
@@ -111,15 +111,10 @@ def task_gradients(
             task's backward pass through all heads, and one loss that is not a number would poison
             all tasks.)
         parameters: tensors, ``(name, tensor)`` pairs or a dict of them.
-        strategy: ``"loop"`` one backward pass per task; ``"batched"`` one vectorised backward pass,
-        which runs every
-            head for every task, holds T times the plain pass's inner gradients, mixes up tasks
-            where a loss is not finite and fails under inductor; ``"auto"`` the loop, always: it was
-            measured once, not at every start, for a choice by stopwatch could differ between two
-            runs of one seed. (One CPU core: the loop takes 0.6 to 0.95 times the batched pass on
-            LeNet and on MLPs with batches of 64 and more. Batched wins where calling kernels costs
-            most: ask for it with many tiny layers; 3.4 times as fast with 20 layers of 32 units and
-            20 tasks.)
+        strategy: ``"loop"``: one backward pass per task. ``"batched"``: one vectorised backward
+            pass. It runs every head for every task, holds the inner gradients of T plain passes,
+            mixes up tasks where a loss is not finite, and fails under inductor. It is faster where
+            calling kernels costs most: many tiny layers.
         retain_graph: keep the graph for another backward pass.
 
     Returns:
@@ -142,7 +137,7 @@ def stacked_gradients(
     reach: Reach,
     *,
     own: Sequence[Tensor] = (),
-    strategy: str = "auto",
+    strategy: str = "loop",
     retain_graph: bool = False,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Per-task gradients of the shared tensors, and the plain (summed) gradients of the own ones."""

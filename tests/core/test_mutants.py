@@ -146,7 +146,7 @@ EDITS_OF_SCALARS = {
         "for j in [k for k in (0, *orders[0]) if k != i]:",
     ),
     "visits reversed": ("for j in order:", "for j in reversed(order):"),
-    "original gradient tested": ("product += term", "product = gramian[j][i]"),
+    "original gradient tested": ("product += coefficient * g_m_j", "product = gramian[j][i]"),
     "start from zero": ("row[i] = 1.0", "row[i] = 0.0"),
 }
 

@@ -81,7 +81,7 @@ def step(**arguments: Any) -> None:
     assert unused.grad is None
 
 
-@pytest.mark.parametrize("strategy", ["auto", "loop", "batched"])
+@pytest.mark.parametrize("strategy", ["loop", "batched"])
 @pytest.mark.parametrize("granularity", ["global", "per_tensor"])
 @pytest.mark.parametrize("orders", ["random", "shared", "fixed"])
 def test_backward_waits_for_nothing(strategy: str, granularity: str, orders: str) -> None:

@@ -212,9 +212,9 @@ def test_learns_at_the_quick_scale(method, root, tmp_path):
 
 
 def test_an_update_of_the_wrong_sign_does_not_pass_for_learning(root, tmp_path, monkeypatch):
-    right = supervised.apply_weights
+    right = supervised.gradient_weighting
     monkeypatch.setattr(
-        supervised, "apply_weights", lambda shared, found, weights: right(shared, found, -weights)
+        supervised, "gradient_weighting", lambda *method: lambda gramian: -right(*method)(gramian)
     )
     assert not learns("pcgrad", root, tmp_path)
 

@@ -11,7 +11,7 @@ from supervised_helpers import SETTINGS, TASKS, StopAfter, toy, unbroken
 
 from multitask import supervised
 from multitask.methods import METHODS as ROWS
-from multitask.methods import DynamicAverage, Method, update_weights
+from multitask.methods import DynamicAverage, Method, gradient_weighting
 from multitask.runs import devices
 from multitask.runs.checkpoint import Stopped
 from multitask.runs.devices import choose_device
@@ -374,7 +374,7 @@ def test_peers_do_what_their_papers_say(tasks):
     gramian = g @ g.T
     assert (gramian < 0).any()
     update = {
-        kind: update_weights(kind, gramian, None, "sum") @ g
+        kind: gradient_weighting(kind, None, "sum")(gramian) @ g
         for kind in ("mgda", "cagrad", "upgrad", "nash_mtl")
     }
     assert (g @ update["upgrad"]).min() >= -1e-6, "no task's loss rises"
@@ -387,9 +387,8 @@ def test_peers_do_what_their_papers_say(tasks):
     )
     assert (g @ update["cagrad"]).min() > (g @ total).min(), "the worst task gains"
     assert update["nash_mtl"].norm() == pytest.approx(1)
-    bargain = update_weights("nash_mtl", gramian, None, "sum") * (
-        gramian @ update_weights("nash_mtl", gramian, None, "sum")
-    )
+    weights = gradient_weighting("nash_mtl", None, "sum")(gramian)
+    bargain = weights * (gramian @ weights)
     torch.testing.assert_close(
         bargain, bargain.mean().expand(tasks), rtol=0.05, atol=0
     )  # G w = 1 / w up to length
