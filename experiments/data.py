@@ -10,10 +10,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.run import EXIT_FAULT, load_task, read_config, settings_of
-from multitask.runs.errors import UserError
-from multitask.runs.records import write_json
+from experiments import config as configs
+from experiments.run import load_task, settings_of
 from multitask.runs.startup import loading
+from system import command
+from system.errors import UserError
+from system.writing import write_json
 
 
 def write(experiment: str, config: str, path: Path) -> None:
@@ -22,19 +24,21 @@ def write(experiment: str, config: str, path: Path) -> None:
     """
     with loading():
         task = load_task(experiment)
-    write_json(path, task.fingerprint(settings_of(read_config(config), experiment)))
+    write_json(path, task.fingerprint(settings_of(configs.read(config), experiment)))
+
+
+def work(arguments: Sequence[str]) -> None:
+    """The same by the words of a command line."""
+    if len(arguments) != 3:
+        raise UserError("experiments.data takes an experiment, a config and the file to write")
+    experiment, config, path = arguments
+    write(experiment, config, Path(path))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The same as a command: a fault becomes one line and an exit status."""
-    try:
-        experiment, config, path = arguments
-        write(experiment, config, Path(path))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAULT
-    return 0
+    """Run the command and turn faults and signals into one line and an exit status."""
+    return command.run(lambda: work(arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.leave(lambda: work(sys.argv[1:]))

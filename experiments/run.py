@@ -14,7 +14,7 @@ with the values of a `--chosen` file."""
 import argparse
 import importlib
 import itertools
-import json
+import re
 import resource
 import sys
 import time
@@ -24,12 +24,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from experiments.config import check
+from experiments import config as configs
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import ROOT, code_hash, commit, machine, training_sources, versions
 from multitask.runs.startup import loading
+from system import command, stopping
+from system.reading import read_json
+from system.writing import probe
 
 if TYPE_CHECKING:  # what needs torch is imported where it is used: --help and faults answer at once
     from multitask.runs.checkpoint import Session
@@ -48,21 +49,8 @@ PLACES = (
     "workers",
 )  # where a run ran: the data's fingerprint and nothing stand for them
 TUNED = "_tuned"  # ends the name of a method's row with tuned values
-EXIT_FAULT, EXIT_STOPPED = 2, 3
-
-
-def read_config(text: str) -> dict[str, Any]:
-    """A config from a YAML file's path or from JSON text (how Snakemake passes it)."""
-    if text.lstrip().startswith("{"):
-        return json.loads(text)
-    path = Path(text)
-    if not path.is_file():
-        raise UserError(f"no config file {path}; the scales are in config/*.yaml")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise UserError(f"config file {path} holds no mapping; compare it with config/quick.yaml")
-    check(content)
-    return content
+EXIT_FAULT, EXIT_STOPPED = command.FAULT, command.STOPPED
+MOST_SEEDS = 10_000  # of one job
 
 
 def settings_of(config: dict[str, Any], experiment: str) -> dict[str, Any]:
@@ -94,14 +82,13 @@ def load_task(experiment: str) -> ModuleType:
 
 def parse_seeds(text: str) -> list[int]:
     """Seeds from "3" or "0-4" (both ends included)."""
-    first, _, last = text.partition("-")
-    try:
-        seeds = list(range(int(first), int(last or first) + 1))
-    except ValueError:
-        seeds = []
-    if not seeds:
-        raise UserError(f"--seeds takes a number or a range such as 0-4, not {text!r}")
-    return seeds
+    found = re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", text, re.ASCII)
+    first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+    if not first <= last < first + MOST_SEEDS:
+        raise UserError(
+            f"--seeds takes a number or a range of at most {MOST_SEEDS:,} such as 0-4, not {text!r}"
+        )
+    return list(range(first, last + 1))
 
 
 @dataclass(frozen=True)
@@ -124,7 +111,7 @@ def jobs(args: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
         raise UserError(
             f"unknown method {args.method!r} of {args.experiment}; there are {', '.join(methods)}"
         )
-    config = read_config(args.config)
+    config = configs.read(args.config)
     settings = settings_of(config, args.experiment)
     if args.grid:
         if args.chosen or base != args.method:
@@ -136,6 +123,7 @@ def jobs(args: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
     notes: dict[str, Any] = {}
     if args.chosen or base != args.method:
         chosen, notes = read_chosen(args, base)
+        check_chosen(args, config, chosen)
     folder = args.checkpoints / args.experiment / args.method
     return [Job(base, parse_seeds(args.seeds), settings, chosen, notes, args.out, folder)]
 
@@ -152,6 +140,8 @@ def grid_jobs(
         raise UserError(
             f"config has no block experiments.{args.experiment}.tuning; --grid trains its points"
         )
+    if missing := [key for key in ("seeds", "validation_share", "epochs") if key not in tuning]:
+        raise UserError(f"experiments.{args.experiment}.tuning has no {', '.join(missing)}; add it")
     axes = {key: value for key, value in tuning.items() if key not in BUDGET}
     made = []
     for values in itertools.product(*axes.values()):
@@ -183,23 +173,40 @@ def read_chosen(args: argparse.Namespace, base: str) -> tuple[dict[str, Any], di
         raise UserError(
             f"{args.method}: a method named *{TUNED} needs --chosen, rule choose's file; others take none"
         )
-    try:
-        content = json.loads(args.chosen.read_text(encoding="utf-8"))
-        found = content["experiment"], content["method"]
-        chosen = content["chosen"]
-        notes = {
-            "chosen": chosen,
-            "tuning": {key: content[key] for key in ("budget", "value", "edges")},
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    content = read_json(args.chosen, "rule choose makes it again")
+    types = {"experiment": str, "method": str, "chosen": dict, "budget": dict, "edges": list}
+    wrong = [
+        key
+        for key, kind in types.items()
+        if not isinstance(content, dict) or not isinstance(content.get(key), kind)
+    ]
+    if wrong or "value" not in content:
         raise UserError(
-            f"{args.chosen} holds no choice ({error!r:.80}); rule choose makes it again"
-        ) from None
+            f"{args.chosen} holds no choice ({', '.join(wrong) or 'value'} missing or of another "
+            "type); rule choose makes it again"
+        )
+    found = content["experiment"], content["method"]
     if found != (args.experiment, base):
         raise UserError(
             f"{args.chosen} is the choice of {'/'.join(found)}, not of {args.experiment}/{base}"
         )
-    return chosen, notes
+    notes = {
+        "chosen": content["chosen"],
+        "tuning": {key: content[key] for key in ("budget", "value", "edges")},
+    }
+    return content["chosen"], notes
+
+
+def check_chosen(args: argparse.Namespace, config: dict[str, Any], chosen: dict[str, Any]) -> None:
+    """UserError unless the chosen values may stand in the config where they replace others."""
+    block = config["experiments"][args.experiment]
+    try:
+        if unknown := sorted(set(chosen) - set(block)):
+            raise UserError(f"{args.experiment} has no setting {', '.join(unknown)}")
+        blocks = {**config["experiments"], args.experiment: {**block, **chosen}}
+        configs.check({**config, "experiments": blocks}, part=True)
+    except UserError as error:
+        raise UserError(f"{args.chosen}: {error}; rule choose makes it again") from None
 
 
 def train(args: argparse.Namespace) -> None:
@@ -212,6 +219,8 @@ def train(args: argparse.Namespace) -> None:
         task = load_task(args.experiment)
         asked = jobs(args, task.METHODS)
         settings = asked[0].settings
+        for folder in (args.out, args.checkpoints):
+            probe(folder)
         # Imports torch's compiler, as the first optimizer would.
         torch.use_deterministic_algorithms(True, warn_only=settings["device"] != "cpu")
     torch.set_num_threads(settings["torch_threads"])
@@ -253,12 +262,13 @@ def train_seeds(
     deadline: float | None,
 ) -> tuple[dict[int, "Records"], dict[str, Any]]:
     """The records of every seed of a job, and what they cost; a seed whose checkpoint says so is
-    done.
+    done. A signal that waited for a seed's end stops the process there.
     """
     from multitask.runs.checkpoint import Session
     from multitask.runs.records import Records
 
     done: dict[int, dict[str, Any]] = {}
+    changes: dict[str, list[str]] = {}  # seeds that were resumed under --accept-code-change
     for seed in job.seeds:
         session = Session(
             job.checkpoints / f"seed{seed}.pt",
@@ -272,11 +282,17 @@ def train_seeds(
             rows = train_one(task, job, seed, session, validation_only=args.grid)
             peak = peak_memory_mb(job.settings["device"])
             saved = {"finished": rows, "seconds": session.elapsed(), "peak_memory_mb": peak}
+            stopping.wait()  # what was just measured is not lost
             session.save(saved)
+            stopping.proceed()
+        if len(session.code_hashes) > 1:
+            changes[str(seed)] = session.code_hashes
         done[seed] = saved
+    stopping.wait()  # outputs are written whole
     costs = {
         "peak_memory_mb": max(saved.get("peak_memory_mb", 0) for saved in done.values()),
         "seconds": {str(seed): round(saved["seconds"], 1) for seed, saved in done.items()},
+        **({"accepted_code_changes": changes} if changes else {}),
     }
     return {seed: Records(saved["finished"]) for seed, saved in done.items()}, costs
 
@@ -322,7 +338,7 @@ def peak_memory_mb(device: str) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m experiments.run", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("experiment", help="a folder of experiments/ with a task.py")
@@ -347,11 +363,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="folder of the checkpoints (default: beside the runs' folder)",
     )
     parser.add_argument(
-        "--max-minutes", type=float, help="save and stop (exit 3) after so many minutes"
+        "--max-minutes", type=span, help="save and stop (exit 3) after so many minutes"
     )
     parser.add_argument(
         "--checkpoint-seconds",
-        type=float,
+        type=span,
         default=60.0,
         help="time between checkpoints (default: 60)",
     )
@@ -366,21 +382,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def span(text: str) -> float:
+    """A time of the command line: a finite number, 0 or more."""
+    if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{0,18})?", text, re.ASCII):
+        return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no time; give a number such as 30 or 0.5")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and turn faults into one line and an exit status."""
-    args = parse(arguments)
-    try:
-        train(args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAULT
-    except Exception as error:
-        if type(error).__name__ != "Stopped":
-            raise
-        print(f"stopped: {error}", file=sys.stderr)
-        return EXIT_STOPPED
-    return 0
+    """Run the command and turn faults and signals into one line and an exit status."""
+    return command.run(lambda: train(parse(arguments)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(lambda: train(parse(None)))

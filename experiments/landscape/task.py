@@ -21,12 +21,7 @@ Not in the paper: Adam's betas and epsilon (torch's defaults are taken), the pre
 here), further starts. Writes trajectories.npz, surface.npz, vectors.json (Figure 2) and
 summary.json. Always on the CPU: the batch is tiny."""
 
-import argparse
-import json
 import math
-import os
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,10 +32,10 @@ import torch
 from torch import Tensor
 from tqdm import trange
 
-from experiments.run import EXIT_FAULT, read_config, settings_of
+from experiments import config as configs
+from experiments.run import settings_of
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import code_hash, commit, machine, training_sources, versions
-from multitask.runs.records import write_json
 from pcgrad import (
     cosine,
     curvature_estimate,
@@ -49,6 +44,8 @@ from pcgrad import (
     project_conflicting,
     surgery_coefficients,
 )
+from system import command
+from system.writing import whole, write_json
 
 VARIANTS = ("adam", "adam_pcgrad")  # the first axis of every batch
 FLOOR = 5e-6
@@ -364,36 +361,25 @@ def run(settings: dict[str, Any], out: Path) -> None:
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write one .npz beside its final name, then rename: a reader sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with whole(path, "w+b") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; a fault that the user can mend is one line and exit status 2."""
-    parser = argparse.ArgumentParser(
+def work(arguments: Sequence[str] | None) -> None:
+    """What the command does."""
+    parser = command.Parser(
         prog="python -m experiments.landscape.task", description="Figures 1 and 2: data"
     )
     parser.add_argument("--config", required=True, help="a YAML file, or JSON text")
     parser.add_argument("--out", required=True, type=Path, help="folder for the four files")
     args = parser.parse_args(arguments)
-    try:
-        run(settings_of(read_config(args.config), "landscape"), args.out)
-    except (UserError, json.JSONDecodeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAULT
-    return 0
+    run(settings_of(configs.read(args.config), "landscape"), args.out)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and turn faults and signals into one line and an exit status."""
+    return command.run(lambda: work(arguments))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(lambda: work(None))

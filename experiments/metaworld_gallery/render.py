@@ -8,8 +8,6 @@ Writes tasks.npz (`pictures`, uint8 [tasks, HEIGHT, WIDTH, 3]) and tasks.json: `
 number of tasks that were built and whose picture is like no other, and for each task its name,
 whether it is built, why not, and the seconds."""
 
-import io
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +20,8 @@ from experiments.metaworld_gallery.raycamera import Marker, View, render
 from multitask.rl.envs import MT10, MT50, MetaWorld, check_names
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import commit, machine, versions
-from multitask.runs.records import write_json
+from system import command
+from system.writing import whole, write_json
 
 WIDTH, HEIGHT = 192, 128
 VIEW = View(eye=(0.95, 0.04, 0.87), target=(0.06, 0.67, 0.12), degrees=35)
@@ -90,23 +89,20 @@ def write(folder: Path, tasks: Sequence[str] = MT50) -> None:
     """Render and write tasks.npz and tasks.json."""
     core = time.process_time()
     pictures, lines = gallery(tasks)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = io.BytesIO()
-    np.savez_compressed(file, pictures=pictures)
-    temporary = folder / ".tasks.npz"
-    temporary.write_bytes(file.getvalue())
-    os.replace(temporary, folder / "tasks.npz")
+    with whole(folder / "tasks.npz", "w+b") as file:
+        np.savez_compressed(file, pictures=pictures)
     content = {"pictured": different(pictures), "tasks": lines, "settings": SETTINGS}
     core = round(time.process_time() - core, 1)
     origin = {"versions": versions(), "machine": machine(), "commit": commit()}
     write_json(folder / "tasks.json", {**content, "core_seconds": core, **origin})
 
 
+def main() -> None:
+    """The same as a command."""
+    if not sys.argv[1:]:
+        raise UserError("where to? give a folder, and tasks if not all of MT50")
+    write(Path(sys.argv[1]), sys.argv[2:] or MT50)
+
+
 if __name__ == "__main__":
-    try:
-        if not sys.argv[1:]:
-            raise UserError("where to? give a folder, and tasks if not all of MT50")
-        write(Path(sys.argv[1]), sys.argv[2:] or MT50)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    command.leave(main)

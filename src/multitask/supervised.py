@@ -120,6 +120,9 @@ class Fit:
         self.averages.restore(state["averages"])
         self.records = Records(state["rows"])
         self.epoch, self.step = state["epoch"], state["step"]
+        # Checkpoints are taken after the steps of an epoch.
+        if not 1 <= self.epoch <= self.settings["epochs"] or self.step < 1:
+            raise ValueError(f"epoch {self.epoch}, step {self.step}")
 
     def check(self) -> None:
         """Stop with the task's name if a loss or gradient since the epoch's start was not finite."""
@@ -168,6 +171,8 @@ class Fit:
         )
         orders = orders.to(self.device)
         problem.model.train()
+        if self.step > len(batches):
+            raise session.damaged(f"step {self.step} of {len(batches)}")
         while self.step < len(batches):
             rows = batches[self.step].to(self.device, non_blocking=True)
             self.update(tuple(part[rows] for part in problem.train), orders[self.step])
@@ -211,11 +216,12 @@ def fit(
 ) -> Records:
     """Train `problem` by `method` and return its records; resumes from the session's checkpoint."""
     run = Fit(problem, method, seed, settings)
-    saved = session.load()
+    saved = session.load(like=run.state())
     if saved is None:
         run.evaluate(0)
     else:
-        run.restore(saved)
+        with session.restoring():
+            run.restore(saved)
     epochs = settings["epochs"]
     for _ in tqdm(range(run.epoch, epochs + 1), desc=f"seed {seed}", unit="epoch", disable=None):
         run.train_epoch(session)

@@ -262,12 +262,12 @@ def test_figure_1_says_where_the_paths_end(written):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"updates": None}, "has no updates"),
-        ({"updates": 0}, "updates must be a whole number"),
-        ({"starts": []}, "starts must be a list of points"),
-        ({"starts": [[1.0, 2.0, 3.0]]}, "starts must be a list of points"),
-        ({"starts": [[1.0, float("nan")]]}, "starts must be a list of points"),
-        ({"learning_rate": -1.0}, "learning rate"),
+        ({"updates": None}, "'updates' is a required property"),
+        ({"updates": 0}, "landscape.updates: 0 is less"),
+        ({"starts": []}, "landscape.starts: [] "),
+        ({"starts": [[1.0, 2.0, 3.0]]}, "landscape.starts.0: "),
+        ({"starts": [[1.0, float("nan")]]}, "NaN is no number"),
+        ({"learning_rate": -1.0}, "landscape.learning_rate: -1.0 is less"),
         ({"learning_rate": 1e308}, "not finite"),
     ],
 )

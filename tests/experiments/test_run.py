@@ -9,6 +9,7 @@ import types
 import pytest
 import torch
 
+from experiments import config as configs
 from experiments import run
 from multitask.runs.records import Records
 from multitask.runs.startup import loading
@@ -48,6 +49,7 @@ def toy(monkeypatch):
         METHODS=("walk",), fingerprint=lambda settings: {"examples": 1}, train=toy_train
     )
     monkeypatch.setattr(run, "load_task", lambda name: module)
+    monkeypatch.setattr(configs, "check", lambda config, part=False: None)
     monkeypatch.setattr(run, "training_sources", lambda name: ["experiments/run.py"])
     threads = torch.get_num_threads()
     yield module
@@ -137,18 +139,28 @@ def test_data_root_is_a_place_not_a_setting(tmp_path, toy):
             "unknown method 'nothing' of multimnist; there are",
         ),
         (["landscape", "adam", "--seeds", "0"], "trains nothing"),
-        (["multimnist", "sum", "--seeds", "4-1"], "--seeds takes"),
+        *(
+            (["multimnist", "sum", "--seeds", seeds], "--seeds takes")
+            for seeds in ("4-1", "0-99999999999", "0-", "1_0", "-1", "٣", "1.0", "0--1", "9" * 5000)
+        ),
+        *(
+            (["multimnist", "sum", "--seeds", "0", option, value], option)
+            for option in ("--max-minutes", "--checkpoint-seconds")
+            for value in ("nan", "inf", "-1", "1e999", "1_0", "")
+        ),
+        (["multimnist", "sum", "--seeds", "0", "--config", '{"scale": "tiny"'], "line 1, column"),
+        (["multimnist", "sum"], "--help"),
         (
             ["multimnist", "sum_tuned", "--seeds", "0"],
             "sum_tuned: a method named *_tuned needs --chosen",
         ),
         (
             ["multimnist", "sum", "--seeds", "0", "--config", "nowhere.yaml"],
-            "no config file nowhere.yaml",
+            "no file nowhere.yaml",
         ),
         (
             ["multimnist", "sum", "--seeds", "0", "--config", '{"scale": "tiny"}'],
-            "config has no data_root",
+            "'data_root' is a required property",
         ),
         (
             [
@@ -175,16 +187,16 @@ def test_faults_are_one_line_and_leave_nothing(tmp_path, capsys, arguments, said
 
 def test_json_and_yaml_configs_are_the_same():
     path = run.ROOT / "config/quick.yaml"
-    content = run.read_config(str(path))
+    content = configs.read(str(path))
     assert content["scale"] == "quick"
-    assert run.read_config(json.dumps(content)) == content
+    assert configs.read(json.dumps(content)) == content
 
 
 def test_a_typo_in_a_config_file_is_named(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(CONFIG | {"scael": "quick"}))
     with pytest.raises(run.UserError, match="scael"):
-        run.read_config(str(path))
+        configs.read(str(path))
 
 
 def test_importing_the_command_does_not_need_torch():

@@ -1,29 +1,40 @@
-"""Runs that survive: atomic checkpoints, a clean stop on SIGTERM or at a deadline, resume bit for
+"""Runs that survive: atomic checkpoints, a clean stop on a signal or at a deadline, resume bit for
 bit.
 
 A checkpoint holds tensors, numbers, strings, lists and dicts only (`torch.load(weights_only=True)`
 reads it back), and an identity: seed, method, settings, threads and code hash of the run it belongs
-to. Another identity is refused."""
+to. Another identity is refused. The file ends with the sha256 of all before it, as the comment of
+the ZIP archive that torch writes: torch compares no checksum, and a flipped bit would resume to
+other numbers.
+"""
 
 import contextlib
 import csv
+import hashlib
+import math
 import os
-import signal
+import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import torch
+from torch import Tensor
 
 from multitask.runs.errors import UserError
+from system import stopping
+from system.reading import open_plain, reason
+from system.stopping import Stopped
+from system.writing import whole
+
+__all__ = ["Session", "State", "Stopped"]
 
 State = dict[str, Any]
 
-
-class Stopped(Exception):  # noqa: N818 - a request, not an error
-    """The run was asked to stop, saved its state and can be resumed with the same command."""
+END_RECORD = struct.Struct("<4s4H2LH")  # how every ZIP archive ends; the last field: comment length
+END_SIGNATURE = b"PK\5\6"
+DIGEST_LENGTH = 64
 
 
 class Session:
@@ -42,37 +53,58 @@ class Session:
         accept_code_change: bool = False,
     ) -> None:
         """`deadline`: time.monotonic() after which the next tick saves and stops."""
-        self.path, self.identity = path, identity
-        self.deadline, self.every_seconds, self.accept_code_change = (
-            deadline,
-            every_seconds,
-            accept_code_change,
-        )
-        self._stop_asked = False
+        self.path = path
+        self.identity = identity
+        self.deadline = deadline
+        self.every_seconds = every_seconds
+        self.accept_code_change = accept_code_change
+        self.code_hashes = [
+            str(identity.get("code_hash"))
+        ]  # under which the run was made, in order
+        self._saved: State | None = None
         self._started = self._last_save = time.monotonic()
         self._save_seconds = 0.0
         self._shown = 0
-        # Only the main thread may install handlers; a Session made elsewhere (tests) still saves on
-        # time and deadline.
-        with contextlib.suppress(ValueError):
-            signal.signal(signal.SIGTERM, self._ask_to_stop)
 
-    def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
-        self._stop_asked = True
-
-    def load(self) -> State | None:
+    def load(self, like: State | None = None) -> State | None:
         """The state saved last, None at a first start; UserError if it is damaged or of another
         run.
+
+        `like`: the state of a run that has not begun; what was saved must have its keys, types and
+        shapes.
         """
-        if not self.path.exists():
+        if self._saved is None and os.path.lexists(self.path):
+            self._saved = self._read()
+        if self._saved is None:
             return None
+        state = self._saved["state"]
+        if like is not None:
+            with self.restoring():
+                compare(state, like, "state")
+        return state
+
+    def _read(self) -> State:
         try:
-            saved = torch.load(self.path, weights_only=True)
-            identity, state = saved["identity"], saved["state"]
-        except Exception as error:
+            with open_plain(self.path) as file:
+                verify(file)
+                saved = torch.load(file, weights_only=True)
+            check_frame(saved)
+        except OSError as error:
             raise UserError(
-                f"checkpoint {self.path} is damaged ({error!r:.80}); delete it to start again"
+                f"checkpoint {self.path} cannot be read ({reason(error)}); make it readable, or "
+                "delete it to start again"
             ) from None
+        except Exception as error:  # a damaged archive raises nearly anything
+            raise self.damaged(error) from None
+        self._refuse_other(saved["identity"])
+        self.code_hashes = saved["code_hashes"]
+        if (present := str(self.identity.get("code_hash"))) != self.code_hashes[-1]:
+            self.code_hashes = [*self.code_hashes, present]
+        self._started = time.monotonic() - saved["elapsed"]
+        return saved
+
+    def _refuse_other(self, identity: State) -> None:
+        """UserError that names what differs from the identity of this run."""
         changed = [
             key
             for key in {*identity, *self.identity}
@@ -86,8 +118,22 @@ class Session:
             raise UserError(
                 f"checkpoint {self.path} was written under another {named}; delete it to start again{remedy}"
             )
-        self._started = time.monotonic() - saved["elapsed"]
-        return state
+
+    def damaged(self, error: object) -> UserError:
+        """What to raise when the saved state cannot be that of this run."""
+        return UserError(
+            f"checkpoint {self.path} is damaged ({error!s:.100}); delete it to start again"
+        )
+
+    @contextlib.contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Whatever fails within, while a loaded state is put to use, means that it is damaged."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            raise self.damaged(error) from None
 
     def elapsed(self) -> float:
         """Seconds that the run has taken so far, earlier processes included up to their last
@@ -96,26 +142,25 @@ class Session:
         return time.monotonic() - self._started
 
     def save(self, state: State) -> None:
-        """Write the checkpoint: temporary file, fsync, rename; a failure (full disk) leaves the old
-        one.
-        """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
+        """Write the checkpoint whole; a failure (full disk) leaves the old one."""
         began = time.monotonic()
+        content = {
+            "identity": self.identity,
+            "state": state,
+            "elapsed": self.elapsed(),
+            "code_hashes": self.code_hashes,
+        }
         try:
-            with temporary.open("wb") as file:
-                torch.save(
-                    {"identity": self.identity, "state": state, "elapsed": self.elapsed()}, file
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            temporary.unlink(missing_ok=True)
+            with whole(self.path, "w+b") as file:
+                torch.save(content, file)
+                seal(file)
+        except (UserError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            first = str(error).partition("\n")[0].partition(";")[0]
             message = (
-                f"checkpoint {self.path} could not be written ({error}); free some space and resume"
+                f"checkpoint {self.path} could not be written ({first}); free some space and resume"
             )
             raise UserError(message) from None
+        self._saved = None
         self._last_save = time.monotonic()
         self._save_seconds = self._last_save - began
 
@@ -145,11 +190,83 @@ class Session:
     def tick(self, state: Callable[[], State]) -> None:
         """Save when a checkpoint is due; on SIGTERM or past the deadline save and raise Stopped."""
         now = time.monotonic()
-        stop = self._stop_asked or (self.deadline is not None and now >= self.deadline)
+        stopping.wait()
+        late = self.deadline is not None and now >= self.deadline
+        stop = bool(stopping.asked()) or late
         # Large buffers take seconds to write: no more than a twentieth of the time goes into that.
         due = max(self.every_seconds, 20 * self._save_seconds) if self.every_seconds else 0.0
         if stop or now - self._last_save >= due:
             self.save(state())
         if stop:
-            reason = "SIGTERM" if self._stop_asked else "--max-minutes"
-            raise Stopped(f"stopped by {reason}; the same command resumes from {self.path}")
+            stopping.proceed()
+            raise Stopped(f"stopped by --max-minutes; {stopping.RESUME}")
+
+
+def seal(file: IO[bytes]) -> None:
+    """Append to a ZIP archive, opened for reading and writing, the sha256 of all before it."""
+    file.flush()
+    file.seek(-END_RECORD.size, os.SEEK_END)
+    *fields, comment = END_RECORD.unpack(file.read())
+    if fields[0] != END_SIGNATURE or comment:
+        raise RuntimeError("torch.save wrote no archive that ends as expected")
+    file.seek(-END_RECORD.size, os.SEEK_END)
+    file.write(END_RECORD.pack(*fields, DIGEST_LENGTH))
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.write(digest.encode())
+
+
+def verify(file: IO[bytes]) -> None:
+    """ValueError unless the file ends with the sha256 of all before it; then stands at 0."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - DIGEST_LENGTH))
+    stored = file.read()
+    file.seek(0)
+    digest, left = hashlib.sha256(), size - DIGEST_LENGTH
+    while left > 0 and (block := file.read(min(left, 2**20))):
+        digest.update(block)
+        left -= len(block)
+    if stored != digest.hexdigest().encode():
+        raise ValueError("its content is not what its checksum says")
+    file.seek(0)
+
+
+def check_frame(saved: Any) -> None:
+    """ValueError unless a checkpoint has the parts that `Session.save` writes, in their types."""
+    types = {"identity": dict, "state": dict, "elapsed": float, "code_hashes": list}
+    for key, kind in types.items():
+        if not isinstance(saved, dict) or not isinstance(saved.get(key), kind):
+            raise ValueError(f"it holds no {key}")
+    if not (math.isfinite(saved["elapsed"]) and saved["elapsed"] >= 0 and saved["code_hashes"]):
+        raise ValueError("it holds no sound elapsed time or code hash")
+
+
+def compare(saved: Any, like: Any, place: str) -> None:
+    """ValueError that names the first part of a state that is not as in a run that has not begun.
+
+    Types and the keys of dicts must be the same, tensors of the same shape and type; what is empty
+    at the beginning (records, the optimizer's moments, the replay) may hold anything later."""
+    if isinstance(like, Tensor):
+        if not isinstance(saved, Tensor):
+            raise ValueError(f"{place} is no tensor")
+        if (like.numel() and saved.shape != like.shape) or saved.dtype != like.dtype:
+            words = [
+                f"{str(one.dtype).removeprefix('torch.')}{[*one.shape]}" for one in (saved, like)
+            ]
+            raise ValueError(f"{place} is {words[0]}, not {words[1]}")
+    elif isinstance(like, Mapping):
+        if not isinstance(saved, Mapping) or (like and set(saved) != set(like)):
+            raise ValueError(f"{place} has other parts")
+        for key, value in like.items():
+            compare(saved[key], value, f"{place}.{key}")
+    elif isinstance(like, list | tuple):
+        if not isinstance(saved, list | tuple):
+            raise ValueError(f"{place} is no list")
+        if like and len(saved) == len(like):
+            for index, pair in enumerate(zip(saved, like, strict=True)):
+                compare(*pair, f"{place}.{index}")
+    elif type(like) in (int, float):
+        if type(saved) not in (int, float):
+            raise ValueError(f"{place} is no number")
+    elif like is not None and type(saved) is not type(like):
+        raise ValueError(f"{place} is a {type(saved).__name__}, not a {type(like).__name__}")

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 
+from system.errors import UserError
 
-class UserError(Exception):
-    """A fault outside the code: the message says in one line what is wrong and what to do."""
+__all__ = ["UserError", "require_finite"]
 
 
 def require_finite(values: Mapping[str, float], where: str) -> None:

@@ -1,14 +1,16 @@
 """Checkpoints: atomic, tied to their run, and a clean stop."""
 
 import os
+import random
 import signal
 import time
 
 import pytest
 import torch
 
-from multitask.runs.checkpoint import Session, Stopped
+from multitask.runs.checkpoint import Session, Stopped, seal
 from multitask.runs.errors import UserError
+from system import stopping
 
 IDENTITY = {"seed": 0, "method": "pcgrad", "settings": {"epochs": 2}, "code_hash": "aa"}
 
@@ -98,17 +100,102 @@ def test_deadline_saves_then_stops(tmp_path):
     assert session(path).load() == {"step": 9}
 
 
-def test_sigterm_saves_then_stops(tmp_path):
+@pytest.mark.parametrize("number", stopping.SIGNALS)
+def test_a_signal_saves_then_stops(tmp_path, number):
     path = tmp_path / "c.pt"
-    before = signal.getsignal(signal.SIGTERM)
-    try:
+    with stopping.listening():
         running = session(path)
-        os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(Stopped, match="SIGTERM"):
+        running.tick(lambda: {"step": 2})
+        os.kill(os.getpid(), number)
+        with pytest.raises(Stopped, match=number.name):
             running.tick(lambda: {"step": 3})
-    finally:
-        signal.signal(signal.SIGTERM, before)
     assert session(path).load() == {"step": 3}
+
+
+def test_a_signal_before_the_first_tick_stops_at_once(tmp_path):
+    with stopping.listening(), pytest.raises(Stopped, match="SIGINT"):
+        signal.raise_signal(signal.SIGINT)
+    assert not (tmp_path / "c.pt").exists()
+
+
+def flipped(content, bit):
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_no_flipped_bit_and_no_cut_is_ever_loaded(tmp_path):
+    """torch's reader compares no checksum: most flips in the numbers would load in silence."""
+    path = tmp_path / "c.pt"
+    session(path).save({"step": 5, "weights": torch.randn(400), "rows": [(1, "a", "loss", 0.5)]})
+    content = path.read_bytes()
+    draw = random.Random(0)
+    bits = [draw.randrange(8 * len(content)) for _ in range(300)]
+    damages = [flipped(content, bit) for bit in bits]
+    damages += [content[: draw.randrange(len(content))] for _ in range(50)]
+    damages += [content + b"x", b"", content[64:], content[:-64] + b"0" * 64]
+    for damage in damages:
+        path.write_bytes(damage)
+        with pytest.raises(UserError, match=r"c\.pt is damaged"):
+            session(path).load()
+    path.write_bytes(content)
+    assert session(path).load()["step"] == 5
+
+
+STATE = {
+    "model": {"w": torch.zeros(3, 2), "b": torch.zeros(2)},
+    "optimizer": {"state": {}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]},
+    "rows": [],
+    "epoch": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"w": torch.zeros(3, 2).half(), "b": torch.zeros(2)}},
+        {"model": {"w": torch.zeros(2, 3), "b": torch.zeros(2)}},
+        {"model": {"w": torch.zeros(3, 2)}},
+        {"model": [torch.zeros(3, 2), torch.zeros(2)]},
+        {"epoch": "1"},
+        {"epoch": True},
+        {"rows": "none"},
+        {"more": 1},
+        {"optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}},
+    ],
+)
+def test_a_state_of_another_form_is_damaged(tmp_path, change):
+    path = tmp_path / "c.pt"
+    session(path).save({**STATE, **change})
+    with pytest.raises(UserError, match=r"c\.pt is damaged"):
+        session(path).load(like=STATE)
+    session(path).save({**STATE, "rows": [(1, "a", "b", 0.5)], "epoch": 7})
+    assert session(path).load(like=STATE)["epoch"] == 7
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"elapsed": None}, {"elapsed": -1.0}, {"identity": [1]}, {"state": 5}, {"code_hashes": []}],
+)
+def test_a_checkpoint_without_its_parts_is_damaged(tmp_path, change):
+    path = tmp_path / "c.pt"
+    content = {"identity": IDENTITY, "state": {}, "elapsed": 1.0, "code_hashes": ["aa"], **change}
+    with path.open("w+b") as file:
+        torch.save(content, file)
+        seal(file)
+    with pytest.raises(UserError, match=r"c\.pt is damaged"):
+        session(path).load()
+
+
+def test_accepted_code_changes_are_remembered(tmp_path):
+    path = tmp_path / "c.pt"
+    session(path).save({"step": 1})
+    second = session(path, code_hash="bb", accept_code_change=True)
+    second.load()
+    second.save({"step": 2})
+    third = session(path, code_hash="bb")
+    assert third.load() == {"step": 2}
+    assert third.code_hashes == ["aa", "bb"]
 
 
 def test_elapsed_time_survives_a_resume(tmp_path):

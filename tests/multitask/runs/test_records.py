@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from multitask.runs.provenance import ROOT, code_hash, training_sources
-from multitask.runs.records import Records, atomic_text, write_json, write_run
+from multitask.runs.records import Records, write_run
 from multitask.runs.seeding import generator, initialization, numpy_generator
+from system.writing import whole, write_json
 
 
 def test_run_files_round_trip(tmp_path):
@@ -27,7 +28,7 @@ def test_run_files_round_trip(tmp_path):
 
 def test_failed_write_leaves_nothing(tmp_path):
     def fail_in_the_middle():
-        with atomic_text(tmp_path / "metrics.csv") as file:
+        with whole(tmp_path / "metrics.csv") as file:
             file.write("half a ")
             raise RuntimeError
 

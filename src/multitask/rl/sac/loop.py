@@ -181,7 +181,8 @@ def train(
             "records": records.rows,
         }
 
-    saved = session.load()
+    collection = 0
+    saved = session.load(like=state())
     if saved is None:
         record_episodes(
             records,
@@ -190,12 +191,15 @@ def train(
             collect(fleet, policies.explore, settings["warm_up_paths"], replay.add),
         )
     else:
-        first, records = saved["next"], Records(saved["records"])
-        learner.load(saved["learner"])
-        replay.load(saved["replay"])
-        fleet.load(saved["environments"])
-        for name, stream in streams.items():
-            stream.set_state(saved["streams"][name])
+        with session.restoring():
+            first, records = saved["next"], Records(saved["records"])
+            if not 1 < first <= last + 1:
+                raise ValueError(f"collection {first} of {last}")
+            learner.load(saved["learner"])
+            replay.load(saved["replay"])
+            fleet.load(saved["environments"])
+            for name, stream in streams.items():
+                stream.set_state(saved["streams"][name])
 
     label = f"{method}, seed {seed}"
     progress = tqdm(

@@ -1,0 +1,179 @@
+"""Reads files that other people or damaged disks may have written: regular files of a bounded size,
+and YAML and JSON without what their parsers let pass (keys given twice, numbers that are none).
+"""
+
+import json
+import math
+import os
+import stat
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+
+import yaml
+
+from system.errors import UserError
+
+MOST_TEXT = 64 * 2**20  # bytes of a document; the largest real one holds a few megabytes
+MOST_VALUES = 1_000_000  # of a document: references to references multiply without bound
+DEEPEST = 60  # levels of lists and mappings
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a regular file for reading; OSError for a pipe, a device or a folder.
+
+    A plain `open` of a named pipe waits for a writer for ever."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a regular file; OSError if it is longer than `most` bytes, before it is read."""
+    with open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise OSError(0, f"too long: {size:,} bytes, {most:,} at most", str(path))
+        content = file.read(most + 1)  # the file may still grow
+    if len(content) > most:
+        raise OSError(0, f"too long: more than {most:,} bytes", str(path))
+    return content
+
+
+def reason(error: OSError) -> str:
+    """What went wrong, without the number and the path that an OSError repeats."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def read_text(path: Path, remedy: str) -> str:
+    """The text of a file; UserError that ends with the remedy."""
+    try:
+        content = read_bytes(path, MOST_TEXT)
+    except FileNotFoundError:
+        raise UserError(f"no file {path}; {remedy}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}); {remedy}") from None
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line, column = place(content[: error.start].decode("utf-8"), error.start)
+        raise UserError(f"{path}, line {line}, column {column}: not UTF-8; {remedy}") from None
+
+
+def place(text: str, at: int) -> tuple[int, int]:
+    """Line and column, both from 1, of character `at` of a text."""
+    before = text[:at]
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
+
+def parse_json(text: str, name: str, remedy: str) -> Any:
+    """The JSON document `text`; UserError with line and column, or the key that is given twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in content if keys.count(key) > 1)
+            raise UserError(f"{name}: the key {twice!r} is given twice; {remedy}")
+        return content
+
+    def refuse(constant: str) -> NoReturn:
+        raise UserError(f"{name}: {constant} is no number of JSON; {remedy}")
+
+    try:
+        content = json.loads(text, object_pairs_hook=once, parse_constant=refuse)
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}"
+        raise UserError(f"{name}, {at}: no JSON ({error.msg}); {remedy}") from None
+    except UserError:
+        raise
+    except (RecursionError, ValueError) as error:  # too deep; integers of thousands of digits
+        raise UserError(f"{name}: no sound JSON ({error}); {remedy}") from None
+    check_values(content, name, remedy)
+    return content
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """The JSON document in a file, checked by `parse_json`."""
+    return parse_json(read_text(path, remedy), str(path), remedy)
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only, and every key once: PyYAML lets the last of two keys win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key, Hashable):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key!r} is given twice", key_node.start_mark
+                    )
+                seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def parse_yaml(text: str, name: str, remedy: str) -> Any:
+    """The YAML document `text`; UserError with line and column."""
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"{name}{at}: no sound YAML ({error.problem}); {remedy}") from None
+    except yaml.reader.ReaderError as error:  # a character that YAML does not admit
+        line, column = place(text, error.position)
+        at = f"line {line}, column {column}"
+        raise UserError(f"{name}, {at}: no sound YAML ({error.reason}); {remedy}") from None
+    except RecursionError:
+        raise UserError(f"{name}: nested too deeply; {remedy}") from None
+    except (ValueError, TypeError, OverflowError) as error:  # a date of month 13, and the like
+        raise UserError(f"{name}: no sound YAML ({error}); {remedy}") from None
+    check_values(content, name, remedy)
+    return content
+
+
+def read_yaml(path: Path, remedy: str) -> Any:
+    """The YAML document in a file, checked by `parse_yaml`."""
+    return parse_yaml(read_text(path, remedy), str(path), remedy)
+
+
+def check_values(content: Any, name: str, remedy: str) -> None:
+    """UserError that names the first value of a document that no sound document holds.
+
+    Numbers are finite and integers fit into 64 bits; keys are text; nothing is nested or repeated
+    by references without bound. By hand, not by recursion, so that no nesting exhausts the stack."""
+    waiting: list[tuple[Any, tuple[str, ...]]] = [(content, ())]
+    count = 0
+    while waiting:
+        value, keys = waiting.pop()
+        count += 1
+        fault = "nested too deeply" if len(keys) > DEEPEST else _fault(value)
+        if count > MOST_VALUES:
+            fault = f"more than {MOST_VALUES:,} values"
+        if fault:
+            at = ".".join(keys) or "top level"
+            raise UserError(f"{name}, {at}: {fault}; {remedy}")
+        if isinstance(value, dict):
+            waiting += [(value[key], (*keys, str(key))) for key in reversed(value)]
+        elif isinstance(value, list):
+            waiting += [
+                (item, (*keys, str(index))) for index, item in reversed([*enumerate(value)])
+            ]
+
+
+def _fault(value: Any) -> str:
+    if isinstance(value, dict):
+        odd = next((key for key in value if not isinstance(key, str)), None)
+        return "" if odd is None else f"the key {odd!r:.80} is no text"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is no finite number"
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        digits = value.bit_length() * 30103 // 100000 + 1  # log10(2); str() refuses huge ones
+        return f"an integer of about {digits} digits does not fit into 64 bits"
+    if value is not None and not isinstance(value, dict | list | str | int | float):
+        return f"a value of type {type(value).__name__}; put text into quotes"
+    return ""

@@ -1,0 +1,199 @@
+"""Configs: whatever no run could use is named in one line before anything begins."""
+
+import copy
+import json
+import math
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments import config as configs
+from experiments.run import ROOT
+from system.errors import UserError
+from system.reading import parse_json, parse_yaml
+
+TINY = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text(encoding="utf-8"))
+
+
+def leaves(content, place=()):
+    if isinstance(content, dict | list):
+        items = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, value in items:
+            yield from leaves(value, (*place, key))
+    else:
+        yield place, content
+
+
+def changed(place, value):
+    config = copy.deepcopy(TINY)
+    inner = config
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    return config
+
+
+def refused(config, **more):
+    with pytest.raises(UserError) as caught:
+        configs.check(config, **more)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+    return str(caught.value)
+
+
+ONE_PER_KEY = list(
+    {
+        place[-1] if isinstance(place[-1], str) else place[-2]: (place, value)
+        for place, value in leaves(TINY)
+    }.values()
+)
+
+
+@pytest.mark.parametrize(("place", "value"), ONE_PER_KEY, ids=lambda part: str(part)[:60])
+def test_no_key_takes_what_no_run_could_use(place, value):
+    """Each key in turn: a number that is none, one without end, text of two lines, another type."""
+    wrong = [math.nan, math.inf, -math.inf, 10**30, -(10**30), None, {}, "two\nlines", b"bytes"]
+    if isinstance(value, int) and not isinstance(value, bool):
+        wrong += [1.0, -1, True, "1"]
+    elif isinstance(value, float):
+        wrong += ["0.1", [0.1], True]
+    elif isinstance(value, bool):
+        wrong += [1, "yes"]
+    for one in wrong:
+        said = refused(changed(place, one))
+        assert str(place[-1]) in said or str(place[-2]) in said
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("experiments", "multimnist", "batch_size"), 10**30),
+        (("experiments", "multimnist", "train_examples"), 10**12),
+        (("experiments", "metaworld_mt3", "width"), 10**7),
+        (("torch_threads",), 10**9),
+        (("scale",), "tiny\n"),
+        (("experiments", "multimnist", "dropout"), math.nan),
+    ],
+)
+def test_parts_of_configs_are_checked_by_the_same_rules(place, value):
+    full = changed(place, value)
+    part = {key: full[key] for key in ("scale", "data_root", "torch_threads", "device")}
+    block = {
+        k: v for k, v in full["experiments"]["multimnist"].items() if k not in configs.LEFT_OUT
+    }
+    part["experiments"] = {
+        "multimnist": block,
+        "metaworld_mt3": full["experiments"]["metaworld_mt3"],
+    }
+    assert refused(part, part=True)
+
+
+def test_a_part_needs_every_setting_of_its_experiment():
+    block = dict(TINY["experiments"]["multimnist"])
+    del block["epochs"], block["seeds"], block["methods"]
+    rest = {key: TINY[key] for key in ("scale", "data_root", "torch_threads", "device")}
+    assert "'epochs' is a required" in refused(
+        {**rest, "experiments": {"multimnist": block}}, part=True
+    )
+    configs.check({**rest, "experiments": {"multimnist": {**block, "epochs": 1}}}, part=True)
+
+
+BROKEN = [
+    ("a: 'never closed", "line 1"),
+    ("a: 1\nb: [1, 2\nc: 3", "line 3"),
+    ("a: !!python/object/apply:os.system ['true']", "line 1, column 4"),
+    ("a: 1\nb: 2\na: 3", "line 3, column 1: no sound YAML (the key 'a' is given twice"),
+    ("a: {x: 1, x: 2}", "'x' is given twice"),
+    ("a: \0", "column 4"),
+    ("[" * 100_000, "nested too deeply"),
+    ("a: &a [*a]", "nested too deeply"),
+    ("a: .nan", "a: nan is no finite number"),
+    ("a: 1.0e+999", "no finite number"),
+    ("a: " + "9" * 40, "64 bits"),
+    ("a: " + "9" * 5000, "sound YAML"),
+    ("1: 2", "the key 1 is no text"),
+    ("a: 2001-02-03", "put text into quotes"),
+    ("a: 2001-99-99", "sound YAML"),
+    ("? [a]\n: 1", "sound YAML"),
+    ("a: b: c", "line 1"),
+    ("\t- a", "line 1"),
+    ("--- a\n--- b", "line 2"),
+    (
+        "\n".join(
+            [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9 if i else ['1'])}]" for i in range(9)]
+        ),
+        "more than",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BROKEN, ids=[said for _, said in BROKEN])
+def test_text_that_is_no_sound_yaml_is_named_with_its_place(text, said):
+    with pytest.raises(UserError) as caught:
+        parse_yaml(text, "some.yaml", "mend it")
+    assert str(caught.value).startswith("some.yaml")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{bad", "", "[" * 100_000, '{"a": NaN}', '{"a": 1e999}', '{"a": 1, "a": 2}', '{"a": "\n"}']
+    + ['{"a": ' + "9" * n + "}" for n in (30, 5000)],
+)
+def test_text_that_is_no_sound_json_is_one_line(text):
+    with pytest.raises(UserError) as caught:
+        parse_json(text, "some.json", "mend it")
+    assert str(caught.value).startswith("some.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_named_with_its_place(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_bytes("scale: tiny\nname: \u00e9\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"c\.yaml, line 2, column 7: not UTF-8"):
+        configs.read(str(path))
+
+
+LINE = (ROOT / "tests/tiny.yaml").read_text(encoding="utf-8")[:900]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, len(LINE) - 1), st.text(max_size=4), st.integers(0, 5))
+def test_a_mutated_file_is_read_or_refused_in_one_line(at, inserted, removed):
+    """Nothing but a UserError leaves, whatever the text has become."""
+    text = LINE[:at] + inserted + LINE[at + removed :]
+    for parse in (parse_yaml, parse_json):
+        try:
+            parse(text, "x", "mend it")
+        except UserError as error:
+            said = str(error)
+        else:
+            said = ""
+        assert "\n" not in said
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4)
+        ),
+        max_leaves=12,
+    )
+)
+def test_sound_json_comes_back_and_all_else_is_refused(content):
+    text = json.dumps(content)
+    try:
+        found = parse_json(text, "x", "mend it")
+    except UserError:
+        flat = [value for _, value in leaves({"": content})]
+        assert any(
+            (isinstance(v, float) and not math.isfinite(v)) or (type(v) is int and abs(v) >= 2**63)
+            for v in flat
+        )
+    else:
+        assert found == content
