@@ -18,6 +18,7 @@ import argparse
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,16 @@ from benchmarks.measure import Candidates, interleaved
 from multitask.rl.envs import MT10, MT50, MetaWorld
 from multitask.rl.fleet import Fleet
 from multitask.rl.replay import Batch, Replay
-from multitask.rl.sac import METHODS, Learner, collect, draw_orders
-from multitask.rl.sac.learner import Loss
+from multitask.rl.sac import (
+    METHODS,
+    Learner,
+    actor_losses,
+    collect,
+    critic_losses,
+    draw_orders,
+    td_target,
+)
+from multitask.rl.sac.descent import Descent
 from multitask.rl.sac.loop import STREAMS, Policies, learn, play_and_learn
 from multitask.runs.seeding import generator
 
@@ -57,21 +66,44 @@ PAPER_SCALE = Path(__file__).parents[1] / "config/paper.yaml"
 
 
 class Plain(Learner):
-    """The update without task gradients: what SAC costs where nobody asks about conflicts."""
+    """The update by autograd without task gradients: what SAC costs where nobody asks about
+    conflicts.
+    """
 
-    def descend(
-        self, rows: slice, parameters: list[Tensor], loss: Loss, orders: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One backward pass of the summed losses."""
-        leaves = [p.detach().requires_grad_() for p in parameters]
-        losses = loss(leaves, [])
-        for parameter, gradient in zip(
-            parameters, torch.autograd.grad(losses.sum(), leaves), strict=True
-        ):
-            parameter.grad = gradient
-        self.optimizers[rows.start].step()
-        none = torch.zeros(len(losses), self.tasks, dtype=torch.float64)
-        return losses.detach(), torch.diag_embed(none), none
+    def update(
+        self, batch: Batch, noise: Tensor, orders: Tensor, measure_curvature: bool
+    ) -> dict[str, Tensor]:
+        """One backward pass of the summed losses for each network."""
+        alpha, codes = self.log_alpha().exp(), self.codes
+        discount = self.settings["discount"]
+        target = td_target(
+            batch, codes, self.actor, self.targets, alpha, noise[0], discount=discount
+        )
+        of_critics = self.descend(
+            self.critics_descent, lambda p: critic_losses(p, batch, codes, target)
+        )
+        densities: list[Tensor] = []
+
+        def loss(parameters: list[Tensor]) -> Tensor:
+            losses, density = actor_losses(parameters, self.critics, batch, codes, alpha, noise[1])
+            densities.append(density)
+            return losses
+
+        of_actor = self.descend(self.actor_descent, loss)
+        self.step_temperatures(densities[0].mean(-1) + self.target_entropy)
+        self.networks.targets.approach(self.networks.critics, self.settings["target_rate"])
+        return {"losses": torch.cat([of_actor, of_critics])}
+
+    def descend(self, descent: Descent, loss: Callable[[list[Tensor]], Tensor]) -> Tensor:
+        """Step along the gradient of the summed losses."""
+        network = descent.network
+        leaves = [p.detach().requires_grad_() for p in network.parameters]
+        losses = loss(leaves)
+        found = torch.autograd.grad(losses.sum(), leaves)
+        for gradient, new in zip(network.gradients, found, strict=True):
+            gradient.copy_(new)
+        descent.optimizer.step()
+        return losses.detach()
 
 
 def new_learner(

@@ -231,6 +231,10 @@ def train(args: argparse.Namespace) -> None:
     for job in asked:
         kept = {key: value for key, value in job.settings.items() if key not in PLACES}
         identity = {"settings": kept, "data": data, "code_hash": hashed, **job.notes}
+        if "precision" in kept:
+            from multitask.rl.sac.precision import precision_of
+
+            identity["precision"] = precision_of(kept, job.method)
         records, costs = train_seeds(args, task, job, identity, deadline)
         info = {
             "experiment": args.experiment,

@@ -22,7 +22,8 @@ METHODS = (
         "direction_only",
         "magnitude_only",
     ),
-    *("gradnorm", "cosreg", "sac_pcgrad_fixed", "sac_reward_normalized", "sac_weight_decay"),
+    *("gradnorm", "cosreg", "sac_pcgrad_fixed"),
+    *("sac_reward_normalized", "sac_pcgrad_reward_normalized", "sac_weight_decay"),
 )
 ALONE = ("fixed_goal", "varied_goals")  # the rows of reach, learned alone
 LAST = 10  # collections over which the end of a run is averaged

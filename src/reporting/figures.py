@@ -43,6 +43,7 @@ COLORS = {
     "gradnorm": _GREEN,
     "cosreg": _GREEN,
     "sac_reward_normalized": _PURPLE,
+    "sac_pcgrad_reward_normalized": _YELLOW,
     "sac_weight_decay": _GRAY,
     "task_1": _GREEN,
     "task_2": _PURPLE,

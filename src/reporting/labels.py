@@ -28,6 +28,7 @@ LABELS = {
     "gradnorm": "SAC + GradNorm",
     "cosreg": "SAC + CosReg",
     "sac_reward_normalized": "SAC, rewards normalized",
+    "sac_pcgrad_reward_normalized": "SAC + PCGrad, rewards normalized",
     "sac_weight_decay": "SAC, weight decay",
     "fixed_goal": "SAC, fixed goal",
     "varied_goals": "SAC, varied goals",

@@ -14,3 +14,11 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def has_bfloat16_units(device: torch.device) -> bool:
+    """Whether this device multiplies in bfloat16 natively; emulation is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities()
+    return any(found.get(unit, False) for unit in ("amx_bf16", "avx512_bf16", "bf16"))

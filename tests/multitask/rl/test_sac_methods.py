@@ -50,8 +50,9 @@ def test_the_rows_of_the_figures_are_there():
     assert METHODS["sac"] == Method()
     assert {m for m, method in METHODS.items() if method.surgery == "pcgrad"} == {
         *("sac_pcgrad", "sac_pcgrad_fixed", "multihead_sac_pcgrad"),
+        "sac_pcgrad_reward_normalized",
     }
-    assert len(set(METHODS.values())) == len(METHODS) == 12
+    assert len(set(METHODS.values())) == len(METHODS) == 13
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -69,25 +70,28 @@ def critic_stacks(agent: Learner, one: Batch) -> list[torch.Tensor]:
     return task_gradients(losses, taps)
 
 
-def test_heads_get_their_plain_gradient_byte_for_byte_and_do_not_count_in_surgery():
+def step_critics(agent: Learner, one: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gramians and weights of one step of the critics alone."""
+    route = agent.route(one, agent.log_alpha().exp())
+    losses, penalty = route.critics(critic_target(agent, one))
+    return agent.critics_descent.step(ORDERS[CRITICS], losses, penalty)
+
+
+def test_heads_get_their_plain_gradient_and_do_not_count_in_surgery():
     one = batch()
     for method in ("multihead_sac", "multihead_sac_pcgrad"):
         agent = learner(method)
-        stacks, target = critic_stacks(agent, one), critic_target(agent, one)
+        stacks = critic_stacks(agent, one)
         trunk = torch.cat([stack.flatten(2) for stack in stacks[:-2]], -1)
-        _, gramians, weights = agent.descend(
-            CRITICS,
-            agent.critics,
-            lambda p, taps, t=target, a=agent: critic_losses(p, one, a.codes, t, taps),
-            ORDERS,
-        )
-        for parameter, stack in zip(agent.critics[-2:], stacks[-2:], strict=True):
-            assert torch.equal(parameter.grad, stack.flatten(0, 1))
+        gramians, weights = step_critics(agent, one)
+        gradients = agent.networks.critics.gradients
+        for gradient, stack in zip(gradients[-2:], stacks[-2:], strict=True):
+            torch.testing.assert_close(gradient, stack.flatten(0, 1), rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(gramians, trunk @ trunk.mT, rtol=1e-10, atol=1e-12)
         assert (gramians < 0).any()
         assert torch.equal((weights != 1).any(), torch.tensor(method == "multihead_sac_pcgrad"))
         wanted = torch.einsum("nt,ntp->np", weights, trunk)
-        got = torch.cat([p.grad.flatten(1) for p in agent.critics[:-2]], -1)
+        got = torch.cat([gradient.flatten(1) for gradient in gradients[:-2]], -1)
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
 
 
@@ -127,8 +131,9 @@ def test_independent_networks_do_not_see_other_tasks():
 def test_ablations_keep_half_of_pcgrads_update(method, critic_surgery):
     agent = learner(method, critic_surgery=critic_surgery)
     stacks = critic_stacks(agent, batch())
-    gramians, weights = agent.weigh(stacks, ORDERS[1:])
     flat = torch.cat([stack.flatten(2) for stack in stacks], -1)
+    gramians = flat @ flat.mT
+    weights = agent.critics_descent.weigh(gramians, ORDERS[CRITICS])
     if critic_surgery == "joint":
         gramian, ours = gramians.sum(0), weights[0]
         assert torch.equal(weights[0], weights[1])
@@ -203,11 +208,12 @@ def test_gradnorms_weights_are_what_the_networks_step_by():
     one, logs = batch(), []
     for _ in range(3):
         logs.append(agent.update(one, NOISE, ORDERS, False)["weights"])
-    assert torch.equal(logs[-1][0], agent.gradnorms[0].weights[0])
-    assert torch.equal(logs[-1][1:], agent.gradnorms[1].weights)
+    actor, critics = agent.actor_descent.gradnorm, agent.critics_descent.gradnorm
+    assert torch.equal(logs[-1][0], actor.weights[0])
+    assert torch.equal(logs[-1][1:], critics.weights)
     assert (logs[-1] != 1).any(-1).all()
-    assert agent.gradnorms[0].first_losses.eq(0).all()  # the actor's rates count as equal
-    assert agent.gradnorms[1].first_losses.gt(0).all()
+    assert actor.first_losses.eq(0).all()  # the actor's rates count as equal
+    assert critics.first_losses.gt(0).all()
 
 
 # --- CosReg
@@ -224,10 +230,6 @@ def test_cosregs_gradient_equals_the_loop():
     one, weight = batch(), 0.7
     agent, plain = learner("cosreg", cosreg_weight=weight), learner("sac")
     target = critic_target(agent, one)
-
-    def loss(p, taps):
-        return critic_losses(p, one, CODES, target, taps)
-
     leaves = [p.clone().requires_grad_() for p in agent.critics]
     losses = critic_losses(leaves, one, CODES, target)
     rows = [
@@ -237,11 +239,12 @@ def test_cosregs_gradient_equals_the_loop():
     ]
     penalty = cosine_penalty(torch.stack(rows).unflatten(0, (2, T)))
     slow = torch.autograd.grad(losses.sum() + weight * penalty, leaves)
-    agent.descend(CRITICS, agent.critics, loss, ORDERS)
-    plain.descend(CRITICS, plain.critics, loss, ORDERS)
-    for parameter, gradient in zip(agent.critics, slow, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-9, atol=1e-12)
-    assert not torch.allclose(agent.critics[0].grad, plain.critics[0].grad)
+    step_critics(agent, one)
+    step_critics(plain, one)
+    ours = agent.networks.critics.gradients
+    for gradient, expected in zip(ours, slow, strict=True):
+        torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(ours[0], plain.networks.critics.gradients[0])
 
 
 def test_cosreg_of_weight_zero_is_sac():
@@ -279,9 +282,13 @@ def test_normalized_rewards_have_deviation_one_per_task():
 def test_decay_is_an_l2_penalty_of_actor_and_critics():
     decayed, plain = (learner(m, weight_decay=0.5) for m in ("sac_weight_decay", "sac"))
     rates = [
-        [group["weight_decay"] for group in one.optimizers[k].param_groups]
+        [group["weight_decay"] for group in optimizer.param_groups]
         for one in (decayed, plain)
-        for k in (0, 1, 2)
+        for optimizer in (
+            one.actor_descent.optimizer,
+            one.critics_descent.optimizer,
+            one.temperature_optimizer,
+        )
     ]
     assert rates == [[0.5], [0.5], [0.0], [0.0], [0.0], [0.0]]
 
@@ -294,7 +301,7 @@ def test_predicted_temperatures_start_at_one_and_follow_the_plain_loss():
     for _ in range(2):  # after one step the hidden layer matters too
         leaves = [p.clone().requires_grad_() for p in agent.temperature]
         slow = torch.autograd.grad(-(agent.log_alpha(leaves) * excess).sum(), leaves)
-        agent.heat(excess)
+        agent.step_temperatures(excess)
         for parameter, gradient in zip(agent.temperature, slow, strict=True):
             torch.testing.assert_close(parameter.grad, gradient)
     assert agent.log_alpha().abs().min() > 0

@@ -39,6 +39,7 @@ METHODS = {
     "cosreg": Method(cosreg=True),
     # Kurin et al. 2022: what plain SAC lacks is said to be these, not surgery.
     "sac_reward_normalized": Method(normalize_rewards=True),
+    "sac_pcgrad_reward_normalized": Method(surgery="pcgrad", normalize_rewards=True),
     "sac_weight_decay": Method(decay=True),
 }
 

@@ -1,0 +1,102 @@
+"""From the task gradients of a network to its step: Gramian, weights, gradient, Adam."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from multitask.rl.sac.methods import GradNorm, Method
+from multitask.rl.sac.passes import Network
+from pcgrad import direction_only, gramian, magnitude_only, surgery
+
+
+class Descent:
+    """The optimizer of one network (the actor, or both critics), and how a method weighs its tasks."""
+
+    def __init__(self, settings: dict[str, Any], method: Method, network: Network) -> None:
+        self.method, self.network, self.reduction = method, network, settings["reduction"]
+        self.joint = settings["critic_surgery"] == "joint" and network.members > 1
+        self.optimizer = torch.optim.Adam(
+            network.packed,
+            lr=settings["learning_rate"],
+            weight_decay=settings["weight_decay"] if method.decay else 0.0,
+            fused=True,
+        )
+        parameter = network.parameters[0]
+        self.gradnorm = (
+            GradNorm(settings, network.members, network.tasks, parameter.dtype, parameter.device)
+            if method.gradnorm
+            else None
+        )
+
+    def step(
+        self,
+        orders: Tensor,
+        losses: Tensor | None = None,
+        penalty: Sequence[Tensor | None] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One step from the task gradients in the network's `stacks`.
+
+        Shared parameters get Σ_t w_t g_t, a task's own parameters their plain gradient.
+
+        Args:
+            orders: `[N, T, T-1]`.
+            losses: `[N, T]`, where GradNorm may take training rates from them.
+            penalty: gradients to be added, by parameter.
+
+        Returns:
+            Gramians `[N, T, T]` and weights `[N, T]` used.
+        """
+        network = self.network
+        gramians = self.gramians()
+        weights = self.weigh(gramians, orders)
+        if self.gradnorm is not None:
+            norms = network.stacks[network.last_shared_weight()].flatten(2).norm(dim=-1)
+            weights = weights * self.gradnorm.update(norms, losses)
+        network.weigh(weights)
+        for gradient, extra in zip(network.gradients, penalty or (), strict=False):
+            if extra is not None:
+                gradient += extra
+        self.optimizer.step()
+        network.refresh()
+        return gramians, weights
+
+    def gramians(self) -> Tensor:
+        """Products of the task gradients `[N, T, T]` float64: of what is shared, if anything is."""
+        network = self.network
+        if network.shared_stack is not None:
+            return torch.stack([gramian([stack]) for stack in network.shared_stack])
+        # Gradients of different tasks have no products.
+        squares = [stack.flatten(2).double().square().sum(-1) for stack in network.stacks]
+        return torch.diag_embed(torch.stack(squares).sum(0))
+
+    def weigh(self, gramians: Tensor, orders: Tensor) -> Tensor:
+        """Weights `[N, T]` of the task gradients in the update of each member."""
+        tasks = gramians.shape[-1]
+        if self.method.surgery == "none" or self.method.own == "all":
+            plain = 1.0 if self.reduction == "sum" else 1 / tasks
+            return torch.full_like(gramians[..., 0], plain)
+        seen = gramians.sum(0, keepdim=True) if self.joint else gramians
+        visited = orders[:1] if self.joint else orders
+        weights = surgery(seen, visited, reduction=self.reduction).weights
+        if self.method.surgery == "direction_only":
+            weights = direction_only(seen, weights)
+        elif self.method.surgery == "magnitude_only":
+            weights = magnitude_only(seen, weights)
+        return weights.expand(len(gramians), -1)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a checkpoint needs to go on."""
+        return {
+            "parameters": self.network.parameters,
+            "optimizer": self.optimizer.state_dict(),
+            "gradnorm": None if self.gradnorm is None else self.gradnorm.state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore `state()`."""
+        self.network.load(state["parameters"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.gradnorm is not None:
+            self.gradnorm.load(state["gradnorm"])

@@ -1,0 +1,196 @@
+"""Losses and task gradients of one update, by hand and by autograd.
+
+Both routes write the task gradients into the networks' `stacks`, from the same losses (see
+`multitask.rl.sac.losses`). By hand is what training runs. Autograd is its reference, and serves
+CosReg, whose penalty needs second derivatives; it computes in the dtype of the parameters.
+
+Every route has three steps, to be called in this order:
+
+    target(noise)         -> y [T, B]
+    critics(target)       -> losses [2, T], penalty
+    actor(noise)          -> losses [1, T], log π [T, B], penalty
+
+with `penalty` the gradients that a method adds, or None. The critics may step between the last
+two."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from multitask.rl.replay import Batch
+from multitask.rl.sac.losses import (
+    LOG_STD_RANGE,
+    actor_losses,
+    critic_losses,
+    td_target,
+    with_task,
+)
+from multitask.rl.sac.methods import cosine_penalty
+from multitask.rl.sac.networks import Tap, task_gradients
+from multitask.rl.sac.passes import Network
+
+Penalty = list[Tensor | None] | None
+
+
+class Networks(NamedTuple):
+    """What an update reads and changes."""
+
+    actor: Network
+    critics: Network
+    targets: Network
+
+
+class Actions(NamedTuple):
+    """Actions drawn from the actor on rows `[T·B, ...]`, and what their gradient needs."""
+
+    action: Tensor  # tanh(μ + σ ε) [T·B, A]
+    log_density: Tensor  # log π [T·B]
+    deviation: Tensor  # σ ε [T·B, A]
+    inside: Tensor  # 1 where log σ is inside LOG_STD_RANGE, else 0 [T·B, A]
+
+
+def draw_actions(output: Tensor, noise: Tensor) -> Actions:
+    """The squashed Gaussian of `losses.sample_actions`, from the actor's output `[T·B, 2A]`."""
+    mean, raw_log_std = output.chunk(2, dim=-1)
+    log_std = raw_log_std.clamp(*LOG_STD_RANGE)
+    deviation = log_std.exp() * noise
+    raw = mean + deviation
+    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+    log_tanh_slope = 2 * (math.log(2) - raw - torch.nn.functional.softplus(-2 * raw))
+    log_density = (gaussian - log_tanh_slope).sum(-1)
+    return Actions(raw.tanh(), log_density, deviation, (raw_log_std == log_std).to(raw.dtype))
+
+
+class ByHand:
+    """Forward and backward passes written by hand, in the networks' compute dtype."""
+
+    def __init__(
+        self, networks: Networks, codes: Tensor, batch: Batch, alpha: Tensor, discount: float
+    ) -> None:
+        """`codes` `[T, C]`, `alpha` `[T]`."""
+        self.networks, self.codes, self.batch = networks, codes, batch
+        self.alpha, self.discount = alpha.unsqueeze(-1), discount
+        self.states = self._rows(batch.observation)
+
+    def _rows(self, observation: Tensor) -> Tensor:
+        """Observations and codes `[T·B, O + C]` in the dtype of the products."""
+        rows = with_task(observation, self.codes).flatten(0, 1)
+        return rows.to(self.networks.actor.compute)
+
+    def target(self, noise: Tensor) -> Tensor:
+        """`losses.td_target`."""
+        actor, _, targets = self.networks
+        states = self._rows(self.batch.next_observation)
+        drawn = draw_actions(actor.forward(0, states), noise.flatten(0, 1))
+        inputs = torch.cat([states, drawn.action.to(states.dtype)], dim=-1)
+        value = torch.minimum(*(targets.forward(n, inputs) for n in (0, 1)))
+        value = value.view(self.batch.reward.shape)
+        value = value - self.alpha * drawn.log_density.view(value.shape)
+        return self.batch.reward + self.discount * (1 - self.batch.terminated) * value
+
+    def critics(self, target: Tensor) -> tuple[Tensor, Penalty]:
+        """`losses.critic_losses`; dL/dQ = (Q − y) / B."""
+        critics, shape = self.networks.critics, target.shape
+        action = self.batch.action.flatten(0, 1).to(self.states.dtype)
+        inputs = torch.cat([self.states, action], dim=-1)
+        losses = []
+        for n in (0, 1):
+            kept: list[Tensor] = []
+            error = critics.forward(n, inputs, kept).view(shape) - target
+            losses.append(0.5 * error.square().mean(-1))
+            critics.backward(n, kept, (error / shape[1]).view(-1, 1))
+        return torch.stack(losses), None
+
+    def actor(self, noise: Tensor) -> tuple[Tensor, Tensor, Penalty]:
+        """`losses.actor_losses`, with q = min_n Q_n and dq/da its gradient at the action a:
+
+            dL/draw   = [α · 2a − dq/da (1 − a²)] / B        raw = μ + σ ε, a = tanh(raw)
+            dL/dμ     = dL/draw
+            dL/dlog σ = dL/draw · σ ε − α / B                0 where log σ is clipped
+
+        for log π = Σ_A [−log σ − log(1 − a²)] + const and d log(1 − a²)/draw = −2a."""
+        actor, (tasks, batch) = self.networks.actor, self.batch.reward.shape
+        kept: list[Tensor] = []
+        drawn = draw_actions(actor.forward(0, self.states, kept), noise.flatten(0, 1))
+        value, slope = self._smaller_value(drawn.action)
+        alpha = self.alpha.expand(tasks, batch).reshape(-1, 1)
+        a = drawn.action
+        raw = (alpha * 2 * a - slope * (1 - a * a)) / batch
+        log_std = (raw * drawn.deviation - alpha / batch) * drawn.inside
+        actor.backward(0, kept, torch.cat([raw, log_std], dim=-1))
+        log_density = drawn.log_density.view(tasks, batch)
+        losses = (self.alpha * log_density - value.view(tasks, batch)).mean(-1)
+        return losses.unsqueeze(0), log_density, None
+
+    def _smaller_value(self, action: Tensor) -> tuple[Tensor, Tensor]:
+        """min_n Q_n at the states `[T·B, 1]` and its gradient in the action `[T·B, A]`; where both
+        are equal, half of each."""
+        critics = self.networks.critics
+        inputs = torch.cat([self.states, action.to(self.states.dtype)], dim=-1)
+        kept: tuple[list[Tensor], list[Tensor]] = ([], [])
+        first, second = (critics.forward(n, inputs, kept[n]) for n in (0, 1))
+        share = 0.5 * (1 - (first - second).sign())  # of the first
+        slopes = [
+            critics.input_gradient(n, kept[n], part, action.shape[-1])
+            for n, part in ((0, share), (1, 1 - share))
+        ]
+        return torch.minimum(first, second), (slopes[0] + slopes[1]).to(action.dtype)
+
+
+class ByAutograd:
+    """The losses differentiated by autograd; with `cosreg_weight` also CosReg's penalty."""
+
+    def __init__(
+        self,
+        networks: Networks,
+        codes: Tensor,
+        batch: Batch,
+        alpha: Tensor,
+        discount: float,
+        cosreg_weight: float | None = None,
+    ) -> None:
+        self.networks, self.codes, self.batch = networks, codes, batch
+        self.alpha, self.discount, self.cosreg_weight = alpha, discount, cosreg_weight
+
+    def target(self, noise: Tensor) -> Tensor:
+        """`losses.td_target`."""
+        actor, _, targets = (network.parameters for network in self.networks)
+        return td_target(
+            self.batch, self.codes, actor, targets, self.alpha, noise, discount=self.discount
+        )
+
+    def critics(self, target: Tensor) -> tuple[Tensor, Penalty]:
+        """`losses.critic_losses`."""
+        network, taps = self.networks.critics, list[Tap]()
+        leaves = self._leaves(network)
+        losses = critic_losses(leaves, self.batch, self.codes, target, taps)
+        return losses.detach(), self._differentiate(network, leaves, losses, taps)
+
+    def actor(self, noise: Tensor) -> tuple[Tensor, Tensor, Penalty]:
+        """`losses.actor_losses`."""
+        network, taps = self.networks.actor, list[Tap]()
+        leaves, critics = self._leaves(network), self.networks.critics.parameters
+        losses, log_density = actor_losses(
+            leaves, critics, self.batch, self.codes, self.alpha, noise, taps
+        )
+        return losses.detach(), log_density, self._differentiate(network, leaves, losses, taps)
+
+    def _leaves(self, network: Network) -> list[Tensor]:
+        """Second derivatives need the parameters in the graph; else it starts at the first layer."""
+        if self.cosreg_weight is None:
+            return network.parameters
+        return [p.detach().requires_grad_() for p in network.parameters]
+
+    def _differentiate(
+        self, network: Network, leaves: list[Tensor], losses: Tensor, taps: list[Tap]
+    ) -> Penalty:
+        second = self.cosreg_weight is not None
+        stacks = task_gradients(losses, taps, create_graph=second)
+        for mine, stack in zip(network.stacks, stacks, strict=True):
+            mine.copy_(stack.detach())
+        if self.cosreg_weight is None:
+            return None
+        value = self.cosreg_weight * cosine_penalty(stacks[network.last_shared_weight()])
+        return list(torch.autograd.grad(value, leaves, allow_unused=True))

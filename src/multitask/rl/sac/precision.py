@@ -1,0 +1,30 @@
+"""The precision of the networks' products: what a config asks for, and what runs."""
+
+import sys
+from typing import Any
+
+import torch
+
+from multitask.rl.sac.methods import METHODS, Method
+from multitask.runs.devices import choose_device, has_bfloat16_units
+
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+
+
+def choose_precision(asked: str, method: Method, device: torch.device) -> tuple[str, str]:
+    """What runs, and why it is not what is asked for ("" where it is)."""
+    if asked == BFLOAT16 and method.cosreg:
+        return FLOAT32, "CosReg's second derivatives are taken in float32"
+    if asked == BFLOAT16 and not has_bfloat16_units(device):
+        return FLOAT32, f"this {device.type} has no units for bfloat16"
+    return asked, ""
+
+
+def precision_of(settings: dict[str, Any], method: str) -> str:
+    """The precision of a run of this method's row, for run.json; one line on stderr where it is not
+    the one asked for."""
+    asked, row = settings["precision"], METHODS.get(method, Method())
+    runs, reason = choose_precision(asked, row, choose_device(settings["device"]))
+    if reason:
+        print(f"precision: {asked} asked for, {runs} runs: {reason}", file=sys.stderr)
+    return runs
