@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from metaworld import env_dict
 
-from multitask.rl.envs import MT3, MT10, MT50, MetaWorld, check_names
+from experiments.metaworld import experts
+from multitask.rl.envs import (
+    MT3,
+    MT10,
+    MT50,
+    REDRAWN,
+    REWARD_VERSIONS,
+    SUCCESS_OF_V2,
+    MetaWorld,
+    check_names,
+)
 from multitask.runs.errors import UserError
 
 TASKS = ["reach-v3", "button-press-topdown-v3"]
@@ -178,3 +188,34 @@ def test_unknown_names_are_refused_with_what_there_is(change, words):
         make(**change)
     assert all(word in str(caught.value) for word in words)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("task", [*REDRAWN, "reach-v3"])
+def test_fixed_positions_are_the_first_that_the_scripted_policy_solves(task):
+    """Fails where a redrawn task keeps a draw that cannot be solved, or skips one that can."""
+    assert experts.first_solved(task) == REDRAWN.get(task, 0)
+
+
+@pytest.mark.parametrize("version", REWARD_VERSIONS)
+@pytest.mark.parametrize("task", sorted({*MT10, *REDRAWN, *SUCCESS_OF_V2}))
+def test_scripted_policy_solves_the_task_within_the_horizon(task, version):
+    """Fails where success cannot occur: bad positions, or version 1's constant success flags."""
+    environment = experts.environment(task, version)
+    first, _ = experts.play(environment, experts.scripted(task))
+    assert 0 < first <= experts.HORIZON
+
+
+@pytest.mark.parametrize("task", SUCCESS_OF_V2)
+def test_success_of_version_2_changes_neither_reward_nor_observation_of_version_1(task):
+    ours, theirs = make(task), make(task)
+    ours.reset(), theirs.reset()
+    for action in np.random.default_rng(1).uniform(-1, 1, (20, 4)):
+        step, (observation, reward, *_) = ours.step(action), theirs.env.step(action)
+        assert np.array_equal(step.observation, observation)
+        assert step.reward == reward
+    assert ours.env.reward_function_version == "v1"
+
+
+def test_another_draw_has_other_positions():
+    first, second = (experts.environment("reach-v3", "v1", draw).reset()[-3:] for draw in (0, 1))
+    assert not np.array_equal(first, second)
