@@ -18,8 +18,9 @@ from metaworld.policies import ENV_POLICY_MAP
 from multitask.rl.envs import MT10, MT50, REDRAWN, REWARD_VERSIONS, MetaWorld, check_names
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import commit, machine, versions
-from multitask.runs.records import write_json
 from multitask.runs.seeding import numpy_generator
+from system import command
+from system.writing import write_json
 
 HORIZON, LONG = 150, 500  # steps: the paper's time and Meta-World's own
 MOST_DRAWS = 20  # of the positions of one task, before it counts as unsolvable
@@ -38,7 +39,8 @@ def scripted(task: str) -> Policy:
     """Meta-World's scripted policy of a task: observation -> action in [-1, 1]^4."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "Constant(s) may be too high": clipped below
-        policy = ENV_POLICY_MAP[task]()
+        make: Any = ENV_POLICY_MAP[task]  # typed as the abstract class
+        policy = make()
 
     def act(observation: np.ndarray) -> np.ndarray:
         with warnings.catch_warnings():
@@ -124,11 +126,12 @@ def write(path: Path, tasks: Sequence[str]) -> None:
     )
 
 
+def main() -> None:
+    """The same as a command."""
+    if not sys.argv[1:]:
+        raise UserError("where to? give a file, and tasks if not all of MT50")
+    write(Path(sys.argv[1]), sys.argv[2:] or MT50)
+
+
 if __name__ == "__main__":
-    try:
-        if not sys.argv[1:]:
-            raise UserError("where to? give a file, and tasks if not all of MT50")
-        write(Path(sys.argv[1]), sys.argv[2:] or MT50)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    command.leave(main)

@@ -41,7 +41,7 @@ REWARD_VERSIONS = ("v1", "v2")
 GOALS = ("fixed", "varied")
 # Fixed positions are the first of a task's draws 0, 1, 2, ... (each the seed of its stream) at which
 # Meta-World's scripted policy succeeds within 150 steps under both reward versions; where that is
-# not draw 0, it is here. `experiments.metaworld.experts` checks all tasks, tests/multitask/rl/test_envs.py these.
+# not draw 0, it is here. `experiments.metaworld.experts` checks all tasks, test_envs.py these.
 REDRAWN = {"peg-insert-side-v3": 1, "soccer-v3": 1}
 # Tasks whose success is version 2's under version 1 too. Version 1 of hand-insert measures the
 # distance from the object's first position, stick-push needs an open gripper that it reports as
@@ -98,7 +98,7 @@ class MetaWorld:
     ) -> None:
         """`draw`: which draw of the positions is kept where goals are fixed; None: see REDRAWN."""
         check_names([task], reward_function_version, goals)
-        self.name, self.horizon = task, horizon
+        self.name, self.horizon, self.version = task, horizon, reward_function_version
         self.env: SawyerXYZEnv = ALL_V3_ENVIRONMENTS[task](
             reward_function_version=reward_function_version
         )
@@ -138,7 +138,7 @@ class MetaWorld:
         truncates.
         """
         observation, reward, terminated, truncated, info = self.env.step(action)
-        if self.name in SUCCESS_OF_V2 and self.env.reward_function_version == "v1":
+        if self.version == "v1" and self.name in SUCCESS_OF_V2:
             info = self._info_of_v2(action)
         distance = float(info.get("obj_to_target", np.nan))
         return Step(
@@ -152,11 +152,12 @@ class MetaWorld:
 
     def _info_of_v2(self, action: np.ndarray) -> dict[str, Any]:
         """What version 2 says of the step just made."""
-        self.env.reward_function_version = "v2"
+        env: Any = self.env
+        env.reward_function_version = "v2"
         try:
-            return self.env.evaluate_state(self.env._last_stable_obs, action)[1]
+            return env.evaluate_state(env._last_stable_obs, action)[1]
         finally:
-            self.env.reward_function_version = "v1"
+            env.reward_function_version = "v1"
 
     def state(self) -> dict[str, Any]:
         """The state between two episodes."""
