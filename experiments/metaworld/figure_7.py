@@ -2,7 +2,7 @@
 
 from reporting.learning_curves import Panel, write
 
-PANELS = (Panel("metaworld_mt10", "MT10", ("sac_pcgrad", "cosreg")),)
+PANELS = (Panel("metaworld_mt10", "MT10", ("sac_pcgrad", "cosreg"), paper="MT10"),)
 
 if __name__ == "__main__":
     snakemake = globals()["snakemake"]  # put there by Snakemake

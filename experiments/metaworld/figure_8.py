@@ -2,7 +2,7 @@
 
 from reporting.learning_curves import Panel, write
 
-PANELS = (Panel("metaworld_mt50", "MT50", ("sac_pcgrad", "sac_pcgrad_fixed")),)
+PANELS = (Panel("metaworld_mt50", "MT50", ("sac_pcgrad", "sac_pcgrad_fixed"), paper="MT50"),)
 
 if __name__ == "__main__":
     snakemake = globals()["snakemake"]  # put there by Snakemake

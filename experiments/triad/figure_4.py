@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
-from reporting.figures import band, color, intervals, save, stamp, style
+from reporting.figures import band, color, intervals, legend_above, save, stamp, style
 from reporting.labels import label
 from reporting.runs import Runs, read_runs
 
@@ -55,7 +55,7 @@ def curvature_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
                 markersize=4,
                 fillstyle="none",
             )
-    powers = [power for power in range(-2, 12, 2) if 10.0**power <= 10 * top]
+    powers = [power for power in range(0, 12, 2) if 10.0**power <= 10 * top]
     ax.set_yticks([0.0, *(np.arcsinh(10.0**power / LINEAR) for power in powers)])
     ax.set_yticklabels(["0", *(f"$10^{{{power}}}$" for power in powers)])
     ax.set_title("(a) curvature along the update")
@@ -88,8 +88,6 @@ def shares_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
             frame = over_networks(runs, method, metric, NETWORKS)
             frame["value"] *= 100
             band(ax, frame, method, smooth=SMOOTH, linestyle=line)
-    for shade in ax.collections:
-        shade.set_alpha(0.08)  # six of them lie on one another
     ax.set_ylim(0, 103)
     ax.set_title("(b) % of updates")
     handles = [
@@ -100,16 +98,13 @@ def shares_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
 
 
 def return_panel(ax: Axes, runs: Runs, methods: list[str], task: str) -> None:
-    """Mean and interval, and every seed as a thin line: the axis holds all seeds, the interval may
-    leave it.
-    """
+    """The axis holds the curves of all seeds; an interval may leave it."""
     low, high = np.inf, -np.inf
     for method in methods:
         frame = runs.select(method=method, task=task, metric="return")
         band(ax, frame, method, smooth=SMOOTH)
         for _, one in frame.groupby("seed"):
             smooth = running_mean(one["value"])
-            ax.plot(one["step"], smooth, color=color(method), linewidth=0.5)
             low, high = min(low, smooth.min()), max(high, smooth.max())
     margin = 0.08 * (high - low) or 1.0
     ax.set_ylim(low - margin, high + margin)
@@ -142,7 +137,7 @@ def figure_4(runs: Runs) -> Figure:
     for ax in (left, middle, *right):
         ax.set_xlim(0, settings["collections"])
     handles = [Line2D([], [], color=color(method), label=label(method)) for method in methods]
-    fig.legend(handles=handles, loc="outside upper center", ncols=len(methods))
+    legend_above(fig, handles)
     seeds = {seed for info in runs.infos for seed in info["seeds"]}
     stamp(
         fig,

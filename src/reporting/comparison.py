@@ -11,7 +11,10 @@ from reporting import render, reported
 from reporting.runs import Runs, footer, read_runs
 from reporting.tables import Quantity, deviations, difference_lines, method_lines, paper_settings
 
-INTERVALS = "in brackets: 95% interval over seeds (Student t below 10 seeds); one seed has none"
+INTERVALS = (
+    "in brackets: 95% interval over seeds (Student t below 10 seeds, cut to the possible values); "
+    "none below 3 seeds; in parentheses, of costs: range over seeds around the median"
+)
 DIFFERENCES = (
     "a − b: differences paired by seed; p: Holm-corrected over all differences of this table"
 )

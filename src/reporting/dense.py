@@ -197,16 +197,19 @@ def long_table(layout: Layout, runs: Runs) -> pd.DataFrame:
     frame = last_epochs(
         runs.frame[runs.frame["metric"].isin([q.metric for q in layout.quantities])]
     )
-    methods = [method for method in layout.methods if method in set(frame["method"])]
+    paper = paper_numbers(layout)
+    named = {method for method, *_ in paper}
+    methods = [method for method in layout.methods if method in set(frame["method"]) | named]
     pairs = [
-        (m, m.removesuffix(PCGRAD)) for m in methods if m.removesuffix(PCGRAD) in set(methods) - {m}
+        (m, m.removesuffix(PCGRAD))
+        for m in methods
+        if {m, m.removesuffix(PCGRAD)} <= set(frame["method"]) and m.endswith(PCGRAD)
     ]
-    lines = method_lines(frame, methods, layout.quantities, {})
+    lines = method_lines(frame, methods, layout.quantities, paper)
     differences = difference_lines(frame, pairs, layout.quantities, {})
     # Holm's correction needs all differences at once, the paper's numbers a key with the metric:
     # fill them in here.
     table = pd.concat([lines, differences] if len(differences) else [lines], ignore_index=True)
-    paper = paper_numbers(layout)
     for index, line in table.iterrows():
         parts = [
             paper.get((method, line["task"], line["metric"]), NAN)
@@ -242,15 +245,14 @@ def printed(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame
         row["#P"] = render.number(size, SIZE.decimals)
         for quantity in (q for q in quantities if q.metric != SIZE.metric):
             line = found.get(quantity, {})
-            mean, low, high = (line.get(key, NAN) for key in ("mean", "ci_low", "ci_high"))
-            row[quantity.title] = render.cell(mean, low, high, quantity.decimals)
+            row[quantity.title] = render.value_cell(line, quantity.decimals)
             if quantity.reported:
                 paper, difference = (line.get(key, NAN) for key in ("paper", "difference"))
                 row[f"paper: {quantity.title}"] = paper_cell(paper, difference, quantity.decimals)
         if any(quantity.compare for quantity in quantities):
             p = [line["p_holm"] for line in found.values() if not pd.isna(line["p_holm"])]
             row["p (Holm)"] = ", ".join(f"{value:.2g}" for value in p) or render.DASH
-        row["seeds"] = str(min(line["seeds"] for line in found.values()))
+        row["seeds"] = str(min(line["seeds"] for line in found.values()) or render.DASH)
         shown.append(row)
     return pd.DataFrame(shown)
 
@@ -259,7 +261,8 @@ def paper_cell(paper: float, difference: float, decimals: int) -> str:
     """`20.17 (+0.41)`, or a dash where the paper has no number."""
     if pd.isna(paper):
         return render.DASH
-    return f"{render.number(paper, decimals)} ({render.number(difference, decimals, sign=True)})"
+    beside = "" if pd.isna(difference) else f" ({render.number(difference, decimals, sign=True)})"
+    return f"{render.number(paper, decimals)}{beside}"
 
 
 def blocks(table: pd.DataFrame, quantities: Sequence[Quantity]) -> dict[str, pd.DataFrame]:

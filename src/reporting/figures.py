@@ -2,6 +2,7 @@
 bytes do not change.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from reporting.labels import label
 from reporting.statistics import interval
@@ -19,7 +22,14 @@ from reporting.statistics import interval
 _BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 _YELLOW, _BLUE, _VERMILION, _PURPLE, _GRAY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 
-FEW_SEEDS = 5  # from here on an interval is drawn as clearly as a line
+# More colors than Okabe and Ito have, dark enough to be told apart from theirs.
+_WINE, _OLIVE, _INDIGO = "#882255", "#999933", "#332288"
+_BROWN, _PINK = "#8C564B", "#F781BF"
+
+FEW_SEEDS = 5  # below, every seed is a thin line; from here on an interval is shaded
+SEED_LINE = "seed"  # marks a line of one seed among the lines of means
+NEAR = 0.01  # curves that differ by less than this share of the axis are drawn as one
+DASH = 5.0  # length of a dash of one of several curves that coincide, in line widths
 
 COLORS = {
     "adam": _BLUE,
@@ -38,13 +48,15 @@ COLORS = {
     "sac_pcgrad": _VERMILION,
     "sac_pcgrad_fixed": _BLACK,
     "multihead_sac": _SKY,
-    "multihead_sac_pcgrad": _ORANGE,
+    "multihead_sac_pcgrad": _WINE,
     "independent": _BLACK,
     "gradnorm": _GREEN,
-    "cosreg": _GREEN,
-    "sac_reward_normalized": _PURPLE,
-    "sac_pcgrad_reward_normalized": _YELLOW,
-    "sac_weight_decay": _GRAY,
+    "cosreg": _OLIVE,
+    "sac_reward_normalized": _INDIGO,
+    "sac_pcgrad_reward_normalized": _PINK,
+    "sac_weight_decay": _BROWN,
+    "fixed_goal": _BLUE,
+    "varied_goals": _ORANGE,
     "task_1": _GREEN,
     "task_2": _PURPLE,
     "reported": _GRAY,
@@ -132,8 +144,9 @@ def band(
     text: str | None = None,
     **line: Any,
 ) -> pd.DataFrame:
-    """Draw the mean over seeds as a line and its interval shaded (one seed: no shade); return what
-    is drawn.
+    """Draw the mean over seeds as a line; return what is drawn.
+
+    From five seeds up its interval is shaded; of fewer, every seed is a thin line.
 
     `frame` holds one method, task and metric: columns x, seed, value. `smooth`: running mean over
     so many x per seed."""
@@ -145,28 +158,67 @@ def band(
     drawn = intervals(frame, x=x, value=value)
     line = {"color": COLORS.get(method), "label": label(method) if text is None else text, **line}
     (artist,) = ax.plot(drawn[x], drawn["center"], **line)
+    seeds = [one.sort_values(x) for _, one in frame.groupby("seed")]
     known = drawn.dropna(subset=["low", "high"])
-    if len(known):
-        alpha = (
-            0.2 if frame["seed"].nunique() >= FEW_SEEDS else 0.1
-        )  # intervals of few seeds cover each other
+    if len(seeds) >= FEW_SEEDS and len(known):
         ax.fill_between(
-            known[x],
-            known["low"],
-            known["high"],
-            color=artist.get_color(),
-            alpha=alpha,
-            linewidth=0,
+            known[x], known["low"], known["high"], color=artist.get_color(), alpha=0.2, linewidth=0
         )
+    elif len(seeds) > 1:
+        for one in seeds:
+            thin: dict[str, Any] = {"color": artist.get_color(), "linewidth": 0.5, "alpha": 0.7}
+            ax.plot(one[x], one[value], gid=SEED_LINE, zorder=1.5, **thin)
     return drawn
 
 
-def stamp(fig: Figure, scale: str, note: str = "") -> None:
-    """Print the scale (and a note: data, seeds) below the figure, small and gray."""
-    fig.supxlabel(
-        f"scale: {scale}" + (f" · {note}" if note else ""),
-        fontsize=6,
-        color=_GRAY,
-        x=0.995,
-        ha="right",
+def separate(ax: Axes, lines: Sequence[Line2D]) -> None:
+    """Make every one of several curves visible where they coincide.
+
+    Curves that coincide over at least half of their points get dashes that take turns and markers of
+    decreasing size. Call it when the limits of the axis are set."""
+    span = abs(np.subtract(*ax.get_ylim())) or 1.0
+    groups: list[list[Line2D]] = []
+    for line in lines:
+        for group in groups:
+            if _coincide(group[0], line, NEAR * span):
+                group.append(line)
+                break
+        else:
+            groups.append([line])
+    for group in groups:
+        for turn, line in enumerate(group if len(group) > 1 else ()):
+            line.set_linestyle((turn * DASH, (DASH, DASH * (len(group) - 1))))
+            line.set_dash_capstyle("butt")
+            line.set_markersize(5 + 3 * (len(group) - 1 - turn))
+
+
+def _coincide(first: Line2D, second: Line2D, near: float) -> bool:
+    one, other = (
+        pd.Series(np.asarray(line.get_ydata()), np.asarray(line.get_xdata()))
+        for line in (first, second)
     )
+    gap = (one - other).dropna().abs()  # at the x that both have
+    return len(gap) > 0 and float((gap <= near).mean()) >= 0.5
+
+
+def legend_above(fig: Figure, handles: Sequence[Artist]) -> None:
+    """One legend above all panels, in as many columns as the figure is wide."""
+    renderer = fig.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's canvas
+    for columns in range(len(handles), 0, -1):
+        legend = fig.legend(handles=handles, loc="outside upper center", ncols=columns)
+        if legend.get_window_extent(renderer).width <= fig.bbox.width or columns == 1:
+            return
+        legend.remove()
+
+
+def stamp(fig: Figure, scale: str, note: str = "") -> None:
+    """Print the scale (and a note: data, seeds) below the figure, small and gray, in lines that fit."""
+    style: dict[str, Any] = {"fontsize": 6, "color": _GRAY, "x": 0.995, "ha": "right"}
+    parts = [f"scale: {scale}", *filter(None, note.split(" · "))]
+    renderer = fig.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's canvas
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]} · {part}" if lines[-1] else part
+        width = fig.supxlabel(longer, **style).get_window_extent(renderer).width
+        lines = [*lines[:-1], longer] if width < 0.98 * fig.bbox.width else [*lines, part]
+    fig.supxlabel("\n".join(filter(None, lines)), **style)

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from reporting.figures import band, color, save, stamp, style
+from reporting import reported
+from reporting.figures import band, color, legend_above, save, separate, stamp, style
 from reporting.labels import label
 from reporting.runs import Runs, read_runs
 from reporting.statistics import iqm
@@ -23,6 +24,7 @@ SMOOTH = 10  # running mean over collections; the values of single collections a
 FEW = 10  # collections below this count get dots: a single one would draw no line
 PANEL = (2.75, 2.5)  # width and height of a panel, inches
 MIDDLE = "interquartile mean"  # marks its line among the others
+END = "end in the paper"  # marks the paper's number among the lines
 SHARE = (-0.03, 1.03)  # limits of an axis from 0 to 1: a curve at 0 or 1 is seen beside the frame
 
 
@@ -39,7 +41,7 @@ class Panel:
     words: str = "success, mean over tasks"
     task: str = "all"
     limits: tuple[float | None, float | None] = SHARE
-    dashed: tuple[tuple[str, float], ...] = ()  # method, the paper's final number
+    paper: str = ""  # group of Figure 3's numbers whose ends are drawn: MT10, MT50
 
     @property
     def has_middle(self) -> bool:
@@ -47,6 +49,23 @@ class Panel:
         mean is too.
         """
         return self.task == "all" and self.metric == "success"
+
+
+def paper_ends(group: str, methods: Sequence[str]) -> list[tuple[str, float, bool]]:
+    """(method, success at the end, whether the paper says "less than") of Figure 3's text."""
+    frame = reported.read("figures")
+    frame = frame[
+        (frame["source"] == "figure_3") & (frame["group"] == group) & (frame["column"] == "success")
+    ]
+    found = {
+        row: (value / 100, note)
+        for row, value, note in zip(frame["row"], frame["value"], frame["note"], strict=True)
+    }
+    return [
+        (method, found[label(method)][0], found[label(method)][1] == "less than")
+        for method in methods
+        if label(method) in found
+    ]
 
 
 def measured(runs: Runs, metric: str) -> str:
@@ -91,10 +110,13 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
     present = [
         m for m in panel.methods if not runs.select(method=m, task=panel.task, metric=metric).empty
     ]
+    lines = []
     for method in present:
         frame = curve(runs, method, panel.task, metric)
         few = frame["steps"].nunique() < FEW
+        count = len(ax.lines)
         band(ax, frame, method, x="steps", smooth=SMOOTH, marker="." if few else "")
+        lines.append(ax.lines[count])
         if panel.has_middle:
             inner = middle(runs, method, metric)
             if len(inner):
@@ -106,8 +128,19 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
                     linewidth=0.8,
                     gid=MIDDLE,
                 )
-    for method, value in panel.dashed if present else ():
-        ax.axhline(value, color=color(method), linestyle=(0, (1, 2)), linewidth=1)
+    ends = paper_ends(panel.paper, panel.methods) if present and panel.paper else []
+    for turn, (method, value, below) in enumerate(ends):
+        ax.axhline(value, color=color(method), linestyle=(2 * turn, (1, 5)), linewidth=1.2, gid=END)
+        at: dict[str, Any] = {
+            "transform": ax.get_yaxis_transform(),
+            "clip_on": False,
+            "gid": END,
+            "linestyle": "",
+        }
+        marker = "v" if below else "D"  # a triangle: the paper says less than this
+        ax.plot(
+            [1.0 - 0.06 * turn], [value], marker=marker, markersize=4, color=color(method), **at
+        )
     ax.set_title(panel.title)
     ax.set_xlabel("environment steps, all tasks")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -131,22 +164,29 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
         high = low + (1.08 * (top - low) or 1.0)
     ax.set_ylim(low, high)
     ax.margins(x=0.02)
+    separate(ax, lines)
     return present
 
 
+def has_runs(panel: Panel, runs: Runs) -> bool:
+    """Whether any method of the panel has a value to draw."""
+    own = runs.of(panel.experiment)
+    rows = own.select(task=panel.task, metric=measured(own, panel.metric))
+    return bool(rows[rows["method"].isin(panel.methods)]["value"].notna().any())
+
+
 def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -> Figure:
-    """All panels with one legend; a panel without runs says so. Intervals are over seeds."""
+    """All panels that have runs, with one legend; if none has, one that says so."""
     style()
-    columns = columns or len(panels)
+    panels = [panel for panel in panels if has_runs(panel, runs)] or panels[:1]
+    columns = min(columns or len(panels), len(panels))
     rows = -(-len(panels) // columns)
-    size = (max(4.0, PANEL[0] * columns), 0.6 + PANEL[1] * rows)
+    size = (max(5.0, PANEL[0] * columns), 0.6 + PANEL[1] * rows)
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     shown: list[str] = []
-    dashed = False
     for number, (ax, panel) in enumerate(zip(axes.flat, panels, strict=False)):
         present = draw(ax, panel, runs)
         shown += [method for method in present if method not in shown]
-        dashed = dashed or bool(present and panel.dashed)
         if number % columns == 0 or panel.words != panels[number - 1].words:
             ax.set_ylabel(panel.words)
     for ax in axes.flat[len(panels) :]:
@@ -155,14 +195,15 @@ def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -
     if any(line.get_gid() == MIDDLE for ax in axes.flat for line in ax.get_lines()):
         words = "interquartile mean over tasks and seeds"
         handles.append(Line2D([], [], color="gray", linestyle="--", linewidth=0.8, label=words))
-    if dashed:
-        handles.append(
-            Line2D([], [], color="gray", linestyle=(0, (1, 2)), label="end, as the paper says")
-        )
+    marks = {
+        line.get_marker() for ax in axes.flat for line in ax.get_lines() if line.get_gid() == END
+    }
+    for marker, words in (("D", "end in the paper"), ("v", "the paper: less than this")):
+        if marker in marks:
+            dots: dict[str, Any] = {"linestyle": ":", "marker": marker, "markersize": 4}
+            handles.append(Line2D([], [], color="gray", label=words, **dots))
     if handles:
-        fig.legend(
-            handles=handles, loc="outside upper center", ncols=min(len(handles), columns + 1)
-        )
+        legend_above(fig, handles)
     infos = [
         info for info in runs.infos if info["experiment"] in {panel.experiment for panel in panels}
     ]

@@ -15,6 +15,8 @@ from reporting.statistics import NAN
 from reporting.tables import Quantity
 
 DASH = "—"
+NOT_RUN = "not run at this scale"
+RANGE = "median"  # the estimator whose bounds are a range over seeds, not an interval
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -64,12 +66,26 @@ _LATEX = {
 }
 
 
-def cell(mean: float, low: float, high: float, decimals: int) -> str:
-    """`95.12 [94.81, 95.43]`; `95.12 [—]` where there is no interval; `—` where there is no number."""
+def cell(mean: float, low: float, high: float, decimals: int, estimator: str = "mean") -> str:
+    """`95.12 [94.81, 95.43]`, the number alone where there is no interval, `—` where there is none.
+
+    A median has its range: `192 (189 to 195)`.
+    """
     if not math.isfinite(mean):
         return DASH
-    bounds = DASH if math.isnan(low) else f"{number(low, decimals)}, {number(high, decimals)}"
-    return f"{number(mean, decimals)} [{bounds}]"
+    if math.isnan(low) or (estimator == RANGE and low == high):
+        return number(mean, decimals)
+    ends = number(low, decimals), number(high, decimals)
+    bounds = f"({ends[0]} to {ends[1]})" if estimator == RANGE else f"[{ends[0]}, {ends[1]}]"
+    return f"{number(mean, decimals)} {bounds}"
+
+
+def value_cell(line: Mapping[Hashable, Any], decimals: int) -> str:
+    """The cell of one line of a long-form table; an absent line gives a dash."""
+    if line and line.get("seeds") == 0:
+        return NOT_RUN
+    mean, low, high = (line.get(key, NAN) for key in ("mean", "ci_low", "ci_high"))
+    return cell(mean, low, high, decimals, str(line.get("estimator", "mean")))
 
 
 def number(value: float, decimals: int, *, sign: bool = False) -> str:
@@ -88,8 +104,8 @@ def significant(mean: float, low: float, high: float, digits: int = 3) -> str:
         return DASH
     size = max(abs(value) for value in (mean, low, high) if math.isfinite(value))
     if size >= 1e5 or 0 < size < 1e-3:
-        bounds = DASH if math.isnan(low) else f"{low:.2e}, {high:.2e}"
-        return f"{mean:.2e} [{bounds}]".replace("-", "−")
+        bounds = "" if math.isnan(low) else f" [{low:.2e}, {high:.2e}]"
+        return f"{mean:.2e}{bounds}".replace("-", "−")
     decimals = max(0, digits - 1 - math.floor(math.log10(size))) if size else 2
     return cell(mean, low, high, decimals)
 
@@ -105,23 +121,23 @@ def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
         row = {"method": " − ".join(label(part) for part in str(method).split(" - "))}
         for quantity in quantities:
             line = by_quantity.get((quantity.task, quantity.metric), {})
-            mean, low, high = (line.get(key, NAN) for key in ("mean", "ci_low", "ci_high"))
-            row[quantity.title] = cell(mean, low, high, quantity.decimals)
+            row[quantity.title] = value_cell(line, quantity.decimals)
             if quantity.reported:
                 what = quantity.task if tasks.count(quantity.task) == 1 else quantity.title
                 row[f"paper, {what} (ours − paper)"] = _paper(line, quantity.decimals)
         p = lines["p_holm"].dropna()
         row["p (Holm)"] = ", ".join(f"{value:.2g}" for value in p) or DASH
-        row["seeds"] = str(lines["seeds"].min())
+        row["seeds"] = str(lines["seeds"].min() or DASH)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _paper(line: Mapping[Hashable, Any], decimals: int) -> str:
-    paper = line.get("paper", NAN)
+    paper, difference = line.get("paper", NAN), line.get("difference", NAN)
     if math.isnan(paper):
         return DASH
-    return f"{number(paper, decimals)} ({number(line['difference'], decimals, sign=True)})"
+    beside = "" if math.isnan(difference) else f" ({number(difference, decimals, sign=True)})"
+    return f"{number(paper, decimals)}{beside}"
 
 
 def markdown(shown: pd.DataFrame, footer: Sequence[str]) -> str:
@@ -142,6 +158,25 @@ def latex(shown: pd.DataFrame, footer: Sequence[str], rules: Sequence[int] = ())
     return "\n".join([*lines, *(escape(line) + r"\par" for line in footer), "}", ""])
 
 
+def narrow(
+    shown: pd.DataFrame, columns: Sequence[str], *, caption: str, label: str, footer: str = ""
+) -> str:
+    """A LaTeX `table` environment with some of the columns, for a page of text (package booktabs)."""
+    part = shown[[column for column in columns if column in shown]]
+    body = latex(part, ()).split(r"\par\smallskip")[0].rstrip()
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering\footnotesize",
+            rf"\caption{{{escape(caption)}{'. ' * bool(footer)}{escape(footer)}}}",
+            rf"\label{{{label}}}",
+            body,
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
 def escape(text: str) -> str:
     """Text with every character that LaTeX reads as a command replaced."""
     return "".join(_LATEX.get(sign, sign) for sign in text)
@@ -149,14 +184,33 @@ def escape(text: str) -> str:
 
 def page(title: str, shown: pd.DataFrame, footer: Sequence[str]) -> str:
     """One self-contained HTML page for the report."""
-    css = "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:3px 9px;text-align:right}"
-    css += "td:first-child,th:first-child{text-align:left}tr{border-bottom:1px solid #ddd}li{color:#555;font-size:12px}"
+    css = "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:3px 9px;text-align:right;vertical-align:top}"
+    css += "td.prose,th.prose{text-align:left}tr{border-bottom:1px solid #ddd}li{color:#555;font-size:12px}"
     notes = "".join(f"<li>{html.escape(line)}</li>" for line in footer)
-    body = shown.to_html(index=False, border=0, escape=True)
+    body = table_html(shown)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{css}</style>'
         f"<h1>{html.escape(title)}</h1>{body}<ul>{notes}</ul></html>\n"
     )
+
+
+def table_html(shown: pd.DataFrame) -> str:
+    """The table's HTML; columns of words are aligned left, columns of numbers right."""
+    prose = [is_prose(shown[column]) for column in shown.columns]
+    lines = ["<table>"]
+    for tag, cells in (("th", shown.columns), *(("td", row) for _, row in shown.iterrows())):
+        texts = []
+        for text, words in zip(cells, prose, strict=True):
+            attribute = ' class="prose"' if words else ""
+            texts.append(f"<{tag}{attribute}>{html.escape(str(text))}</{tag}>")
+        lines.append(f"<tr>{''.join(texts)}</tr>")
+    return "\n".join([*lines, "</table>"])
+
+
+def is_prose(column: "pd.Series[str]") -> bool:
+    """Whether a column holds words: most of its cells begin with a letter."""
+    texts = [str(text) for text in column if str(text) not in (DASH, NOT_RUN)]
+    return 2 * sum(text[:1].isalpha() for text in texts) > len(texts)
 
 
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:

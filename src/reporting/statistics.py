@@ -2,10 +2,11 @@
 
 Fewer than 10 seeds: mean and Student's t. From 10 up: interquartile mean and a bootstrap stratified
 by task, because a percentile bootstrap of few seeds is too narrow (3 seeds: 75% instead of 95%).
-One seed has no interval: nan."""
+Fewer than 3 seeds have no interval: nan. Costs have a median and a range, because a few skewed times
+say nothing about a population."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
+LEAST_SEEDS = 3  # fewer have no interval: with 2, Student's t is 12.7 standard errors wide
 BOOTSTRAP_SEEDS = 10  # from so many seeds up
 RESAMPLES = 9_999
 NAN = float("nan")
@@ -29,7 +31,7 @@ class Interval:
     low: float
     high: float
     seeds: int
-    estimator: str  # "mean" or "IQM"
+    estimator: str  # "mean", "IQM" or "median"; of a median, low and high are the range
     p: float
 
 
@@ -56,10 +58,10 @@ def iqm(values: ArrayLike) -> float:
 
 
 def _student(values: NDArray[np.float64], level: float) -> Interval:
-    """mean ± t_{n−1} s/√n; nan for one seed."""
+    """mean ± t_{n−1} s/√n; nan for fewer than three seeds."""
     seeds, center = len(values), float(values.mean())
-    if seeds == 1:
-        return Interval(center, NAN, NAN, 1, "mean", NAN)
+    if seeds < LEAST_SEEDS:
+        return Interval(center, NAN, NAN, seeds, "mean", NAN)
     if np.ptp(values) == 0:  # scipy divides 0 by 0
         return Interval(center, center, center, seeds, "mean", float(center == 0))
     result = scipy.stats.ttest_1samp(values, 0.0)
@@ -87,6 +89,27 @@ def _bootstrap(table: NDArray[np.float64], level: float) -> Interval:
     tail = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0))
     p = min(1.0, 2 * (tail + 1) / (draws.size + 1))
     return Interval(center, float(low), float(high), table.shape[1], "IQM", p)
+
+
+def spread(values: ArrayLike) -> Interval:
+    """Median and range over seeds, for seconds and memory."""
+    table = np.asarray(values, dtype=float)
+    low, high = (float(table.min()), float(table.max())) if table.size > 1 else (NAN, NAN)
+    return Interval(float(np.median(table)), low, high, table.size, "median", NAN)
+
+
+def bounded(found: Interval, low: float, high: float) -> Interval:
+    """The interval of a quantity that lies in [low, high], for example a share in [0, 1].
+
+    Its mean lies there too, so cutting off what lies outside keeps the coverage. Where all seeds
+    sit on a bound, Student's t has no width; the other end is then Clopper and Pearson's."""
+    if not np.isfinite([found.low, found.high]).all():
+        return found
+    if found.low == found.high and found.center in (low, high) and np.isfinite([low, high]).all():
+        reach = (high - low) * (1 - ((1 - LEVEL) / 2) ** (1 / found.seeds))
+        ends = (low, low + reach) if found.center == low else (high - reach, high)
+        return replace(found, low=ends[0], high=ends[1])
+    return replace(found, low=max(low, found.low), high=min(high, found.high))
 
 
 def paired(

@@ -2,24 +2,46 @@
 paper's number.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from reporting.runs import PLACE, final, seed_values
-from reporting.statistics import NAN, Interval, holm, interval, paired
+from reporting.statistics import NAN, Interval, bounded, holm, interval, paired, spread
 
 PAPER_SCALE = Path(__file__).resolve().parents[2] / "config" / "paper.yaml"
 # Settings that change what is recorded, not what is computed.
 RECORDING = ("log_every", "curvature_every", "stored_points")
+NOT_RUN = Interval(NAN, NAN, NAN, 0, "mean", NAN)  # a row of the paper that a scale leaves out
 COLUMNS = [
     *("method", "task", "metric", "mean", "ci_low", "ci_high", "seeds", "paper", "difference"),
     *("estimator", "p_holm"),
 ]
+
+
+COSTS = ("run_seconds", "peak_memory_mb", "update_seconds")  # median and range, no interval
+INFINITE = float("inf")
+# What a metric's name says of the values that it can take; the first match counts.
+BOUNDS = (
+    (r"(^|_)share(_|$)|success|^magnitude_similarity", (0.0, 1.0)),
+    (r"accuracy|^(test|validation)_error$|mIoU|PixAcc|within_", (0.0, 100.0)),
+    (r"angle", (0.0, 180.0)),
+    (r"^cosine(_actor|_q\d)?$", (-1.0, 1.0)),
+    (r"AbsErr|RelErr|distance|length_ratio|^xi_", (0.0, INFINITE)),
+)
+
+
+def bounds(metric: str) -> tuple[float, float]:
+    """The least and the greatest value that the metric can take."""
+    return next(
+        (ends for pattern, ends in BOUNDS if re.search(pattern, metric)), (-INFINITE, INFINITE)
+    )
 
 
 @dataclass(frozen=True)
@@ -51,24 +73,39 @@ def method_lines(
     frame: pd.DataFrame,
     methods: Sequence[str],
     quantities: Sequence[Quantity],
-    paper: Mapping[tuple[str, str], float],
+    paper: Mapping[Any, float],
 ) -> pd.DataFrame:
-    """One line per method and quantity; `paper` maps (method, task) to the paper's number."""
+    """One line per method and quantity; `paper` maps (method, task), or with the metric besides, to
+    the paper's number.
+
+    A row of the paper that was not run has a line with 0 seeds.
+    """
     lines = []
     for method in methods:
         for quantity in quantities:
-            values = per_seed(frame, method, quantity)
+            values = list(per_seed(frame, method, quantity).values())
+            key = (method, quantity.task)
+            number = paper.get((*key, quantity.metric), paper.get(key, NAN))
+            reported = number if quantity.reported else NAN
             if values:
-                reported = paper.get((method, quantity.task), NAN) if quantity.reported else NAN
-                lines.append(_line(method, quantity, interval(list(values.values())), reported))
+                lines.append(_line(method, quantity, summary(quantity.metric, values), reported))
+            elif not np.isnan(reported):
+                lines.append(_line(method, quantity, NOT_RUN, reported))
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def summary(metric: str, values: Sequence[float]) -> Interval:
+    """One number per seed summed up: costs by median and range, else an interval in its bounds."""
+    if metric in COSTS:
+        return spread(values)
+    return bounded(interval(values), *bounds(metric))
 
 
 def difference_lines(
     frame: pd.DataFrame,
     pairs: Sequence[tuple[str, str]],
     quantities: Sequence[Quantity],
-    paper: Mapping[tuple[str, str], float],
+    paper: Mapping[Any, float],
 ) -> pd.DataFrame:
     """Seed-paired differences "a - b" of every quantity with `compare`; p-values Holm-corrected
     over all of them.

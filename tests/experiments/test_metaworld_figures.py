@@ -72,7 +72,7 @@ def lines(ax):
     whole = [
         line
         for line in ax.get_lines()
-        if len(line.get_xdata()) == len(STEPS) and line.get_linestyle() == "-"
+        if len(line.get_xdata()) == len(STEPS) and line.get_gid() is None
     ]
     return {line.get_color(): line for line in whole}
 
@@ -80,7 +80,7 @@ def lines(ax):
 def test_figure_3_holds_the_curves_and_the_papers_ends(tmp_path):
     runs = read_runs(write_runs(tmp_path, "metaworld_mt10") + write_runs(tmp_path, "metaworld_mt3"))
     fig = figure(figure_3.PANELS, runs)
-    mt10, mt50, ablations, mt3 = fig.axes
+    mt10, ablations, mt3 = fig.axes  # MT50 has no runs
     assert set(lines(mt10)) == {color(method) for method in figure_3.COMPARED}
     assert set(lines(ablations)) == {color(method) for method in figure_3.ABLATIONS}
     assert len(lines(mt3)) == 4
@@ -92,10 +92,11 @@ def test_figure_3_holds_the_curves_and_the_papers_ends(tmp_path):
     assert drawn.get_ydata()[0] == pytest.approx(expected / 5)
     tail = [min(1.0, step / 5) for step in STEPS][-SMOOTH:]
     assert drawn.get_ydata()[-1] == pytest.approx(expected * sum(tail) / len(tail))
-    (paper,) = [line for line in mt10.get_lines() if len(line.get_xdata()) == 2]
-    assert list(paper.get_ydata()) == [1.0, 1.0]
-    assert not mt50.get_lines()
-    assert [text.get_text() for text in mt50.texts] == ["no runs at this scale"]
+    paper = {line.get_color(): line for line in mt10.get_lines() if len(line.get_xdata()) == 2}
+    assert list(paper[color("sac_pcgrad")].get_ydata()) == [1.0, 1.0]
+    assert list(paper[color("sac")].get_ydata()) == [0.5, 0.5]
+    markers = {line.get_marker() for line in mt10.get_lines() if line.get_ydata()[0] == 0.5}
+    assert "v" in markers  # the paper says less than half
 
 
 def test_training_success_where_nothing_is_evaluated(tmp_path):
@@ -131,13 +132,12 @@ def test_a_panel_for_every_task_and_every_measure(tmp_path):
     assert (panel.task, panel.title) == ("a-v3", "MT10: a")
     shown = figure_conflicts.panels(runs)
     fig = figure(shown, runs, columns=3)
-    assert [ax.get_title() for ax in fig.axes] == ["MT10, actor"] * 3 + ["MT10, critic 1"] * 3
+    titles = [ax.get_title() for ax in fig.axes if ax.axison]
+    assert titles == ["MT10, actor"] * 2 + ["MT10, critic 1"] * 2
     drawn = {ax.get_title(): len(lines(ax)) for ax in fig.axes if lines(ax)}
     assert drawn == {"MT10, actor": 4, "MT10, critic 1": 4}
-    empty = {ax.get_title(): ax.texts[0].get_text() for ax in fig.axes if not lines(ax)}
-    assert empty["MT10, actor"] == "undefined in all runs"
     nothing = figure(figure_conflicts.panels(read_runs([])), read_runs([]), columns=3)
-    assert [ax.texts[0].get_text() for ax in nothing.axes] == ["no runs at this scale"] * 12
+    assert [ax.texts[0].get_text() for ax in nothing.axes] == ["no runs at this scale"]
 
 
 def test_no_runs_at_all_is_still_a_figure_and_a_table(tmp_path):

@@ -42,7 +42,7 @@ def test_same_figure_same_bytes(tmp_path):
 def test_band_draws_mean_and_interval():
     figures.style()
     _, ax = plt.subplots()
-    frame = curves()
+    frame = curves(seeds=5)
     drawn = figures.band(ax, frame, "pcgrad")
     expected = interval(frame[frame.step == 2]["value"])
     row = drawn[drawn.step == 2].iloc[0]
@@ -50,7 +50,7 @@ def test_band_draws_mean_and_interval():
         expected.center,
         expected.low,
         expected.high,
-        3,
+        5,
     )
     np.testing.assert_allclose(ax.lines[0].get_ydata(), drawn["center"])
     assert ax.lines[0].get_color() == figures.COLORS["pcgrad"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from reporting.figures import color
+from reporting.figures import SEED_LINE, color
 from reporting.learning_curves import SMOOTH, Panel, curve, draw, figure, measured, middle, note
 from reporting.runs import read_runs
 
@@ -32,6 +32,11 @@ def drawn(runs, panel=PANEL):
     present = draw(ax, panel, runs)
     plt.close(fig)
     return ax, present
+
+
+def whole(ax):
+    """The lines that are not one seed's."""
+    return [line for line in ax.get_lines() if line.get_gid() != SEED_LINE]
 
 
 def test_the_evaluated_metric_counts_where_there_is_one(write_job):
@@ -70,10 +75,10 @@ def test_the_middle_is_over_tasks_and_seeds_and_drawn_where_a_mean_over_tasks_is
     assert found["value"].tolist() == pytest.approx(
         [0.3, (0.3 + 0.5) / 2]
     )  # running means of b and c; a and d are cut
-    (mean, inner) = drawn(runs)[0].get_lines()
+    (mean, inner) = whole(drawn(runs)[0])
     assert (mean.get_linestyle(), inner.get_linestyle()) == ("-", "--")
     assert list(inner.get_ydata()) == pytest.approx(found["value"].tolist())
-    (one,) = drawn(runs, Panel("metaworld_mt10", "a", ("sac",), task="a"))[0].get_lines()
+    (one,) = whole(drawn(runs, Panel("metaworld_mt10", "a", ("sac",), task="a"))[0])
     assert one.get_linestyle() == "-"
 
 
@@ -98,7 +103,7 @@ def test_dots_where_collections_are_few_and_a_running_mean_over_ten(write_job):
 def test_one_seed_has_no_shade(write_job):
     ax, _ = drawn(read_runs([job(write_job, "sac", [0.1, 0.2], seeds=(0,))]))
     assert not ax.collections
-    ax, _ = drawn(read_runs([job(write_job, "sac", [0.1, 0.2])]))
+    ax, _ = drawn(read_runs([job(write_job, "sac", [0.1, 0.2], seeds=range(5))]))
     assert len(ax.collections) == 1
 
 
@@ -130,17 +135,24 @@ def test_distances_without_a_height_still_have_an_axis(write_job, value):
 
 def test_only_methods_with_runs_are_in_the_legend_and_the_stamp_counts_seeds(write_job):
     runs = read_runs([job(write_job, "sac", [0.1, 0.2]), job(write_job, "sac_pcgrad", [0.1, 0.2])])
-    panel = Panel("metaworld_mt10", "MT10", PANEL.methods, dashed=(("sac_pcgrad", 0.7),))
+    panel = Panel("metaworld_mt10", "MT10", PANEL.methods, paper="MT50")
     fig = figure((panel, Panel("metaworld_mt50", "MT50", ("independent",))), runs)
     (legend,) = fig.legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "SAC",
         "SAC + PCGrad",
-        "end, as the paper says",
+        "end in the paper",
+        "the paper: less than this",
     ]
     paper = [line for line in fig.axes[0].get_lines() if list(line.get_ydata()) == [0.7, 0.7]]
     assert [line.get_color() for line in paper] == [color("sac_pcgrad")]
-    assert [text.get_text() for text in fig.axes[1].texts] == ["no runs at this scale"]
-    assert not fig.axes[1].get_xticks().size  # no steps, no numbers of steps
+    assert len(fig.axes) == 1  # a panel without runs is left out
     assert "mt10: 2 seed(s), 600 samples and 7 updates" in fig.get_supxlabel()
     assert note([]) == "no runs"
+
+
+def test_a_figure_without_runs_says_so():
+    fig = figure((PANEL, Panel("metaworld_mt50", "MT50", ("independent",))), read_runs([]))
+    (ax,) = fig.axes
+    assert [text.get_text() for text in ax.texts] == ["no runs at this scale"]
+    assert not ax.get_xticks().size  # no steps, no numbers of steps

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reporting.statistics import holm, interval, iqm, paired
+from reporting.statistics import bounded, holm, interval, iqm, paired, spread
 
 
 def test_student_interval_is_the_textbook_formula():
@@ -27,10 +27,34 @@ def test_p_value_and_interval_agree_about_zero():
         assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
 
 
-def test_one_seed_has_no_interval():
-    found = interval([3.0])
+@pytest.mark.parametrize("values", [[3.0], [2.0, 4.0]])
+def test_fewer_than_three_seeds_have_no_interval(values):
+    found = interval(values)
     assert found.center == 3.0
     assert np.isnan([found.low, found.high, found.p]).all()
+
+
+def test_a_bounded_quantity_keeps_its_bounds():
+    found = interval([0.0, 1.0, 1.0])
+    assert found.high > 1  # Student's t knows no bounds
+    cut = bounded(found, 0.0, 1.0)
+    assert (cut.low, cut.high, cut.center) == (0.0, 1.0, found.center)
+    inside = interval([0.4, 0.5, 0.6])
+    assert bounded(inside, 0.0, 1.0) == inside
+
+
+@pytest.mark.parametrize(("value", "ends"), [(1.0, (0.4782, 1.0)), (0.0, (0.0, 0.5218))])
+def test_seeds_that_all_sit_on_a_bound_have_clopper_and_pearsons_interval(value, ends):
+    found = bounded(interval([value] * 5), 0.0, 1.0)
+    exact = stats.binomtest(round(5 * value), 5).proportion_ci(0.95, method="exact")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+    assert (found.low, found.high) == pytest.approx(ends, abs=1e-4)
+
+
+def test_costs_have_a_median_and_their_range():
+    found = spread([700.0, 500.0, 5000.0])
+    assert (found.center, found.low, found.high) == (700.0, 500.0, 5000.0)
+    assert (found.estimator, found.seeds) == ("median", 3)
 
 
 def test_a_nan_run_does_not_drop_out():

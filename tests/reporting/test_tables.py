@@ -12,7 +12,7 @@ from experiments.multimnist.table_4 import TABLE
 from reporting import render
 from reporting.reported import later
 from reporting.runs import read_runs
-from reporting.tables import Quantity, deviations, difference_lines, method_lines, per_seed
+from reporting.tables import Quantity, bounds, deviations, difference_lines, method_lines, per_seed
 
 LEFT = {"sum": [95.0, 95.5, 96.0], "pcgrad": [96.0, 96.3, 96.6], "mgda": [94.0, 94.2, 94.7]}
 
@@ -95,8 +95,7 @@ def test_one_seed_has_a_dash_and_no_correction(write_job):
     assert row["mean"] == 1.0
     assert np.isnan([row.ci_low, row.ci_high, row.p_holm]).all()
     assert (
-        render.wide(table, TABLE.quantities).set_index("method").loc["PCGrad", "left, %"]
-        == "96.00 [—]"
+        render.wide(table, TABLE.quantities).set_index("method").loc["PCGrad", "left, %"] == "96.00"
     )
 
 
@@ -175,7 +174,7 @@ def test_numbers(value, decimals, sign, text):
 def test_cells_of_unknown_size():
     nan = float("nan")
     assert render.significant(nan, nan, nan) == "—"
-    assert render.significant(123.456, nan, nan) == "123 [—]"
+    assert render.significant(123.456, nan, nan) == "123"
     assert render.significant(0.01234, 0.01, 0.02) == "0.0123 [0.0100, 0.0200]"
     assert render.significant(1.5e-8, 1e-8, 2e-8) == "1.50e−08 [1.00e−08, 2.00e−08]"
     assert render.significant(0.0, 0.0, 0.0) == "0.00 [0.00, 0.00]"
@@ -222,8 +221,9 @@ def test_tuned_rows_are_compared_with_each_other_and_their_values_are_named(writ
     assert cell(table, "sum_tuned", "left")["mean"] == pytest.approx(97.5)
     assert cell(table, "pcgrad_tuned - sum_tuned", "left")["mean"] == pytest.approx(-0.9)
     assert np.isnan(cell(table, "pcgrad_tuned", "left").paper)
-    assert list(table.method.drop_duplicates())[:4] == [
+    assert list(table.method.drop_duplicates())[:5] == [
         "sum",
+        "mgda",
         "pcgrad",
         "sum_tuned",
         "pcgrad_tuned",
@@ -258,7 +258,62 @@ def test_memory_stands_beside_the_seconds(write_job):
     table = TABLE.table(runs)
     assert cell(table, "sum", "all", "peak_memory_mb")["mean"] == 512
     shown = render.wide(table, TABLE.quantities)
-    assert shown["peak memory, MB"].tolist() == ["512 [512, 512]"]
+    assert shown["peak memory, MB"].tolist()[0] == "512"
+
+
+def test_costs_have_a_median_and_a_range_and_no_interval(write_job):
+    """A skewed time must not give "1790 [−1652, 5231] s"."""
+    seconds = {"0": 500.0, "1": 600.0, "2": 4000.0}
+    runs = read_runs([job(write_job, "sum", [95.0, 96.0, 95.5], seconds=seconds)])
+    line = cell(TABLE.table(runs), "sum", "all", "run_seconds")
+    assert (line["mean"], line.ci_low, line.ci_high) == (600, 500, 4000)
+    shown = render.wide(TABLE.table(runs), TABLE.quantities)
+    assert shown["seconds a run"].tolist()[0] == "600 (500 to 4000)"
+
+
+def test_a_row_of_the_paper_that_was_not_run_says_so(write_job):
+    runs = read_runs([job(write_job, "sum", [95.0, 96.0])])
+    shown = render.wide(TABLE.table(runs), TABLE.quantities).set_index("method")
+    row = shown.loc["PCGrad"]
+    assert row["left, %"] == render.NOT_RUN
+    assert row["paper, left (ours − paper)"] == "96.58"
+    assert row["seeds"] == render.DASH
+    assert "Single task" not in shown.index  # ours, not the paper's
+
+
+def test_the_narrow_table_has_its_caption_label_and_columns(runs):
+    shown = render.wide(TABLE.table(runs), TABLE.quantities)
+    text = render.narrow(
+        shown, ["method", "left, %", "seeds"], caption="50% more", label="tab:table_4", footer="ci"
+    )
+    assert r"\caption{50\% more. ci}" in text
+    assert r"\label{tab:table_4}" in text
+    assert text.count(" & ") == 2 * (1 + len(shown))
+    assert text.rstrip().endswith(r"\end{table}")
+
+
+@pytest.mark.parametrize(
+    ("metric", "ends"),
+    [
+        ("evaluation_success", (0, 1)),
+        ("conflict_share_q1", (0, 1)),
+        ("test_accuracy", (0, 100)),
+        ("test_mIoU_per_image", (0, 100)),
+        ("test_RelErr", (0, np.inf)),
+        ("test_mean_angle", (0, 180)),
+        ("return", (-np.inf, np.inf)),
+        ("curvature_remainder_q1", (-np.inf, np.inf)),
+    ],
+)
+def test_bounds_of_metrics(metric, ends):
+    assert bounds(metric) == ends
+
+
+def test_prose_is_aligned_left_and_numbers_right():
+    shown = pd.DataFrame({"claim": ["it helps"], "effect": ["0.1 [0.0, 0.2]"]})
+    text = render.table_html(shown)
+    assert '<td class="prose">it helps</td>' in text
+    assert "<td>0.1" in text
 
 
 def test_later_work_stands_below_the_table_as_its_file_says(runs):

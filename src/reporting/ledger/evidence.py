@@ -12,7 +12,8 @@ import scipy  # loads scipy.stats when a function asks for it
 
 from reporting.ledger.verdicts import FALSE, HOLDS, NOT_REPLICATED, REPAIRED, REPLICATED, Evidence
 from reporting.runs import Runs, final, seed_values
-from reporting.statistics import NAN, interval
+from reporting.statistics import NAN, Interval, bounded, interval
+from reporting.tables import bounds
 
 SIGN = {"higher": 1.0, "lower": -1.0}
 Test = Mapping[str, Any]
@@ -62,7 +63,7 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
         return Evidence(missing=f"no runs of {' and '.join(methods_of(test))} with {_asked(test)}")
     sign, reference = SIGN[claim["direction"]], float(test.get("reference", 0.0))
     effect = interval([sign * (value - reference) for value in values.values()])
-    level = interval(list(ours.values())) if ours else None
+    level = in_bounds(test, interval(list(ours.values()))) if ours else None
     if test["data"] not in (
         data.get("name"),
         *data,
@@ -71,6 +72,13 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
             effect, level, missing=f"stand-in data: {data.get('name')} instead of {test['data']}"
         )
     return Evidence(effect, level)
+
+
+def in_bounds(test: Test, found: Interval) -> Interval:
+    """The interval of a metric cut to the values that it can take; counts and gaps have no bounds."""
+    if "minus" in test or "metrics" not in test:
+        return found
+    return bounded(found, *bounds(test["metrics"][0]))
 
 
 def several(test: Test, runs: Runs) -> Evidence:

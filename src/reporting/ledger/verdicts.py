@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from reporting.statistics import NAN, Interval
+from reporting.statistics import LEAST_SEEDS, NAN, Interval
 
 REPLICATED, NOT_REPLICATED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
 NOT_TESTED = "not tested at this scale"
 HOLDS, FALSE, REPAIRED = "holds", "false as stated", "holds after repair"
 VERDICTS = (REPLICATED, NOT_REPLICATED, INCONCLUSIVE, NOT_TESTED, HOLDS, FALSE, REPAIRED)
-LEAST_SEEDS = 3  # fewer are no test at all
 SIGNIFICANCE = 0.05
 
 
