@@ -18,7 +18,7 @@ os.environ.update(MALLOC_MMAP_THRESHOLD_=str(32 * 2**20), MALLOC_TRIM_THRESHOLD_
 from experiments.config import check
 from experiments.run import GLOBALS, NOT_SETTINGS, TUNED
 from multitask.runs.errors import UserError
-from multitask.runs.provenance import code_hash, training_sources
+from multitask.runs.sources import code_hash, entry_hash, script_hash, training_hash
 
 try:
     check(config)
@@ -86,14 +86,17 @@ def grid(experiment):
     }
 
 
+def untuned(method):
+    """The method that a row trains: a row with tuned values is named after it."""
+    return method.removesuffix(TUNED)
+
+
 def chosen(wildcards):
     """The tuned values that a row asks for by its name."""
-    base = wildcards.method.removesuffix(TUNED)
-    return (
-        []
-        if base == wildcards.method
-        else [f"<results>/tuning/{wildcards.experiment}/{base}/chosen.json"]
-    )
+    base = untuned(wildcards.method)
+    if base == wildcards.method:
+        return []
+    return [f"<results>/tuning/{wildcards.experiment}/{base}/chosen.json"]
 
 
 def runs(*experiments):

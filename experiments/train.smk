@@ -20,7 +20,7 @@ rule data:
         runtime="6h",
     params:
         settings=lambda wildcards: settings(wildcards.experiment),
-        code=lambda wildcards: code(*training_sources(wildcards.experiment)),
+        code=lambda wildcards: training_hash(wildcards.experiment),
     shell:
         "python -m experiments.data {wildcards.experiment} {params.settings:q} {output:q} > {log:q} 2>&1"
 
@@ -51,7 +51,7 @@ rule train:
         runtime="3d",
     params:
         settings=lambda wildcards: settings(wildcards.experiment),
-        code=lambda wildcards: code(*training_sources(wildcards.experiment)),
+        code=lambda wildcards: training_hash(wildcards.experiment, untuned(wildcards.method)),
         folder=subpath(output.metrics, parent=True),
         chosen=lambda wildcards, input: ["--chosen", *input.chosen] if input.chosen else [],
     shell:

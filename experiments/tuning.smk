@@ -21,7 +21,7 @@ rule tune:
         runtime="3d",
     params:
         settings=lambda wildcards: settings(wildcards.experiment, tuning=grid(wildcards.experiment)),
-        code=lambda wildcards: code(*training_sources(wildcards.experiment)),
+        code=lambda wildcards: training_hash(wildcards.experiment, wildcards.method),
     shell:
         "python -m experiments.run {wildcards.experiment} {wildcards.method} --grid"
         " --config {params.settings:q} --out {output.grid:q} > {log:q} 2>&1"

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 import pcgrad
-from experiments.landscape import task as landscape
+from experiments.landscape import run as landscape
 from proofs import identities, theorem1, theorem2
 from proofs.many_tasks.corollary1_structure import structure
 from proofs.problems import CONVEX

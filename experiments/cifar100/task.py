@@ -58,11 +58,13 @@ ROWS = {
     "independent": Row("independent", Method()),
     "one_fc": Row("one_fc", Method()),  # the sum of losses, and the paper's "task specific, 1-fc"
     "all_fc": Row("all_fc", Method()),
-    **{name: Row("one_fc", COMBINATIONS[name]) for name in ("pcgrad", "direction_only")},
-    **{
-        name: Row("one_fc", COMBINATIONS[name])
-        for name in ("uncertainty", "mgda", "cagrad", "nash_mtl", "upgrad")
-    },
+    "pcgrad": Row("one_fc", COMBINATIONS["pcgrad"]),
+    "direction_only": Row("one_fc", COMBINATIONS["direction_only"]),
+    "uncertainty": Row("one_fc", COMBINATIONS["uncertainty"]),
+    "mgda": Row("one_fc", COMBINATIONS["mgda"]),
+    "cagrad": Row("one_fc", COMBINATIONS["cagrad"]),
+    "nash_mtl": Row("one_fc", COMBINATIONS["nash_mtl"]),
+    "upgrad": Row("one_fc", COMBINATIONS["upgrad"]),
     "all_fc_pcgrad": Row("all_fc", COMBINATIONS["pcgrad"]),
     "cross_stitch": Row("cross_stitch", Method()),
     "routing": Row("routing", Method()),

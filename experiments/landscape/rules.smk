@@ -18,10 +18,10 @@ rule landscape:
         runtime=60,
     params:
         settings=settings("landscape"),
-        code=code(*training_sources("landscape")),
+        code=entry_hash("experiments.landscape.run", "run"),
         folder=subpath(output.summary, parent=True),
     shell:
-        "python -m experiments.landscape.task --config {params.settings:q} --out {params.folder:q} > {log:q} 2>&1"
+        "python -m experiments.landscape.run --config {params.settings:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule figure_1:

@@ -1,5 +1,6 @@
 """Reads what runs left behind: `metrics.csv` in long form and the `run.json` beside it."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -185,7 +186,7 @@ def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> li
         f"seeds: {', '.join(map(str, seeds))}",
         "device: " + "; ".join(_distinct(_device(info) for info in infos)),
         "versions: " + ", ".join(sorted(versions)),
-        "code: " + ", ".join(_distinct(str(info.get("code_hash", "unknown")) for info in infos)),
+        "code: " + _hashes(infos),
     ]
     lines += tuned(infos)
     notes = _distinct(
@@ -242,6 +243,15 @@ def _device(info: dict[str, Any]) -> str:
     return ", ".join(
         filter(None, [str(info.get("device", "unknown device")), str(machine.get("processor", ""))])
     )
+
+
+def _hashes(infos: list[dict[str, Any]]) -> str:
+    """The runs' code hashes; one digest where they are many, since each method has its own."""
+    found = _distinct(str(info.get("code_hash", "unknown")) for info in infos)
+    if len(found) <= 2:
+        return ", ".join(found)
+    digest = hashlib.sha256("".join(sorted(found)).encode()).hexdigest()[:16]
+    return f"{digest} (of {len(found)} hashes, one per method; run.json has them)"
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

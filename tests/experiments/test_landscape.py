@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.landscape import figure_1, figure_2, task
+from experiments.landscape import figure_1, figure_2
+from experiments.landscape import run as task
 from experiments.run import EXIT_FAULT
 from multitask.runs.provenance import ROOT
 

@@ -50,7 +50,7 @@ def toy(monkeypatch):
     )
     monkeypatch.setattr(run, "load_task", lambda name: module)
     monkeypatch.setattr(configs, "check", lambda config, part=False: None)
-    monkeypatch.setattr(run, "training_sources", lambda name: ["experiments/run.py"])
+    monkeypatch.setattr(run, "training_hash", lambda experiment, method: "0123456789abcdef")
     threads = torch.get_num_threads()
     yield module
     torch.set_num_threads(threads)
@@ -138,7 +138,7 @@ def test_data_root_is_a_place_not_a_setting(tmp_path, toy):
             ["multimnist", "nothing", "--seeds", "0"],
             "unknown method 'nothing' of multimnist; there are",
         ),
-        (["landscape", "adam", "--seeds", "0"], "trains nothing"),
+        (["landscape", "adam", "--seeds", "0"], "unknown experiment"),
         *(
             (["multimnist", "sum", "--seeds", seeds], "--seeds takes")
             for seeds in ("4-1", "0-99999999999", "0-", "1_0", "-1", "٣", "1.0", "0--1", "9" * 5000)

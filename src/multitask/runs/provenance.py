@@ -1,14 +1,8 @@
-"""Where a number comes from: the code that could change it, the versions, the machine. Imports no
-torch.
-"""
+"""Where a number comes from besides the code: commit, versions, machine. Imports no torch."""
 
-import ast
-import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,57 +19,6 @@ PACKAGES = (
     "scikit-learn",
     "pillow",
 )
-
-
-def _strip_docstrings(tree: ast.AST) -> ast.AST:
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        first = node.body[0] if node.body else None
-        if (
-            isinstance(first, ast.Expr)
-            and isinstance(first.value, ast.Constant)
-            and isinstance(first.value.value, str)
-        ):
-            node.body = node.body[1:]
-    return tree
-
-
-@cache
-def _syntax(source: str) -> str:
-    """The tree in words; cached, because Snakemake hashes the shared sources anew for every
-    experiment.
-    """
-    return ast.dump(_strip_docstrings(ast.parse(source)))
-
-
-def code_hash(paths: Iterable[str | Path], root: Path = ROOT) -> str:
-    """Hash of the syntax trees below `paths` (files or folders under `root`), without comments and
-    docstrings.
-    """
-    files: set[Path] = set()
-    for path in paths:
-        full = root / path
-        found = set(full.rglob("*.py")) if full.is_dir() else {full}
-        if not found or not all(file.is_file() for file in found):
-            raise FileNotFoundError(f"code_hash: no Python source at {full}")
-        files |= found
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(
-            f"{file.relative_to(root).as_posix()}\n{_syntax(file.read_text(encoding='utf-8'))}\n".encode()
-        )
-    return digest.hexdigest()[:16]
-
-
-def training_sources(experiment: str) -> list[str]:
-    """Exactly the sources that can change a training result of `experiment`."""
-    return [
-        "src/pcgrad",
-        "src/multitask",
-        f"experiments/{experiment}/task.py",
-        "experiments/run.py",
-    ]
 
 
 def versions() -> dict[str, str]:

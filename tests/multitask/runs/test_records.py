@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 
-from multitask.runs.provenance import ROOT, code_hash, training_sources
 from multitask.runs.records import Records, write_run
 from multitask.runs.seeding import generator, initialization, numpy_generator
 from system.writing import whole, write_json
@@ -72,26 +71,3 @@ def test_initialization_is_seeded_and_leaves_the_global_generator_alone():
     assert torch.equal(torch.random.get_rng_state(), before)
     assert torch.equal(layers[0], layers[1])
     assert not torch.equal(layers[0], layers[2])
-
-
-def test_code_hash_sees_code_but_not_prose(tmp_path):
-    def hashed(text):
-        (tmp_path / "a.py").write_text(text)
-        return code_hash(["a.py"], root=tmp_path)
-
-    original = hashed('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1\n')
-    assert hashed('"""Other."""\n\ndef f(x):  # comment\n    return x + 1\n') == original
-    assert hashed("def f(x):\n    return x + 2\n") != original
-    assert hashed('def f(x):\n    y = "not a docstring"\n    return x + 1\n') != original
-    (tmp_path / "b.py").write_text("x = 1\n")
-    assert code_hash(["."], root=tmp_path) != code_hash(["a.py"], root=tmp_path)
-
-
-def test_code_hash_refuses_a_missing_source(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        code_hash(["nowhere"], root=tmp_path)
-
-
-def test_training_sources_exist_for_every_experiment():
-    for task in (ROOT / "experiments").glob("*/task.py"):
-        assert len(code_hash(training_sources(task.parent.name))) == 16

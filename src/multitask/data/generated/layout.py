@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multitask.runs.errors import UserError
-from multitask.runs.provenance import code_hash
 from multitask.runs.seeding import numpy_generator
+from multitask.runs.sources import code_hash
 
 Example = Mapping[
     str, NDArray[Any]

@@ -1,7 +1,7 @@
 """Figure 1: Adam and Adam + PCGrad on the landscape of Appendix D, every start and both methods as
 one batch.
 
-    python -m experiments.landscape.task --config config/quick.yaml --out results/quick/landscape
+    python -m experiments.landscape.run --config config/quick.yaml --out results/quick/landscape
 
     L1(θ) = 20 log max(|u1|, 5e-6),  u1 = θ1/2 + tanh θ2
     L2(θ) = 25 log max(|u2|, 5e-6),  u2 = θ1/2 − tanh θ2 + 2,      L = L1 + L2
@@ -35,7 +35,8 @@ from tqdm import trange
 from experiments import config as configs
 from experiments.run import settings_of
 from multitask.runs.errors import UserError
-from multitask.runs.provenance import code_hash, commit, machine, training_sources, versions
+from multitask.runs.provenance import commit, machine, versions
+from multitask.runs.sources import entry_hash
 from pcgrad import (
     cosine,
     curvature_estimate,
@@ -343,7 +344,7 @@ def run(settings: dict[str, Any], out: Path) -> None:
         | {"torch_threads": settings["torch_threads"]},
         "seconds": round(wall, 1),
         "core_seconds": round(core, 1),
-        "code_hash": code_hash(training_sources("landscape")),
+        "code_hash": entry_hash("experiments.landscape.run", "run"),
         "commit": commit(),
         "versions": versions(),
         "machine": machine(),
@@ -368,7 +369,7 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
 def work(arguments: Sequence[str] | None) -> None:
     """What the command does."""
     parser = command.Parser(
-        prog="python -m experiments.landscape.task", description="Figures 1 and 2: data"
+        prog="python -m experiments.landscape.run", description="Figures 1 and 2: data"
     )
     parser.add_argument("--config", required=True, help="a YAML file, or JSON text")
     parser.add_argument("--out", required=True, type=Path, help="folder for the four files")

@@ -1,0 +1,146 @@
+"""Record that a change of the code left every number as it was.
+
+    python -m experiments.moves COMMIT "what changed, and why no number did"
+
+COMMIT is the last one before the change. The golden traces prove it: on this machine the code of
+COMMIT and the present code must compute the same ones, and for each published run the golden file
+of the commit that trained it must be the present file. `experiments/moves.yaml` then gets a block
+with, for every experiment and method, the published hash, the hash at COMMIT and the present one.
+From then on they count as one code: published tables stay valid, checkpoints resume, and nothing is
+trained again."""
+
+import argparse
+import io
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.run import TUNED
+from multitask.runs.sources import MOVES, ROOT, training_hash
+from system import command
+from system.errors import UserError
+from system.writing import whole
+
+PUBLISHED = ROOT / "results" / "published"
+GOLDEN = "tests/golden"
+LOOP_OF_RL = "triad.csv"  # the golden trace of the one RL loop, which several experiments use
+# Test files that write their golden file when they are run as a script.
+WRITERS = ("multimnist", "cifar100", "dense_trace", "celeba", "triad")
+FOLDERS = ("src", "experiments", "tests", "config")
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+def published() -> Iterator[dict[str, Any]]:
+    """The `run.json` of every published run."""
+    for path in sorted(PUBLISHED.glob("*/runs/*/*/*/run.json")):
+        yield json.loads(path.read_text(encoding="utf-8"))
+
+
+def unpack(commit: str, folder: Path) -> None:
+    """Put the code of a commit into a folder."""
+    archive = subprocess.run(["git", "archive", commit, *FOLDERS], cwd=ROOT, capture_output=True)
+    if archive.returncode:
+        raise UserError(
+            f"{commit} is no commit of this checkout; name the last one before the change"
+        )
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as file:
+        file.extractall(folder, filter="data")
+
+
+def traces(tree: Path) -> dict[str, list[float]]:
+    """The numbers of every golden trace, computed by the code in `tree`."""
+    environment = {**os.environ, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}"}
+    for name in WRITERS:
+        script = f"tests/experiments/test_{name}.py"
+        done = subprocess.run(
+            [sys.executable, script], cwd=tree, env=environment, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise UserError(f"{script} fails: {done.stderr.strip()[-200:]}")
+    return {
+        path.name: [float(number) for number in NUMBER.findall(path.read_text(encoding="utf-8"))]
+        for path in sorted((tree / GOLDEN).iterdir())
+    }
+
+
+def require_same(before: dict[str, list[float]], after: dict[str, list[float]]) -> None:
+    """UserError that names the first golden trace whose numbers differ by more than rounding."""
+    for name, numbers in before.items():
+        now = after.get(name, [])
+        same = len(now) == len(numbers) and all(
+            math.isclose(one, two, rel_tol=1e-9, abs_tol=1e-12)
+            for one, two in zip(numbers, now, strict=True)
+        )
+        if not same:
+            raise UserError(f"golden trace {name}: its numbers changed, so train its runs again")
+
+
+def unmoved(experiment: str, commit: str) -> bool:
+    """Whether an experiment's golden file is still the one of the commit that trained it."""
+    own = f"{experiment}.json"
+    file = own if (ROOT / GOLDEN / own).is_file() else LOOP_OF_RL
+    revision = commit.removesuffix("+changes")
+    diff = ["git", "diff", "--quiet", revision, "--", f"{GOLDEN}/{file}"]
+    return not subprocess.run(diff, cwd=ROOT, capture_output=True).returncode
+
+
+def hashes(before: Path) -> dict[str, dict[str, list[str]]]:
+    """{experiment: {method: [published hashes, hash of the code in `before`, present hash]}}."""
+    found: dict[str, dict[str, list[str]]] = {}
+    unproven: set[str] = set()
+    for info in published():
+        experiment, method = info["experiment"], info["method"].removesuffix(TUNED)
+        row = found.setdefault(experiment, {}).setdefault(method, [])
+        if not unmoved(experiment, info["commit"]):
+            unproven.add(f"{info['scale']}, {experiment}, trained at {info['commit']}")
+        elif info["code_hash"] not in row:
+            row.append(info["code_hash"])
+    for experiment, methods in found.items():
+        for method, row in methods.items():
+            more = training_hash(experiment, method, before), training_hash(experiment, method)
+            methods[method] = list(dict.fromkeys([*row, *more]))
+    for one in sorted(unproven):
+        print(f"keeps its own hash, because its golden trace changed since: {one}")
+    return found
+
+
+def record(commit: str, reason: str) -> None:
+    """Prove the change neutral and append its block to the file of moves."""
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before", Path(folder) / "after"
+        unpack(commit, before)
+        for name in FOLDERS:
+            shutil.copytree(ROOT / name, after / name)
+        require_same(traces(before), traces(after))
+        carried = hashes(before)
+    text = MOVES.read_text(encoding="utf-8") if MOVES.is_file() else ""
+    block = [{"reason": reason, "hashes": carried}]
+    with whole(MOVES) as file:
+        file.write(text + yaml.safe_dump(block, sort_keys=False, default_flow_style=None))
+    print(f"{sum(map(len, carried.values()))} methods keep the hash of their published runs")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = command.Parser(
+        prog="python -m experiments.moves", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("commit", help="the last commit before the change")
+    parser.add_argument("reason", help="one sentence: what changed, and why no number did")
+    args: argparse.Namespace = parser.parse_args(arguments)
+    record(args.commit, args.reason)
+
+
+if __name__ == "__main__":
+    command.leave(main)

@@ -1,0 +1,413 @@
+"""Which code can change a number, as a hash: the definitions that an entry point reaches.
+
+A run's hash covers every top-level definition that its task reaches by name, over all modules of
+the repository: functions, classes, constants. Comments, docstrings, annotations, and the place of a
+definition do not count. Of the tables METHODS and ROWS only the row of the run's method counts, so
+that a new method, or a helper for another experiment, leaves every other hash as it is.
+
+`experiments/moves.yaml` records code changes that golden traces prove neutral; `canonical` maps
+every hash that it lists to the oldest hash of the same results.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+MOVES = ROOT / "experiments" / "moves.yaml"
+TABLES = ("METHODS", "ROWS")  # tables of which a run uses one row
+ALWAYS = "<always>"  # a module's statements that bind nothing and run when it is imported
+ENTRIES = ("train_one", "prepare_torch")  # of experiments/run.py: what surrounds every task
+
+Symbol = tuple[str, str, str]  # module, name ("" for the whole module), row of a table
+
+
+class _Neutral(ast.NodeTransformer):
+    """Removes what cannot change a number: docstrings, annotations, imports inside functions."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        node.returns = None
+        arguments = node.args
+        for argument in (
+            *arguments.posonlyargs,
+            *arguments.args,
+            *arguments.kwonlyargs,
+            *filter(None, (arguments.vararg, arguments.kwarg)),
+        ):
+            argument.annotation = None
+        node.body = [self._plain(statement) for statement in _without_docstring(node.body)]
+        return node
+
+    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]  # noqa: N815
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        self.generic_visit(node)
+        node.body = _without_docstring(node.body)
+        return node
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        self.generic_visit(node)
+        node.body = [self._plain(statement) for statement in _without_docstring(node.body)]
+        return node
+
+    @staticmethod
+    def _plain(statement: ast.stmt) -> ast.stmt:
+        if isinstance(statement, ast.AnnAssign):
+            if statement.value is None:
+                return ast.Pass()
+            return ast.Assign([statement.target], statement.value)
+        return statement
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements without bare strings: docstrings of modules, classes, functions, attributes."""
+    return [
+        statement
+        for statement in body
+        if not (
+            isinstance(statement, ast.Expr)
+            and isinstance(statement.value, ast.Constant)
+            and isinstance(statement.value.value, str)
+        )
+    ]
+
+
+@cache
+def _syntax(source: str) -> ast.Module:
+    """The tree of a source text without what cannot change a number."""
+    return _Neutral().visit(ast.parse(source))
+
+
+def code_hash(paths: Iterable[str | Path], root: Path = ROOT) -> str:
+    """Hash of whole files or folders below `root`, without comments, docstrings and annotations."""
+    files: set[Path] = set()
+    for path in paths:
+        full = root / path
+        found = set(full.rglob("*.py")) if full.is_dir() else {full}
+        if not found or not all(file.is_file() for file in found):
+            raise FileNotFoundError(f"code_hash: no Python source at {full}")
+        files |= found
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        tree = ast.dump(_syntax(file.read_text(encoding="utf-8")))
+        digest.update(f"{file.relative_to(root).as_posix()}\n{tree}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+@dataclass
+class _Module:
+    """One file: which statements bind a name, where imported names come from, what always runs."""
+
+    bindings: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    imports: dict[str, str] = field(default_factory=dict)  # local name -> "module:name"
+    always: list[ast.stmt] = field(default_factory=list)
+
+
+@cache
+def _read_module(source: str) -> _Module:
+    module = _Module()
+    for statement in _syntax(source).body:
+        if isinstance(statement, ast.If) and _never_runs(statement):
+            continue
+        _add_imports(module, statement)
+        if isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass):
+            continue
+        names = _bound(statement)
+        for name in names:
+            module.bindings.setdefault(name, []).append(statement)
+        if not names:
+            module.always.append(statement)
+    return module
+
+
+def _never_runs(statement: ast.If) -> bool:
+    """Whether a block is for type checkers or for the command line."""
+    return ast.unparse(statement.test) in ("TYPE_CHECKING", "__name__ == '__main__'")
+
+
+def _add_imports(module: _Module, statement: ast.stmt) -> None:
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                origin = alias.name if alias.asname else alias.name.partition(".")[0]
+                module.imports[alias.asname or origin] = f"{origin}:"
+        elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            for alias in node.names:
+                module.imports[alias.asname or alias.name] = f"{node.module}:{alias.name}"
+
+
+def _bound(statement: ast.stmt) -> list[str]:
+    """The names that a definition or a plain assignment binds; none for any other statement."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [statement.name]
+    if not isinstance(statement, ast.Assign):
+        return []
+    targets = [
+        element
+        for target in statement.targets
+        for element in (target.elts if isinstance(target, ast.Tuple) else [target])
+    ]
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return names if len(names) == len(targets) else []
+
+
+class _References(ast.NodeVisitor):
+    """Dotted names that a statement reads, each with the constant key that follows, if any."""
+
+    def __init__(self) -> None:
+        self.found: set[tuple[str, str]] = set()
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        name = _dotted(node.value)
+        if name and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
+            self.found.add((name, node.slice.value))
+        else:
+            self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        name = _dotted(node)
+        if name:
+            self.found.add((name, ""))
+        else:
+            self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        self.found.add((node.id, ""))
+
+
+def _dotted(node: ast.expr) -> str:
+    """`a.b.c` as text; "" for any other expression."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        base = _dotted(node.value)
+        return f"{base}.{node.attr}" if base else ""
+    return ""
+
+
+@cache
+def _references(statement: ast.stmt) -> frozenset[tuple[str, str]]:
+    visitor = _References()
+    visitor.visit(statement)
+    return frozenset(visitor.found)
+
+
+class Code:
+    """The definitions below one root and what each of them refers to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._modules: dict[str, _Module | None] = {}
+        self._symbols: dict[tuple[str, str], Symbol | str] = {}
+        self._records: dict[Symbol, tuple[str, list[Symbol]]] = {}
+
+    def hash(self, entries: Iterable[tuple[str, str]], method: str) -> str:
+        """Hash of all that the entries (module, name) reach; of METHODS and ROWS `method`'s row.
+
+        The content of a definition counts and what its names stand for, not the file it is in.
+        """
+        pending = [self._entry(module, name, method) for module, name in entries]
+        reached: dict[Symbol, str] = {}
+        while pending:
+            symbol = self._with_row(pending.pop(), method)
+            if symbol not in reached:
+                reached[symbol], targets = self._record(symbol)
+                pending += targets
+        text = "\n\n".join(sorted(set(reached.values())))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _entry(self, module: str, name: str, method: str) -> Symbol:
+        known = self._module(module)
+        if known is None:
+            raise FileNotFoundError(f"no module {module} below {self.root}")
+        if name and name not in {*known.bindings, *known.imports}:
+            raise LookupError(f"{module} defines no {name}")
+        found = self._symbol(f"{module}:{name}", method)
+        assert not isinstance(found, str)
+        return found
+
+    @staticmethod
+    def _with_row(symbol: Symbol, method: str) -> Symbol:
+        """A table's row is the method's where no constant key says another."""
+        module, name, row = symbol
+        return (module, name, row or method) if name in TABLES else symbol
+
+    def _record(self, symbol: Symbol) -> tuple[str, list[Symbol]]:
+        """The text of a definition with what its names stand for, and the definitions it reaches."""
+        if symbol not in self._records:
+            edges = {f"{name}={self._label(to)}": to for name, to in self._follow(symbol)}
+            targets = [to for to in edges.values() if not isinstance(to, str)]
+            if symbol[1] != ALWAYS:
+                targets += [(name, ALWAYS, "") for name in self._imported(symbol[0])]
+            text = "\n".join([*self._dumps(symbol), *sorted(edges)])
+            self._records[symbol] = text, targets
+        return self._records[symbol]
+
+    def _module(self, name: str) -> _Module | None:
+        """A module of the repository by its dotted name; None for any other."""
+        if name not in self._modules:
+            stem = name.replace(".", "/")
+            places = [
+                self.root / top / place
+                for top in ("src", ".")
+                for place in (f"{stem}.py", f"{stem}/__init__.py")
+            ]
+            path = next((path for path in places if path.is_file()), None)
+            if path is None and (self.root / stem).is_dir():
+                self._modules[name] = _Module()  # a folder without __init__.py
+            else:
+                source = path.read_text(encoding="utf-8") if path else None
+                self._modules[name] = None if source is None else _read_module(source)
+        return self._modules[name]
+
+    def _symbol(self, origin: str, row: str) -> Symbol | str:
+        """The definition behind "module:name.attribute"; the origin itself outside the repository."""
+        if (origin, row) not in self._symbols:
+            self._symbols[origin, row] = self._resolve(origin, row)
+        return self._symbols[origin, row]
+
+    def _resolve(self, origin: str, row: str) -> Symbol | str:
+        where, _, attributes = origin.partition(":")
+        module = self._module(where)
+        if module is None:
+            return origin.replace(":", ".").rstrip(".")
+        name, _, rest = attributes.partition(".")
+        if not name:
+            return where, "", ""
+        if name in module.bindings:
+            return where, name, row if name in TABLES else ""
+        if name in module.imports:
+            further = f".{rest}" if rest and not module.imports[name].endswith(":") else rest
+            return self._symbol(module.imports[name] + further, row)
+        if self._module(f"{where}.{name}") is not None:
+            return self._symbol(f"{where}.{name}:{rest}", row)
+        return where, "", ""  # made at run time: the whole module counts
+
+    def _statements(self, symbol: Symbol) -> list[ast.stmt]:
+        where, name, row = symbol
+        module = self._module(where)
+        if module is None:
+            return []
+        if name == ALWAYS:
+            return module.always
+        if not name:
+            every = [one for statements in module.bindings.values() for one in statements]
+            return [*module.always, *every]
+        return [_one_row(statement, row) for statement in module.bindings[name]]
+
+    def _dumps(self, symbol: Symbol) -> list[str]:
+        return [_dump(statement) for statement in self._statements(symbol)]
+
+    def _label(self, target: Symbol | str) -> str:
+        """What a name stands for: a foreign name, or the content of a definition, not its place."""
+        if isinstance(target, str):
+            return target
+        if target[1] in TABLES and not target[2]:
+            return target[1]  # which row counts depends on the run: `hash` adds that row
+        return hashlib.sha256("\n".join(self._dumps(target)).encode()).hexdigest()[:16]
+
+    def _follow(self, symbol: Symbol) -> Iterator[tuple[str, Symbol | str]]:
+        module = self._module(symbol[0])
+        if module is None:
+            return
+        for statement in self._statements(symbol):
+            for name, row in _references(statement):
+                head = name.partition(".")[0]
+                if head in module.bindings or head in module.imports:
+                    yield name, self._symbol(f"{symbol[0]}:{name}", row)
+
+    def _imported(self, name: str) -> Iterator[str]:
+        """Modules whose top-level statements run when `name` is imported: it, its parents, theirs."""
+        pending, seen = [name], set()
+        while pending:
+            current = pending.pop()
+            module = self._module(current)
+            if current in seen or module is None:
+                continue
+            seen.add(current)
+            parts = current.split(".")
+            pending += [".".join(parts[:end]) for end in range(1, len(parts))]
+            for origin in module.imports.values():
+                where, _, imported = origin.partition(":")
+                pending += [where, f"{where}.{imported}"]
+        yield from seen
+
+
+_ROWS: dict[tuple[ast.stmt, str], ast.stmt] = {}
+
+
+def _one_row(statement: ast.stmt, row: str) -> ast.stmt:
+    """A table reduced to one row; any other statement, or a table without that row, as it is."""
+    if (
+        not row
+        or not isinstance(statement, ast.Assign)
+        or not isinstance(statement.value, ast.Dict)
+    ):
+        return statement
+    keys = [key.value if isinstance(key, ast.Constant) else None for key in statement.value.keys]
+    if None in keys or row not in keys:
+        return statement
+    if (statement, row) not in _ROWS:
+        value = statement.value.values[keys.index(row)]
+        _ROWS[statement, row] = ast.Assign(
+            statement.targets, ast.Dict([ast.Constant(row)], [value])
+        )
+    return _ROWS[statement, row]
+
+
+@cache
+def _dump(statement: ast.stmt) -> str:
+    return ast.dump(statement)
+
+
+@cache
+def _code(root: Path) -> Code:
+    """One reading of the sources per process."""
+    return Code(root)
+
+
+def training_hash(experiment: str, method: str = "", root: Path = ROOT) -> str:
+    """Hash of the code that can change a run of one method, in its canonical form.
+
+    Without a method: of the code that finds or makes the experiment's data.
+    """
+    task = f"experiments.{experiment}.task"
+    entries = [(task, "fingerprint")]
+    if method:
+        entries += [(task, "train"), *(("experiments.run", name) for name in ENTRIES)]
+    return canonical(_code(root).hash(entries, method))
+
+
+def entry_hash(module: str, name: str, root: Path = ROOT) -> str:
+    """Hash of every definition that one function reaches."""
+    return canonical(_code(root).hash([(module, name)], ""))
+
+
+def script_hash(*paths: str, root: Path = ROOT) -> str:
+    """Hash of scripts and of every definition that they reach."""
+    modules = [path.removesuffix(".py").removeprefix("src/").replace("/", ".") for path in paths]
+    return canonical(_code(root).hash([(module, "") for module in modules], ""))
+
+
+@cache
+def _moves() -> dict[str, str]:
+    """Hash -> the oldest hash with the same results, from experiments/moves.yaml."""
+    oldest: dict[str, str] = {}
+    moves = yaml.safe_load(MOVES.read_text(encoding="utf-8")) if MOVES.is_file() else []
+    for move in moves:
+        for methods in move["hashes"].values():
+            for hashes in methods.values():
+                first = oldest.get(hashes[0], hashes[0])
+                oldest |= {one: oldest.get(one, first) for one in hashes[1:]}
+    return oldest
+
+
+def canonical(hashed: str) -> str:
+    """The oldest hash whose results a hash is recorded to repeat; itself where none is."""
+    return _moves().get(hashed, hashed)
