@@ -129,7 +129,7 @@ def play_and_learn(
     replay: Replay,
     update: Callable[[], list[dict[str, Tensor]]],
     settings: dict[str, Any],
-    when: str,
+    when: str = "collection",
 ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
     """One collection and the updates that belong to it: the episodes, and what the updates say.
 
