@@ -11,9 +11,18 @@ from typing import Any
 MOST_ROWS = 2_000  # of one run (one method, one seed)
 
 
+# Metrics that sentences are made of (reporting/findings.py): none of their rows that a sentence reads
+# may be thinned away.
+SPOKEN = (
+    *("success", "return", "evaluation_success", "distance", "evaluation_distance"),
+    *("environment_steps", "xi_median_actor", "xi_median_q1", "xi_median_q2"),
+)
+LAST = 10  # rows of a series' end over which claims and sentences average
+
+
 def thin(rows: list[list[str]], most: int = MOST_ROWS) -> list[list[str]]:
-    """Rows [seed, step, …] with at most `most` per seed: every k-th step of a seed, its first and
-    its last.
+    """Rows [seed, step, task, metric, value] with about `most` per seed: every k-th step of a seed,
+    its first and its last, and whatever a sentence needs.
     """
     kept = []
     for seed in dict.fromkeys(row[0] for row in rows):
@@ -28,7 +37,26 @@ def thin(rows: list[list[str]], most: int = MOST_ROWS) -> list[list[str]]:
             raise ValueError(
                 f"one step of seed {seed} has more than {most} rows; record fewer metrics"
             )
-        kept += part
+        needed = spoken([row for row in mine if row[3] in SPOKEN], most) if len(steps) > 1 else []
+        wanted = {*map(tuple, part), *map(tuple, needed)}
+        kept += [row for row in mine if tuple(row) in wanted]
+    return kept
+
+
+def spoken(rows: list[list[str]], most: int) -> list[list[str]]:
+    """All rows of the spoken metrics; of more than `most`, each series' end, extremes and successes."""
+    if len(rows) <= most:
+        return rows
+    series: dict[tuple[str, str], list[list[str]]] = {}
+    for row in rows:
+        series.setdefault((row[2], row[3]), []).append(row)
+    kept = []
+    for part in series.values():
+        part.sort(key=lambda row: int(row[1]))
+        positive = [row for row in part if float(row[4]) > 0]
+        best = max(part, key=lambda row: float(row[4]))
+        worst = min(part, key=lambda row: float(row[4]))
+        kept += [*part[-LAST:], best, worst, *positive[:1], *positive[-1:]]
     return kept
 
 

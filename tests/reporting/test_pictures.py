@@ -6,6 +6,7 @@ Drawn from the published runs; without them the made-up runs below remain."""
 import itertools
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
@@ -16,6 +17,7 @@ from experiments.metaworld import figure_conflicts as conflicts
 from experiments.metaworld import figure_tasks as tasks
 from experiments.nyuv2 import figure_5
 from experiments.triad import figure_4
+from reporting import findings, overview
 from reporting.figures import SEED_LINE, band, color, legend_above, separate, stamp, style
 from reporting.learning_curves import figure
 from reporting.runs import read_runs
@@ -87,6 +89,37 @@ def test_figures_4_and_5_keep_their_text_apart_and_on_the_canvas():
     ):
         assert faults(fig) == []
         plt.close(fig)
+
+
+@pytest.mark.parametrize("name", ["scoreboard", "paper_against_ours", "cost"])
+def test_figures_over_all_results_keep_their_text_apart_and_on_the_canvas(name):
+    results = findings.read(PUBLISHED.glob("*"))
+    if name == "cost":
+        fig = overview.cost(pd.read_csv(PUBLISHED / "benchmarks" / "speed_cpu.csv"))
+    else:
+        fig = getattr(overview, name)(results)
+    assert faults(fig) == []
+    plt.close(fig)
+
+
+def test_the_scoreboard_shows_every_claim_by_its_verdict():
+    results = findings.read(PUBLISHED.glob("*"))
+    fig = overview.scoreboard(results)
+    shown = [text.get_text() for text in texts(fig)]
+    claims = findings.ledger(results)
+    assert sum(text in set(claims["source"]) for text in shown) == len(claims)
+    for word, number in findings.count(claims).items():
+        assert (f"{word} ({number})" in shown) == (number > 0)
+    plt.close(fig)
+
+
+def test_the_papers_numbers_are_each_shown_once_real_data_first():
+    lines = overview.paper_numbers(findings.read(PUBLISHED.glob("*")))
+    assert not lines.duplicated(["table", "method", "task", "metric"]).any()
+    row = lines[(lines["table"] == "table_4") & (lines["method"] == "pcgrad")]
+    assert row["real"].all()
+    assert row["scale"].unique().tolist() == ["laptop"]
+    assert set(lines["table"]) == set(overview.TABLES)
 
 
 def test_the_check_finds_a_cut_legend_and_a_label_over_another():

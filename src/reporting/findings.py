@@ -1,0 +1,571 @@
+"""Sentences about results: each comes from a template that reads result files, none is typed.
+
+`read` collects the result files of one or more scales, `answers` gives the table of questions and
+answers, `claim_sentence` a sentence for one claim of the ledger, `headlines` the numbers that stand
+first in the report. What a template cannot say from the files is not said."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reporting import render
+from reporting.labels import label
+from reporting.ledger.verdicts import (
+    FALSE,
+    HOLDS,
+    NOT_TESTED,
+    REPAIRED,
+    SIGNIFICANCE,
+    VERDICTS,
+)
+from reporting.runs import Runs, read_runs
+from reporting.statistics import LEAST_SEEDS
+
+RANK = ("paper", "gpu", "laptop")  # scales whose numbers are evidence, the strongest first
+LOWER = ("error", "Err", "angle", "loss", "distance")  # a metric with one of these is better low
+PEERS = ("conflictfree", "libmtl", "torchjd", "literal")  # other implementations of the same step
+LAST = 10  # collections over which the end of a run is averaged, as in claims.yaml
+LEARNED = 0.5  # a task with at least this success at the end counts as learned
+# The numbers that open the report; of those that no scale has tested, only the paper's is shown.
+HEADLINES = (
+    "figure-3-mt10-solved",
+    "figure-3-mt50-70",
+    "table-1-miou",
+    "table-1-depth",
+    "table-2-independent",
+    "table-2-routing",
+    "table-3",
+    "table-4-left",
+    "table-4-right",
+    "table-5-miou",
+)
+
+
+@dataclass(frozen=True)
+class Results:
+    """The result files of one scale: `results/<scale>` or `results/published/<scale>`."""
+
+    folder: Path
+
+    @property
+    def scale(self) -> str:
+        """The scale's name."""
+        return str(self.claims["scale"].iloc[0]) if len(self.claims) else self.folder.name
+
+    @cached_property
+    def claims(self) -> pd.DataFrame:
+        """`claims.csv`."""
+        return pd.read_csv(self.folder / "claims.csv", dtype={"agrees": str, "reason": str})
+
+    def table(self, name: str) -> pd.DataFrame:
+        """`tables/<name>.csv`; empty where the scale has none."""
+        path = self.folder / "tables" / f"{name}.csv"
+        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+
+    def tables(self) -> list[str]:
+        """The names of the scale's tables."""
+        return sorted(path.stem for path in (self.folder / "tables").glob("table_*.csv"))
+
+    def footer(self, name: str) -> list[str]:
+        """The lines below a table."""
+        path = self.folder / "tables" / f"{name}.md"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [line[2:] for line in lines if line.startswith("- ")]
+
+    def title(self, name: str) -> str:
+        """A table's title, from its page."""
+        path = self.folder / "tables" / f"{name}.html"
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        return text.partition("<title>")[2].partition(" (scale")[0] or name.replace("_", " ")
+
+    def runs(self, experiment: str) -> Runs:
+        """The runs of one experiment."""
+        return read_runs(self.folder.glob(f"runs/{experiment}/*/*/metrics.csv"))
+
+    def file(self, name: str) -> dict[str, Any]:
+        """A JSON file of the scale; empty where there is none."""
+        path = self.folder / name
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def read(folders: Iterable[str | Path]) -> list[Results]:
+    """The scales that hold a ledger, strongest first."""
+    found = [Results(Path(folder)) for folder in folders if (Path(folder) / "claims.csv").is_file()]
+    return sorted(found, key=lambda one: _rank(one.scale))
+
+
+def _rank(scale: str) -> int:
+    return RANK.index(scale) if scale in RANK else len(RANK)
+
+
+def ledger(results: Sequence[Results]) -> pd.DataFrame:
+    """One line per claim: that of the strongest scale that tested it."""
+    lines: dict[str, Any] = {}
+    for one in results:
+        for line in one.claims.to_dict("records"):
+            known = lines.get(line["id"])
+            if known is None or (known["verdict"] == NOT_TESTED and line["verdict"] != NOT_TESTED):
+                lines[line["id"]] = line
+    return pd.DataFrame(list(lines.values()))
+
+
+# ------------------------------------------------------------------ sentences about claims
+
+
+def claim_sentence(line: Mapping[Any, Any]) -> str:
+    """One claim with its verdict and the numbers that it rests on."""
+    text = f"{line['claim'][:1].upper()}{line['claim'][1:]}: **{line['verdict']}**"
+    if line["verdict"] == NOT_TESTED:
+        return f"{text} ({line['reason']})."
+    parts = []
+    if np.isfinite(line["effect"]):
+        effect = render.significant(line["effect"], line["ci_low"], line["ci_high"])
+        parts.append(
+            f"effect {effect} over {int(line['seeds'])} seeds, above 0 on the claimed side"
+        )
+        if line["reason"]:
+            parts.append(str(line["reason"]))
+    elif line["reason"]:
+        parts.append(str(line["reason"]))
+    if np.isfinite(line["ours"]):
+        ours = render.significant(line["ours"], line["ours_low"], line["ours_high"], 4)
+        against = f" against {line['paper']:g} in the paper" if np.isfinite(line["paper"]) else ""
+        parts.append(f"ours {ours}{against}")
+    return f"{text} ({'; '.join(parts)}; scale {line['scale']})."
+
+
+def count(claims: pd.DataFrame) -> dict[str, int]:
+    """{verdict: number of claims}, in the order of the verdicts."""
+    numbers = claims["verdict"].value_counts()
+    return {word: int(numbers.get(word, 0)) for word in VERDICTS}
+
+
+def verdict_words(claims: pd.DataFrame) -> str:
+    """`3 of 5 claims replicated, 1 not replicated, 1 inconclusive`."""
+    parts = [f"{number} {word}" for word, number in count(claims).items() if number]
+    return f"{len(claims)} claim{'s' * (len(claims) != 1)}: {', '.join(parts)}"
+
+
+def by_id(claims: pd.DataFrame) -> dict[str, dict[Any, Any]]:
+    """{claim's id: its line}."""
+    return {str(line["id"]): line for line in claims.to_dict("records")}
+
+
+def headlines(results: Sequence[Results]) -> pd.DataFrame:
+    """Columns claim, paper, ours, verdict, scale: the ten numbers that open the report."""
+    claims = by_id(ledger(results))
+    rows = []
+    for line in (claims[name] for name in HEADLINES if name in claims):
+        tested = line["verdict"] != NOT_TESTED
+        ours = render.significant(line["ours"], line["ours_low"], line["ours_high"], 4)
+        rows.append(
+            {
+                "claim": f"{line['source']}: {line['claim']}",
+                "paper": f"{line['paper']:g}",
+                "ours": ours if tested else render.DASH,
+                "verdict": line["verdict"],
+                "scale": line["scale"] if tested else render.DASH,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# ------------------------------------------------------------------ sentences about tables
+
+
+def better_low(metric: str) -> bool:
+    """Whether a low value of the metric is good."""
+    return any(word in metric for word in LOWER)
+
+
+def differences(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The lines "a - b" of a table with enough seeds: left, right, gain (positive: a is better)."""
+    if "method" not in table:
+        return
+    for line in table.to_dict("records"):
+        left, minus, right = str(line["method"]).partition(" - ")
+        if not minus or line["seeds"] < LEAST_SEEDS or not np.isfinite(line["mean"]):
+            continue
+        sign = -1.0 if better_low(line["metric"]) else 1.0
+        ends = sorted((sign * line["ci_low"], sign * line["ci_high"]))
+        named: dict[str, Any] = {str(key): value for key, value in line.items()}
+        yield {**named, "left": left, "right": right, "gain": sign * line["mean"], "ends": ends}
+
+
+def standing(table: pd.DataFrame, left: str) -> str:
+    """Which methods `left` beats, loses to, or is not told apart from, metric by metric."""
+    lines = [line for line in differences(table) if line["left"] == left]
+    sentences = []
+    for task, metric in dict.fromkeys((line["task"], line["metric"]) for line in lines):
+        part = [line for line in lines if (line["task"], line["metric"]) == (task, metric)]
+        own = table[
+            (table["method"] == left) & (table["task"] == task) & (table["metric"] == metric)
+        ]
+        mean, low, high = own[["mean", "ci_low", "ci_high"]].to_numpy(dtype=float)[0]
+        level = render.significant(mean, low, high, 4)
+        where = "" if task == "all" else f" ({task})"
+        words = metric.removeprefix("test_").replace("_", " ")
+        groups = _groups(part)
+        seeds = sorted({int(line["seeds"]) for line in part})
+        paired = f"{'–'.join(map(str, seeds))} paired seeds"
+        sentences.append(f"{label(left)} has {words}{where} {level}, {groups} ({paired})")
+    return ". ".join(sentences) + "." * bool(sentences)
+
+
+def _groups(lines: Sequence[Mapping[str, Any]]) -> str:
+    better = [_named(line) for line in lines if line["ends"][0] > 0]
+    worse = [_named(line) for line in lines if line["ends"][1] < 0]
+    open_ = [label(line["right"]) for line in lines if line["ends"][0] <= 0 <= line["ends"][1]]
+    parts = [
+        f"better than {', '.join(better)}" if better else "",
+        f"worse than {', '.join(worse)}" if worse else "",
+        f"not told apart from {', '.join(open_)}" if open_ else "",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _named(line: Mapping[str, Any]) -> str:
+    """The other method with the difference; a star where Holm's correction does not leave it."""
+    star = "" if line["p_holm"] < SIGNIFICANCE else "*"
+    return f"{label(line['right'])} ({render.significant(line['mean'], np.nan, np.nan, 2)}{star})"
+
+
+def compared(table: pd.DataFrame) -> list[str]:
+    """The methods with PCGrad that a table compares with others, in the table's order."""
+    names = dict.fromkeys(line["left"] for line in differences(table))
+    return [name for name in names if "pcgrad" in name]
+
+
+def short_standing(table: pd.DataFrame, left: str) -> str:
+    """`standing` in numbers of comparisons, for the table of answers."""
+    lines = [line for line in differences(table) if line["left"] == left]
+    better = [line for line in lines if line["ends"][0] > 0]
+    worse = [line for line in lines if line["ends"][1] < 0]
+    firm = [line for line in (*better, *worse) if line["p_holm"] < SIGNIFICANCE]
+    names = [
+        f"{words} {_names(part)}"
+        for words, part in (("better than", better), ("worse than", worse))
+        if part
+    ]
+    rest = len(lines) - len(better) - len(worse)
+    text = f"{label(left)}: {'; '.join([*names, f'{rest} of {len(lines)} comparisons open'])}"
+    past = f", {len(firm)} of {len(better) + len(worse)} past Holm's correction"
+    return text + (past if better or worse else "") + "."
+
+
+def _names(lines: Sequence[Mapping[str, Any]]) -> str:
+    names = dict.fromkeys(
+        label(line["right"]) + ("" if line["task"] == "all" else f" [{line['task']}]")
+        for line in lines
+    )
+    return " · ".join(names)
+
+
+# ------------------------------------------------------------------ sentences about single files
+
+
+def landscape(one: Results) -> str:
+    """Where the two paths of Figure 1 end and what holds where Adam ends."""
+    found = one.file("landscape/summary.json")
+    if not found:
+        return ""
+    reached = found["reached_joint_optimum"]
+    adam, surgery = (found["runs"][name][0] for name in ("adam", "adam_pcgrad"))
+    tail = adam["last_tenth"]
+    curvature = render.significant(tail["median_curvature_remainder"], np.nan, np.nan)
+    return (
+        f"From (0.5, −3) Adam ends in: {adam['verdict']}; with PCGrad: {surgery['verdict']}. "
+        f"Of {reached['starts']} starts Adam reaches the joint optimum from {reached['adam']}, with "
+        f"PCGrad from {reached['adam_pcgrad']}. Where Adam ends, {tail['conflict_share']:.0%} of the "
+        f"updates conflict, the gradients' lengths differ {tail['median_norm_ratio']:.0f}-fold, and "
+        f"the median curvature along the update is {curvature}."
+    )
+
+
+def second_task(one: Results) -> str:
+    """Figure 4: how often each method succeeds on the second task, and its highest return."""
+    runs = one.runs("triad")
+    if not runs.infos:
+        return ""
+    task = runs.infos[0]["settings"]["tasks"][1]
+    parts = []
+    for method in sorted({info["method"] for info in runs.infos}):
+        success = runs.select(method=method, task=task, metric="success")
+        returns = runs.select(method=method, task=task, metric="return")
+        best = returns.sort_values("value", kind="stable").iloc[-1]
+        ever = success[success["value"] > 0]
+        when = "" if ever.empty else f" (collections {_range(ever['step'])})"
+        parts.append(
+            f"{label(method)} succeeds in {ever['seed'].nunique()} of {success['seed'].nunique()} "
+            f"seeds{when}; its highest return is {render.number(best['value'], 0)} (seed "
+            f"{best['seed']}, collection {best['step']})"
+        )
+    collections = runs.infos[0]["settings"]["collections"]
+    name = task.removesuffix("-v3")
+    return f"On {name}, in {collections} collections: {'. '.join(parts)}."
+
+
+def _range(steps: "pd.Series[int]") -> str:
+    return f"{steps.min()}" if steps.nunique() == 1 else f"{steps.min()} to {steps.max()}"
+
+
+def conditions(one: Results) -> str:
+    """Figure 4: curvature and the two conditions of Theorem 2 along training."""
+    claims = by_id(one.claims)
+    parts = []
+    for name, words in (
+        ("figure-4-condition-a", "(a) holds for a share of the conflicts of"),
+        ("figure-4-xi", "ξ ≤ 1 for"),
+        ("figure-4-curvature-actor", "the actor's mean curvature is"),
+        ("figure-4-curvature-critic", "the critics'"),
+    ):
+        if name in claims and np.isfinite(claims[name]["ours"]):
+            line = claims[name]
+            parts.append(
+                f"{words} {render.significant(line['ours'], line['ours_low'], line['ours_high'])}"
+            )
+    return f"{'; '.join(parts)} ({_seeds(one)} seeds).".replace("(a)", "Condition (a)", 1) * bool(
+        parts
+    )
+
+
+def _seeds(one: Results) -> int:
+    return len({seed for info in one.runs("triad").infos for seed in info["seeds"]})
+
+
+def step_of_theorem_2(one: Results) -> str:
+    """How long a step condition (c) asks for, from the medians of ξ along Figure 4's runs."""
+    runs = one.runs("triad")
+    parts = []
+    for method in sorted({info["method"] for info in runs.infos}):
+        rows = runs.select(method=method, task="all")
+        xi = rows[rows["metric"].str.startswith("xi_median")]["value"].dropna()
+        if xi.empty:
+            continue
+        middle = float(xi.median())
+        # (c): t ≥ 2/(ℓ − ξL) ≥ (2/L) / (1 − ξ), with ℓ = L at best.
+        words = (
+            f"even with ℓ = L (c) asks for a step of {1 / (1 - middle):,.0f} times 2/L"
+            if middle < 1
+            else "no step satisfies (b) and (c)"
+        )
+        parts.append(f"{label(method)}: median ξ {middle:.4f}, so {words}")
+    return "; ".join(parts) + "." * bool(parts)
+
+
+def learned(one: Results, experiment: str) -> str:
+    """In how many seeds each method learns each task, by its success at the end."""
+    runs = one.runs(experiment)
+    metric = "evaluation_success"
+    parts = []
+    for method in dict.fromkeys(info["method"] for info in runs.infos):
+        rows = runs.select(method=method, metric=metric)
+        ends = rows[rows["task"] != "all"].sort_values("step").groupby(["task", "seed"])
+        means = ends["value"].apply(lambda values: values.tail(LAST).mean())
+        counts = (means >= LEARNED).groupby("task").agg(["sum", "size"])
+        words = [
+            f"{str(task).removesuffix('-v3')} {won}/{size}"
+            for task, (won, size) in counts.iterrows()
+        ]
+        if words:
+            parts.append(f"{label(method)}: {', '.join(words)}")
+    return (
+        f"Seeds that learn a task (success at least {LEARNED:g} at the end): "
+        + "; ".join(parts)
+        + "."
+        if parts
+        else ""
+    )
+
+
+def theory(claims: pd.DataFrame) -> str:
+    """Which statements hold as printed, which do not, and which have a repair."""
+    rows = claims[claims["source"].str.contains("Theorem|Proposition|Corollary")]
+    by_word = {
+        word: list(dict.fromkeys(rows[rows["verdict"] == word]["source"]))
+        for word in (HOLDS, FALSE, REPAIRED)
+    }
+    numbers = count(rows)
+    repaired = [name for name in by_word[FALSE] if name in by_word[REPAIRED] + by_word[HOLDS]]
+    return (
+        f"Of {len(rows)} statements {numbers[HOLDS]} hold, {numbers[FALSE]} are false as stated, and "
+        f"{numbers[REPAIRED]} hold after repair. Some statement is false as printed in: "
+        f"{', '.join(by_word[FALSE]) or 'none'}; of these, a part or a repair holds in "
+        f"{len(repaired)}."
+    )
+
+
+def cost(benchmarks: Path) -> str:
+    """What a step with PCGrad costs, from the benchmarks' table."""
+    path = benchmarks / "speed_cpu.csv"
+    if not path.is_file():
+        return ""
+    table = pd.read_csv(path)
+    steps = table[(table["kind"] == "step") & table["ratio"].notna()]
+    ours = steps[steps["code"] == "pcgrad"].set_index("case")
+    peers = steps[steps["code"].isin(PEERS)]
+    faster = [
+        case
+        for case, line in ours.iterrows()
+        if (peers[peers["case"] == case]["ratio"] > line["ratio"]).all()
+    ]
+    low, high = ours["ratio"].idxmin(), ours["ratio"].idxmax()
+    return (
+        f"One training step takes {ours['ratio'].min():.2f} ({low}) to {ours['ratio'].max():.1f} "
+        f"({high}) times the step without surgery; in {len(faster)} of {len(ours)} cases less than "
+        f"every other implementation measured."
+    )
+
+
+# ------------------------------------------------------------------ the questions
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question with its answer, the claims that it rests on, and the file that shows it."""
+
+    question: str
+    answer: str
+    sources: tuple[str, ...]  # of the claims: "Figure 1"
+    where: str = ""  # a file below the scale's folder, or a folder of the repository
+    scale: str = ""
+
+
+def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[Answer]:
+    """Every question with what the files say; questions without evidence are named as such."""
+    claims = ledger(results)
+    found = []
+    first = {kind: _first(results, kind) for kind in ("landscape/summary.json", "runs/triad")}
+    one = first["landscape/summary.json"]
+    if one:
+        found.append(
+            _answer(
+                claims,
+                "Does PCGrad escape where Adam stalls?",
+                landscape(one),
+                one,
+                "figures/figure_1.png",
+                "Figure 1",
+            )
+        )
+    for name, one in strongest(results).items():
+        table = one.table(name)
+        text = " ".join(short_standing(table, method) for method in compared(table))
+        tasks = f"metaworld_{name.removeprefix('table_')}"
+        text += f" {learned(one, tasks)}" if text and (one.folder / "runs" / tasks).is_dir() else ""
+        if text:
+            source, _, rest = one.title(name).partition(": ")
+            question = f"Does it help on {rest if source.startswith('Table') else source}?"
+            found.append(_answer(claims, question, text, one, f"tables/{name}.md", source))
+    one = first["runs/triad"]
+    if one:
+        found.append(
+            _answer(
+                claims,
+                "Do conflict, curvature and the conditions of Theorem 2 occur in RL?",
+                conditions(one),
+                one,
+                "figures/figure_4.png",
+                "Figure 4",
+            )
+        )
+        found.append(
+            _answer(
+                claims,
+                "Does only PCGrad start to learn the second task?",
+                second_task(one),
+                one,
+                "figures/figure_4.png",
+            )
+        )
+        found.append(
+            _answer(
+                claims,
+                "Does Theorem 2 explain training?",
+                step_of_theorem_2(one),
+                one,
+                "figures/figure_4.png",
+            )
+        )
+    statements = tuple(
+        name for name in claims["source"].unique() if name.startswith(("Theorem", "Prop", "Cor"))
+    )
+    found.append(
+        _answer(
+            claims,
+            "Is the theory right as printed?",
+            theory(claims),
+            results[0],
+            "tables/table_theory.md",
+            *statements,
+        )
+    )
+    if benchmarks is not None and cost(benchmarks):
+        found.append(Answer("What does it cost?", cost(benchmarks), (), "benchmarks/README.md"))
+    return [one for one in found if one.answer]
+
+
+def _answer(
+    claims: pd.DataFrame, question: str, text: str, one: Results, where: str, *sources: str
+) -> Answer:
+    rows = claims[claims["source"].isin(sources)]
+    opening = f"**{_opening(rows)}** " if len(rows) else ""
+    return Answer(question, opening + text if text else "", sources, where, one.scale)
+
+
+def _opening(rows: pd.DataFrame) -> str:
+    parts = [f"{word} {number}" for word, number in count(rows).items() if number]
+    return f"{', '.join(parts)[:1].upper()}{', '.join(parts)[1:]}."
+
+
+def _first(results: Sequence[Results], name: str) -> Results | None:
+    return next(
+        (one for one in results if (one.folder / name).exists() and _rank(one.scale) < len(RANK)),
+        next((one for one in results if (one.folder / name).exists()), None),
+    )
+
+
+def strongest(results: Sequence[Results]) -> dict[str, Results]:
+    """{table: the strongest scale in which its data are real}, in the paper's order."""
+    found: dict[str, Results] = {}
+    for one in results:
+        for name in one.tables() if _rank(one.scale) < len(RANK) else ():
+            if name not in found and is_real(one.footer(name)):
+                found[name] = one
+    return dict(sorted(found.items(), key=lambda item: order(item[0])))
+
+
+def is_real(footer: Sequence[str]) -> bool:
+    """Whether the line `data:` below a table names real data, not generated or embedded ones."""
+    data = next((line for line in footer if line.startswith("data:")), "")
+    return bool(data) and "real False" not in data and "generated" not in data
+
+
+def order(name: str) -> tuple[int, str]:
+    """Sorts tables and figures as the paper has them; ours follow."""
+    number = name.rpartition("_")[2]
+    return (int(number), "") if number.isdigit() else (99, name)
+
+
+def untested(results: Sequence[Results]) -> str:
+    """The sources of claims that no scale tested."""
+    claims = ledger(results)
+    rows = claims[claims["verdict"] == NOT_TESTED]
+    parts = [f"{source} ({len(part)})" for source, part in rows.groupby("source", sort=False)]
+    return ", ".join(parts)
+
+
+def markdown(found: Sequence[Answer], link: str = "results/published/{scale}/{where}") -> str:
+    """The answers as a Markdown table with links to the files that show them."""
+    lines = ["| question | answer |", "|---|---|"]
+    for one in found:
+        at = one.where if not one.scale else link.format(scale=one.scale, where=one.where)
+        text = f"{one.answer} [{Path(one.where).stem.replace('_', ' ')}]({at})"
+        lines.append(f"| {one.question} | {text.replace('|', chr(92) + '|')} |")
+    return "\n".join(lines)

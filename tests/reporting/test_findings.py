@@ -1,0 +1,215 @@
+"""Sentences say what the files say: they are rendered anew, and exchanged methods exchange them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.metaworld.table_metaworld import table as taskset
+from experiments.multimnist.table_4 import TABLE
+from publishing.manifest import thin
+from reporting import findings
+from reporting.ledger.claims import write as write_ledger
+
+ROOT = Path(__file__).resolve().parents[2]
+LAPTOP = ROOT / "results" / "published" / "laptop"
+pytestmark = pytest.mark.skipif(
+    not (LAPTOP / "claims.csv").is_file(), reason="no published results at laptop"
+)
+# The runs that the test reads; the others would take time and change nothing.
+USED = {
+    "triad": ("sac", "sac_pcgrad"),
+    "metaworld_mt3": ("sac", "sac_pcgrad"),
+    "multimnist": ("sum", "pcgrad", "mgda"),
+}
+OTHER = {"sac": "sac_pcgrad", "sac_pcgrad": "sac", "sum": "pcgrad", "pcgrad": "sum"}
+
+
+def exchanged(source, target):
+    """A scale whose runs have exchanged methods, with tables and ledger made anew from them."""
+    for name in ("landscape", "proofs", "gallery"):
+        shutil.copytree(source / name, target / name)
+    for path in source.glob("runs/*/*/*/metrics.csv"):
+        experiment, method, seeds = path.relative_to(source / "runs").parts[:3]
+        if method not in USED.get(experiment, ()):
+            continue
+        place = target / "runs" / experiment / OTHER.get(method, method) / seeds
+        place.mkdir(parents=True)
+        shutil.copyfile(path, place / "metrics.csv")
+        info = json.loads(path.with_name("run.json").read_text(encoding="utf-8"))
+        info["method"] = OTHER.get(method, method)
+        (place / "run.json").write_text(json.dumps(info), encoding="utf-8")
+    return made(target)
+
+
+def made(folder):
+    """Tables and ledger of a scale's runs."""
+    for name, table in (("mt3", taskset("mt3")), ("4", TABLE)):
+        runs = folder.glob(f"runs/{table.experiment}/*/*/metrics.csv")
+        out = {
+            kind: str(folder / "tables" / f"table_{name}.{kind}")
+            for kind in ("csv", "md", "tex", "html")
+        }
+        table.write([str(path) for path in runs], **out)
+    write_ledger(
+        str(ROOT / "experiments" / "claims.yaml"),
+        [str(path) for path in folder.glob("runs/*/*/*/metrics.csv")],
+        str(folder / "landscape" / "summary.json"),
+        [str(path) for path in folder.glob("proofs/*.json")],
+        str(folder / "gallery" / "tasks.json"),
+        "laptop",
+        csv=str(folder / "claims.csv"),
+        md=str(folder / "claims.md"),
+    )
+    return findings.Results(folder)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The results as they are and with exchanged methods, both made by the same code."""
+    plain, swapped = (tmp_path_factory.mktemp(name) / "laptop" for name in ("plain", "swapped"))
+    kept = {}
+    kept.update(OTHER)
+    OTHER.clear()
+    first = exchanged(LAPTOP, plain)
+    OTHER.update(kept)
+    return first, exchanged(LAPTOP, swapped)
+
+
+def test_exchanged_methods_change_every_sentence_about_them(both):
+    plain, swapped = both
+    for template in (
+        findings.second_task,
+        findings.conditions,
+        findings.step_of_theorem_2,
+        lambda one: findings.learned(one, "metaworld_mt3"),
+        lambda one: findings.standing(one.table("table_mt3"), "sac_pcgrad"),
+        lambda one: findings.standing(one.table("table_4"), "pcgrad"),
+        lambda one: findings.short_standing(one.table("table_4"), "pcgrad"),
+    ):
+        before, after = template(plain), template(swapped)
+        assert before
+        assert after
+        assert before != after
+
+
+def test_exchanged_methods_change_the_sentence_of_every_claim_that_compares_them(both):
+    first, second = (findings.ledger([one]).set_index("id") for one in both)
+    tested = first[first["effect"].notna()].index
+    about = [name for name in tested if name.startswith(("figure-4", "table-4"))]
+    assert len(about) >= 8
+    same = [
+        name
+        for name in about
+        if findings.claim_sentence(first.loc[name]) == findings.claim_sentence(second.loc[name])
+    ]
+    assert same in (
+        [],
+        ["figure-4-sac-does-not"],
+    )  # neither method ever succeeds: nothing to change
+
+
+def test_the_jump_of_figure_4_belongs_to_the_method_that_made_it(both):
+    """The README once gave PCGrad's jump to SAC."""
+    plain, swapped = both
+    for one in (plain, swapped):
+        text = findings.second_task(one)
+        runs = one.runs("triad")
+        task = runs.infos[0]["settings"]["tasks"][1]
+        for method, name in (("sac", "SAC succeeds"), ("sac_pcgrad", "SAC + PCGrad succeeds")):
+            best = runs.select(method=method, task=task, metric="return")["value"].max()
+            sentence = text[text.index(name) :].partition(")")[0]
+            assert f"highest return is {findings.render.number(best, 0)}" in sentence
+
+
+def comparison(gain, low, high, p=0.01, metric="test_accuracy", seeds=5):
+    rows = [
+        ("pcgrad", 50.0, 49.0, 51.0, seeds, np.nan),
+        ("pcgrad - sum", gain, low, high, seeds, p),
+    ]
+    names = ["method", "mean", "ci_low", "ci_high", "seeds", "p_holm"]
+    return pd.DataFrame(rows, columns=names).assign(task="all", metric=metric)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "metric", "words"),
+    [
+        ((1.0, 0.5, 1.5), "test_accuracy", "better than Sum of losses (1.0)"),
+        ((-1.0, -1.5, -0.5), "test_accuracy", "worse than Sum of losses (−1.0)"),
+        ((-1.0, -1.5, -0.5), "test_error", "better than Sum of losses (−1.0)"),
+        ((1.0, -0.5, 2.5), "test_accuracy", "not told apart from Sum of losses"),
+        ((1.0, 0.5, 1.5, 0.2), "test_accuracy", "better than Sum of losses (1.0*)"),
+    ],
+)
+def test_directions_come_from_the_interval_and_the_metric(numbers, metric, words):
+    assert words in findings.standing(comparison(*numbers, metric=metric), "pcgrad")
+
+
+def test_two_seeds_say_nothing():
+    assert findings.standing(comparison(1.0, 0.5, 1.5, seeds=2), "pcgrad") == ""
+
+
+def test_a_claim_is_taken_from_the_strongest_scale_that_tested_it(tmp_path):
+    names = ["id", "source", "claim", "verdict", "reason", "effect", "ci_low", "ci_high", "seeds"]
+    names += ["ours", "ours_low", "ours_high", "paper", "scale"]
+    nan = float("nan")
+    for scale, verdict in (
+        ("paper", "not tested at this scale"),
+        ("laptop", "inconclusive"),
+        ("quick", "replicated"),
+    ):
+        rows = [
+            (
+                "a",
+                "Table 4",
+                "it helps",
+                verdict,
+                "why",
+                nan,
+                nan,
+                nan,
+                5,
+                nan,
+                nan,
+                nan,
+                nan,
+                scale,
+            )
+        ]
+        (tmp_path / scale).mkdir()
+        pd.DataFrame(rows, columns=names).to_csv(tmp_path / scale / "claims.csv", index=False)
+    results = findings.read(tmp_path.glob("*"))
+    assert [one.scale for one in results] == ["paper", "laptop", "quick"]
+    assert findings.ledger(results)[["verdict", "scale"]].values.tolist() == [
+        ["inconclusive", "laptop"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "real"),
+    [
+        ("data: mnist, real True, train 60000", True),
+        ("data: digits, real False, train 1437", False),
+        ("data: generated, real False", False),
+        ("data: metaworld 3.1.1, tasks MT3", True),
+        ("scale: laptop", False),
+    ],
+)
+def test_generated_and_embedded_data_are_no_evidence(line, real):
+    assert findings.is_real([line]) is real
+
+
+@pytest.mark.parametrize("steps", [300, 3000])
+def test_what_a_sentence_reads_is_never_thinned_away(steps):
+    """One success at one step of one seed, among many rows."""
+    rows = [["0", str(k), "button", "success", "0.0"] for k in range(steps)]
+    rows += [["0", str(k), "all", f"m{j}", "1.5"] for k in range(steps) for j in range(20)]
+    rows[167][4] = "1.0"
+    kept = thin(rows)
+    assert rows[167] in kept
+    assert len(kept) <= 2 * 2_000
+    ends = [row for row in kept if row[3] == "success"][-10:]
+    assert [int(row[1]) for row in ends] == list(range(steps - 10, steps))
