@@ -52,7 +52,7 @@ def read_text(path: Path, remedy: str) -> str:
     try:
         content = read_bytes(path, MOST_TEXT)
     except FileNotFoundError:
-        raise UserError(f"no file {path}; {remedy}") from None
+        raise UserError(f"{path} is missing; {remedy}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({reason(error)}); {remedy}") from None
     try:

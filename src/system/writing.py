@@ -19,6 +19,7 @@ from system.errors import UserError
 from system.reading import reason
 
 ENDING = ".partial"
+MEND = "free some space, make its folder writable or choose another place, and run again"
 
 
 def locked(descriptor: int) -> bool:
@@ -94,9 +95,6 @@ def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
-MEND = "free some space, make its folder writable or choose another place, and run again"
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole."""
     with whole(path) as file:
@@ -109,30 +107,36 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def scratch(target: Path) -> Iterator[Path]:
+    """A temporary folder beside `target`, gone at the end of the block, or at the next one after a
+    kill.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target)
+    descriptor, made = _claim(target, _make_folder)
+    try:
+        yield Path(made)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, mend: str = MEND) -> Iterator[Path]:
     """A temporary folder that becomes `path` at the end of the block; `path` must not exist.
 
-    If another process was first, its folder stays and this one is dropped."""
-    temporary: Path | None = None
-    descriptor = -1
+    If another process was first, its folder stays and this one is dropped. UserError if the disk is
+    full or the folder cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path)
-        descriptor, made = _claim(path, _make_folder)
-        temporary = Path(made)
-        yield temporary
-        temporary.chmod(0o755)
-        with contextlib.suppress(OSError):
-            temporary.rename(path)
-        if not path.is_dir():
-            raise OSError(0, "a file of this name is in the way")
+        with scratch(path) as temporary:
+            yield temporary
+            temporary.chmod(0o755)
+            with contextlib.suppress(OSError):
+                temporary.rename(path)
+            if not path.is_dir():
+                raise OSError(0, "a file of this name is in the way")
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({reason(error)}); {MEND}") from None
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        if descriptor >= 0:
-            os.close(descriptor)
+        raise UserError(f"{path} cannot be written ({reason(error)}); {mend}") from None
 
 
 def probe(folder: Path) -> None:

@@ -156,7 +156,7 @@ def test_data_root_is_a_place_not_a_setting(tmp_path, toy):
         ),
         (
             ["multimnist", "sum", "--seeds", "0", "--config", "nowhere.yaml"],
-            "no file nowhere.yaml",
+            "nowhere.yaml is missing; the scales",
         ),
         (
             ["multimnist", "sum", "--seeds", "0", "--config", '{"scale": "tiny"}'],

@@ -192,7 +192,7 @@ def test_a_resumed_tuned_run_keeps_its_values(tuned, tmp_path, capsys):
             ["--chosen", "{pcgrad}"],
             "is the choice of multimnist/pcgrad, not of multimnist/sum",
         ),
-        ("sum_tuned", ["--chosen", "nowhere.json"], "no file nowhere.json"),
+        ("sum_tuned", ["--chosen", "nowhere.json"], "nowhere.json is missing"),
         ("sum_tuned", ["--chosen", str(ROOT / "CITATION.cff")], "no JSON"),
         ("pcgrad_tuned", ["--grid"], "--grid tunes pcgrad itself"),
         ("nothing_tuned", ["--grid"], "unknown method 'nothing_tuned'"),

@@ -13,6 +13,7 @@ bilinear with antialiasing. Dividing by 255 is left to the task."""
 
 import hashlib
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from multitask.runs.errors import UserError
 from multitask.runs.seeding import generator
+from system.reading import read_bytes, read_text, reason
 
 FOLDER = "celeba"
 WIDTH, HEIGHT = 178, 218
@@ -82,6 +84,9 @@ ATTRIBUTES = (
     ),
     *("Wearing_Necklace", "Wearing_Necktie", "Young"),
 )
+FORMATS = ("JPEG", "PNG")  # Pillow knows dozens, and starts another program for one of them
+MOST_IMAGE = 4 * 2**20  # bytes; a picture of this size, not compressed, has 116,412
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # no path that leads elsewhere
 REMEDY = "put the original files of CelebA there"
 
 
@@ -102,7 +107,7 @@ def read_attributes(path: Path) -> dict[str, NDArray[np.uint8]]:
     """
     lines = _lines(path)
     count = lines[0].strip() if lines else ""
-    if not count.isdigit() or len(lines) < 2:
+    if not re.fullmatch("[0-9]{1,9}", count) or len(lines) < 2:
         raise UserError(
             f"{path} does not begin with the number of images, but {count[:40]!r}; {REMEDY}"
         )
@@ -130,6 +135,8 @@ def read_attributes(path: Path) -> dict[str, NDArray[np.uint8]]:
                 else f"{len(values)} values, not 40"
             )
             raise UserError(f"{path}: line {number} has {problem}; {REMEDY}")
+        if not PLAIN_NAME.fullmatch(name):
+            raise UserError(f"{path}: line {number} has {name!r:.60}, no plain file name; {REMEDY}")
         found[name] = np.array([value == "1" for value in values], dtype=np.uint8)
     if len(found) != int(count):
         raise UserError(f"{path} lists an image twice; {REMEDY}")
@@ -167,16 +174,18 @@ def read_image(path: Path, side: int) -> tuple[NDArray[np.uint8], bytes]:
     file.
     """
     try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            size, picture = image.size, image.convert("RGB")
+        content = read_bytes(path, MOST_IMAGE)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            size = image.size  # from the header: a picture of any size may stand in a short file
+            picture = image.convert("RGB") if size == (WIDTH, HEIGHT) else None
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {REMEDY} (img_align_celeba.zip)") from None
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UserError(
-            f"{path} is no whole picture ({type(error).__name__}); {REMEDY} again"
-        ) from None
-    if size != (WIDTH, HEIGHT):
+    except UnidentifiedImageError:
+        raise UserError(f"{path} is no picture in JPEG or PNG; {REMEDY} again") from None
+    except Exception as error:  # a damaged picture raises nearly anything
+        words = reason(error) if isinstance(error, OSError) else type(error).__name__
+        raise UserError(f"{path} is no whole picture ({words:.80}); {REMEDY} again") from None
+    if picture is None:
         raise UserError(
             f"{path} has {size[0]}x{size[1]} pixels, not {WIDTH}x{HEIGHT}; use the aligned and cropped faces"
         )
@@ -248,9 +257,4 @@ def subset(count: int, limit: int, split: str, seed: int) -> list[int]:
 
 def _lines(path: Path) -> list[str]:
     """The lines of a text file without the empty end."""
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; {REMEDY}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}); {REMEDY}") from None
+    return read_text(path, REMEDY).splitlines()

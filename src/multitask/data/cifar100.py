@@ -5,9 +5,9 @@ plane first, b"fine_labels", b"coarse_labels": N integers each}; `meta`: {b"fine
 b"coarse_label_names"}."""
 
 import hashlib
-import pickle
+import os
 import tarfile
-import tempfile
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,20 +18,22 @@ import torch
 from torch import Tensor
 
 from multitask.data.download import fetch
+from multitask.data.pickles import read_pickle
 from multitask.runs.errors import UserError
 from multitask.runs.seeding import generator
+from system.reading import reason
+from system.writing import scratch
 
 TASKS, CLASSES, SIDE = 20, 5, 32  # coarse labels, fine labels of each, pixels
 PER_CLASS = {"train": 500, "test": 100}  # of the published set
 FOLDER, ARCHIVE = "cifar-100-python", "cifar-100-python.tar.gz"
 ARCHIVE_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
-# What pickled NumPy arrays of Python 2 and 3 are made of, and nothing else.
-HARMLESS = {
-    *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
+# Sums, modulo 2^256, of the sha256 of every image with its two labels: the published content in any
+# order. From a copy whose counts, means and deviations are the published ones.
+CONTENT = {
+    "train": "68ba4e4d8568b79a03270eb31a2a35ad6b5a24753c7acf132dcf305556b771ea",
+    "test": "8a33adb1e16adba0d2ab34fafa3a6082608d065cd8c20b0bab06ee6d83d457da",
 }
 
 
@@ -54,39 +56,19 @@ class Cifar100:
     sha256: str
 
 
-class _Unpickler(pickle.Unpickler):
-    """Refuses every global but those of NumPy arrays: a pickle of unknown origin may run anything."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in HARMLESS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return super().find_class(module, name)
-
-
-def read_pickle(path: Path) -> dict[bytes, Any]:
-    """The dictionary in a CIFAR file; UserError if it is damaged or asks for anything but arrays,
-    lists and numbers.
-    """
-    remedy = f"delete {path.parent} and run again to download it, or put the original files there"
-    try:
-        with path.open("rb") as file:
-            content = _Unpickler(file, encoding="bytes").load()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; {remedy}") from None
-    except Exception as error:  # a damaged pickle raises nearly anything
-        raise UserError(
-            f"{path} is no CIFAR-100 file ({type(error).__name__}: {error}); {remedy}"
-        ) from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a dictionary; {remedy}")
-    return content
+def remedy(folder: Path, published: bool) -> str:
+    """What helps against a damaged file: a generated set cannot be downloaded."""
+    if published:
+        return f"delete {folder} and run again to download it, or put the original files there"
+    return f"delete {folder.parent} and run again to make it anew"
 
 
 def read_images(path: Path, per_class: int | None) -> Images:
     """One split, its shapes, label ranges and (if given) counts per fine class checked; UserError
     names the fault.
     """
-    content = read_pickle(path)
+    mend = remedy(path.parent, per_class is not None)
+    content = read_pickle(path, mend)
     missing = [
         key.decode() for key in (b"data", b"fine_labels", b"coarse_labels") if key not in content
     ]
@@ -94,35 +76,93 @@ def read_images(path: Path, per_class: int | None) -> Images:
         raise UserError(
             f"{path} has no {', '.join(missing)}; put the original CIFAR-100 file there (not CIFAR-10's)"
         )
-    data = np.asarray(content[b"data"])
+    data = content[b"data"]
+    if not isinstance(data, np.ndarray):
+        raise UserError(f"{path}: data is a {type(data).__name__}, not an array; {mend}")
     if (
         data.ndim != 2
         or data.shape[1] != 3 * SIDE * SIDE
         or data.dtype != np.uint8
         or not len(data)
     ):
-        raise UserError(f"{path}: data is {data.dtype} {list(data.shape)}, not uint8 [N, 3072]")
-    labels = {}
-    for key, classes in ((b"coarse_labels", TASKS), (b"fine_labels", TASKS * CLASSES)):
-        values = np.asarray(content[key])
-        if values.shape != (len(data),) or not np.issubdtype(values.dtype, np.integer):
-            raise UserError(
-                f"{path}: {key.decode()} is {values.dtype} {list(values.shape)}, not {len(data)} integers"
-            )
-        wrong = np.flatnonzero((values < 0) | (values >= classes))
-        if len(wrong):
-            at = wrong[0]
-            raise UserError(
-                f"{path}: {key.decode()}[{at}] is {values[at]}, outside 0...{classes - 1}"
-            )
-        labels[key] = torch.from_numpy(values.astype(np.int64))
+        raise UserError(
+            f"{path}: data is {data.dtype} {list(data.shape)}, not uint8 [N, 3072]; {mend}"
+        )
+    coarse = read_labels(path, content, b"coarse_labels", len(data), TASKS, mend)
+    fine = read_labels(path, content, b"fine_labels", len(data), TASKS * CLASSES, mend)
     if per_class is not None:
-        counts = labels[b"fine_labels"].bincount(minlength=TASKS * CLASSES)
+        counts = fine.bincount(minlength=TASKS * CLASSES)
         if not (counts == per_class).all():
             odd = int((counts != per_class).nonzero()[0])
-            raise UserError(f"{path}: fine class {odd} has {counts[odd]} images, not {per_class}")
-    images = torch.from_numpy(np.ascontiguousarray(data)).reshape(-1, 3, SIDE, SIDE)
-    return Images(images, labels[b"coarse_labels"], labels[b"fine_labels"])
+            raise UserError(
+                f"{path}: fine class {odd} has {counts[odd]} images, not {per_class}; {mend}"
+            )
+    # A copy: an array that is a view of a file's bytes cannot be written to.
+    images = torch.from_numpy(np.array(data, order="C")).reshape(-1, 3, SIDE, SIDE)
+    return Images(images, coarse, fine)
+
+
+def read_labels(
+    path: Path, content: dict[bytes, Any], key: bytes, count: int, classes: int, mend: str
+) -> Tensor:
+    """One list or array of labels [N]; UserError unless they are `count` integers below `classes`."""
+    values = content[key]
+    if isinstance(values, list):
+        odd = next((value for value in values if type(value) is not int), None)
+        if odd is not None:
+            raise UserError(f"{path}: {key.decode()} holds a {type(odd).__name__}; {mend}")
+        values = np.array([min(max(value, -1), classes) for value in values], dtype=np.int64)
+    if not isinstance(values, np.ndarray) or values.shape != (count,):
+        size = list(values.shape) if isinstance(values, np.ndarray) else type(values).__name__
+        raise UserError(f"{path}: {key.decode()} is {size}, not {count} integers; {mend}")
+    wrong = np.flatnonzero((values < 0) | (values >= classes))
+    if len(wrong):
+        found = content[key][wrong[0]]
+        raise UserError(
+            f"{path}: {key.decode()}[{wrong[0]}] is {found!s:.30}, outside 0...{classes - 1}; {mend}"
+        )
+    return torch.from_numpy(values.astype(np.int64))
+
+
+def read_names(folder: Path, published: bool) -> tuple[str, ...]:
+    """The names of the coarse classes from `meta`; UserError unless they are 20 printable texts."""
+    path, mend = folder / "meta", remedy(folder, published)
+    names = read_pickle(path, mend).get(b"coarse_label_names", [])
+    if not isinstance(names, list) or len(names) != TASKS:
+        count = len(names) if isinstance(names, list) else "no list of"
+        raise UserError(f"{path} names {count} coarse labels, not {TASKS}; {mend}")
+    try:
+        texts = tuple(name.decode("utf-8") for name in names)
+    except (AttributeError, UnicodeDecodeError):
+        raise UserError(
+            f"{path} names a coarse label by something else than text; {mend}"
+        ) from None
+    if not all(text.isprintable() and text for text in texts):
+        raise UserError(f"{path} names a coarse label that cannot be printed; {mend}")
+    return texts
+
+
+def content_digest(part: Images) -> str:
+    """A digest of the images with their labels that does not depend on their order: the sum of the
+    records' sha256, modulo 2^256.
+    """
+    rows = zip(part.images.flatten(1).numpy(), part.tasks.tolist(), part.fine.tolist(), strict=True)
+    total = 0
+    for image, task, fine in rows:
+        total += int.from_bytes(
+            hashlib.sha256(image.tobytes() + bytes([task, fine])).digest(), "big"
+        )
+    return f"{total % 2**256:064x}"
+
+
+def check_content(folder: Path, data: "Cifar100") -> None:
+    """UserError unless every image and label is one of the published set."""
+    for name, part in (("train", data.train), ("test", data.test)):
+        if content_digest(part) != CONTENT[name]:
+            raise UserError(
+                f"{folder / name} has the form but not the published content of CIFAR-100 (pixels "
+                f"or labels differ); {remedy(folder, True)}"
+            )
 
 
 @lru_cache(maxsize=1)
@@ -138,37 +178,38 @@ def read(folder: Path, published: bool = True) -> Cifar100:
         within_superclass(
             torch.cat([part.tasks for part in splits]), torch.cat([part.fine for part in splits])
         )
-    names = read_pickle(folder / "meta").get(b"coarse_label_names", [])
-    if len(names) != TASKS:
-        raise UserError(
-            f"{folder / 'meta'} names {len(names)} coarse labels, not {TASKS}; put the original file there"
-        )
+    names = read_names(folder, published)
     digest = hashlib.sha256()
     for split in (train, test):
         for tensor in (split.images, split.tasks, split.fine):
             digest.update(tensor.numpy().tobytes())
-    return Cifar100(train, test, tuple(name.decode() for name in names), digest.hexdigest())
+    data = Cifar100(train, test, names, digest.hexdigest())
+    if published:
+        check_content(folder, data)
+    return data
 
 
 def cifar100(root: Path) -> Cifar100:
     """The real set below `root`; downloaded and unpacked if it is not there."""
     folder = root / FOLDER
-    if not folder.is_dir():
+    if not os.path.lexists(folder):
         unpack(fetch(root, ARCHIVE, ARCHIVE_SHA256, MIRRORS), folder)
     return read(folder)
 
 
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack the archive's one folder to `folder`, whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{FOLDER}-") as temporary:
-        with tarfile.open(archive) as tar:
-            tar.extractall(temporary, filter="data")
+    with scratch(folder) as temporary:
         try:
-            (Path(temporary) / FOLDER).rename(folder)
-        except OSError as error:
+            with tarfile.open(archive) as tar:
+                tar.extractall(temporary, filter="data")
+            (temporary / FOLDER).rename(folder)
+        except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
             if not folder.is_dir():  # else another process was faster
+                words = reason(error) if isinstance(error, OSError) else str(error)
                 raise UserError(
-                    f"{archive} cannot be unpacked to {folder} ({error.strerror})"
+                    f"{archive} cannot be unpacked to {folder} ({words}); free some space, or "
+                    f"delete {archive} and run again to download it"
                 ) from None
 
 

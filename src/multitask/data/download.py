@@ -9,6 +9,7 @@ from pathlib import Path
 import pooch
 
 from multitask.runs.errors import UserError
+from system.writing import probe, scratch
 
 TIMEOUT_SECONDS = 30
 
@@ -30,19 +31,26 @@ def fetch(folder: Path, name: str, sha256: str, mirrors: Sequence[str]) -> Path:
 
     A file arrives under its name only whole and verified (pooch). UserError says what to put where
     if no mirror helps."""
+    path = folder / name
+    if os.path.lexists(path) and not path.is_file():  # a pipe would be read for ever
+        raise UserError(f"{path} is no regular file; delete it and run again to download it")
+    probe(folder)
     reasons = []
     for mirror in mirrors:
         downloader = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS)
         try:
-            return Path(
-                pooch.retrieve(
+            if path.is_file() and pooch.hashes_match(path, f"sha256:{sha256}"):
+                return path
+            with scratch(path) as temporary:
+                found = pooch.retrieve(
                     mirror + name,
                     f"sha256:{sha256}",
                     fname=name,
-                    path=folder,
+                    path=temporary,
                     downloader=downloader,
                 )
-            )
+                os.replace(found, path)
+            return path
         except (
             OSError,
             ValueError,

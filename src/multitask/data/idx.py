@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from multitask.runs.errors import UserError
+from system.reading import open_plain, reason
 
 UNSIGNED_BYTE = 0x08
 
@@ -26,15 +27,16 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> Tensor:
     file. UserError names the file and the remedy when it is truncated, of another format, shape or
     content."""
     remedy = "delete it and run again to download it, or put the original file there"
+    header = 4 + 4 * len(shape)
+    most = header + math.prod(shape)
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        content = read_most(path, most + 1)  # one byte more shows that there is more
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path} is truncated or no gzip file ({error}); {remedy}") from None
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({error.strerror}); check its permissions"
+            f"{path} cannot be read ({reason(error)}); make it readable, or {remedy}"
         ) from None
-    header = 4 + 4 * len(shape)
     magic = bytes([0, 0, UNSIGNED_BYTE, len(shape)])
     if content[:4] != magic:
         found = content[:4].hex() or "nothing"
@@ -46,15 +48,27 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> Tensor:
         raise UserError(
             f"{path} holds an array of {sizes or 'unknown'} values, not {shape}; {remedy}"
         )
-    if len(content) - header != math.prod(shape):
+    if len(content) != most:
+        found = "more" if len(content) > most else str(len(content) - header)
         raise UserError(
-            f"{path} is truncated or too long: {len(content) - header} values, not {math.prod(shape)}; {remedy}"
+            f"{path} is truncated or too long: {found} values, not {math.prod(shape)}; {remedy}"
         )
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(
             f"{path} differs from the published file (sha256 of the unpacked content); {remedy}"
         )
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).reshape(shape)
+
+
+def read_most(path: Path, most: int) -> bytes:
+    """At most so many bytes of the unpacked content of a regular file, however long it is.
+
+    A file of some kilobytes may unpack to any length."""
+    with open_plain(path) as file:
+        if path.suffix != ".gz":
+            return file.read(most)
+        with gzip.GzipFile(fileobj=file) as unpacked:
+            return unpacked.read(most)
 
 
 def write_idx(path: Path, values: Tensor) -> None:

@@ -3,6 +3,7 @@ digits.
 """
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -66,7 +67,7 @@ def mnist(root: Path) -> Digits:
     folder = root / "MNIST" / "raw"
     arrays = {}
     for name, (shape, packed, unpacked) in MNIST_FILES.items():
-        found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+        found = [path for path in (folder / name, folder / f"{name}.gz") if os.path.lexists(path)]
         path = found[0] if found else fetch(folder, f"{name}.gz", packed, MIRRORS)
         arrays[name] = read_idx(path, shape, unpacked)
     return Digits(

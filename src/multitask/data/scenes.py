@@ -11,6 +11,10 @@ as they are: per pixel 29 bytes (NYUv2: 2.55 + 2.10 GB), 17 without normals (Cit
 """
 
 import hashlib
+import io
+import math
+import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,10 +26,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from multitask.runs.errors import UserError
+from system.reading import read_bytes, reason
 
 SPLITS = ("train", "val")  # folders
 OVERSHOOT = 0.5  # of image values beyond [0, 1]: some resamplings overshoot, 0...255 does far more
 UNIT_SLACK = 0.01
+WIDEST = 8  # bytes of a value
+LONGEST_HEADER = 10_000  # bytes of an .npy file before its values
 
 Part = tuple[str, int]  # folder and channels; 0: a plane without a channel axis
 
@@ -126,7 +133,7 @@ def _parts(folder: Path, source: Source) -> list[Part]:
 
 def _count(folder: Path, parts: list[Part], expected: int) -> int:
     """The number of examples: files 0.npy, 1.npy, ... without a gap, as many of every part."""
-    found = {name: {path.name for path in (folder / name).glob("*.npy")} for name, _ in parts}
+    found = {name: _numbered(folder / name) for name, _ in parts}
     count = max(len(names) for names in found.values())
     for name, names in found.items():
         missing = [i for i in range(count) if f"{i}.npy" not in names]
@@ -143,35 +150,71 @@ def _count(folder: Path, parts: list[Part], expected: int) -> int:
     return count
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
-    """One file's array of finite numbers in the given shape."""
+def _numbered(folder: Path) -> set[str]:
+    """The names <i>.npy in a folder; UserError names a file of another name. Hidden ones do not
+    count.
+    """
     try:
-        with path.open("rb") as file:
-            values = np.lib.format.read_array(file, allow_pickle=False)
-    except (
-        ValueError,
-        EOFError,
-        MemoryError,
-    ) as error:  # a damaged header may ask for any amount of memory
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{path} is damaged or no .npy file of numbers ({reason:.80}); unpack the set again"
-        ) from None
+        names = {entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")}
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({error.strerror}); check its permissions"
+            f"{folder} cannot be read ({reason(error)}); make it readable (chmod u+rx)"
         ) from None
-    if values.dtype.kind not in "fiu":
+    for name in sorted(names):
+        if not re.fullmatch(r"(0|[1-9][0-9]{0,8})\.npy", name):
+            raise UserError(f"{folder / name} is no example of the form <i>.npy; delete it")
+    return names
+
+
+def _read(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
+    """One file's array of finite numbers in the given shape."""
+    longest = LONGEST_HEADER + WIDEST * math.prod(shape)
+    try:
+        values = parse_npy(read_bytes(path, longest), shape)
+    except OSError as error:
         raise UserError(
-            f"{path} holds values of type {values.dtype}, not numbers; unpack the set again"
-        )
-    if values.shape != shape:
+            f"{path} cannot be read ({reason(error)}); check its permissions, or unpack the set again"
+        ) from None
+    except FormError as error:
+        raise UserError(f"{path} {error}") from None
+    except Exception as error:  # a damaged header raises nearly anything
+        words = str(error).partition("\n")[0]
         raise UserError(
-            f"{path} has shape {values.shape}, not {shape}; set height and width to the set's, or get the other version"
-        )
+            f"{path} is damaged or no .npy file of numbers ({words:.80}); unpack the set again"
+        ) from None
     if not np.isfinite(values).all():
         raise UserError(f"{path} holds values that are not finite; unpack the set again")
+    if np.abs(values).max() > np.finfo(np.float32).max:
+        raise UserError(f"{path} holds values that float32 cannot; unpack the set again")
     return values
+
+
+class FormError(ValueError):
+    """A sound .npy file of something else."""
+
+
+def parse_npy(content: bytes, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The array in an .npy file's bytes; any exception unless it holds plain numbers of this shape.
+
+    Type, shape and length are compared before anything of the announced size is made."""
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    parse = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        parse = np.lib.format.read_array_header_2_0
+    found, columns_first, dtype = parse(file, max_header_size=LONGEST_HEADER)
+    if dtype.kind not in "fiu" or dtype.itemsize > WIDEST:
+        raise FormError(f"holds values of type {dtype!s:.40}, not numbers; unpack the set again")
+    if found != shape:
+        raise FormError(
+            f"has shape {found!r:.60}, not {shape}; set height and width to the set's, or get the "
+            "other version"
+        )
+    if len(content) - file.tell() != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{len(content) - file.tell()} bytes for {shape}")
+    flat = np.frombuffer(content, dtype, offset=file.tell())
+    values = flat.reshape(shape, order="F" if columns_first else "C")
+    return values.astype(dtype.newbyteorder("="))
 
 
 def _check(path: Path, part: str, values: NDArray[Any], classes: int) -> None:

@@ -153,7 +153,7 @@ FAULTS = {
     "header": (huge, r"train/depth/1.npy (is damaged|has shape)"),
     "objects": (
         stored("depth", np.array([{}], dtype=object)),
-        r"train/depth/1.npy is damaged or no .npy",
+        r"train/depth/1.npy holds values of type object",
     ),
     "strings": (stored("depth", np.full((*SIZE, 1), "x")), r"holds values of type <U1"),
     "shape": (

@@ -3,9 +3,8 @@
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,11 @@ from numpy.typing import NDArray
 from multitask.runs.errors import UserError
 from multitask.runs.seeding import numpy_generator
 from multitask.runs.sources import code_hash
+from system.reading import open_plain, read_json, reason
+from system.writing import whole_folder, write_json
+
+CHECKSUMS = "checksums.json"
+MEND = "free some space, make data_root writable or change it, and run again"
 
 Example = Mapping[
     str, NDArray[Any]
@@ -28,37 +32,47 @@ def write_once(
 
     The digest is of the parameters and of the generators' code, so that an edited generator never
     meets old files. A second process that comes to the same folder uses what the first one put
-    there."""
+    there. What is there is compared with the checksums that were written with it."""
     identity = json.dumps(
         [dict(parameters), code_hash(["src/multitask/data/generated"])], sort_keys=True
     )
     final = root / "generated" / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-    if final.is_dir():
-        return final
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
-    except OSError as error:
-        raise UserError(
-            f"cannot write below {root} ({error.strerror}); make it writable or change data_root"
-        ) from None
-    try:
-        write(unfinished)
-        unfinished.chmod(0o755)
-        _rename(unfinished, final)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    if not os.path.lexists(final):
+        with whole_folder(final, MEND) as unfinished:
+            write(unfinished)
+            write_json(unfinished / CHECKSUMS, checksums(unfinished))
+    verify(final)
     return final
 
 
-def _rename(unfinished: Path, final: Path) -> None:
+def checksums(folder: Path) -> dict[str, str]:
+    """{path below the folder: sha256} of every file but the checksums and hidden ones."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() or name == CHECKSUMS or path.name.startswith("."):
+            continue
+        with open_plain(path) as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    return found
+
+
+@cache
+def verify(folder: Path) -> None:
+    """UserError that names the first file that is not as it was generated; once in a process."""
+    remedy = f"delete {folder} and run again to make it anew"
+    stored = read_json(folder / CHECKSUMS, remedy)
     try:
-        os.rename(unfinished, final)
-    except OSError:
-        if not final.is_dir():
-            raise
-        shutil.rmtree(unfinished)  # another process was first
+        present = checksums(folder)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({reason(error)}); {remedy}") from None
+    if not isinstance(stored, dict):
+        raise UserError(f"{folder / CHECKSUMS} holds no mapping; {remedy}")
+    for name in sorted({*stored, *present}):
+        if present.get(name) != stored.get(name):
+            what = "missing" if name not in present else "changed"
+            words = what if name in stored else "no part of the set"
+            raise UserError(f"{folder / name} is {words}; {remedy}")
 
 
 def write_scenes(
