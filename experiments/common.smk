@@ -11,10 +11,6 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join([*_roots, *filter(None, [os.environ.get("PYTHONPATH")])])
 )
 
-# glibc shall keep what is freed for the next update, 256 MiB at most and no block above 32 MiB (its own limit). Else it
-# goes back to the kernel, and the next update pays a fault for every page of it: up to 7% of a job. No number changes.
-os.environ.update(MALLOC_MMAP_THRESHOLD_=str(32 * 2**20), MALLOC_TRIM_THRESHOLD_=str(256 * 2**20))
-
 from experiments.config import check
 from experiments.run import GLOBALS, NOT_SETTINGS, TUNED
 from multitask.runs.errors import UserError

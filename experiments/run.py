@@ -28,7 +28,7 @@ from experiments import config as configs
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import ROOT, commit, machine, versions
 from multitask.runs.sources import training_hash
-from multitask.runs.startup import loading
+from multitask.runs.startup import keep_freed_memory, loading
 from system import command, stopping
 from system.reading import read_json
 from system.writing import probe
@@ -207,6 +207,7 @@ def check_chosen(args: argparse.Namespace, config: dict[str, Any], chosen: dict[
 
 def train(args: argparse.Namespace) -> None:
     """Train all that the command line asks for, write its outputs, drop its checkpoints."""
+    keep_freed_memory()
     with loading():
         import torch
 

@@ -23,8 +23,8 @@ def outer_products(left: Tensor, right: Tensor, out: Tensor, *, add: bool = Fals
             for weights that ``nn.Linear`` stores as ``[n, m]``.
         right: ``[T, rows, n]``, in the dtype of ``left``.
         out: ``[T, m, n]`` with rows of any stride, such as a view of a larger memory. Its dtype
-            may be longer than that of the factors; the products are then rounded to the factors'
-            dtype first (sums over rows run in float32).
+            may be longer than that of the factors; the products, which are summed over rows in
+            float32, are then rounded to the dtype of the factors first.
         add: add to what ``out`` holds, for a layer that was called several times.
     """
     if right.shape[-1] <= NARROW < left.shape[-1]:
@@ -45,11 +45,14 @@ def row_sums(delta: Tensor, out: Tensor, *, add: bool = False) -> None:
     """``out_t = sum of the rows of delta_t``: the task gradients of a bias.
 
     Args:
-        delta: ``[T, rows, n]``; sums run in the dtype of ``out``.
-        out: ``[T, n]`` of any stride.
+        delta: ``[T, rows, n]``.
+        out: ``[T, n]`` of any stride. Its dtype may be longer than that of ``delta``; the sums,
+            which run in float32, are then rounded to the dtype of ``delta`` first.
         add: add to what ``out`` holds.
     """
     if add:
-        out.add_(torch.sum(delta, 1, dtype=out.dtype))
+        out.add_(delta.sum(1))
+    elif out.dtype == delta.dtype:
+        torch.sum(delta, 1, out=out)
     else:
-        torch.sum(delta, 1, dtype=out.dtype, out=out)
+        out.copy_(delta.sum(1))

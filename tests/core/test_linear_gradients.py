@@ -25,8 +25,8 @@ def test_outer_products_are_those_of_every_task(dtype, add, m, n):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("add", [False, True])
-def test_row_sums_run_in_the_dtype_of_the_memory(dtype, add):
-    delta = torch.ones(2, 1000, 3, dtype=dtype)  # a sum in bfloat16 would stop at 256
+def test_row_sums_run_in_float32(dtype, add):
+    delta = torch.ones(2, 1000, 3, dtype=dtype)  # summed up in bfloat16 it would stop at 256
     kind = torch.float32 if dtype == torch.bfloat16 else dtype
     out = torch.full((2, 5), 1.0 if add else torch.nan, dtype=kind)[:, 1:4]
     row_sums(delta, out, add=add)

@@ -55,7 +55,7 @@ class Learner:
 
         actor = network(inputs, 2 * action, 1)
         critics = network(inputs + action, 1, 2)
-        targets = Network(critics.parameters, 2, self.tasks, compute)
+        targets = Network(critics.parameters, 2, self.tasks, compute, trained=False)
         self.networks = Networks(actor, critics, targets)
         if settings.get("temperature") == "network":
             # Zero output weights: α = 1 for every task at the start, as in the table.

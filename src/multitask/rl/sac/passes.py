@@ -17,25 +17,80 @@ from pcgrad._linear_gradients import outer_products, row_sums
 ALIGNMENT = 16
 """Every parameter starts at a multiple of so many numbers: a cache line in float32."""
 
+FUSED_LAYER = torch.ops.mkldnn._linear_pointwise
+"""oneDNN's linear layer with its activation in one operation."""
+
 FEW_COLUMNS = 16
 """Below so many columns the transposed product is faster on the CPU (8 columns: 61 us for 234)."""
 
 
-def places(shapes: Sequence[torch.Size]) -> list[int]:
+def starts(shapes: Sequence[torch.Size]) -> list[int]:
     """Where each of these parameters starts in a row of packed memory, and the row's length."""
-    starts = [0]
+    found = [0]
     for shape in shapes:
-        starts.append(starts[-1] - prod(shape) // -ALIGNMENT * ALIGNMENT)
-    return starts
+        found.append(found[-1] - prod(shape) // -ALIGNMENT * ALIGNMENT)
+    return found
 
 
 def views(packed: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
     """The parameters `[..., *shape]` in packed memory `[..., P]`."""
-    starts = places(shapes)
     return [
         packed[..., start : start + prod(shape)].unflatten(-1, shape)
-        for start, shape in zip(starts, shapes, strict=False)
+        for start, shape in zip(starts(shapes), shapes, strict=False)
     ]
+
+
+class Layer:
+    """One layer of one member, y = x W + b on rows `[T·B, inputs]`, task by task.
+
+    W is `[inputs, outputs]` where the tasks share it, `[T, inputs, outputs]` where each has its
+    own. Views are taken once: at these sizes their calls cost as much as the small operations.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, stacks: Sequence[Tensor]) -> None:
+        """`stacks`: memory for the task gradients of W and b, empty where none are formed."""
+        self.weight, self.transposed, self.stacks = weight, weight.mT, stacks
+        self.own = weight.dim() == 3
+        self.bias = bias.unsqueeze(1) if self.own else bias
+        on_cpu = weight.device.type == "cpu"
+        self.narrow = on_cpu and not self.own and weight.shape[1] < FEW_COLUMNS
+        self.fused = (
+            on_cpu
+            and not (self.own or self.narrow)
+            and weight.dtype != torch.float64
+            and torch.backends.mkldnn.is_available()
+        )
+
+    def output(self, x: Tensor) -> Tensor:
+        """x W + b."""
+        if self.own:
+            rows = x.view(len(self.weight), -1, x.shape[1])
+            return torch.baddbmm(self.bias, rows, self.weight).flatten(0, 1)
+        if self.narrow and self.weight.shape[1] > 1:
+            return torch.addmm(self.bias.unsqueeze(1), self.transposed, x.t()).t()
+        return torch.addmm(self.bias, x, self.weight)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """max(0, x W + b), by oneDNN in one operation."""
+        if self.fused:
+            return FUSED_LAYER(x, self.transposed, self.bias, "relu", [], "")
+        return self.output(x).relu_()
+
+    def below(self, delta: Tensor, columns: int = 0) -> Tensor:
+        """delta Wᵀ: from the gradient of y to that of x, or to its last columns alone."""
+        if self.own:
+            rows = delta.view(len(self.weight), -1, delta.shape[1])
+            return torch.bmm(rows, self.transposed[..., -columns:]).flatten(0, 1)
+        if self.fused:
+            return FUSED_LAYER(delta, self.weight[-columns:], None, "none", [], "")
+        return delta @ self.transposed[:, -columns:]
+
+    def form(self, x: Tensor, delta: Tensor) -> None:
+        """Write every task's xᵀ delta and sum of delta into the memory for task gradients."""
+        tasks = len(self.stacks[0])
+        rows = delta.view(tasks, -1, delta.shape[1])
+        outer_products(x.view(tasks, -1, x.shape[1]), rows, self.stacks[0])
+        row_sums(rows, self.stacks[1])
 
 
 class Network:
@@ -51,55 +106,71 @@ class Network:
     """
 
     def __init__(
-        self, parameters: Sequence[Tensor], members: int, tasks: int, compute: torch.dtype
+        self,
+        parameters: Sequence[Tensor],
+        members: int,
+        tasks: int,
+        compute: torch.dtype,
+        *,
+        trained: bool = True,
     ) -> None:
-        """`compute`: the dtype of the hidden layers' products."""
+        """`compute`: the dtype of the hidden layers' products; `trained`: with memory for
+        gradients."""
         self.members, self.tasks, self.compute = members, tasks, compute
         self.is_shared = [len(p) == members for p in parameters]
-        self.parameters: list[Tensor] = [torch.empty(0)] * len(parameters)
-        self.gradients = list(self.parameters)
-        self.stacks = list(self.parameters)
+        count, nothing = len(parameters), torch.empty(0)
+        self.parameters: list[Tensor] = [nothing] * count
+        self.gradients: list[Tensor] = [nothing] * count if trained else []
+        self.stacks: list[Tensor] = [nothing] * count if trained else []
         self.packed: list[Tensor] = []
         self.shared_stack: Tensor | None = None
         self._copies: list[Tensor] = []  # of `packed`, in the dtype of the products
-        working = list(self.parameters)
+        working = [nothing] * count
         for shared in (True, False):
             chosen = [k for k, one in enumerate(self.is_shared) if one == shared]
             if chosen:
-                for k, view in zip(chosen, self._pack(parameters, chosen), strict=True):
-                    working[k] = view
+                places = self._pack(parameters, chosen)
+                for k, place in zip(chosen, places, strict=True):
+                    working[k] = place
         self._layers = [self._member(working, n) for n in range(members)]
         self.refresh()
 
     def _pack(self, parameters: Sequence[Tensor], chosen: list[int]) -> list[Tensor]:
         """Move these parameters into one piece of memory; returns the views that products read."""
         shapes = [parameters[k].shape[1:] for k in chosen]
-        first, shared = parameters[chosen[0]], self.is_shared[chosen[0]]
-        packed = first.new_zeros(len(first), places(shapes)[-1])
-        stack = packed.new_zeros(self.members, self.tasks, packed.shape[1])
-        if shared:
-            self.shared_stack, packed.grad = stack, torch.zeros_like(packed)
-        else:  # the plain gradient of an own parameter is its task's gradient
-            packed.grad = stack.flatten(0, 1)
-        parts = [views(memory, shapes) for memory in (packed, packed.grad, stack)]
-        for k, place, gradient, task_gradients in zip(chosen, *parts, strict=True):
+        first = parameters[chosen[0]]
+        packed = first.new_zeros(len(first), starts(shapes)[-1])
+        for k, place in zip(chosen, views(packed, shapes), strict=True):
             self.parameters[k] = place.copy_(parameters[k])
-            self.gradients[k] = gradient
-            self.stacks[k] = task_gradients
-        copy = packed if self.compute == packed.dtype else packed.to(self.compute)
         self.packed.append(packed)
+        if self.gradients:
+            self._remember(packed, shapes, chosen)
+        copy = packed if self.compute == packed.dtype else packed.to(self.compute)
         self._copies.append(copy)
         return views(copy, shapes)
 
-    def _member(self, working: Sequence[Tensor], member: int) -> list[tuple[Tensor, Tensor]]:
-        """Weight and bias of every layer of one member, `[inputs, outputs]` or `[T, inputs,
-        outputs]`; the output layer's are the parameters themselves."""
+    def _remember(self, packed: Tensor, shapes: Sequence[torch.Size], chosen: list[int]) -> None:
+        """Memory for the task gradients of packed parameters, and for what the optimizer reads."""
+        stack = packed.new_zeros(self.members, self.tasks, packed.shape[1])
+        if self.is_shared[chosen[0]]:
+            self.shared_stack, packed.grad = stack, torch.zeros_like(packed)
+        else:  # the plain gradient of an own parameter is its task's gradient
+            packed.grad = stack.flatten(0, 1)
+        parts = views(packed.grad, shapes), views(stack, shapes)
+        for k, gradient, task_gradients in zip(chosen, *parts, strict=True):
+            self.gradients[k], self.stacks[k] = gradient, task_gradients
+
+    def _member(self, working: Sequence[Tensor], member: int) -> list[Layer]:
+        """One member's layers; the output layer's parameters are not copies."""
         chosen = [*working[:-2], *self.parameters[-2:]]
-        blocks = [
+        own = [
             p[member] if shared else p.unflatten(0, (self.members, self.tasks))[member]
             for p, shared in zip(chosen, self.is_shared, strict=True)
         ]
-        return list(zip(blocks[::2], blocks[1::2], strict=True))
+        stacks = [stack[member] for stack in self.stacks]
+        return [
+            Layer(own[k], own[k + 1], stacks[k : k + 2]) for k in range(0, len(self.parameters), 2)
+        ]
 
     def refresh(self) -> None:
         """Bring the products' copies up to date: after every change of the parameters."""
@@ -133,74 +204,41 @@ class Network:
     def forward(self, member: int, x: Tensor, kept: list[Tensor] | None = None) -> Tensor:
         """One member on rows `[T·B, inputs]`, task by task -> `[T·B, outputs]`.
 
-        With `kept` the input of every layer is appended to it, for `backward`.
+        With `kept` the input of every layer is appended to it, for the way back.
         """
-        *hidden, (weight, bias) = self._layers[member]
+        *hidden, last = self._layers[member]
         inputs = [x]
-        for w, b in hidden:
-            inputs.append(layer_relu(inputs[-1], w, b))
-        inputs[-1] = inputs[-1].to(weight.dtype)
+        for layer in hidden:
+            inputs.append(layer.hidden(inputs[-1]))
+        if self.compute != last.weight.dtype:
+            inputs[-1] = inputs[-1].to(last.weight.dtype)
         if kept is not None:
             kept.extend(inputs)
-        return layer(inputs[-1], weight, bias)
+        return last.output(inputs[-1])
 
     def backward(self, member: int, kept: Sequence[Tensor], delta: Tensor) -> None:
         """Write one member's task gradients into `stacks`.
 
         `kept`: what `forward` kept; `delta`: the gradient of its output `[T·B, outputs]`.
         """
-        for k in reversed(range(len(kept))):
-            x, d = kept[k].unflatten(0, (self.tasks, -1)), delta.unflatten(0, (self.tasks, -1))
-            outer_products(x, d, self.stacks[2 * k][member])
-            row_sums(d, self.stacks[2 * k + 1][member])
-            if k:
-                delta = self._through(member, k, kept[k], delta)
+        layers = self._layers[member]
+        for k in reversed(range(1, len(layers))):
+            layers[k].form(kept[k], delta)
+            delta = self._through(layers[k], kept[k], delta)
+        layers[0].form(kept[0], delta)
 
     def input_gradient(
         self, member: int, kept: Sequence[Tensor], delta: Tensor, columns: int
     ) -> Tensor:
         """The gradient of the last `columns` of the input `[T·B, columns]`; no parameter's."""
-        for k in reversed(range(1, len(kept))):
-            delta = self._through(member, k, kept[k], delta)
-        return product(delta, self._layers[member][0][0][..., -columns:, :].mT)
+        first, *layers = self._layers[member]
+        for k in reversed(range(len(layers))):
+            delta = self._through(layers[k], kept[k + 1], delta)
+        return first.below(delta, columns)
 
-    def _through(self, member: int, layer: int, hidden: Tensor, delta: Tensor) -> Tensor:
-        """From the gradient of a layer's output to that of the output of the layer below."""
-        delta = product(delta, self._layers[member][layer][0].mT).to(self.compute)
-        return relu_gradient(delta, hidden.to(self.compute))
-
-
-def layer(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x W + b on rows `[T·B, inputs]`; W is shared or `[T, inputs, outputs]`."""
-    if weight.dim() == 3:
-        rows = x.unflatten(0, (len(weight), -1))
-        return torch.baddbmm(bias.unsqueeze(1), rows, weight).flatten(0, 1)
-    if 1 < weight.shape[1] < FEW_COLUMNS and x.device.type == "cpu":
-        return torch.addmm(bias.unsqueeze(1), weight.t(), x.t()).t()
-    return torch.addmm(bias, x, weight)
-
-
-def layer_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """max(0, x W + b), in one operation where there is one."""
-    if weight.dim() == 2 and has_fused_layers(x):
-        return torch.ops.mkldnn._linear_pointwise(x, weight.t(), bias, "relu", [], "")
-    return layer(x, weight, bias).relu_()
-
-
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x W on rows `[T·B, inputs]`; W is shared or `[T, inputs, outputs]`."""
-    if weight.dim() == 3:
-        return torch.bmm(x.unflatten(0, (len(weight), -1)), weight).flatten(0, 1)
-    return x @ weight
-
-
-def relu_gradient(delta: Tensor, hidden: Tensor) -> Tensor:
-    """delta where the ReLU let its input pass, else 0; written over delta."""
-    return torch.ops.aten.threshold_backward.grad_input(delta, hidden, 0, grad_input=delta)
-
-
-def has_fused_layers(x: Tensor) -> bool:
-    """Whether oneDNN computes a linear layer and its ReLU in one operation for such rows."""
-    return (
-        x.device.type == "cpu" and x.dtype != torch.float64 and torch.backends.mkldnn.is_available()
-    )
+    def _through(self, layer: Layer, hidden: Tensor, delta: Tensor) -> Tensor:
+        """From the gradient of a layer's output to that of the output of the layer below: 0 where
+        its ReLU was."""
+        delta = layer.below(delta)
+        torch.ops.aten.threshold_backward.grad_input(delta, hidden, 0, grad_input=delta)
+        return delta if delta.dtype == self.compute else delta.to(self.compute)
