@@ -34,7 +34,7 @@ class Environment(Protocol):
     code: np.ndarray | None  # tells the task apart in the place of a one-hot
 
     def reset(self) -> np.ndarray: ...
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, bool, float]: ...
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, float, float]: ...
     def state(self) -> dict[str, Any]: ...
     def load(self, state: dict[str, Any]) -> None: ...
 
@@ -328,6 +328,22 @@ class Fleet:
         return Steps(
             rows[:, :-COLUMNS], reward, terminated > 0, truncated > 0, success > 0, distance
         )
+
+    def not_finite(self) -> list[str]:
+        """What the last reset or step returned that is no number: "reward of push-v3", ..."""
+        bad = ~np.isfinite(self._rows)
+        bad[:, -1] = False  # a task may have no distance
+        if not bad.any():
+            return []
+        size = self.observation_size
+        parts = {"observation": slice(0, size)}
+        parts |= {name: slice(size + k, size + k + 1) for k, name in enumerate(Steps._fields[1:])}
+        return [
+            f"{part} of {name}"
+            for name, row in zip(self.names, bad, strict=True)
+            for part, place in parts.items()
+            if row[place].any()
+        ]
 
     def state(self) -> list[dict[str, Any]]:
         """The states between two episodes, task by task."""

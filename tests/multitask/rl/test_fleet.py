@@ -257,7 +257,7 @@ def trainer(tmp_path):
         script = tmp_path / "trainer.py"
         script.write_text(
             "import sys, time, wave\n"
-            f"sys.path[:0] = [{str(ROOT / 'src')!r}, {str(ROOT / 'tests' / 'multitask')!r}]\n"
+            f"sys.path[:0] = [{str(ROOT / 'src')!r}, {str(Path(__file__).parent)!r}]\n"
             "from test_fleet import Fleet, Witness, partial\n"
             "if __name__ == '__main__':\n"
             "    fleet = Fleet([partial(Witness, 'a'), partial(Witness, 'b')], 2)\n"

@@ -208,22 +208,111 @@ def test_reward_scale_reaches_the_critics_and_not_the_records(tmp_path):
 def test_evaluation_changes_no_training_number(tmp_path):
     """In environments that draw no random numbers."""
     with_it, without = (
-        run(tmp_path, environments=[Still(1.0), Still(-1.0)], evaluation_episodes=n) for n in (2, 0)
+        run(
+            tmp_path,
+            environments=[Still(1.0), Still(-1.0)],
+            evaluation_episodes=n,
+            final_evaluation_episodes=n,
+        )
+        for n in (2, 0)
     )
     kept = [row for row in with_it.rows if not row[2].startswith("evaluation_")]
     assert kept == without.rows
     assert len(values(with_it, "evaluation_return")) == 3
 
 
-def test_nan_names_the_task_and_leaves_the_last_checkpoint(tmp_path):
-    healthy, sick = Walk(1.0, seed=1), Walk(-1.0, seed=2, break_at=25)
+class Broken(Walk):
+    """From step `first_bad` on one part of what it returns is `value`."""
+
+    part, value = "reward", float("nan")
+
+    def step(self, action):
+        step = super().step(action)
+        if self.steps < self.first_bad:
+            return step
+        bad = np.full(3, self.value) if self.part == "observation" else self.value
+        return step._replace(**{self.part: bad})
+
+
+def broken(part, first_bad, value=float("nan")):
+    one = Broken(-1.0, seed=2)
+    one.part, one.first_bad, one.value = part, first_bad, value
+    return one
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("part", ["reward", "observation", "success"])
+def test_what_is_not_finite_is_refused_before_it_is_stored(tmp_path, part, value, overlap):
+    """Warm-up 10 steps, then 10 a collection and 5 of its evaluation: step 28 is collection 2's
+    third. The next start equals a run that nothing happened to.
+    """
+    unbroken = run(tmp_path / "a", overlap=overlap)
     session = new_session(tmp_path / "c.pt", every_seconds=0.0)
+    environments = [Walk(1.0, seed=1), broken(part, 28, value)]
+    with pytest.raises(
+        UserError, match=rf"{part} of corner-1 at collection 2, episode 1, step 3"
+    ) as caught:
+        run(tmp_path, environments=environments, session=session, overlap=overlap)
+    assert "corner+1" not in str(caught.value)
+    kept = new_session(tmp_path / "c.pt").load()
+    assert kept["next"] == 2
+    assert kept["replay"]["storage"].isfinite().all()
+    healthy = run(tmp_path, session=new_session(tmp_path / "c.pt"), overlap=overlap)
+    assert healthy.rows == unbroken.rows
+
+
+@pytest.mark.parametrize(
+    ("first_bad", "when"),
+    [(1, "warm-up, episode 1, step 1"), (22, "evaluation after collection 1, episode 1, step 2")],
+)
+def test_a_broken_simulator_is_noticed_outside_of_training_too(tmp_path, first_bad, when):
+    with pytest.raises(UserError, match=f"success of corner-1 at {when}"):
+        run(tmp_path, environments=[Walk(1.0, seed=1), broken("success", first_bad)])
+
+
+def test_an_observation_that_a_reset_returns_is_refused(tmp_path):
+    class Lost(Walk):
+        def observe(self):
+            return np.full(3, np.nan)
+
+    with pytest.raises(UserError, match=r"observation of corner\+1 at warm-up, episode 1, step 0"):
+        run(tmp_path, environments=[Lost(1.0), Walk(-1.0)])
+
+
+def test_a_diverging_learner_names_the_task_and_leaves_the_last_checkpoint(tmp_path):
+    """The simulator is sound here: rewards whose square overflows."""
+
+    class Huge(Walk):
+        def step(self, action):
+            step = super().step(action)
+            return step._replace(reward=1e30) if self.steps >= 25 else step
+
+    session = new_session(tmp_path / "c.pt", every_seconds=0.0)
+    environments = [Walk(1.0, seed=1), Huge(-1.0, seed=2)]
     with pytest.raises(UserError, match=r"corner-1 at collection 2") as caught:
-        run(tmp_path, environments=[healthy, sick], session=session, evaluation_episodes=0)
+        run(tmp_path, environments=environments, session=session, evaluation_episodes=0)
     assert "corner+1" not in str(caught.value)
     kept = new_session(tmp_path / "c.pt").load()
     assert kept["next"] == 2
     assert all(torch.isfinite(p).all() for p in kept["learner"]["actor"]["parameters"])
+
+
+def test_the_policy_is_evaluated_every_so_often_and_at_the_end(tmp_path):
+    """Fails where the interval or the last evaluation's own number of episodes is not read."""
+    environments = walks()
+    records = run(
+        tmp_path,
+        environments=environments,
+        collections=5,
+        evaluation_every=2,
+        evaluation_episodes=3,
+        final_evaluation_episodes=7,
+    )
+    steps = [step for step, t, m, _ in records.rows if (t, m) == ("all", "evaluation_success")]
+    assert steps == [2, 4, 5]
+    training = SETTINGS["warm_up_paths"] + 5 * SETTINGS["samples_per_collection"] // 5
+    assert len(environments[0].resets) == training + 3 + 3 + 7
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,9 @@ Choices that neither the paper nor its base code fixes, or where this loop leave
     step).
  6. The paper's 10 warm-up paths are uniform random actions, before collection 1, without updates.
  7. `return` and `success` are those of the training episodes, with sampled actions and raw rewards;
-    `evaluation_return` and `evaluation_success` those of tanh(μ) after the collection's updates.
+    `evaluation_return` and `evaluation_success` those of tanh(μ), after the updates of every
+    `evaluation_every`-th collection and of the last one. Where goals are fixed nothing in such an
+    episode is random, so that all of one evaluation are equal.
  8. A time limit is no termination: the target bootstraps from the final observation. Meta-World
     never terminates.
  9. log σ is clipped to [−20, 2].

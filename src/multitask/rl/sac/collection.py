@@ -8,6 +8,7 @@ from torch import Tensor
 
 from multitask.rl.fleet import Fleet
 from multitask.rl.replay import Batch
+from multitask.runs.errors import UserError
 
 
 def collect(
@@ -15,6 +16,7 @@ def collect(
     policy: Callable[[Tensor], Tensor],
     episodes: int,
     store: Callable[[Batch], None] | None,
+    when: str = "collection",
 ) -> dict[str, Tensor]:
     """Play whole episodes in all tasks, in lockstep, and store every transition (where there is
     somewhere to store it).
@@ -22,7 +24,8 @@ def collect(
     `policy`: observations `[T, O]` -> actions `[T, A]`; `store` gets an episode at a time, `[T,
     horizon, ...]`. Returns per task `[T, episodes]`: `return` (undiscounted, raw), `success` (at
     any step), `success_last` and `distance` (from object to goal, m; nan where a task has none) at
-    the last step.
+    the last step. UserError that names task, `when` and step if an observation, reward or success
+    is not finite: nothing of that episode is stored.
     """
     found: dict[str, list[np.ndarray]] = {
         "return": [],
@@ -30,14 +33,16 @@ def collect(
         "success_last": [],
         "distance": [],
     }
-    for _ in range(episodes):
+    for episode in range(1, episodes + 1):
         observation = fleet.reset()
+        refuse_not_finite(fleet, f"{when}, episode {episode}, step 0")
         rows: list[list[np.ndarray]] = []
         total, ever = np.zeros(len(observation)), np.zeros(len(observation), dtype=bool)
         running = True
         while running:
             action = policy(torch.from_numpy(observation)).cpu().numpy()
             step = fleet.step(action)
+            refuse_not_finite(fleet, f"{when}, episode {episode}, step {len(rows) + 1}")
             # The observation of a step is the final one at a time limit: the reset comes later, in
             # the next episode.
             rows.append([observation, action, step.reward, step.observation, step.terminated])
@@ -57,3 +62,13 @@ def collect(
         for metric, values in zip(found, (total, ever, step.success, step.distance), strict=True):
             found[metric].append(values.astype(float))
     return {metric: torch.from_numpy(np.stack(values, axis=1)) for metric, values in found.items()}
+
+
+def refuse_not_finite(fleet: Fleet, when: str) -> None:
+    """UserError if the simulator's last answer holds nan or inf."""
+    broken = fleet.not_finite()
+    if broken:
+        raise UserError(
+            f"the simulator returned a value that is not finite: {', '.join(broken)} at {when}; "
+            "it was not stored, the last checkpoint is intact, the same command resumes from it"
+        )

@@ -114,12 +114,22 @@ def learn(
     return logs
 
 
+def evaluation_episodes(settings: dict[str, Any], collection: int) -> int:
+    """Episodes per task that evaluate the policy after a collection: some every
+    `evaluation_every`-th, others after the last one.
+    """
+    if collection == settings["collections"]:
+        return settings["final_evaluation_episodes"]
+    return 0 if collection % settings["evaluation_every"] else settings["evaluation_episodes"]
+
+
 def play_and_learn(
     fleet: Fleet,
     policies: Policies,
     replay: Replay,
     update: Callable[[], list[dict[str, Tensor]]],
     settings: dict[str, Any],
+    when: str = "collection",
 ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
     """One collection and the updates that belong to it: the episodes, and what the updates say.
 
@@ -128,11 +138,11 @@ def play_and_learn(
     stored when both are done."""
     episodes = settings["samples_per_collection"] // settings["horizon"]
     if not settings.get("overlap", False):
-        return collect(fleet, policies.sampled, episodes, replay.add), update()
+        return collect(fleet, policies.sampled, episodes, replay.add, when), update()
     waiting: list[Batch] = []
     with ThreadPoolExecutor(1, "episodes") as thread:
         playing = thread.submit(
-            collect, fleet, policies.sampled_by_copy(), episodes, waiting.append
+            collect, fleet, policies.sampled_by_copy(), episodes, waiting.append, when
         )
         logs = update()
         played = playing.result()
@@ -188,7 +198,7 @@ def train(
             records,
             0,
             names,
-            collect(fleet, policies.explore, settings["warm_up_paths"], replay.add),
+            collect(fleet, policies.explore, settings["warm_up_paths"], replay.add, "warm-up"),
         )
     else:
         with session.restoring():
@@ -207,13 +217,19 @@ def train(
     )
     for collection in progress:
         episodes, logs = play_and_learn(
-            fleet, policies, replay, partial(learn, learner, replay, streams, settings), settings
+            fleet,
+            policies,
+            replay,
+            partial(learn, learner, replay, streams, settings),
+            settings,
+            f"collection {collection}",
         )
         record_episodes(records, collection, names, episodes)
         progress.set_postfix({"success": f"{episodes['success'].mean():.2f}"})
         record_updates(records, collection, names, logs, learner)
-        if settings["evaluation_episodes"]:
-            played = collect(fleet, policies.deterministic, settings["evaluation_episodes"], None)
+        if paths := evaluation_episodes(settings, collection):
+            when = f"evaluation after collection {collection}"
+            played = collect(fleet, policies.deterministic, paths, None, when)
             record_episodes(
                 records, collection, names, {f"evaluation_{k}": v for k, v in played.items()}
             )
