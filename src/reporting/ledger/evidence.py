@@ -58,7 +58,12 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
     if not runs.infos:
         return Evidence(missing=f"no runs of {test['experiment']}")
     data = runs.infos[0]["data"]
-    values, ours = PER_SEED[test["kind"]](runs.frame, test)
+    frame = runs.frame
+    if "at" in test:
+        if short := behind(frame, test):
+            return Evidence(missing=short)
+        frame = up_to(frame, test["at"])
+    values, ours = PER_SEED[test["kind"]](frame, test)
     if not values:
         return Evidence(missing=f"no runs of {' and '.join(methods_of(test))} with {_asked(test)}")
     sign, reference = SIGN[claim["direction"]], float(test.get("reference", 0.0))
@@ -79,6 +84,29 @@ def in_bounds(test: Test, found: Interval) -> Interval:
     if "minus" in test or "metrics" not in test:
         return found
     return bounded(found, *bounds(test["metrics"][0]))
+
+
+def samples(frame: pd.DataFrame) -> pd.DataFrame:
+    """Columns method, seed, step, value: the environment steps of all tasks after every step."""
+    rows = frame[(frame["metric"] == "environment_steps") & (frame["task"] == "all")]
+    return rows[["method", "seed", "step", "value"]]
+
+
+def behind(frame: pd.DataFrame, test: Test) -> str:
+    """Why a test at a budget has no evidence yet: its runs that end before `at` samples; else empty."""
+    rows = samples(frame[frame["method"].isin(methods_of(test))])
+    reached = rows.groupby(["method", "seed"])["value"].max() >= test["at"]
+    if reached.all():
+        return ""
+    return f"{(~reached).sum()} of {len(reached)} runs end before {test['at']:,} samples"
+
+
+def up_to(frame: pd.DataFrame, at: int) -> pd.DataFrame:
+    """The rows of every run up to its first step with at least `at` samples of all tasks."""
+    rows = samples(frame)
+    ends = rows[rows["value"] >= at].groupby(["method", "seed"])["step"].min().rename("end")
+    end = frame[["method", "seed"]].merge(ends, on=["method", "seed"], how="left")["end"]
+    return frame[(frame["step"] <= end.fillna(-1).to_numpy())]
 
 
 def several(test: Test, runs: Runs) -> Evidence:
