@@ -26,6 +26,7 @@ from multitask.models.resnet import FaceNet
 from multitask.runs.checkpoint import Session
 from multitask.runs.devices import choose_device
 from multitask.runs.errors import UserError
+from multitask.runs.precision import full
 from multitask.runs.records import Records
 from multitask.runs.seeding import initialization
 from multitask.supervised import Data, Problem, fit
@@ -93,7 +94,8 @@ def problem(
         1.
         """
         numbers = images.to(next(model.parameters()).dtype) / 255
-        return model(numbers.contiguous(memory_format=torch.channels_last))
+        predictions = model(numbers.contiguous(memory_format=torch.channels_last))
+        return [full(logits) for logits in predictions]
 
     def losses(batch: Data, draw: Generator) -> list[Tensor]:
         images, labels = batch

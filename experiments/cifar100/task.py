@@ -34,6 +34,7 @@ from multitask.models.convnet import ConvNet, StitchedNet
 from multitask.models.routing import Routing
 from multitask.runs.checkpoint import Session
 from multitask.runs.devices import choose_device
+from multitask.runs.precision import full
 from multitask.runs.records import Records
 from multitask.runs.seeding import generator, initialization
 from multitask.supervised import Data, Problem, fit
@@ -189,7 +190,7 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
                 model.learn(labels[rows])
             else:
                 logits = model(images[rows], task)
-            loss = functional.cross_entropy(logits, labels[rows], reduction="sum")
+            loss = functional.cross_entropy(full(logits), labels[rows], reduction="sum")
             # A task that the batch lacks has loss 0 and a zero gradient.
             found.append(loss / max(1, len(rows)) if settings["task_loss"] == "mean" else loss)
         return found
@@ -199,7 +200,7 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
         for task, name in enumerate(data.names):
             mine = (examples[1] == task).nonzero()[:, 0]
             logits = torch.cat(
-                [model(examples[0][rows], task) for rows in mine.split(EVALUATION_BATCH)]
+                [full(model(examples[0][rows], task)) for rows in mine.split(EVALUATION_BATCH)]
             )
             labels = examples[2][mine]
             found[name, "loss"] = functional.cross_entropy(logits, labels).item()

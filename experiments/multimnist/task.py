@@ -19,6 +19,7 @@ from multitask.methods import METHODS as ROWS
 from multitask.models.lenet import Dropout, LeNet
 from multitask.runs.checkpoint import Session
 from multitask.runs.devices import choose_device
+from multitask.runs.precision import full
 from multitask.runs.records import Records
 from multitask.runs.seeding import generator, initialization
 from multitask.supervised import Data, Problem, fit
@@ -89,7 +90,8 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
     def losses(batch: Data, draw: Generator) -> list[Tensor]:
         images, *labels = batch
         return [
-            functional.cross_entropy(x, y) for x, y in zip(model(images, draw), labels, strict=True)
+            functional.cross_entropy(full(x), y)
+            for x, y in zip(model(images, draw), labels, strict=True)
         ]
 
     def evaluate(examples: Data) -> dict[tuple[str, str], float]:
@@ -98,7 +100,7 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
         for rows in torch.arange(count, device=device).split(EVALUATION_BATCH):
             images, *labels = (part[rows] for part in examples)
             for task, (logits, label) in enumerate(zip(model(images), labels, strict=True)):
-                totals[0, task] += functional.cross_entropy(logits, label, reduction="sum")
+                totals[0, task] += functional.cross_entropy(full(logits), label, reduction="sum")
                 totals[1, task] += (logits.argmax(1) == label).sum()
         mean_loss, accuracy = (totals / count).tolist()
         return {

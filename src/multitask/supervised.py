@@ -17,6 +17,7 @@ from multitask.averages import Averages
 from multitask.methods import DynamicAverage, Method, gradient_weighting, loss_weighting
 from multitask.runs.checkpoint import Session, State
 from multitask.runs.errors import require_finite
+from multitask.runs.precision import computing
 from multitask.runs.records import Records
 from multitask.runs.seeding import generator
 from pcgrad import backward, fixed_orders, random_orders
@@ -28,8 +29,8 @@ Data = tuple[Tensor, ...]  # tensors with one row per example
 class Problem:
     """What an experiment gives the loop.
 
-    `losses(batch, draw)` returns one scalar per task; `draw` is the generator of dropout masks and
-    other noise. Losses may share one forward pass or have one each (a task's own examples).
+    `losses(batch, draw)` returns one scalar per task, at least in float32 whatever the precision of
+    the forward pass; `draw` is the generator of dropout masks and other noise. Losses may share one forward pass or have one each (a task's own examples).
     `evaluate(data)` returns {(task, metric): value} and runs without gradients in evaluation mode.
     `shared` are the parameters under surgery; all others get the plain sum of their gradients.
     `batches(seed, epoch)` gives the rows of an epoch's batches; without it they are a permutation,
@@ -131,7 +132,8 @@ class Fit:
     def update(self, batch: Data, orders: Tensor) -> None:
         """One step: losses, gradients by the method, optimizer."""
         self.optimizer.zero_grad()
-        raw = self.problem.losses(batch, self.dropout)
+        with computing(self.settings["precision"], self.device):
+            raw = self.problem.losses(batch, self.dropout)
         self.averages.add_losses(raw, len(batch[0]))
         losses = self.weighting(raw)
         if self.method.gradients == "sum":
@@ -186,7 +188,8 @@ class Fit:
         """Record every metric of every split."""
         self.problem.model.eval()
         for split, data in self.problem.evaluations.items():
-            values = self.problem.evaluate(data)
+            with computing(self.settings["precision"], self.device):
+                values = self.problem.evaluate(data)
             require_finite(
                 {f"{task} ({metric})": v for (task, metric), v in values.items()},
                 f"epoch {epoch}, {split}",

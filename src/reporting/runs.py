@@ -185,6 +185,7 @@ def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> li
         "data: " + "; ".join(_distinct(describe_data(info["data"]) for info in infos)),
         f"seeds: {', '.join(map(str, seeds))}",
         "device: " + "; ".join(_distinct(_device(info) for info in infos)),
+        "precision: " + "; ".join(_distinct(_precision(info) for info in infos)),
         "versions: " + ", ".join(sorted(versions)),
         "code: " + _hashes(infos),
     ]
@@ -252,6 +253,12 @@ def _hashes(infos: list[dict[str, Any]]) -> str:
         return ", ".join(found)
     digest = hashlib.sha256("".join(sorted(found)).encode()).hexdigest()[:16]
     return f"{digest} (of {len(found)} hashes, one per method; run.json has them)"
+
+
+def _precision(info: dict[str, Any]) -> str:
+    """What a run's products were computed in; runs without a word on it are of float32."""
+    used = str(info.get("precision", "float32"))
+    return used if used == "float32" else f"{used} (losses, Gramians, weights in float32)"
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

@@ -32,6 +32,7 @@ TRACE = {
         "blocks": 1,
         "epochs": 3,
         "batch_size": 12,
+        "precision": "float32",
         "optimizer": "adam",
         "momentum": 0.9,
     },

@@ -21,6 +21,7 @@ SETTINGS = {
         "widths": [2, 2, 4, 4, 4],
         "epochs": 5,
         "batch_size": 2,
+        "precision": "float32",
         "optimizer": "adam",
     },
     **{

@@ -9,6 +9,7 @@ from multitask.supervised import Problem
 SETTINGS = {
     "epochs": 3,
     "batch_size": 16,
+    "precision": "float32",
     "optimizer": "sgd",
     "learning_rate": 0.05,
     "momentum": 0.9,

@@ -28,6 +28,7 @@ from multitask.models.dense_networks import ARCHITECTURES, build, relative_param
 from multitask.runs.checkpoint import Session
 from multitask.runs.devices import choose_device
 from multitask.runs.errors import UserError
+from multitask.runs.precision import full
 from multitask.runs.records import Records
 from multitask.runs.seeding import initialization
 from multitask.supervised import Data, Problem, fit
@@ -112,7 +113,8 @@ def problem(row: str, seed: int, settings: Settings, scenes: Scenes) -> Problem:
     def losses(batch: Data, _: Generator) -> list[Tensor]:
         predictions = model(batch[0])
         return [
-            LOSSES[task](x, y) for task, x, y in zip(outputs, predictions, batch[1:], strict=True)
+            LOSSES[task](full(x), y)
+            for task, x, y in zip(outputs, predictions, batch[1:], strict=True)
         ]
 
     def evaluate(examples: Data) -> dict[tuple[str, str], float]:
@@ -129,7 +131,8 @@ def measure(
     batches: dict[str, list[dict[str, float]]] = {task: [] for task in outputs}
     counts = torch.zeros(outputs["segmentation"] + 1, outputs["segmentation"], dtype=torch.int64)
     for batch in zip(*(part.split(batch_size) for part in examples), strict=True):
-        for task, prediction, truth in zip(outputs, model(batch[0]), batch[1:], strict=True):
+        predictions = [full(prediction) for prediction in model(batch[0])]
+        for task, prediction, truth in zip(outputs, predictions, batch[1:], strict=True):
             values = {"loss": LOSSES[task](prediction, truth).item()}
             if task == "segmentation":
                 pixels = confusion(prediction.argmax(1), truth, outputs[task])

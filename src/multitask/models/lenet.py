@@ -56,7 +56,7 @@ class Trunk(nn.Module):
         """`mask` multiplies the second convolution's output; None keeps all of it."""
         x = functional.relu(functional.max_pool2d(self.conv1(images), 2))
         x = self.conv2(x)
-        x = functional.relu(functional.max_pool2d(x if mask is None else x * mask, 2))
+        x = functional.relu(functional.max_pool2d(x if mask is None else x * mask.to(x.dtype), 2))
         return functional.relu(self.dense(x.flatten(1)))
 
 
@@ -71,7 +71,7 @@ class Head(nn.Module):
     def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
         """`mask` multiplies the hidden units; None keeps all of them."""
         x = functional.relu(self.hidden(features))
-        return self.out(x if mask is None else x * mask)
+        return self.out(x if mask is None else x * mask.to(x.dtype))
 
 
 class LeNet(nn.Module):

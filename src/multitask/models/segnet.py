@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from multitask.runs.errors import UserError
+from multitask.runs.precision import full
 
 WIDTHS = (64, 128, 256, 512, 512)
 DEPTHS = (
@@ -154,7 +155,7 @@ class Head(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """[B, inputs, H, W] -> [B, outputs, H, W]: logits, depths or normals."""
         prediction = self.out(self.features(maps))
-        return functional.normalize(prediction, dim=1) if self.unit else prediction
+        return functional.normalize(full(prediction), dim=1) if self.unit else prediction
 
 
 def make_heads(heads: Mapping[str, int], inputs: int) -> nn.ModuleList:
