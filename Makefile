@@ -7,20 +7,17 @@ PYTHON ?= python3
 STAMP := .venv/installed
 IN_ENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 MODULE := $(IN_ENV) PYTHONPATH=src:. python -m
-SNAKEMAKE := $(IN_ENV) snakemake --configfile config/$(SCALE).yaml
+# The shell reads the variables, not their text: nothing in them can become a command.
+export SCALE CORES
 
-.PHONY: reproduce report test publish verify bench clean install
+.PHONY: reproduce report test publish verify bench clean install known-scale
 
-# A run killed with -9 leaves Snakemake's lock behind: it is dropped when the process that held it is gone.
+# The launcher holds a lock while it runs, so that a second start is refused and a killed one goes on.
 reproduce: $(STAMP)  ## every figure, table, notebook and verdict, then the report
-	@mkdir -p .snakemake
-	@if test -f .snakemake/pid && ! kill -0 "$$(cat .snakemake/pid)" 2>/dev/null; then rm -rf .snakemake/locks; fi
-	@echo $$$$ > .snakemake/pid; $(SNAKEMAKE) --cores $(CORES); \
-	status=$$?; test $$status -eq 137 || rm -f .snakemake/pid; exit $$status
-	@$(MAKE) --no-print-directory report
+	@$(MODULE) experiments.reproduce "$$SCALE" --cores "$$CORES"
 
-report: $(STAMP)  ## one page with everything that the scale's last run made, and the run times
-	$(SNAKEMAKE) --report results/$(SCALE)/report.html
+report: $(STAMP) known-scale  ## one page with everything that the scale's last run made, and the run times
+	$(IN_ENV) snakemake --configfile config/$(SCALE).yaml --report results/$(SCALE)/report.html
 	$(MODULE) publishing.runtimes results/$(SCALE)
 	@echo "results/$(SCALE)/report.html holds everything; results/$(SCALE)/runtimes.md says how long it took"
 
@@ -52,8 +49,13 @@ bench: $(STAMP)  ## time and memory of one step beside other implementations; OU
 	$(MODULE) benchmarks.run --out $(or $(OUT),results/benchmarks)
 	$(MODULE) benchmarks.rl --out $(or $(OUT),results/benchmarks)
 
-clean:  ## remove what the scale's rules wrote, checkpoints too; published results stay
-	rm -rf results/$(SCALE) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+# Only what has a config: an empty SCALE, or one that leads elsewhere, would delete what no rule wrote.
+known-scale:
+	@case "$$SCALE" in ""|*[!a-z0-9_]*) false;; esac && test -f "config/$$SCALE.yaml" && test "$$SCALE" != schema || \
+	{ printf "error: no scale '%s': SCALE names a file config/SCALE.yaml\n" "$$SCALE" >&2; exit 2; }
+
+clean: known-scale  ## remove what the scale's rules wrote, checkpoints too; published results stay
+	rm -rf "results/$$SCALE" .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 install: $(STAMP)  ## only make .venv
 

@@ -3,6 +3,7 @@ import json
 import os
 import sys
 from functools import cache
+from pathlib import Path
 
 # Shell and script jobs import the checkout itself: nothing but the environment has to be installed.
 _roots = [f"{workflow.basedir}/src", str(workflow.basedir)]
@@ -14,9 +15,12 @@ os.environ.update(
 from experiments.config import check
 from experiments.run import GLOBALS, NOT_SETTINGS, TUNED
 from multitask.runs.errors import UserError
+from system.reading import read_yaml
 from multitask.runs.sources import code_hash, entry_hash, script_hash, training_hash
 
 try:
+    for path in workflow.configfiles:  # Snakemake lets the last of two equal keys win
+        read_yaml(Path(path), "mend it, then run again")
     check(config)
 except UserError as error:
     sys.exit(f"error: {error}")
@@ -26,6 +30,17 @@ pathvars:
     results=f"results/{config['scale']}",
     logs=f"results/{config['scale']}/logs",
     benchmarks=f"results/{config['scale']}/benchmarks",
+
+
+# A target's name becomes a word of a shell's command line: no wildcard matches what a shell reads.
+wildcard_constraints:
+    experiment=r"\w+",
+    method=r"\w+",
+    first=r"\d+",
+    last=r"\d+",
+    tasks=r"\w+",
+    statement=r"\w+",
+    notebook=r"\w+",
 
 
 EXPERIMENTS = [

@@ -1,6 +1,5 @@
 """The Makefile's own decisions, with stand-ins for the programs that it calls."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -24,15 +23,14 @@ def make(folder, *arguments):
 
 @pytest.fixture
 def folder(tmp_path):
-    """The Makefile in a folder whose environment counts as installed; Snakemake fails there while a
-    lock exists.
-    """
+    """The Makefile in a folder whose environment counts as installed."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    program(tmp_path / ".venv/bin/snakemake", "test ! -e .snakemake/locks")
-    program(tmp_path / ".venv/bin/python", "exit 0")
+    program(tmp_path / ".venv/bin/python", "exit 7")
     (tmp_path / ".venv/installed").touch()
-    (tmp_path / ".snakemake/locks").mkdir(parents=True)
+    (tmp_path / "config").mkdir()
+    for scale in ("quick", "laptop"):
+        (tmp_path / f"config/{scale}.yaml").touch()
     return tmp_path
 
 
@@ -49,37 +47,7 @@ def test_an_old_python_is_refused_in_one_line(tmp_path, version, refused):
     assert not (tmp_path / ".venv").exists()
 
 
-def test_a_lock_whose_holder_is_gone_is_dropped(folder):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    (folder / ".snakemake/pid").write_text(f"{gone.pid}\n")
-    done = make(folder, "reproduce")
-    assert done.returncode == 0, done.stderr
-    assert not (folder / ".snakemake/pid").exists()
-
-
-def test_a_lock_whose_holder_runs_is_kept(folder):
-    (folder / ".snakemake/pid").write_text(f"{os.getpid()}\n")
-    assert make(folder, "reproduce").returncode != 0
-    assert (folder / ".snakemake/locks").exists()
-
-
-def test_a_lock_of_unknown_origin_is_kept(folder):
-    assert make(folder, "reproduce").returncode != 0
-    assert (folder / ".snakemake/locks").exists()
-
-
-def test_a_killed_run_leaves_its_process_number(folder):
-    program(folder / ".venv/bin/snakemake", "kill -9 $$")
-    assert make(folder, "reproduce").returncode != 0
-    assert (folder / ".snakemake/pid").exists()
-    program(folder / ".venv/bin/snakemake", "test ! -e .snakemake/locks")
-    assert make(folder, "reproduce").returncode == 0
-
-
 def test_a_failed_run_fails_make(folder):
-    (folder / ".snakemake/locks").rmdir()
-    program(folder / ".venv/bin/snakemake", "exit 1")
     assert make(folder, "reproduce").returncode != 0
 
 
@@ -88,3 +56,31 @@ def test_clean_keeps_what_is_published(folder):
         (folder / "results" / name).mkdir(parents=True)
     assert make(folder, "clean").returncode == 0
     assert sorted(path.name for path in (folder / "results").iterdir()) == ["laptop", "published"]
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        "",
+        "published",
+        "../src",
+        "quick/",
+        "quick laptop",
+        ".",
+        "*",
+        "schema",
+        "quick/../../src",
+        "a;b",
+        "$$(touch x)",
+    ],
+)
+def test_clean_refuses_what_has_no_config(folder, scale):
+    for name in ("results/quick/a", "results/published/quick/c", "src/d"):
+        (folder / name).mkdir(parents=True)
+    (folder / "config/schema.yaml").touch()
+    done = make(folder, "clean", f"SCALE={scale}")
+    assert done.returncode != 0
+    assert "error: no scale" in done.stderr
+    for name in ("results/quick/a", "results/published/quick/c", "src/d"):
+        assert (folder / name).is_dir()
+    assert not (folder / "x").exists()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from system import stopping
+from system import lifeline, stopping
 from system.errors import UserError, one_line
 
 DONE, FAULT, STOPPED = 0, 2, 3
@@ -58,5 +58,6 @@ LESS = "lower batch sizes, widths or numbers of examples in the config, or run f
 
 
 def leave(main: Callable[[], int | None]) -> NoReturn:
-    """Run `main` as the whole process: nothing interrupts its end."""
+    """Run `main` as the whole process: nothing interrupts its end, and it ends with its launcher."""
+    lifeline.watch()
     sys.exit(run(main, to_the_end=True))
