@@ -8,9 +8,9 @@ STAMP := .venv/installed
 IN_ENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 MODULE := $(IN_ENV) PYTHONPATH=src:. python -m
 # The shell reads the variables, not their text: nothing in them can become a command.
-export SCALE CORES
+export SCALE CORES TARGETS TAG
 
-.PHONY: reproduce report test publish verify bench clean install known-scale
+.PHONY: reproduce report test publish verify bench clean install known-scale campaign campaign-status campaign-so-far
 
 # The launcher holds a lock while it runs, so that a second start is refused and a killed one goes on.
 reproduce: $(STAMP)  ## every figure, table, notebook and verdict, then the report
@@ -48,6 +48,18 @@ bench: $(STAMP)  ## time and memory of one step beside other implementations; OU
 	-.venv/bin/python -m pip install -q --no-deps -c constraints.txt LibMTL
 	$(MODULE) benchmarks.run --out $(or $(OUT),results/benchmarks)
 	$(MODULE) benchmarks.rl --out $(or $(OUT),results/benchmarks)
+
+# Trains from a clone at a tagged commit next to the project, two runs at a time at low priority; stopped, it goes on where
+# it was. TARGETS="metaworld_mt10/sac/0-4 triad" names runs, TAG=name another (or a new) tag.
+campaign campaign-status campaign-so-far: SCALE = laptop
+campaign: $(STAMP)  ## long runs: train what the scale's config asks for; campaign-status says how far it is
+	@$(MODULE) experiments.campaign "$$SCALE" $$TARGETS --tag "$$TAG"
+
+campaign-status: $(STAMP)  ## how far the long runs are
+	@$(MODULE) experiments.campaign "$$SCALE" --tag "$$TAG" --status
+
+campaign-so-far: $(STAMP)  ## write the runs that are not done as well, so that they can be published as unfinished
+	@$(MODULE) experiments.campaign "$$SCALE" $$TARGETS --tag "$$TAG" --so-far
 
 # Only what has a config: an empty SCALE, or one that leads elsewhere, would delete what no rule wrote.
 known-scale:

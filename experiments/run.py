@@ -7,7 +7,8 @@ Writes `metrics.csv` and `run.json` into the output folder when every seed is do
 seed keeps a checkpoint beside the runs; the same command resumes. Exit status: 0 done, 2 a fault
 that the message names, 3 stopped and resumable.
 
-With `--grid` in the place of `--seeds` it trains every point of the config's tuning grid, each into
+With `--so-far` it trains nothing and writes what the checkpoints hold; run.json then has `unfinished`:
+{seed: last step}. With `--grid` in the place of `--seeds` it trains every point of the config's tuning grid, each into
 a folder of its own and without the test's numbers. A method named `<method>_tuned` is `<method>`
 with the values of a `--chosen` file."""
 
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -229,7 +231,8 @@ def train(args: argparse.Namespace) -> None:
             from multitask.rl.sac.precision import precision_of
 
             identity["precision"] = precision_of(kept, job.method)
-        records, costs = train_seeds(args, task, job, identity, deadline)
+        trained = so_far if args.so_far else partial(train_seeds, deadline=deadline)
+        records, costs = trained(args, task, job, identity)
         info = {
             "experiment": args.experiment,
             "method": args.method,
@@ -246,7 +249,9 @@ def train(args: argparse.Namespace) -> None:
             **costs,
         }
         write_run(job.out, records, info)
-    for job in asked:  # only now: a grid broken off keeps the points that are done
+    for job in (
+        () if args.so_far else asked
+    ):  # only now: a grid broken off keeps the points that are done
         for seed in job.seeds:
             for left in ("pt", "csv"):
                 (job.checkpoints / f"seed{seed}.{left}").unlink(missing_ok=True)
@@ -267,6 +272,7 @@ def train_seeds(
     task: ModuleType,
     job: Job,
     identity: dict[str, Any],
+    *,
     deadline: float | None,
 ) -> tuple[dict[int, "Records"], dict[str, Any]]:
     """The records of every seed of a job, and what they cost; a seed whose checkpoint says so is
@@ -303,6 +309,28 @@ def train_seeds(
         **({"accepted_code_changes": changes} if changes else {}),
     }
     return {seed: Records(saved["finished"]) for seed, saved in done.items()}, costs
+
+
+def so_far(
+    args: argparse.Namespace, _task: ModuleType, job: Job, identity: dict[str, Any]
+) -> tuple[dict[int, "Records"], dict[str, Any]]:
+    """What the checkpoints of a job hold, trained to the end or not, and what it cost."""
+    from multitask.runs.checkpoint import Session
+    from multitask.runs.records import Records
+
+    records, seconds, unfinished = {}, {}, {}
+    for seed in job.seeds:
+        path = job.checkpoints / f"seed{seed}.pt"
+        session = Session(path, {**identity, "method": args.method, "seed": seed})
+        saved = session.load()
+        rows = (saved or {}).get("finished", (saved or {}).get("records"))
+        if not saved or not rows:
+            raise UserError(f"no rows in {path}; train the run before it is written so far")
+        if "finished" not in saved:
+            unfinished[str(seed)] = max(row[0] for row in rows)
+        records[seed] = Records([tuple(row) for row in rows])
+        seconds[str(seed)] = round(session.elapsed(), 1)
+    return records, {"seconds": seconds, **({"unfinished": unfinished} if unfinished else {})}
 
 
 def train_one(
@@ -381,6 +409,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--accept-code-change", action="store_true", help="resume a checkpoint of other code"
+    )
+    parser.add_argument(
+        "--so-far", action="store_true", help="train nothing: write what the checkpoints hold"
     )
     args = parser.parse_args(arguments)
     if args.checkpoints is None:

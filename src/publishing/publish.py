@@ -74,9 +74,14 @@ def expected(root: Path) -> list[str]:
 
 
 def absent_runs(config: dict[str, Any], runs: Runs) -> list[str]:
-    """Runs that the config asks for and that are not there: "runs/experiment/method/seed"."""
+    """Runs that the config asks for and that are not there or not at their end:
+    "runs/experiment/method/seed".
+    """
     found = {
-        (info["experiment"], info["method"], seed) for info in runs.infos for seed in info["seeds"]
+        (info["experiment"], info["method"], seed)
+        for info in runs.infos
+        for seed in info["seeds"]
+        if str(seed) not in info.get("unfinished", {})
     }
     wanted = {
         (experiment, method, seed)

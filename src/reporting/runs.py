@@ -190,6 +190,11 @@ def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> li
         "code: " + _hashes(infos),
     ]
     lines += tuned(infos)
+    lines += [
+        f"not finished: {info['method']}, seed {seed}, as it was after step {step}"
+        for info in infos
+        for seed, step in info.get("unfinished", {}).items()
+    ]
     notes = _distinct(
         [*(note for info in infos for note in info.get("deviations", ())), *deviations]
     )

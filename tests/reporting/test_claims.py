@@ -476,3 +476,44 @@ def test_steps_to_a_level_are_paired_by_seed_and_runs_that_end_early_are_handled
     assert found.effect.center == pytest.approx(
         (3000 + 4000 + 6000) / 3
     )  # the third: all 9,000 of its steps
+
+
+def mt10_runs(write_job, last, level=0.9, **info):
+    """Five seeds of both methods; success is `level` and 0.1 before 1 million samples, then equal.
+
+    A step is 100,000 samples."""
+    for method, start in (("sac_pcgrad", level), ("sac", 0.1)):
+        rows = {
+            seed: [
+                row
+                for step in range(1, last + 1)
+                for row in (
+                    (step, "all", "environment_steps", step * 100_000.0),
+                    (
+                        step,
+                        "all",
+                        "evaluation_success",
+                        (start + 0.01 * seed * (method == "sac")) if step <= 10 else 0.5,
+                    ),
+                )
+            ]
+            for seed in range(5)
+        }
+        yield write_job("metaworld_mt10", method, rows, data={"metaworld": "3.1.1"}, **info)
+
+
+def test_a_budget_is_read_where_the_run_had_that_many_samples(write_job):
+    """Fails where rows after the budget count, or where a later budget is judged by an earlier one."""
+    material = Material(read_runs(mt10_runs(write_job, last=12)))
+    early = gather(claim("figure-3-mt10-gain-1m"), material)
+    assert early.effect.center == pytest.approx(0.9 - 0.12 - 0.3)
+    late = gather(claim("figure-3-mt10-gain"), material)
+    assert late.missing == "10 of 10 runs end before 2,500,000 samples"
+
+
+def test_runs_published_before_their_end_are_evidence_for_budgets_alone(write_job):
+    material = Material(read_runs(mt10_runs(write_job, last=12, unfinished={"0": 12})))
+    assert not gather(claim("figure-3-mt10-gain-1m"), material).missing
+    one = claim("figure-3-mt10-gain")
+    del one["test"]["at"]
+    assert gather(one, material).missing == "2 runs not finished"

@@ -59,6 +59,8 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
         return Evidence(missing=f"no runs of {test['experiment']}")
     data = runs.infos[0]["data"]
     frame = runs.frame
+    if "at" not in test and (open_ends := unfinished(runs, test)):
+        return Evidence(missing=open_ends)
     if "at" in test:
         if short := behind(frame, test):
             return Evidence(missing=short)
@@ -84,6 +86,17 @@ def in_bounds(test: Test, found: Interval) -> Interval:
     if "minus" in test or "metrics" not in test:
         return found
     return bounded(found, *bounds(test["metrics"][0]))
+
+
+def unfinished(runs: Runs, test: Test) -> str:
+    """Why runs that were published before their end are no evidence; else empty."""
+    open_ends = [
+        seed
+        for info in runs.infos
+        if info["method"] in methods_of(test)
+        for seed in info.get("unfinished", {})
+    ]
+    return f"{len(open_ends)} run{'s' * (len(open_ends) > 1)} not finished" if open_ends else ""
 
 
 def samples(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,341 @@
+"""Long runs from a clone at a tagged commit, so that edits in the working tree disturb nothing.
+
+    python -m experiments.campaign laptop                         # all that the config asks for
+    python -m experiments.campaign laptop metaworld_mt10/sac/0-4  # these
+    python -m experiments.campaign laptop --status                # how far it is, from elsewhere
+    python -m experiments.campaign laptop --so-far                # write unfinished runs as well
+
+The first call tags the last commit `campaign-<scale>-<commit>` and clones it into a folder of that
+name next to the project; later calls go on there, until `--tag` names another tag. Runs are trained
+a few at a time at low priority, seed by seed in the order asked for, and each is copied into
+`results/<scale>/runs` when it is done. Stopped or killed, the same command goes on from checkpoints.
+
+A target is experiment, experiment/method or experiment/method/seeds; the config gives what it leaves
+out. Methods that the config does not list can be trained by name."""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import config as configs
+from experiments.run import PLACES, parse_seeds, settings_of
+from multitask.runs.errors import UserError
+from multitask.runs.provenance import ROOT
+from system import command, lifeline
+from system.reading import read_json
+
+NICE = 19
+STATUS_SECONDS = 30.0  # between two status lines
+
+
+@dataclass(frozen=True)
+class Target:
+    """One run: a method of an experiment under one seed."""
+
+    experiment: str
+    method: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.experiment}/{self.method}/{self.seed}"
+
+    def folder(self, results: Path) -> Path:
+        """Where its outputs go below `results/<scale>`."""
+        seeds = f"seeds{self.seed}-{self.seed}"
+        return results / "runs" / self.experiment / self.method / seeds
+
+    def checkpoint(self, results: Path, kind: str) -> Path:
+        """Its checkpoint (`pt`) or the rows of the run so far (`csv`)."""
+        return results / "checkpoints" / self.experiment / self.method / f"seed{self.seed}.{kind}"
+
+
+def targets(names: Sequence[str], config: dict[str, Any]) -> list[Target]:
+    """The runs that the names stand for, each once: of one name all methods of a seed, then the
+    next seed. No names: everything that the config asks for.
+    """
+    blocks = config["experiments"]
+    found: dict[Target, None] = {}
+    for name in names or [e for e, block in blocks.items() if block.get("methods")]:
+        experiment, _, rest = name.partition("/")
+        method, _, seeds = rest.partition("/")
+        if experiment not in blocks:
+            raise UserError(
+                f"no experiment {experiment!r} in the config; it has {', '.join(blocks)}"
+            )
+        methods = [method] if method else blocks[experiment].get("methods", [])
+        for seed in parse_seeds(seeds) if seeds else blocks[experiment].get("seeds", []):
+            found |= dict.fromkeys(Target(experiment, one, seed) for one in methods)
+    if not found:
+        raise UserError(
+            f"{' '.join(names)} asks for no run; name a method: experiment/method/seeds"
+        )
+    return list(found)
+
+
+def is_done(target: Target, results: Iterable[Path], config: dict[str, Any]) -> bool:
+    """Whether one of the folders `results/<scale>` holds the whole run under the config's settings."""
+    wanted = settings_of(config, target.experiment)
+    for folder in results:
+        for path in (folder / "runs" / target.experiment / target.method).glob("*/run.json"):
+            info = read_json(path, "delete it to train the run again")
+            kept = {key: value for key, value in wanted.items() if key not in PLACES}
+            whole = target.seed in info["seeds"] and "unfinished" not in info
+            if whole and info["settings"] == kept:
+                return True
+    return False
+
+
+# --- the clone
+
+
+def git(*words: str) -> str:
+    """A git command's output; UserError with its last words where it fails."""
+    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(
+            f"git {' '.join(words)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}"
+        )
+    return done.stdout.strip()
+
+
+def clone(scale: str, tag: str = "") -> Path:
+    """The folder of a tag: the one named, the newest campaign of the scale, or a new one at the
+    last commit.
+    """
+    tags = git("tag", "--sort=-creatordate").splitlines()
+    known = [one for one in tags if one.startswith(f"campaign-{scale}-")]
+    tag = tag or next((one for one in known if (ROOT.parent / one).is_dir()), "")
+    tag = tag or f"campaign-{scale}-{git('rev-parse', '--short=10', 'HEAD')}"
+    if tag not in tags:
+        git("tag", tag)
+    folder = ROOT.parent / tag
+    if not folder.is_dir():
+        temporary = folder.with_suffix(".partial")
+        shutil.rmtree(temporary, ignore_errors=True)
+        git("clone", "--quiet", "--branch", tag, str(ROOT), str(temporary))
+        temporary.rename(folder)
+    if git("status", "--porcelain", "--untracked-files=no"):
+        print("note: changes that are not committed are no part of the campaign", flush=True)
+    return folder
+
+
+# --- running
+
+
+def train_command(target: Target, scale: str, out: Path, *more: str) -> list[str]:
+    """The training command of one run."""
+    words = [target.experiment, target.method, "--seeds", str(target.seed)]
+    places = ["--config", f"config/{scale}.yaml", "--out", str(out)]
+    python = ["nice", "-n", str(NICE), sys.executable]
+    return [*python, "-m", "experiments.run", *words, *places, *more]
+
+
+def environment(config: dict[str, Any]) -> dict[str, str]:
+    """Import the clone, read the project's data, one thread as the config says."""
+    data = os.environ.get("PCGRAD_DATA") or str(ROOT / config["data_root"])
+    more = {"PCGRAD_DATA": data} if Path(data).is_dir() else {}
+    threads = {"OMP_NUM_THREADS": str(config["torch_threads"])}
+    return {**os.environ, **threads, **more, "PYTHONPATH": os.pathsep.join(["src", "."])}
+
+
+class Campaign:
+    """The runs of one call: what waits, what runs, what is done."""
+
+    def __init__(self, folder: Path, scale: str, config: dict[str, Any]) -> None:
+        self.folder, self.scale, self.config = folder, scale, config
+        self.results = folder / "results" / scale
+        self.mine = ROOT / "results" / scale
+        self.lifeline: dict[str, str] = {}  # with it runs end when this process is killed
+        self.waiting: list[Target] = []
+        self.running: dict[Target, tuple[float, int]] = {}  # started when, at which step
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.done, self.failed, self.stopping = 0, 0, False
+        self.lock = threading.Lock()
+
+    def run(self, asked: Sequence[Target], jobs: int) -> int:
+        """Train what is asked for and not done, `jobs` at a time; the exit status."""
+        published = ROOT / "results" / "published" / self.scale
+        folders = (self.mine, published)
+        self.waiting = [one for one in asked if not is_done(one, folders, self.config)]
+        self.done = len(asked) - len(self.waiting)
+        threads = [threading.Thread(target=self.work) for _ in range(jobs)]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads):
+                self.tell()
+                threads[0].join(STATUS_SECONDS)
+                for thread in threads[1:]:
+                    thread.join(0.0 if threads[0].is_alive() else STATUS_SECONDS)
+        finally:
+            self.stopping = True
+            for process in self.processes:
+                if process.poll() is None:
+                    process.terminate()
+            for thread in threads:
+                thread.join()
+            self.tell()
+        return command.FAULT if self.failed else command.DONE
+
+    def work(self) -> None:
+        """Take one run after the other."""
+        while True:
+            with self.lock:
+                if self.stopping or not self.waiting:
+                    return
+                target = self.waiting.pop(0)
+                self.running[target] = time.time(), step_of(target, self.results)
+            status = self.train(target)
+            with self.lock:
+                del self.running[target]
+                self.done += status == command.DONE
+                self.failed += status not in (command.DONE, command.STOPPED)
+
+    def train(self, target: Target) -> int:
+        """Train one run and copy it into the project."""
+        out = target.folder(self.results)
+        if not is_done(target, [self.results], self.config):
+            log = self.results / "logs" / "campaign" / f"{str(target).replace('/', '_')}.log"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            words = train_command(target, self.scale, out)
+            with log.open("ab") as file, self.lock:
+                if self.stopping:
+                    return command.STOPPED
+                process = subprocess.Popen(
+                    words,
+                    cwd=self.folder,
+                    env=environment(self.config) | self.lifeline,
+                    stdout=file,
+                    stderr=file,
+                )
+                self.processes.append(process)
+            status = process.wait()
+            if status != command.DONE:
+                print(f"{target}: ended with {status}; {log} says why", flush=True)
+                return status
+        copy(out, target.folder(self.mine))
+        print(f"{target}: done, in {target.folder(self.mine)}", flush=True)
+        return command.DONE
+
+    def tell(self) -> None:
+        """Print the status line and keep it for `--status`."""
+        with self.lock:
+            text = self.status()
+        print(text, flush=True)
+        self.results.mkdir(parents=True, exist_ok=True)
+        (self.results / "campaign.txt").write_text(text + "\n", encoding="utf-8")
+
+    def status(self) -> str:
+        """Done, running with the time left, waiting."""
+        now, parts, left = time.time(), [], []
+        for target, (began, first) in self.running.items():
+            step, last = step_of(target, self.results), steps(self.config, target.experiment)
+            rate = (step - first) / (now - began)
+            hours = (last - step) / rate / 3600 if rate else float("nan")
+            left.append((hours, last / rate / 3600 if rate else float("nan")))
+            parts.append(
+                f"{target} at {step} of {last}" + (f", {hours:.1f} h left" if rate else "")
+            )
+        words = [time.strftime("%m-%d %H:%M"), f"{self.done} done", *parts]
+        words += [f"{self.failed} failed"] if self.failed else []
+        if self.waiting:
+            words.append(f"{len(self.waiting)} waiting")
+        if left and all(hours == hours for hours, _ in left):
+            whole = sum(one for _, one in left) / len(left)
+            total = (sum(hours for hours, _ in left) + whole * len(self.waiting)) / len(left)
+            words.append(f"about {total:.0f} h in all")
+        return " · ".join(words)
+
+
+def steps(config: dict[str, Any], experiment: str) -> int:
+    """Collections or epochs of a run."""
+    block = config["experiments"][experiment]
+    return int(block.get("collections") or block.get("epochs") or 0)
+
+
+def step_of(target: Target, results: Path) -> int:
+    """The last step in the rows of the run so far; 0 where there are none."""
+    path = target.checkpoint(results, "csv")
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 500))
+            last = file.read().decode("utf-8", "replace").splitlines()[-1]
+        return int(last.partition(",")[0])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a folder and put it in its place whole."""
+    temporary = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    shutil.rmtree(target, ignore_errors=True)
+    temporary.rename(target)
+
+
+def write_so_far(campaign: Campaign, asked: Sequence[Target]) -> int:
+    """Write the runs that have a checkpoint and no end; run.json names them unfinished."""
+    for target in asked:
+        out = target.folder(campaign.mine)
+        begun = target.checkpoint(campaign.results, "pt").exists()
+        if not begun or is_done(target, [campaign.mine], campaign.config):
+            continue
+        kept = str((campaign.results / "checkpoints").absolute())
+        words = train_command(target, campaign.scale, out, "--so-far", "--checkpoints", kept)
+        subprocess.run(words, cwd=campaign.folder, env=environment(campaign.config), check=False)
+        print(f"{target}: as far as it is, in {out}", flush=True)
+    return command.DONE
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = command.Parser(prog="python -m experiments.campaign", description="Long runs.")
+    parser.add_argument("scale", help="a scale: config/<scale>.yaml")
+    parser.add_argument("targets", nargs="*", help="experiment[/method[/seeds]]; none: all")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default: 2)")
+    parser.add_argument(
+        "--tag", default="", help="the tag to train from; made at the last commit if new"
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--status", action="store_true", help="print the last status line")
+    what.add_argument("--so-far", action="store_true", help="write unfinished runs as well")
+    return parser.parse_intermixed_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The same as a command."""
+    args = parse(arguments)
+    if args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: at least one run at a time")
+    folder = clone(args.scale, args.tag)
+    config = configs.read(str(folder / "config" / f"{args.scale}.yaml"))
+    campaign = Campaign(folder, args.scale, config)
+    if args.status:
+        path = campaign.results / "campaign.txt"
+        print(path.read_text(encoding="utf-8").strip() if path.exists() else "not begun")
+        return command.DONE
+    asked = targets(args.targets, config)
+    print(f"{len(asked)} runs, in {folder}", flush=True)
+    if args.so_far:
+        return write_so_far(campaign, asked)
+    number = f"{os.getpid()} {time.time()}"
+    lock = folder / ".campaign.lock"
+    held = lifeline.hold(lock, number)
+    if held is None:
+        raise UserError(f"a campaign runs in {folder} already; `--status` says how far it is")
+    with held:
+        campaign.lifeline = lifeline.environment(lock, number)
+        return campaign.run(asked, args.jobs)
+
+
+if __name__ == "__main__":
+    command.leave(main)

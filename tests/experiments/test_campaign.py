@@ -1,0 +1,141 @@
+"""Long runs: from a clone at a tag, each once, copied back; a fault stops its own run alone."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from experiments import campaign
+from experiments import config as configs
+from experiments.run import PLACES, settings_of
+from multitask.runs.errors import UserError
+from multitask.runs.provenance import ROOT
+from system import lifeline
+
+CONFIG = ROOT / "config" / "laptop.yaml"
+# A stand-in for the training command: it leaves what training leaves, and a line in `calls`.
+TRAINER = """
+import json, pathlib, sys
+experiment, method, seed = sys.argv[1], sys.argv[2], int(sys.argv[4])
+with open("calls", "a") as file:
+    file.write(f"{experiment}/{method}/{seed}\\n")
+if method == "bad":
+    sys.exit(2)
+out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+out.mkdir(parents=True)
+settings = json.load(open("settings.json"))
+json.dump({"seeds": [seed], "settings": settings}, open(out / "run.json", "w"))
+(out / "metrics.csv").write_text("seed\\n")
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A git repository whose training command is the stand-in."""
+    root = tmp_path / "project"
+    for folder in ("config", "experiments"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy(CONFIG, root / "config" / "laptop.yaml")
+    settings = settings_of(configs.read(str(CONFIG)), "metaworld_mt10")
+    kept = {key: value for key, value in settings.items() if key not in PLACES}
+    (root / "settings.json").write_text(json.dumps(kept))
+    (root / "experiments" / "__init__.py").write_text("")
+    (root / "experiments" / "run.py").write_text(TRAINER)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "all"]):
+        subprocess.run(["git", *words], cwd=root, check=True)
+    monkeypatch.setattr(campaign, "ROOT", root)
+    return root
+
+
+def calls(project):
+    folder = next(path for path in project.parent.glob("campaign-laptop-*") if path.is_dir())
+    return (folder / "calls").read_text().splitlines()
+
+
+def test_names_stand_for_runs_seed_by_seed():
+    config = configs.read(str(CONFIG))
+    found = [str(one) for one in campaign.targets(["metaworld_mt10", "triad/sac/3"], config)]
+    assert found[:3] == [
+        "metaworld_mt10/sac/0",
+        "metaworld_mt10/sac_pcgrad/0",
+        "metaworld_mt10/sac/1",
+    ]
+    assert found[-1] == "triad/sac/3"
+    assert len(found) == 11
+    with pytest.raises(UserError, match="no experiment 'mt10'"):
+        campaign.targets(["mt10"], config)
+
+
+def test_runs_are_trained_once_from_the_tag_and_copied_back(project):
+    asked = ["laptop", "metaworld_mt10/sac/0-1", "--jobs", "1"]
+    assert campaign.main(asked) == 0
+    for seed in (0, 1):
+        folder = project / f"results/laptop/runs/metaworld_mt10/sac/seeds{seed}-{seed}"
+        assert sorted(path.name for path in folder.iterdir()) == ["metrics.csv", "run.json"]
+    (project / "experiments" / "run.py").write_text("raise SystemExit(2)")  # disturbs nothing
+    assert campaign.main([*asked, "metaworld_mt10/independent/0"]) == 0
+    assert calls(project) == [
+        f"metaworld_mt10/{run}" for run in ("sac/0", "sac/1", "independent/0")
+    ]
+
+
+def test_a_tag_of_another_commit_is_another_campaign(project):
+    run = ["laptop", "metaworld_mt10/sac/0"]
+    assert campaign.main(run) == 0
+    (project / "later").write_text("")
+    for words in (
+        ["add", "-A"],
+        ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "b"],
+    ):
+        subprocess.run(["git", *words], cwd=project, check=True)
+    assert not (campaign.clone("laptop") / "later").exists()
+    assert (campaign.clone("laptop", "campaign-two") / "later").exists()
+
+
+def test_a_run_of_other_settings_or_before_its_end_is_not_done(project):
+    target = campaign.Target("metaworld_mt10", "sac", 0)
+    config = configs.read(str(CONFIG))
+    settings = json.loads((project / "settings.json").read_text())
+    results = project / "results" / "laptop"
+    folder = target.folder(results)
+    folder.mkdir(parents=True)
+    for info, done in (
+        ({"seeds": [0], "settings": settings}, True),
+        ({"seeds": [1], "settings": settings}, False),
+        ({"seeds": [0], "settings": {**settings, "width": 1}}, False),
+        ({"seeds": [0], "settings": settings, "unfinished": {"0": 7}}, False),
+    ):
+        (folder / "run.json").write_text(json.dumps(info))
+        assert campaign.is_done(target, [results], config) == done
+
+
+def test_a_fault_ends_its_run_alone(project, capsys):
+    assert campaign.main(["laptop", "metaworld_mt10/bad/0", "metaworld_mt10/sac/0"]) == 2
+    assert (project / "results/laptop/runs/metaworld_mt10/sac/seeds0-0/run.json").exists()
+    assert "metaworld_mt10/bad/0: ended with 2" in capsys.readouterr().out
+    assert campaign.main(["laptop", "--status"]) == 0
+    assert "1 done · 1 failed" in capsys.readouterr().out
+
+
+def test_a_second_campaign_in_the_same_clone_is_refused(project):
+    folder = campaign.clone("laptop")
+    with (
+        lifeline.hold(folder / ".campaign.lock", "another"),
+        pytest.raises(UserError, match="runs in .* already"),
+    ):
+        campaign.main(["laptop", "metaworld_mt10/sac/0"])
+    assert campaign.main(["laptop", "metaworld_mt10/sac/0"]) == 0
+
+
+def test_the_time_left_comes_from_the_rows_of_the_run(project, monkeypatch):
+    config = configs.read(str(CONFIG))
+    target = campaign.Target("metaworld_mt10", "sac", 0)
+    one = campaign.Campaign(project, "laptop", config)
+    path = target.checkpoint(one.results, "csv")
+    path.parent.mkdir(parents=True)
+    path.write_text("step,task,metric,value\n1,all,updates,600\n20,all,updates,12000\n")
+    monkeypatch.setattr(campaign.time, "time", lambda: 3600.0)
+    one.running[target] = (0.0, 10)  # 10 collections in an hour
+    assert "metaworld_mt10/sac/0 at 20 of 415, 39.5 h left" in one.status()
