@@ -123,7 +123,7 @@ def test_a_second_campaign_in_the_same_clone_is_refused(project):
     folder = campaign.clone("laptop")
     with (
         lifeline.hold(folder / ".campaign.lock", "another"),
-        pytest.raises(UserError, match="runs in .* already"),
+        pytest.raises(UserError, match=r"runs in .* already"),
     ):
         campaign.main(["laptop", "metaworld_mt10/sac/0"])
     assert campaign.main(["laptop", "metaworld_mt10/sac/0"]) == 0
