@@ -130,7 +130,10 @@ def check_same(infos: list[dict[str, Any]]) -> None:
 
 
 def _science(info: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in info.get("settings", {}).items() if key not in PLACE}
+    """The settings that decide a number; before `precision` was one, all runs were in float32."""
+    settings = info.get("settings", {})
+    older = {"precision": "float32"} if "learning_rate" in settings else {}
+    return {key: value for key, value in {**older, **settings}.items() if key not in PLACE}
 
 
 def _check_one(infos: list[dict[str, Any]], key: Any, name: str) -> None:
@@ -189,7 +192,7 @@ def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> li
         "versions: " + ", ".join(sorted(versions)),
         "code: " + _hashes(infos),
     ]
-    lines += tuned(infos)
+    lines += [*core_hours(infos), *tuned(infos)]
     lines += [
         f"not finished: {info['method']}, seed {seed}, as it was after step {step}"
         for info in infos
@@ -199,6 +202,17 @@ def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> li
         [*(note for info in infos for note in info.get("deviations", ())), *deviations]
     )
     return lines + [f"deviation: {note}" for note in notes]
+
+
+def core_hours(infos: list[dict[str, Any]]) -> list[str]:
+    """What the rows cost in hours of one core (one thread a run), in one line; none where no run says."""
+    hours: dict[str, float] = {}
+    for info in infos:
+        if "seconds" in info:
+            spent = sum(info["seconds"].values()) / 3600
+            hours[info["method"]] = hours.get(info["method"], 0.0) + spent
+    words = [f"{method} {spent:.2f}" for method, spent in hours.items()]
+    return [f"hours a row (all seeds, without tuning): {', '.join(words)}"] if words else []
 
 
 def tuned(infos: list[dict[str, Any]]) -> list[str]:
