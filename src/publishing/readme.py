@@ -11,6 +11,8 @@ import re
 import sys
 from pathlib import Path
 
+from system.writing import write_text
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "benchmarks/README.md")
 BLOCK = re.compile(
@@ -38,7 +40,7 @@ def main(arguments: list[str]) -> int:
         old = path.read_text(encoding="utf-8")
         new = filled(old, ROOT)
         if "--check" not in arguments:
-            path.write_text(new, encoding="utf-8")
+            write_text(path, new)
         elif new != old:
             print(
                 f"{page} differs from the published tables; run `python -m publishing.readme`",

@@ -1,13 +1,15 @@
 """Reads what runs left behind: `metrics.csv` in long form and the `run.json` beside it."""
 
 import hashlib
-import json
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from system.results import read_run
 
 COLUMNS = ["experiment", "method", "seed", "step", "task", "metric", "value"]
 # Settings that say where a run ran: printed in footers, free to differ.
@@ -35,13 +37,18 @@ class Runs:
 
 
 def read_runs(paths: Iterable[str | Path]) -> Runs:
-    """Read jobs by their `metrics.csv`; ValueError (one line) if they mix scales, data, settings or
-    repeat a seed.
+    """Read jobs by their `metrics.csv`; ValueError (one line) if a file is not as it was written, or
+    if jobs mix scales, data, settings or repeat a seed. Hidden folders do not count.
     """
     frames, infos = [], []
     for path in sorted(Path(path) for path in paths):
-        info = _read_info(path.with_name("run.json"))
-        frame = pd.concat([_read_metrics(path), _costs(info)], ignore_index=True)
+        if any(part.startswith(".") and part.strip(".") for part in path.parts[-4:]):
+            continue
+        info, text = read_run(path)
+        frame = _read_metrics(path, text)
+        if set(frame["seed"]) != set(info["seeds"]):
+            raise ValueError(f"{path} lacks a seed of its run.json; train the run again")
+        frame = pd.concat([frame, _costs(info)], ignore_index=True)
         frame.insert(0, "experiment", info["experiment"])
         frame.insert(1, "method", info["method"])
         frames.append(frame)
@@ -52,30 +59,15 @@ def read_runs(paths: Iterable[str | Path]) -> Runs:
     return Runs(pd.concat(frames, ignore_index=True)[COLUMNS], infos)
 
 
-def _read_info(path: Path) -> dict[str, Any]:
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ValueError(
-            f"no {path}; train the run again, its metrics.csv alone does not say what it measured"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); train the run again") from None
-    missing = [key for key in ("experiment", "method", "scale", "seeds", "data") if key not in info]
-    if missing:
-        raise ValueError(f"{path} has no {', '.join(missing)}; train the run again")
-    return info
-
-
-def _read_metrics(path: Path) -> pd.DataFrame:
+def _read_metrics(path: Path, text: str) -> pd.DataFrame:
     try:
         frame = pd.read_csv(
-            path,
+            io.StringIO(text),
             dtype={"task": str, "metric": str},
             keep_default_na=False,
             na_values={"value": ["nan"]},
         )
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}); train the run again") from None
     missing = [column for column in COLUMNS[2:] if column not in frame]
     if missing:
