@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -101,7 +101,7 @@ def loss_weighting(kind: str, tasks: int) -> nn.Module:
     return DynamicAverage(tasks) if kind == "dwa" else Equal()
 
 
-def gradient_weighting(kind: str, orders: Tensor, reduction: str) -> Weighting:
+def gradient_weighting(kind: str, orders: Tensor, reduction: Literal["sum", "mean"]) -> Weighting:
     """How a method weights task gradients: from their Gramian [T, T] to w [T], update sum_j w_j g_j.
 
     "pcgrad": Algorithm 1. "direction_only": its direction at the length of the plain sum.
