@@ -42,7 +42,7 @@ PATTERNS = (
         "landscape/*.json",
         "landscape/*.npz",
     ),
-    "gallery/*.json",
+    *("gallery/*.json", "metaworld/*.json"),
     *("data/*.json", "tuning/*/*/chosen.json", "runs/*/*/*/metrics.csv", "runs/*/*/*/run.json"),
     *("runtimes.csv", "runtimes.md"),
 )
