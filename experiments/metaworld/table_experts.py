@@ -14,7 +14,8 @@ ACTORS = {"expert": "scripted", "random": "random", "still": "standing still"}
 
 def experts(found: dict[str, Any]) -> pd.DataFrame:
     """A line per task, MT10's first, then in the order of their names."""
-    return pd.DataFrame(sorted(found["tasks"], key=lambda line: (not line["mt10"], line["task"])))
+    lines: list[dict[str, Any]] = found["tasks"]
+    return pd.DataFrame(sorted(lines, key=lambda line: (not line["mt10"], line["task"])))
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
