@@ -14,8 +14,8 @@ ACTORS = {"expert": "scripted", "random": "random", "still": "standing still"}
 
 def experts(found: dict[str, Any]) -> pd.DataFrame:
     """A line per task, MT10's first, then in the order of their names."""
-    lines: list[dict[str, Any]] = found["tasks"]
-    return pd.DataFrame(sorted(lines, key=lambda line: (not line["mt10"], line["task"])))
+    frame = pd.DataFrame(found["tasks"])
+    return frame.sort_values(["mt10", "task"], ascending=[False, True], ignore_index=True)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
