@@ -1,24 +1,27 @@
-"""Time multi-task SAC on Meta-World: making the environments, their steps, one update, and who
-waits for whom.
+"""Time multi-task SAC on Meta-World: one update, whole training, the environments, and who waits for
+whom.
 
     python -m benchmarks.rl --out results/benchmarks
 
-- *update*: critics, actor, temperatures, targets on the networks and batches of Appendix J, as
-  ratios to the plain update, which asks for no task gradients at all; repeats interleaved. (The
-  loop's own SAC takes the task gradients too, because it records conflicts.)
+- *update*: critics, actor, temperatures, targets on the networks and batches of Appendix J, by the
+  routes of `benchmarks.learners`; repeats interleaved, ratios to *plain* within the run. Where a
+  route's operations are counted, also the rate of its products and the machine's own rate.
+- *cosine*, *error*: gradients, losses, Gramians and weights in bfloat16 against those in float32,
+  along a run.
+- *training*: samples of all tasks a second at one update per step of a task, environments included.
 - *environments*: seconds to make them, steps a second of all tasks together, by number of worker
   processes.
-- *waiting*: the share of a collection's time in which the learner waits for the environments, at
-  one update per step of every task: in turn, and overlapping (setting `overlap`).
+- *waiting*: the share of a collection's time in which the learner waits for the environments: in
+  turn, and overlapping (setting `overlap`).
 - *buffers*: bytes of the replay buffers at paper scale.
 Writes `rl.csv` and `rl.md`.
 """
 
 import argparse
+import copy
 import platform
 import statistics
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,143 +32,52 @@ import yaml
 from torch import Tensor
 
 from benchmarks.environments import once
-from benchmarks.measure import Candidates, interleaved
-from multitask.rl.envs import MT10, MT50, MetaWorld
-from multitask.rl.fleet import Fleet
-from multitask.rl.replay import Batch, Replay
-from multitask.rl.sac import (
-    METHODS,
-    Learner,
-    actor_losses,
-    collect,
-    critic_losses,
-    draw_orders,
-    td_target,
+from benchmarks.learners import (
+    BATCH,
+    OTHERS,
+    SIZES,
+    SQUARE,
+    new_learner,
+    operations,
+    products,
+    updates,
 )
-from multitask.rl.sac.descent import Descent
+from benchmarks.measure import interleaved
+from multitask.rl.envs import MT3, MT10, MT50, MetaWorld
+from multitask.rl.fleet import Fleet
+from multitask.rl.replay import Replay
+from multitask.rl.sac import Learner, collect
 from multitask.rl.sac.loop import STREAMS, Policies, learn, play_and_learn
+from multitask.runs.devices import has_bfloat16_units
 from multitask.runs.seeding import generator
+from multitask.runs.startup import keep_freed_memory
 
-SETS = {"MT10": (MT10, 160), "MT50": (MT50, 300)}  # tasks, width: Appendix J
-SETTINGS = {
-    "layers": 6,
-    "learning_rate": 3e-4,
-    "discount": 0.99,
-    "target_rate": 5e-3,
-    "critic_surgery": "separate",
+SETS = {"MT3": (MT3, 160), "MT10": (MT10, 160), "MT50": (MT50, 300)}  # width: Appendix J
+EPISODE = 150
+# Of one collection: an episode, and an update per step of a task.
+LEARNING: dict[str, Any] = {
+    "samples_per_collection": EPISODE,
+    "updates_per_collection": EPISODE,
+    "horizon": EPISODE,
+    "batch_per_task": BATCH,
+    "order": "random",
+    "reward_scale": 1.0,
+    "curvature_every": 0,
 }
-SETTINGS |= {
-    "reduction": "sum",
-    "gradnorm_alpha": 1.5,
-    "gradnorm_rate": 0.025,
-    "cosreg_weight": 0.1,
-}
-COMPARED = ("sac", "sac_pcgrad", "multihead_sac_pcgrad", "independent", "gradnorm", "cosreg")
-SIZES, BATCH, EPISODE = (39, 4), 128, 150
 PAPER_SCALE = Path(__file__).parents[1] / "config/paper.yaml"
+Row = tuple[str, str, float, str, float | None]  # tasks, what, value, unit, ratio to plain
 
 
-class Plain(Learner):
-    """The update by autograd without task gradients: what SAC costs where nobody asks about
-    conflicts.
-    """
-
-    def update(
-        self, batch: Batch, noise: Tensor, orders: Tensor, measure_curvature: bool
-    ) -> dict[str, Tensor]:
-        """One backward pass of the summed losses for each network."""
-        alpha, codes = self.log_alpha().exp(), self.codes
-        discount = self.settings["discount"]
-        target = td_target(
-            batch, codes, self.actor, self.targets, alpha, noise[0], discount=discount
-        )
-        of_critics = self.descend(
-            self.critics_descent, lambda p: critic_losses(p, batch, codes, target)
-        )
-        densities: list[Tensor] = []
-
-        def loss(parameters: list[Tensor]) -> Tensor:
-            losses, density = actor_losses(parameters, self.critics, batch, codes, alpha, noise[1])
-            densities.append(density)
-            return losses
-
-        of_actor = self.descend(self.actor_descent, loss)
-        self.step_temperatures(densities[0].mean(-1) + self.target_entropy)
-        self.networks.targets.approach(self.networks.critics, self.settings["target_rate"])
-        return {"losses": torch.cat([of_actor, of_critics])}
-
-    def descend(self, descent: Descent, loss: Callable[[list[Tensor]], Tensor]) -> Tensor:
-        """Step along the gradient of the summed losses."""
-        network = descent.network
-        leaves = [p.detach().requires_grad_() for p in network.parameters]
-        losses = loss(leaves)
-        found = torch.autograd.grad(losses.sum(), leaves)
-        for gradient, new in zip(network.gradients, found, strict=True):
-            gradient.copy_(new)
-        descent.optimizer.step()
-        return losses.detach()
-
-
-def new_learner(
-    kind: type[Learner], method: str, tasks: int, width: int, device: torch.device
-) -> Learner:
-    """Networks of Appendix J."""
-    return kind(
-        {**SETTINGS, "width": width},
-        torch.eye(tasks),
-        SIZES,
-        METHODS[method],
-        0,
-        device,
-        torch.float32,
-    )
-
-
-def update_case(tasks: int, width: int, device: torch.device) -> Candidates:
-    """One update of every method, all on the same batch."""
-    draw = torch.Generator().manual_seed(0)
-    normal = partial(torch.randn, generator=draw)
-    shape = (tasks, BATCH)
-    actions = torch.rand(*shape, SIZES[1], generator=draw) * 2 - 1
-    parts = (
-        normal(*shape, SIZES[0]),
-        actions,
-        normal(shape),
-        normal(*shape, SIZES[0]),
-        torch.zeros(shape),
-    )
-    batch = Batch(*(part.to(device) for part in parts))
-    noise = normal(2, *shape, SIZES[1]).to(device)
-    orders = draw_orders("random", tasks, 1, draw)[0].to(device)
-
-    kinds = {"plain": (Plain, "sac")} | {name: (Learner, name) for name in COMPARED}
-    learners = {
-        name: new_learner(kind, method, tasks, width, device)
-        for name, (kind, method) in kinds.items()
-    }
-    return {
-        name: partial(one.update, batch, noise, orders, False) for name, one in learners.items()
-    }
-
-
-def waiting(device: torch.device, workers: int, overlap: bool) -> float:
-    """Percent of a collection of MT10 (one episode, one update per step) in which SAC + PCGrad does
-    not learn.
+def training(
+    device: torch.device, precision: str, workers: int = 0, *, overlap: bool = False
+) -> tuple[float, float]:
+    """A collection of MT10 (one episode, one update per step) by SAC + PCGrad: samples of all tasks
+    a second, and the percentage of the time in which it does not learn.
     """
     tasks, width = SETS["MT10"]
-    settings: dict[str, Any] = {
-        "samples_per_collection": EPISODE,
-        "updates_per_collection": EPISODE,
-    }
-    settings |= {
-        "horizon": EPISODE,
-        "batch_per_task": BATCH,
-        "order": "random",
-        "reward_scale": 1.0,
-    }
-    settings |= {"curvature_every": 0, "overlap": overlap}
+    settings = {**LEARNING, "overlap": overlap}
     make = partial(MetaWorld, seed=0, horizon=EPISODE, reward_function_version="v1", goals="fixed")
-    learner = new_learner(Learner, "sac_pcgrad", len(tasks), width, device)
+    learner = new_learner(precision, "sac_pcgrad", len(tasks), width, device)
     replay = Replay(len(tasks), 3 * EPISODE, *SIZES, torch.float32, device)
     streams = {name: generator(0, name) for name in STREAMS}
     learning = []
@@ -184,7 +96,57 @@ def waiting(device: torch.device, workers: int, overlap: bool) -> float:
         start = time.perf_counter()
         play_and_learn(fleet, policies, replay, update, settings)
         whole = time.perf_counter() - start
-    return 100 * (1 - learning[0] / whole)
+    return EPISODE * len(tasks) / whole, 100 * (1 - learning[0] / whole)
+
+
+def agreement_rows(device: torch.device, collections: int = 8) -> list[Row]:
+    """bfloat16 against float32 along a run of SAC + PCGrad on MT3: the same batch from the same
+    parameters after every collection.
+    """
+    tasks, width = SETS["MT3"]
+    make = partial(MetaWorld, seed=0, horizon=EPISODE, reward_function_version="v1", goals="fixed")
+    half, full = (
+        new_learner(precision, "sac_pcgrad", len(tasks), width, device)
+        for precision in ("bfloat16", "float32")
+    )
+    replay = Replay(len(tasks), (collections + 1) * EPISODE, *SIZES, torch.float32, device)
+    streams = {name: generator(0, name) for name in STREAMS}
+    cosines: dict[str, list[float]] = {"actor": [], "critics": []}
+    errors: dict[str, list[float]] = {"losses": [], "gramians": [], "weights": []}
+    with Fleet([partial(make, task) for task in tasks], 0) as fleet:
+        policies = Policies(full, fleet, streams["action"], torch.float32)
+        collect(fleet, policies.explore, 1, replay.add)
+        for _ in range(collections):
+            collect(fleet, policies.sampled, 1, replay.add)
+            learn(full, replay, streams, LEARNING)
+            half.load(copy.deepcopy(full.state()))
+            before = {name: stream.get_state() for name, stream in streams.items()}
+            logs = []
+            for learner in (half, full):
+                for name, stream in streams.items():
+                    stream.set_state(before[name])
+                logs += learn(learner, replay, streams, {**LEARNING, "updates_per_collection": 1})
+            for name in cosines:
+                cosines[name].append(cosine_of_gradients(half, full, name))
+            for name in errors:
+                difference = (logs[0][name] - logs[1][name]).abs().max()
+                errors[name].append((difference / logs[1][name].abs().max()).item())
+    rows: list[Row] = []
+    for kind, found, worst in (("cosine to", cosines, min), ("error against", errors, max)):
+        for name, values in found.items():
+            what = f"{kind} float32, {name}"
+            rows.append(("MT3", f"{what}, median", statistics.median(values), "", None))
+            rows.append(("MT3", f"{what}, worst", worst(values), "", None))
+    return rows
+
+
+def cosine_of_gradients(one: Learner, other: Learner, network: str) -> float:
+    """Of the gradients that two learners have just stepped along."""
+    first, second = (
+        torch.cat([g.flatten().double() for g in getattr(learner.networks, network).gradients])
+        for learner in (one, other)
+    )
+    return torch.nn.functional.cosine_similarity(first, second, dim=0).item()
 
 
 def buffer_bytes(experiment: str) -> int:
@@ -198,33 +160,66 @@ def buffer_bytes(experiment: str) -> int:
     return 4 * numbers * min(paper["buffer_capacity"], played) * len(SETS[paper["tasks"]][0])
 
 
-def measure(repeats: int, device: torch.device) -> pd.DataFrame:
-    """All cases in long form: set, what, value, unit, ratio."""
-    rows: list[tuple[str, str, float, str, float | None]] = []
-    for name, (tasks, width) in SETS.items():
-        times = interleaved(
-            update_case(len(tasks), width, device), repeats, least=repeats, device=device
-        )
-        medians = {method: statistics.median(seconds) for method, seconds in times.items()}
-        for method, median in medians.items():
-            rows.append((name, f"update, {method}", 1e3 * median, "ms", median / medians["plain"]))
-        for workers in (0, 1, 2):
-            made, speed, _ = once(tasks, workers).values()
-            rows.append((name, f"making the environments, {workers} workers", made, "s", None))
-            rows.append((name, f"environments, {workers} workers", speed, "steps/s", None))
-        rows.append(
-            (
-                name,
-                "buffers at paper scale",
-                buffer_bytes(f"metaworld_{name.lower()}") / 1e9,
-                "GB",
-                None,
-            )
-        )
+def update_rows(name: str, repeats: int, device: torch.device) -> list[Row]:
+    """Milliseconds of every route and method; on MT10 of all methods, else of SAC + PCGrad alone."""
+    tasks, width = len(SETS[name][0]), SETS[name][1]
+    cases = updates(tasks, width, device, OTHERS if name == "MT10" else ())
+    times = interleaved(cases, repeats, least=repeats, device=device)
+    medians = {case: statistics.median(seconds) for case, seconds in times.items()}
+    plain = medians["sac_pcgrad, plain"]
+    rows: list[Row] = [
+        (name, f"update, {case}", 1e3 * median, "ms", median / plain)
+        for case, median in medians.items()
+    ]
+    for precision in ("float32", "bfloat16"):
+        rate = operations(tasks, width) / medians[f"sac_pcgrad, {precision}"] / 1e9
+        rows.append((name, f"products of an update, {precision}", rate, "GFLOP/s", None))
+    return rows
+
+
+def machine_rows(repeats: int, device: torch.device) -> list[Row]:
+    """The rates of one large product."""
+    times = interleaved(products(device), repeats, least=repeats, device=device)
+    rates = {precision: 2e-9 * SQUARE**3 / statistics.median(t) for precision, t in times.items()}
+    return [
+        ("", f"one product of {SQUARE} x {SQUARE}, {precision}", rate, "GFLOP/s", None)
+        for precision, rate in rates.items()
+    ]
+
+
+def environment_rows(name: str) -> list[Row]:
+    """Making and stepping the environments."""
+    rows: list[Row] = []
+    for workers in (0, 1, 2):
+        made, speed, _ = once(SETS[name][0], workers).values()
+        rows.append((name, f"making the environments, {workers} workers", made, "s", None))
+        rows.append((name, f"environments, {workers} workers", speed, "steps/s", None))
+    size = buffer_bytes(f"metaworld_{name.lower()}") / 1e9
+    return [*rows, (name, "buffers at paper scale", size, "GB", None)]
+
+
+def training_rows(device: torch.device) -> list[Row]:
+    """Whole training on MT10 in both precisions, and the learner's waiting."""
+    rows: list[Row] = []
+    for precision in ("float32", "bfloat16"):
+        speed, _ = training(device, precision)
+        rows.append(("MT10", f"training, {precision}", speed, "samples/s", None))
     for overlap, word in ((False, "in turn"), (True, "overlapping")):
         for workers in (0, 1):
-            share = waiting(device, workers, overlap)
+            _, share = training(device, "bfloat16", workers, overlap=overlap)
             rows.append(("MT10", f"learner waiting, {word}, {workers} workers", share, "%", None))
+    return rows
+
+
+def measure(repeats: int, device: torch.device) -> pd.DataFrame:
+    """All cases in long form: set, what, value, unit, ratio."""
+    rows = machine_rows(repeats, device)
+    for name in SETS:
+        rows += update_rows(name, repeats, device)
+    rows += agreement_rows(device)
+    rows += training_rows(device)
+    for name in ("MT10", "MT50"):
+        rows += environment_rows(name)
     return pd.DataFrame(rows, columns=["tasks", "what", "value", "unit", "ratio to plain"])
 
 
@@ -237,6 +232,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(1)
     device = torch.device(args.device)
     table = measure(args.repeats, device)
@@ -244,6 +240,8 @@ def main() -> None:
     table.to_csv(args.out / "rl.csv", index=False, float_format="%.4g")
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread"
     machine = f"The learner on {where}, torch {torch.__version__}, {platform.machine()}"
+    if not has_bfloat16_units(device):
+        machine += "; no units for bfloat16: what is called bfloat16 ran in float32"
     text = table.to_markdown(index=False, floatfmt=".2f")
     (args.out / "rl.md").write_text(
         f"{text}\n\n{machine}; medians of {args.repeats} repeats.\n", encoding="utf-8"

@@ -18,7 +18,9 @@ beyond rounding only: 128 epsilon times the sum of absolute values that enter th
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -29,10 +31,6 @@ from typing import Any
 from proofs.identities import IdentityError
 from proofs.sampling import LARGE
 from proofs.tally import BrokenError
-from system import command
-from system.errors import UserError
-from system.reading import parse_json, read_json, read_yaml
-from system.writing import write_text
 
 STATEMENTS = (
     "identities",
@@ -47,19 +45,26 @@ KEYS = ("seed", "instances", "trajectories", "updates", "lipschitz_instances", "
 PACKAGES = ("torch", "numpy", "scipy", "sympy", "mpmath")
 
 
-class UsageError(UserError):
+class UsageError(ValueError):
     """The command line or the config is wrong."""
 
 
 def load(config: str) -> tuple[str, dict[str, Any]]:
     """(scale, theory block) of a config given as a YAML or JSON file or as JSON text."""
-    remedy = "compare it with config/quick.yaml"
-    if config.lstrip().startswith("{"):
-        content = parse_json(config, "--config", remedy)
-    elif config.endswith((".yaml", ".yml")):
-        content = read_yaml(Path(config), remedy)
-    else:
-        content = read_json(Path(config), remedy)
+    text = config
+    if not config.lstrip().startswith("{"):
+        if not Path(config).is_file():
+            raise UsageError(f"no config file {config}; give a file or JSON text")
+        text = Path(config).read_text(encoding="utf-8")
+    try:
+        if config.endswith((".yaml", ".yml")):
+            import yaml
+
+            content = yaml.safe_load(text)
+        else:
+            content = json.loads(text)
+    except ValueError as error:  # JSONDecodeError; yaml's errors name themselves
+        raise UsageError(f"the config is not readable: {error}") from None
     theory = content.get("theory") if isinstance(content, dict) else None
     if not isinstance(theory, dict) or "scale" not in content:
         raise UsageError("the config needs the keys scale and theory")
@@ -94,18 +99,22 @@ def check(statement: str, scale: str, theory: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(report: dict[str, Any], path: Path) -> None:
-    """Write JSON whole or not at all."""
-    write_text(path, json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write JSON atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(
+            json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+        )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; see the module's docstring."""
-    return command.run(lambda: work(arguments))
-
-
-def work(arguments: list[str] | None) -> int:
-    """What the command does; its exit status."""
-    parser = command.Parser(
+    parser = argparse.ArgumentParser(
         prog="python -m proofs.check", description="Check one statement of the theory."
     )
     parser.add_argument("statement", choices=STATEMENTS)
@@ -122,10 +131,13 @@ def work(arguments: list[str] | None) -> int:
             file=sys.stderr,
         )
         return 1
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     for name, verdict in report["verdicts"].items():
         print(f"{name}: {verdict}")
     return 0
 
 
 if __name__ == "__main__":
-    command.leave(lambda: work(None))
+    sys.exit(main())

@@ -13,15 +13,16 @@ config, machines and seconds. Metrics are thinned to 2,000 rows per run (one met
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from publishing.manifest import commit, copy
 from reporting.ledger.claims import read_ledger
 from reporting.runs import Runs, read_runs
-from system.reading import read_yaml
-from system.writing import ENDING, scratch
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 30_000_000  # of everything below results/published
@@ -42,7 +43,7 @@ PATTERNS = (
         "landscape/*.json",
         "landscape/*.npz",
     ),
-    *("gallery/*.json", "metaworld/*.json"),
+    "gallery/*.json",
     *("data/*.json", "tuning/*/*/chosen.json", "runs/*/*/*/metrics.csv", "runs/*/*/*/run.json"),
     *("runtimes.csv", "runtimes.md"),
 )
@@ -100,11 +101,7 @@ def absent_runs(config: dict[str, Any], runs: Runs) -> list[str]:
 def sources(folder: Path) -> Iterator[Path]:
     """The files of a scale that are published."""
     for pattern in PATTERNS:
-        for path in sorted(folder.glob(pattern)):
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            alone = path.name == "run.json" and not path.with_name("metrics.csv").is_file()
-            if not hidden and not alone:
-                yield path
+        yield from sorted(folder.glob(pattern))
 
 
 def publish(
@@ -118,7 +115,7 @@ def publish(
     path = root / "config" / f"{scale}.yaml"
     if not path.is_file():
         raise ValueError(f"no scale {scale!r}: there is no {path}")
-    config = read_yaml(path, "restore it from the repository")
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
     runs = read_runs(folder.glob("runs/*/*/*/metrics.csv"))
     absent = [name for name in expected(root) if not (folder / name).is_file()] + absent_runs(
         config, runs
@@ -133,9 +130,9 @@ def publish(
         raise ValueError(f"{folder} holds no results; run `{command}` first")
     refuse_stale(folder, command)
 
-    recover(place)
-    with scratch(place) as temporary:
-        built = temporary / scale
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{scale}-") as temporary:
+        built = Path(temporary) / scale
         files = {
             str(p.relative_to(folder)): copy(p, built / p.relative_to(folder))
             for p in sources(folder)
@@ -157,12 +154,10 @@ def publish(
             json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         others = [
-            f
-            for f in place.parent.iterdir()
-            if f.is_dir() and f != place and not f.name.startswith(".")
+            f for f in place.parent.iterdir() if f.is_dir() and f not in (place, Path(temporary))
         ]
         refuse_large(built, sum(map(size, others)))
-        replace(built, place, temporary / "old")
+        replace(built, place, Path(temporary) / "old")
     return place
 
 
@@ -186,13 +181,6 @@ def refuse_large(built: Path, others: int) -> None:
             f"published results would take {total:.1f} MB of {MOST_BYTES / 1e6:.0f}; the largest new file is "
             f"{largest.relative_to(built)} ({sizes[largest] / 1e6:.1f} MB)"
         )
-
-
-def recover(place: Path) -> None:
-    """Put back what a process moved away that was killed before the new folder was in its place."""
-    for old in place.parent.glob(f".{place.name}.*{ENDING}/old"):
-        if not place.exists():
-            old.rename(place)
 
 
 def replace(built: Path, place: Path, old: Path) -> None:

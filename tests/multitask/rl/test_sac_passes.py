@@ -193,3 +193,17 @@ def test_an_update_allocates_no_memory_for_task_gradients():
     for number in range(2):
         step(agent, number)
     assert [stack.data_ptr() for one in agent.networks for stack in one.stacks] == held
+
+
+@pytest.mark.skipif(not HAS_UNITS, reason="this processor has no units for bfloat16")
+def test_a_bfloat16_learner_comes_back_from_its_state():
+    """Fails where the products' copies are not those of the parameters that were loaded."""
+    first, second = (
+        learner("multihead_sac_pcgrad", dtype=torch.float32, precision="bfloat16") for _ in "12"
+    )
+    step(first, 0)
+    second.load(copy.deepcopy(first.state()))
+    got, wanted = step(second, 1), step(first, 1)
+    assert torch.equal(got["losses"], wanted["losses"])
+    for one, other in zip(second.networks, first.networks, strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(one.packed, other.packed, strict=True))

@@ -1,9 +1,10 @@
 """Multi-task soft actor-critic, with or without PCGrad on the gradients of actor and critics. One
 loop.
 
-Reads in this order: `losses` (networks, targets, losses), `learner` (one update), `methods` (what
-the compared rows change), `collection` (episodes), `loop` (training), `recording`. Soft
-actor-critic is that of Haarnoja et al. (2018, "Algorithms and Applications") and of softlearning,
+Reads in this order: `networks` and `losses` (the definitions), `learner` (one update), `gradients`
+and `passes` (the same losses' task gradients, by hand), `descent` (from task gradients to a step),
+`methods` (what the compared rows change), `collection` (episodes), `loop` (training), `recording`.
+Soft actor-critic is that of Haarnoja et al. (2018, "Algorithms and Applications") and of softlearning,
 the code base that Yu et al. name: squashed Gaussian, twin critics with ½ MSE, automatic temperature
 with target entropy −|A|, Adam, soft targets. Multi-task as in Appendix J: one-hot task input, one
 buffer and one temperature per task, batches balanced over tasks.
@@ -45,6 +46,8 @@ Choices that neither the paper nor its base code fixes, or where this loop leave
 16. With `overlap` the environments step while the learner learns, in a thread and best in worker
     processes: the updates of a collection do not see its own samples yet, and the actor from before
     them plays it. Off by default.
+17. With `precision: bfloat16` the products of the hidden layers run in bfloat16; parameters, output
+    layers, losses and task gradients stay in float32. Actions are chosen by the float32 parameters.
 """
 
 from multitask.rl.sac.collection import collect

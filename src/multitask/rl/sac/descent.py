@@ -79,7 +79,12 @@ class Descent:
             return torch.full_like(gramians[..., 0], plain)
         seen = gramians.sum(0, keepdim=True) if self.joint else gramians
         visited = orders[:1] if self.joint else orders
-        weights = surgery(seen, visited, reduction=self.reduction).weights
+        if gramians.device.type == "cpu":  # a few tasks are quicker one network at a time
+            pairs = zip(seen, visited, strict=True)
+            found = [surgery(g, o, reduction=self.reduction).weights for g, o in pairs]
+            weights = torch.stack(found)
+        else:
+            weights = surgery(seen, visited, reduction=self.reduction).weights
         if self.method.surgery == "direction_only":
             weights = direction_only(seen, weights)
         elif self.method.surgery == "magnitude_only":

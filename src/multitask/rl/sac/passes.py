@@ -47,9 +47,10 @@ class Layer:
     own. Views are taken once: at these sizes their calls cost as much as the small operations.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, stacks: Sequence[Tensor]) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, stacks: Sequence[Tensor], tasks: int) -> None:
         """`stacks`: memory for the task gradients of W and b, empty where none are formed."""
-        self.weight, self.transposed, self.stacks = weight, weight.mT, stacks
+        self.weight, self.transposed = weight, weight.mT
+        self.stacks, self.tasks = stacks, tasks
         self.own = weight.dim() == 3
         self.bias = bias.unsqueeze(1) if self.own else bias
         on_cpu = weight.device.type == "cpu"
@@ -64,7 +65,7 @@ class Layer:
     def output(self, x: Tensor) -> Tensor:
         """x W + b."""
         if self.own:
-            rows = x.view(len(self.weight), -1, x.shape[1])
+            rows = x.view(self.tasks, -1, x.shape[1])
             return torch.baddbmm(self.bias, rows, self.weight).flatten(0, 1)
         if self.narrow and self.weight.shape[1] > 1:
             return torch.addmm(self.bias.unsqueeze(1), self.transposed, x.t()).t()
@@ -79,7 +80,7 @@ class Layer:
     def below(self, delta: Tensor, columns: int = 0) -> Tensor:
         """delta Wᵀ: from the gradient of y to that of x, or to its last columns alone."""
         if self.own:
-            rows = delta.view(len(self.weight), -1, delta.shape[1])
+            rows = delta.view(self.tasks, -1, delta.shape[1])
             return torch.bmm(rows, self.transposed[..., -columns:]).flatten(0, 1)
         if self.fused:
             return FUSED_LAYER(delta, self.weight[-columns:], None, "none", [], "")
@@ -87,9 +88,8 @@ class Layer:
 
     def form(self, x: Tensor, delta: Tensor) -> None:
         """Write every task's xᵀ delta and sum of delta into the memory for task gradients."""
-        tasks = len(self.stacks[0])
-        rows = delta.view(tasks, -1, delta.shape[1])
-        outer_products(x.view(tasks, -1, x.shape[1]), rows, self.stacks[0])
+        rows = delta.view(self.tasks, -1, delta.shape[1])
+        outer_products(x.view(self.tasks, -1, x.shape[1]), rows, self.stacks[0])
         row_sums(rows, self.stacks[1])
 
 
@@ -169,7 +169,8 @@ class Network:
         ]
         stacks = [stack[member] for stack in self.stacks]
         return [
-            Layer(own[k], own[k + 1], stacks[k : k + 2]) for k in range(0, len(self.parameters), 2)
+            Layer(own[k], own[k + 1], stacks[k : k + 2], self.tasks)
+            for k in range(0, len(self.parameters), 2)
         ]
 
     def refresh(self) -> None:
