@@ -13,29 +13,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Generator, Tensor
-from torch.nn import functional
-
+from multitask import attributes
 from multitask.data.celeba import ATTRIBUTES, FOLDER, SPLITS, Faces, read
 from multitask.data.download import data_root
 from multitask.data.generated.faces import generate_faces
 from multitask.data.generated.layout import write_once
 from multitask.methods import METHODS as COMBINATIONS
-from multitask.models.resnet import FaceNet
 from multitask.runs.checkpoint import Session
-from multitask.runs.devices import choose_device
 from multitask.runs.errors import UserError
-from multitask.runs.precision import full
 from multitask.runs.records import Records
-from multitask.runs.seeding import initialization
-from multitask.supervised import Data, Problem, fit
+from multitask.supervised import Problem, fit
 
 ROWS = {
     name: COMBINATIONS[name] for name in ("sum", "uncertainty", "mgda", "pcgrad", "direction_only")
 }
 METHODS = tuple(ROWS)
-EVALUATION_BATCH = 500
 
 Settings = Mapping[str, Any]
 
@@ -75,64 +67,10 @@ def problem(
     """Data, network, losses and metrics for the loop; `tasks`: the attributes to learn (the table's
     rows learn all).
     """
-    device = choose_device(settings["device"])
     faces = source(settings)
-    columns = torch.tensor([ATTRIBUTES.index(task) for task in tasks])
-    data = {
-        split: (
-            faces.images[split].to(device),
-            faces.labels[split][:, columns].to(device, torch.int64),
-        )
-        for split in SPLITS
-    }
-    with initialization(seed):
-        model = FaceNet(len(tasks), settings["width"], settings["blocks"])
-    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def predict(images: Tensor) -> list[Tensor]:
-        """Logits [B, 2] per task for bytes [B, 3, S, S], which the base code makes numbers of 0 to
-        1.
-        """
-        numbers = images.to(next(model.parameters()).dtype) / 255
-        predictions = model(numbers.contiguous(memory_format=torch.channels_last))
-        return [full(logits) for logits in predictions]
-
-    def losses(batch: Data, draw: Generator) -> list[Tensor]:
-        images, labels = batch
-        return [
-            functional.cross_entropy(x, y) for x, y in zip(predict(images), labels.T, strict=True)
-        ]
-
-    def evaluate(examples: Data) -> dict[tuple[str, str], float]:
-        count = len(examples[0])
-        totals = torch.zeros(2, len(tasks), dtype=torch.float64, device=device)
-        for rows in torch.arange(count, device=device).split(EVALUATION_BATCH):
-            images, labels = (part[rows] for part in examples)
-            logits = torch.stack(predict(images), 1)
-            totals[0] += functional.cross_entropy(
-                logits.transpose(1, 2), labels, reduction="none"
-            ).sum(0)
-            totals[1] += (logits.argmax(2) != labels).sum(0)
-        loss, error = totals / count
-        found = {
-            (task, "error"): 100 * value for task, value in zip(tasks, error.tolist(), strict=True)
-        }
-        return {
-            **found,
-            ("all", "error"): 100 * error.mean().item(),
-            ("all", "loss"): loss.mean().item(),
-        }
-
-    evaluations = {split: data[split] for split in ("validation", "test")}
-    return Problem(
-        tuple(tasks),
-        model,
-        list(model.trunk.parameters()),
-        data["train"],
-        evaluations,
-        losses,
-        evaluate,
-    )
+    columns = [ATTRIBUTES.index(task) for task in tasks]
+    chosen = {split: faces.labels[split][:, columns] for split in SPLITS}
+    return attributes.problem(tasks, faces.images, chosen, seed, settings)
 
 
 def train(method: str, seed: int, settings: Settings, session: Session) -> Records:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from experiments import run
 from experiments.celeba import task
 from experiments.celeba.table_3 import TABLE
-from multitask import supervised
+from multitask import attributes, supervised
 from multitask.data.celeba import ATTRIBUTES, Faces
 from multitask.runs.checkpoint import Session
 from multitask.runs.errors import UserError
@@ -111,7 +111,7 @@ def test_surgery_takes_one_forward_pass_and_leaves_the_heads_gradients_alone(noi
 
 
 def test_evaluation_is_the_share_of_wrong_answers_and_their_mean(noise, monkeypatch):
-    monkeypatch.setattr(task, "EVALUATION_BATCH", 4)
+    monkeypatch.setattr(attributes, "EVALUATION_BATCH", 4)
     problem = task.problem("sum", 0, TRACE)
     problem.model.eval()
     images, labels = problem.evaluations["test"]

@@ -32,7 +32,7 @@ from system.reading import read_bytes, read_text, reason
 FOLDER = "celeba"
 WIDTH, HEIGHT = 178, 218
 SPLITS = ("train", "validation", "test")  # 0, 1, 2 in the partition file
-PUBLISHED = {"train": 162_770, "validation": 19_867, "test": 19_962}
+PUBLISHED = 162_770, 19_867, 19_962  # images of the splits
 MEAN = {"red": 72.39239876, "green": 82.90891754, "blue": 73.15835921}
 ATTRIBUTES = (
     *(
@@ -91,8 +91,35 @@ REMEDY = "put the original files of CelebA there"
 
 
 @dataclass(frozen=True)
+class Collection:
+    """A set of images with binary attributes in CelebA's list format: its files below the folder,
+    its attributes, the sides of its images, the images of each split, and where it comes from.
+    """
+
+    images: str
+    list_file: str
+    attributes: tuple[str, ...]
+    size: tuple[int, int]  # width, height
+    published: tuple[int, int, int]  # images of the splits
+    remedy: str
+    missing: str  # what to put where, if the folder is missing
+
+
+CELEBA = Collection(
+    "img_align_celeba",
+    "list_attr_celeba.txt",
+    ATTRIBUTES,
+    (WIDTH, HEIGHT),
+    PUBLISHED,
+    REMEDY,
+    "put CelebA's img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt there (Liu et al. "
+    "2015, mmlab.ie.cuhk.edu.hk/projects/CelebA.html; for non-commercial research, to be cited)",
+)
+
+
+@dataclass(frozen=True)
 class Faces:
-    """Per split images [N, 3, S, S] uint8 and attributes [N, 40] uint8 (1: present), with a hash of
+    """Per split images [N, 3, S, S] uint8 and attributes [N, T] uint8 (1: present), with a hash of
     all.
     """
 
@@ -101,93 +128,99 @@ class Faces:
     sha256: str
 
 
-def read_attributes(path: Path) -> dict[str, NDArray[np.uint8]]:
-    """{file name: 40 values 0 or 1} from `list_attr_celeba.txt`; UserError names the line that is
+def read_attributes(path: Path, collection: Collection = CELEBA) -> dict[str, NDArray[np.uint8]]:
+    """{file name: values 0 or 1} from the list of attributes; UserError names the line that is
     wrong.
     """
-    lines = _lines(path)
+    wanted, remedy = collection.attributes, collection.remedy
+    lines = read_text(path, remedy).splitlines()
     count = lines[0].strip() if lines else ""
     if not re.fullmatch("[0-9]{1,9}", count) or len(lines) < 2:
         raise UserError(
-            f"{path} does not begin with the number of images, but {count[:40]!r}; {REMEDY}"
+            f"{path} does not begin with the number of images, but {count[:40]!r}; {remedy}"
         )
     names = tuple(lines[1].split())
-    if names != ATTRIBUTES:
+    if names != wanted:
         odd = next(
-            (f"{a} for {b}" for a, b in zip(names, ATTRIBUTES, strict=False) if a != b),
+            (f"{a} for {b}" for a, b in zip(names, wanted, strict=False) if a != b),
             f"{len(names)} names",
         )
         raise UserError(
-            f"{path}: line 2 does not name the 40 attributes in their order ({odd}); {REMEDY}"
+            f"{path}: line 2 does not name the {len(wanted)} attributes in their order ({odd}); {remedy}"
         )
     if len(lines) - 2 != int(count):
         raise UserError(
-            f"{path} announces {count} images and has lines for {len(lines) - 2}; {REMEDY}"
+            f"{path} announces {count} images and has lines for {len(lines) - 2}; {remedy}"
         )
     found = {}
     for number, line in enumerate(lines[2:], start=3):
         name, *values = line.split() or [""]
         wrong = set(values) - {"1", "-1"}
-        if len(values) != len(ATTRIBUTES) or wrong:
+        if len(values) != len(wanted) or wrong:
             problem = (
                 f"the value {min(wrong)!r}, neither 1 nor -1"
                 if wrong
-                else f"{len(values)} values, not 40"
+                else f"{len(values)} values, not {len(wanted)}"
             )
-            raise UserError(f"{path}: line {number} has {problem}; {REMEDY}")
+            raise UserError(f"{path}: line {number} has {problem}; {remedy}")
         if not PLAIN_NAME.fullmatch(name):
-            raise UserError(f"{path}: line {number} has {name!r:.60}, no plain file name; {REMEDY}")
+            raise UserError(f"{path}: line {number} has {name!r:.60}, no plain file name; {remedy}")
         found[name] = np.array([value == "1" for value in values], dtype=np.uint8)
     if len(found) != int(count):
-        raise UserError(f"{path} lists an image twice; {REMEDY}")
+        raise UserError(f"{path} lists an image twice; {remedy}")
     return found
 
 
-def read_partition(path: Path, known: Mapping[str, object]) -> dict[str, list[str]]:
+def read_partition(
+    path: Path, known: Mapping[str, object], remedy: str = REMEDY
+) -> dict[str, list[str]]:
     """{split: file names in the file's order} from `list_eval_partition.txt`, which must list every
     known name once.
     """
     found: dict[str, list[str]] = {split: [] for split in SPLITS}
     seen = set()
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_text(path, remedy).splitlines(), start=1):
         name, _, code = line.strip().partition(" ")
         if name not in known:
             raise UserError(
-                f"{path}: line {number} names {name!r}, which has no attributes; {REMEDY}"
+                f"{path}: line {number} names {name!r}, which has no attributes; {remedy}"
             )
         if code not in ("0", "1", "2"):
             raise UserError(
-                f"{path}: line {number} gives {name} the split {code!r}, not 0, 1 or 2; {REMEDY}"
+                f"{path}: line {number} gives {name} the split {code!r}, not 0, 1 or 2; {remedy}"
             )
         found[SPLITS[int(code)]].append(name)
         seen.add(name)
     names = sum(map(len, found.values()))
     if len(seen) != len(known) or names != len(seen):
         raise UserError(
-            f"{path} lists {names} images, {len(seen)} of them different, not {len(known)}; {REMEDY}"
+            f"{path} lists {names} images, {len(seen)} of them different, not {len(known)}; {remedy}"
         )
     return found
 
 
-def read_image(path: Path, side: int) -> tuple[NDArray[np.uint8], bytes]:
-    """One face as the network sees it [3, side, side] (blue, green, red), and the sha256 of its
+def read_image(
+    path: Path, side: int, collection: Collection = CELEBA
+) -> tuple[NDArray[np.uint8], bytes]:
+    """One image as the network sees it [3, side, side] (blue, green, red), and the sha256 of its
     file.
     """
+    remedy = collection.remedy
     try:
         content = read_bytes(path, MOST_IMAGE)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             size = image.size  # from the header: a picture of any size may stand in a short file
-            picture = image.convert("RGB") if size == (WIDTH, HEIGHT) else None
+            picture = image.convert("RGB") if size == collection.size else None
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; {REMEDY} (img_align_celeba.zip)") from None
+        raise UserError(f"{path} is missing; {remedy} ({collection.images})") from None
     except UnidentifiedImageError:
-        raise UserError(f"{path} is no picture in JPEG or PNG; {REMEDY} again") from None
+        raise UserError(f"{path} is no picture in JPEG or PNG; {remedy} again") from None
     except Exception as error:  # a damaged picture raises nearly anything
         words = reason(error) if isinstance(error, OSError) else type(error).__name__
-        raise UserError(f"{path} is no whole picture ({words:.80}); {REMEDY} again") from None
+        raise UserError(f"{path} is no whole picture ({words:.80}); {remedy} again") from None
     if picture is None:
         raise UserError(
-            f"{path} has {size[0]}x{size[1]} pixels, not {WIDTH}x{HEIGHT}; use the aligned and cropped faces"
+            f"{path} has {size[0]}x{size[1]} pixels, not {collection.size[0]}x{collection.size[1]}; {remedy}"
         )
     return reduced(picture, side), hashlib.sha256(content).digest()
 
@@ -210,7 +243,12 @@ def reduced(picture: Image.Image, side: int) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=1)
 def read(
-    folder: Path, side: int, limits: tuple[int, int, int], seed: int, published: bool = True
+    folder: Path,
+    side: int,
+    limits: tuple[int, int, int],
+    seed: int,
+    published: bool = True,
+    collection: Collection = CELEBA,
 ) -> Faces:
     """The set in `folder`, or `limits` images of each split chosen by `seed` (0: all), in the
     partition's order.
@@ -219,25 +257,25 @@ def read(
     damaged or too few."""
     if not folder.is_dir():
         raise UserError(
-            f"{folder} is missing; put CelebA's img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt "
-            "there (Liu et al. 2015, mmlab.ie.cuhk.edu.hk/projects/CelebA.html; for non-commercial research, to be "
-            "cited), or point PCGRAD_DATA or data_root at the folder that has celeba/"
+            f"{folder} is missing; {collection.missing}, or point PCGRAD_DATA or data_root elsewhere"
         )
-    attributes = read_attributes(folder / "list_attr_celeba.txt")
-    partition = read_partition(folder / "list_eval_partition.txt", attributes)
+    attributes = read_attributes(folder / collection.list_file, collection)
+    partition = read_partition(folder / "list_eval_partition.txt", attributes, collection.remedy)
     images, labels, digest = {}, {}, hashlib.sha256()
-    for split, limit in zip(SPLITS, limits, strict=True):
+    for split, limit, count in zip(SPLITS, limits, collection.published, strict=True):
         names = partition[split]
-        if published and len(names) != PUBLISHED[split]:
+        if published and len(names) != count:
             raise UserError(
-                f"{folder}: the {split} split has {len(names)} images, not {PUBLISHED[split]}; {REMEDY}"
+                f"{folder}: the {split} split has {len(names)} images, not {count}; {collection.remedy}"
             )
         names = [names[row] for row in subset(len(names), limit, split, seed)]
         pixels = np.empty((len(names), 3, side, side), dtype=np.uint8)
         for row, name in enumerate(names):
-            pixels[row], file = read_image(folder / "img_align_celeba" / name, side)
+            pixels[row], file = read_image(folder / collection.images / name, side, collection)
             digest.update(file)
-        values = np.array([attributes[name] for name in names]).reshape(-1, len(ATTRIBUTES))
+        values = np.array([attributes[name] for name in names]).reshape(
+            -1, len(collection.attributes)
+        )
         digest.update(values.tobytes())
         images[split], labels[split] = torch.from_numpy(pixels), torch.from_numpy(values)
     return Faces(images, labels, digest.hexdigest())
@@ -253,8 +291,3 @@ def subset(count: int, limit: int, split: str, seed: int) -> list[int]:
         )
     order = torch.randperm(count, generator=generator(seed, f"subset/{split}"))
     return sorted(order[: limit or count].tolist())
-
-
-def _lines(path: Path) -> list[str]:
-    """The lines of a text file without the empty end."""
-    return read_text(path, REMEDY).splitlines()

@@ -47,6 +47,7 @@ class Source:
     labels: tuple[str, ...]
     normals: bool
     terms: str
+    second: str = "depth"  # what the files below depth/ hold, the name of the task
 
 
 NYUV2 = Source(
@@ -64,6 +65,16 @@ CITYSCAPES = Source(
 )
 
 
+CAMVID = Source(
+    "CamVid",
+    ("label",),
+    False,
+    "SegNet's copy of CamVid at 96x128 with 7 classes and, below depth/, the distance to the nearest class boundary; "
+    "for research, non-commercial, cite Brostow et al. 2008",
+    second="boundary",
+)
+
+
 @dataclass(frozen=True)
 class Scenes:
     """Splits of images [N, 3, H, W], labels [N, H, W] int8, depths [N, 1, H, W], perhaps normals
@@ -73,6 +84,7 @@ class Scenes:
     train: tuple[Tensor, ...]
     test: tuple[Tensor, ...]
     sha256: str
+    second: str = "depth"  # the task of the third part
 
 
 @lru_cache(maxsize=1)
@@ -87,7 +99,7 @@ def read_scenes(
     splits = []
     for split, expected in zip(SPLITS, counts, strict=True):
         splits.append(_split(folder / split, source, classes, size, expected, digest))
-    return Scenes(splits[0], splits[1], digest.hexdigest())
+    return Scenes(splits[0], splits[1], digest.hexdigest(), source.second)
 
 
 def read_split(

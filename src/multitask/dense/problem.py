@@ -39,7 +39,12 @@ Generate = Callable[
 
 SINGLE = ("one_task", "stan")  # a network per task: nothing to weight, nothing to project
 WEIGHTINGS = ("equal", "uncertainty", "dwa")
-LOSSES = {"segmentation": segmentation_loss, "depth": depth_loss, "normal": normal_loss}
+LOSSES = {
+    "segmentation": segmentation_loss,
+    "depth": depth_loss,
+    "boundary": depth_loss,  # the distance to a class boundary, 0 where it is unknown
+    "normal": normal_loss,
+}
 
 Settings = Mapping[str, Any]
 
@@ -77,11 +82,8 @@ def scenes_of(settings: Settings, source: Source, generate: Generate, classes: i
 
 def heads(scenes: Scenes, settings: Settings) -> dict[str, int]:
     """Tasks and the channels of their predictions; normals if the data have them."""
-    return dict(
-        list({"segmentation": settings["classes"], "depth": 1, "normal": 3}.items())[
-            : len(scenes.train) - 1
-        ]
-    )
+    outputs = {"segmentation": settings["classes"], scenes.second: 1, "normal": 3}
+    return dict(list(outputs.items())[: len(scenes.train) - 1])
 
 
 def fingerprint(scenes: Scenes, settings: Settings) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def measure(
                 counts += pixels.sum(0).cpu()
                 values |= per_image(pixels)
             else:
-                values |= (depth_errors if task == "depth" else normal_errors)(prediction, truth)
+                values |= (normal_errors if task == "normal" else depth_errors)(prediction, truth)
             batches[task].append(values)
     means = {
         (task, name): value for task in outputs for name, value in average(batches[task]).items()

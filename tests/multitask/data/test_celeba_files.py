@@ -133,10 +133,10 @@ def test_missing_and_damaged_images_are_named(folder):
         ):
             everything(folder)
     picture(0).resize((218, 178)).save(path)
-    with pytest.raises(UserError, match="has 218x178 pixels, not 178x218; use the aligned"):
+    with pytest.raises(UserError, match="has 218x178 pixels, not 178x218; put the original"):
         everything(folder)
     path.unlink()
-    with pytest.raises(UserError, match=r"000006.jpg is missing; .*img_align_celeba.zip"):
+    with pytest.raises(UserError, match=r"000006.jpg is missing; .*img_align_celeba"):
         everything(folder)
 
 

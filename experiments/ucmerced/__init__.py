@@ -1,0 +1,1 @@
+"""UC Merced: 17 binary labels, table_ucmerced (ours)."""
