@@ -18,9 +18,7 @@ beyond rounding only: 128 epsilon times the sum of absolute values that enter th
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import platform
 import sys
 import time
@@ -31,6 +29,10 @@ from typing import Any
 from proofs.identities import IdentityError
 from proofs.sampling import LARGE
 from proofs.tally import BrokenError
+from system import command
+from system.errors import UserError
+from system.reading import parse_json, read_json, read_yaml
+from system.writing import write_text
 
 STATEMENTS = (
     "identities",
@@ -45,26 +47,19 @@ KEYS = ("seed", "instances", "trajectories", "updates", "lipschitz_instances", "
 PACKAGES = ("torch", "numpy", "scipy", "sympy", "mpmath")
 
 
-class UsageError(ValueError):
+class UsageError(UserError):
     """The command line or the config is wrong."""
 
 
 def load(config: str) -> tuple[str, dict[str, Any]]:
     """(scale, theory block) of a config given as a YAML or JSON file or as JSON text."""
-    text = config
-    if not config.lstrip().startswith("{"):
-        if not Path(config).is_file():
-            raise UsageError(f"no config file {config}; give a file or JSON text")
-        text = Path(config).read_text(encoding="utf-8")
-    try:
-        if config.endswith((".yaml", ".yml")):
-            import yaml
-
-            content = yaml.safe_load(text)
-        else:
-            content = json.loads(text)
-    except ValueError as error:  # JSONDecodeError; yaml's errors name themselves
-        raise UsageError(f"the config is not readable: {error}") from None
+    remedy = "compare it with config/quick.yaml"
+    if config.lstrip().startswith("{"):
+        content = parse_json(config, "--config", remedy)
+    elif config.endswith((".yaml", ".yml")):
+        content = read_yaml(Path(config), remedy)
+    else:
+        content = read_json(Path(config), remedy)
     theory = content.get("theory") if isinstance(content, dict) else None
     if not isinstance(theory, dict) or "scale" not in content:
         raise UsageError("the config needs the keys scale and theory")
@@ -99,22 +94,18 @@ def check(statement: str, scale: str, theory: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(report: dict[str, Any], path: Path) -> None:
-    """Write JSON atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(
-            json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n",
-            encoding="utf-8",
-        )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write JSON whole or not at all."""
+    write_text(path, json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; see the module's docstring."""
-    parser = argparse.ArgumentParser(
+    return command.run(lambda: work(arguments))
+
+
+def work(arguments: list[str] | None) -> int:
+    """What the command does; its exit status."""
+    parser = command.Parser(
         prog="python -m proofs.check", description="Check one statement of the theory."
     )
     parser.add_argument("statement", choices=STATEMENTS)
@@ -131,13 +122,10 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     for name, verdict in report["verdicts"].items():
         print(f"{name}: {verdict}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(lambda: work(None))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from system.results import describe
+
 INFO = {
     "scale": "laptop",
     "settings": {"epochs": 2, "device": "cpu", "torch_threads": 1},
@@ -34,6 +36,7 @@ def write_job(tmp_path):
             writer.writerows([seed, *row] for seed in seeds for row in rows[seed])
         content = {**INFO, "experiment": experiment, "method": method, "seeds": seeds, **info}
         content.setdefault("seconds", {str(seed): 10.0 + seed for seed in seeds})
+        content["metrics"] = describe((folder / "metrics.csv").read_bytes())
         (folder / "run.json").write_text(json.dumps(content))
         return folder / "metrics.csv"
 

@@ -53,6 +53,7 @@ class Row(NamedTuple):
 
     network: str
     method: Method
+    labels: str = ""  # in place of the settings' labels
 
 
 ROWS = {
@@ -61,6 +62,7 @@ ROWS = {
     "all_fc": Row("all_fc", Method()),
     "pcgrad": Row("one_fc", COMBINATIONS["pcgrad"]),
     "direction_only": Row("one_fc", COMBINATIONS["direction_only"]),
+    "sum_pcgrad_length": Row("one_fc", COMBINATIONS["sum_pcgrad_length"]),
     "uncertainty": Row("one_fc", COMBINATIONS["uncertainty"]),
     "mgda": Row("one_fc", COMBINATIONS["mgda"]),
     "cagrad": Row("one_fc", COMBINATIONS["cagrad"]),
@@ -70,6 +72,10 @@ ROWS = {
     "cross_stitch": Row("cross_stitch", Method()),
     "routing": Row("routing", Method()),
     "routing_pcgrad": Row("routing", COMBINATIONS["pcgrad"]),
+    # The base code's labels, to say what the paper's numbers may have been.
+    "one_fc_mod5": Row("one_fc", Method(), "mod5"),
+    "all_fc_mod5": Row("all_fc", Method(), "mod5"),
+    "pcgrad_mod5": Row("one_fc", COMBINATIONS["pcgrad"], "mod5"),
 }
 METHODS = tuple(ROWS)
 
@@ -172,6 +178,7 @@ def network(name: str, settings: Settings) -> nn.Module:
 def problem(method: str, seed: int, settings: Settings) -> Problem:
     """Data, network, losses and metrics for the loop."""
     device = choose_device(settings["device"])
+    settings = {**settings, "labels": ROWS[method].labels or settings["labels"]}
     data = source(settings)
     parts = {
         name: tuple(x.to(device) for x in part) for name, part in splits(data, settings).items()

@@ -1,6 +1,6 @@
 """Can the environments be learned? Meta-World's scripted policy drives every task once.
 
-    python -m experiments.metaworld.experts results/quick/metaworld/experts.json reach-v3 push-v3
+    python -m experiments.metaworld.experts quick results/quick/metaworld/experts.json MT10 soccer-v3
 
 An episode per task and reward version at the task's fixed positions: whether and when the policy
 succeeds, its mean reward a step, and that of random actions and of standing still."""
@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 from metaworld.policies import ENV_POLICY_MAP
 
-from multitask.rl.envs import MT10, MT50, REDRAWN, REWARD_VERSIONS, MetaWorld, check_names
+from multitask.rl.envs import (
+    MT10,
+    MT50,
+    REDRAWN,
+    REWARD_VERSIONS,
+    SUCCESS_OF_V2,
+    TASK_SETS,
+    MetaWorld,
+    check_names,
+)
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import commit, machine, versions
 from multitask.runs.seeding import numpy_generator
@@ -87,6 +96,7 @@ def first_solved(task: str) -> int | None:
 def look(task: str) -> dict[str, Any]:
     """A line of the table: what the three policies reach in one task."""
     line: dict[str, Any] = {"task": task, "mt10": task in MT10, "draw": REDRAWN.get(task, 0)}
+    line["success_of_v2"] = task in SUCCESS_OF_V2
     for version in REWARD_VERSIONS:
         env = environment(task, version)
         success, reward = play(env, scripted(task), longest=LONG)
@@ -97,11 +107,10 @@ def look(task: str) -> dict[str, Any]:
     return line
 
 
-def write(path: Path, tasks: Sequence[str]) -> None:
+def write(scale: str, path: Path, tasks: Sequence[str]) -> None:
     """Drive the tasks and write what was seen; UserError where the fixed positions are not the
     rule's.
     """
-    check_names(list(tasks), "v1", "fixed")
     core, lines = time.process_time(), []
     for task in tasks:
         lines.append(look(task))
@@ -115,6 +124,7 @@ def write(path: Path, tasks: Sequence[str]) -> None:
     write_json(
         path,
         {
+            "scale": scale,
             "horizon": HORIZON,
             "long_horizon": LONG,
             "tasks": lines,
@@ -128,9 +138,11 @@ def write(path: Path, tasks: Sequence[str]) -> None:
 
 def main() -> None:
     """The same as a command."""
-    if not sys.argv[1:]:
-        raise UserError("where to? give a file, and tasks if not all of MT50")
-    write(Path(sys.argv[1]), sys.argv[2:] or MT50)
+    if len(sys.argv) < 4:
+        raise UserError("give a scale, a file, and task sets (MT10) or tasks")
+    tasks = {task for name in sys.argv[3:] for task in TASK_SETS.get(name, (name,))}
+    check_names(sorted(tasks), "v1", "fixed")
+    write(sys.argv[1], Path(sys.argv[2]), [task for task in MT50 if task in tasks])
 
 
 if __name__ == "__main__":

@@ -79,3 +79,70 @@ rule table_metaworld:
         code=code("src/reporting"),
     script:
         "table_metaworld.py"
+
+
+rule metaworld_experts:
+    """Drive every task of the experiments with Meta-World's scripted policy."""
+    output:
+        "<results>/metaworld/experts.json",
+    log:
+        "<logs>/metaworld_experts.log",
+    benchmark:
+        "<benchmarks>/metaworld_experts.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code(
+            "src/multitask/rl/envs.py",
+            "src/multitask/runs/seeding.py",
+            "experiments/metaworld/experts.py",
+        ),
+        scale=config["scale"],
+        tasks=sorted(
+            {
+                task
+                for name, block in config["experiments"].items()
+                if name.startswith("metaworld_")
+                for task in (
+                    [block["tasks"]] if isinstance(block["tasks"], str) else block["tasks"]
+                )
+            }
+        ),
+    shell:
+        "python -m experiments.metaworld.experts {params.scale} {output:q} {params.tasks:q} > {log:q} 2>&1"
+
+
+rule table_experts:
+    """What the scripted policies reach: which tasks can be solved, and what the rewards pay for."""
+    input:
+        experts="<results>/metaworld/experts.json",
+    output:
+        csv="<results>/tables/table_experts.csv",
+        md="<results>/tables/table_experts.md",
+        tex="<results>/tables/table_experts.tex",
+        html=report(
+            "<results>/tables/table_experts.html",
+            caption="captions/table_experts.rst",
+            category="Tables",
+            labels={"table": "experts", "shows": "whether the tasks can be learned"},
+        ),
+    log:
+        "<logs>/table_experts.log",
+    benchmark:
+        "<benchmarks>/table_experts.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code("src/reporting"),
+    script:
+        "table_experts.py"

@@ -9,13 +9,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pcgrad import Weighting, direction_only, surgery
+from pcgrad import Weighting, direction_only, magnitude_only, surgery
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ METHODS = {
     "upgrad": Method(gradients="upgrad"),
     "pcgrad": Method(gradients="pcgrad"),
     "direction_only": Method(gradients="direction_only"),
+    "sum_pcgrad_length": Method(gradients="magnitude_only"),
 }
 
 
@@ -100,11 +101,11 @@ def loss_weighting(kind: str, tasks: int) -> nn.Module:
     return DynamicAverage(tasks) if kind == "dwa" else Equal()
 
 
-def gradient_weighting(kind: str, orders: Tensor, reduction: str) -> Weighting:
+def gradient_weighting(kind: str, orders: Tensor, reduction: Literal["sum", "mean"]) -> Weighting:
     """How a method weights task gradients: from their Gramian [T, T] to w [T], update sum_j w_j g_j.
 
-    "pcgrad": Algorithm 1. "direction_only": its direction at the length of the plain sum. The
-    others come from torchjd: "mgda": the shortest vector of the convex hull, by Frank-Wolfe as in
+    "pcgrad": Algorithm 1. "direction_only": its direction at the length of the plain sum.
+    "magnitude_only": the plain sum's direction at the length of Algorithm 1's update. The others come from torchjd: "mgda": the shortest vector of the convex hull, by Frank-Wolfe as in
     Sener and Koltun (2018, Algorithm 2), on the gradients as they are: its authors' setting for
     MultiMNIST is `normalization_type=none` (issue 14 of isl-org/MultiObjectiveOptimization).
     "cagrad" (Liu et al. 2021, c = 0.4) and "upgrad" (Quinton and Rey 2024) are stated for the mean
@@ -114,9 +115,12 @@ def gradient_weighting(kind: str, orders: Tensor, reduction: str) -> Weighting:
     """
 
     def weights(gramian: Tensor) -> Tensor:
-        if kind in ("pcgrad", "direction_only"):
+        if kind in ("pcgrad", "direction_only", "magnitude_only"):
             found = surgery(gramian, orders, reduction=reduction).weights
-            return found if kind == "pcgrad" else direction_only(gramian, found)
+            if kind == "pcgrad":
+                return found
+            ablation = direction_only if kind == "direction_only" else magnitude_only
+            return ablation(gramian, found)
         if not gramian.diagonal().isfinite().all():
             # Solvers would fail without naming the task; the loop names it.
             return torch.full_like(gramian.diagonal(), torch.nan)

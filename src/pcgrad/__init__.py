@@ -32,24 +32,27 @@ gradients cost no backward passes of the trunk (the upper bound of Sener and Kol
     generator=generator) features.backward(z.grad)
 """
 
-from pcgrad.ablations import direction_only, magnitude_only
-from pcgrad.backward import backward
-from pcgrad.batched import task_gradients_batched
-from pcgrad.curvature import curvature_estimate, multitask_curvature
-from pcgrad.gramian import apply_weights, gramian
-from pcgrad.linear import LinearRecorder
-from pcgrad.measures import (
+from pcgrad._ablations import direction_only, magnitude_only
+from pcgrad._backward import Accumulator, backward
+from pcgrad._batched import task_gradients_batched
+from pcgrad._curvature import curvature_estimate, multitask_curvature
+from pcgrad._gramian import apply_weights, gramian
+from pcgrad._linear import LinearRecorder
+from pcgrad._measures import (
     condition_a,
     conflicting,
     cosine,
     curvature_bounding_measure,
     magnitude_similarity,
 )
-from pcgrad.orders import fixed_orders, random_orders
-from pcgrad.surgery import Surgery, Weighting, project_conflicting, surgery, surgery_coefficients
-from pcgrad.task_gradients import task_gradients
+from pcgrad._orders import fixed_orders, random_orders
+from pcgrad._surgery import Surgery, Weighting, project_conflicting, surgery, surgery_coefficients
+from pcgrad._task_gradients import task_gradients
+
+__version__ = "0.1.0"
 
 __all__ = [
+    "Accumulator",
     "LinearRecorder",
     "Surgery",
     "Weighting",

@@ -8,6 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from system.results import describe, read_info
+from system.writing import write_text
+
 MOST_ROWS = 2_000  # of one run (one method, one seed)
 
 
@@ -75,9 +78,21 @@ def copy(source: Path, target: Path) -> dict[str, Any]:
             if len(kept) < len(rows)
             else {"rows": len(kept)}
         )
+    elif source.name == "run.json":
+        write_text(target, vouching(source, target.with_name("metrics.csv")))
     else:
         shutil.copyfile(source, target)
     return {"sha256": digest(target), "bytes": target.stat().st_size, **line}
+
+
+def vouching(source: Path, metrics: Path) -> str:
+    """The text of a `run.json` that vouches for the published `metrics.csv`, thinned or not."""
+    info = read_info(source)
+    described = describe(metrics.read_bytes())
+    if info.get("metrics") == described:
+        return source.read_text(encoding="utf-8")
+    complete = {**info, "metrics": described, "thinned_from": info.get("metrics")}
+    return json.dumps(complete, indent=1, allow_nan=False) + "\n"
 
 
 def digest(path: Path) -> str:

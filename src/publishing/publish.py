@@ -13,16 +13,15 @@ config, machines and seconds. Metrics are thinned to 2,000 rows per run (one met
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from publishing.manifest import commit, copy
 from reporting.ledger.claims import read_ledger
 from reporting.runs import Runs, read_runs
+from system.reading import read_yaml
+from system.writing import ENDING, scratch
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 30_000_000  # of everything below results/published
@@ -43,7 +42,7 @@ PATTERNS = (
         "landscape/*.json",
         "landscape/*.npz",
     ),
-    "gallery/*.json",
+    *("gallery/*.json", "metaworld/*.json"),
     *("data/*.json", "tuning/*/*/chosen.json", "runs/*/*/*/metrics.csv", "runs/*/*/*/run.json"),
     *("runtimes.csv", "runtimes.md"),
 )
@@ -101,7 +100,11 @@ def absent_runs(config: dict[str, Any], runs: Runs) -> list[str]:
 def sources(folder: Path) -> Iterator[Path]:
     """The files of a scale that are published."""
     for pattern in PATTERNS:
-        yield from sorted(folder.glob(pattern))
+        for path in sorted(folder.glob(pattern)):
+            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            alone = path.name == "run.json" and not path.with_name("metrics.csv").is_file()
+            if not hidden and not alone:
+                yield path
 
 
 def publish(
@@ -115,7 +118,7 @@ def publish(
     path = root / "config" / f"{scale}.yaml"
     if not path.is_file():
         raise ValueError(f"no scale {scale!r}: there is no {path}")
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = read_yaml(path, "restore it from the repository")
     runs = read_runs(folder.glob("runs/*/*/*/metrics.csv"))
     absent = [name for name in expected(root) if not (folder / name).is_file()] + absent_runs(
         config, runs
@@ -130,9 +133,9 @@ def publish(
         raise ValueError(f"{folder} holds no results; run `{command}` first")
     refuse_stale(folder, command)
 
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{scale}-") as temporary:
-        built = Path(temporary) / scale
+    recover(place)
+    with scratch(place) as temporary:
+        built = temporary / scale
         files = {
             str(p.relative_to(folder)): copy(p, built / p.relative_to(folder))
             for p in sources(folder)
@@ -154,10 +157,12 @@ def publish(
             json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         others = [
-            f for f in place.parent.iterdir() if f.is_dir() and f not in (place, Path(temporary))
+            f
+            for f in place.parent.iterdir()
+            if f.is_dir() and f != place and not f.name.startswith(".")
         ]
         refuse_large(built, sum(map(size, others)))
-        replace(built, place, Path(temporary) / "old")
+        replace(built, place, temporary / "old")
     return place
 
 
@@ -181,6 +186,13 @@ def refuse_large(built: Path, others: int) -> None:
             f"published results would take {total:.1f} MB of {MOST_BYTES / 1e6:.0f}; the largest new file is "
             f"{largest.relative_to(built)} ({sizes[largest] / 1e6:.1f} MB)"
         )
+
+
+def recover(place: Path) -> None:
+    """Put back what a process moved away that was killed before the new folder was in its place."""
+    for old in place.parent.glob(f".{place.name}.*{ENDING}/old"):
+        if not place.exists():
+            old.rename(place)
 
 
 def replace(built: Path, place: Path, old: Path) -> None:

@@ -1,50 +1,114 @@
-"""Copy published tables into the README and the page of the benchmarks, so that no number there is
-typed by hand.
+"""Fill the generated blocks of the README and other pages, so that no result in them is typed.
 
-    python -m publishing.readme           # rewrite the blocks
-    python -m publishing.readme --check   # exit 1 if a block differs from its file
+    python -m publishing.readme           # rewrite the blocks and the figures over all results
+    python -m publishing.readme --check   # exit 1 if a block differs from what the files say
 
-A block stands between `<!-- begin PATH -->` and `<!-- end PATH -->`, where PATH is a Markdown file
-of the repository."""
+A block stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. NAME is a Markdown file of the
+repository, whose content is copied, or one of BLOCKS, whose text is made from the published results."""
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from publishing.commands import table as commands
+from reporting import findings
+from system.writing import write_text
+
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "benchmarks/README.md")
+PAGES = ("README.md", "benchmarks/README.md", "docs/findings.md")
+MOST = 10  # answers in the README; the page of findings has all
 BLOCK = re.compile(
     r"(<!-- begin (?P<path>\S+) -->\n)(?P<body>.*?)(<!-- end (?P=path) -->)", re.DOTALL
 )
 
 
+def published(root: Path) -> Path:
+    """The folder of the published results."""
+    return root / "results" / "published"
+
+
+def verdicts(root: Path) -> str:
+    """The verdicts counted over all published scales."""
+    claims = findings.ledger(findings.read(published(root).glob("*")))
+    numbers = {word: number for word, number in findings.count(claims).items() if number}
+    words = ", ".join(f"**{number}** {word}" for word, number in numbers.items())
+    return f"The paper makes {len(claims)} claims in its figures, tables and theorems: {words}."
+
+
+def answers(root: Path) -> str:
+    """The table of questions and answers: those about the paper's own figures and tables first."""
+    folder = published(root)
+    found = findings.answers(findings.read(folder.glob("*")), folder / "benchmarks")
+    ours = [one for one in found if not one.sources and one.where.startswith("tables/")]
+    dropped = ours[max(0, len(ours) - max(0, len(found) - MOST)) :] if len(found) > MOST else []
+    return findings.markdown([one for one in found if one not in dropped][:MOST])
+
+
+def all_answers(root: Path) -> str:
+    """Every question with its answer, for a page in `docs/`."""
+    folder = published(root)
+    found = findings.answers(findings.read(folder.glob("*")), folder / "benchmarks")
+    lines = []
+    for one in found:
+        at = f"../results/published/{one.scale}/{one.where}" if one.scale else f"../{one.where}"
+        lines += [f"**{one.question}** {one.answer} [{Path(one.where).stem}]({at})", ""]
+    return "\n".join(lines).strip()
+
+
+def untested(root: Path) -> str:
+    """What no published scale has tested."""
+    names = findings.untested(findings.read(published(root).glob("*")))
+    return f"Not tested so far (number of claims): {names}." if names else ""
+
+
+BLOCKS: dict[str, Callable[[Path], str]] = {
+    "verdicts": verdicts,
+    "answers": answers,
+    "all_answers": all_answers,
+    "untested": untested,
+    "commands": commands,
+}
+
+
 def filled(text: str, root: Path = ROOT) -> str:
-    """The README's text with every block replaced by the content of its file; FileNotFoundError
-    names a missing one.
-    """
+    """The page's text with every block made anew; FileNotFoundError names a missing file."""
 
     def replace(match: re.Match[str]) -> str:
-        content = (root / match["path"]).read_text(encoding="utf-8").strip()
+        name = match["path"]
+        if name in BLOCKS:
+            content = BLOCKS[name](root)
+        else:
+            content = (root / name).read_text(encoding="utf-8").strip()
         return f"{match[1]}{content}\n{match[4]}"
 
     return BLOCK.sub(replace, text)
 
 
 def main(arguments: list[str]) -> int:
-    """Rewrite the pages, or check them."""
+    """Rewrite the pages and the figures over all results, or check the pages."""
     differing = []
     for page in PAGES:
         path = ROOT / page
+        if not path.is_file():
+            continue
         old = path.read_text(encoding="utf-8")
         new = filled(old, ROOT)
         if "--check" not in arguments:
-            path.write_text(new, encoding="utf-8")
+            write_text(path, new)
         elif new != old:
             print(
-                f"{page} differs from the published tables; run `python -m publishing.readme`",
+                f"{page} differs from the published results; run `python -m publishing.readme`",
                 file=sys.stderr,
             )
             differing.append(page)
+    if "--check" not in arguments and (published(ROOT) / "quick").is_dir():
+        from reporting import overview  # matplotlib is needed for the figures alone
+
+        folder = published(ROOT)
+        overview.write(
+            sorted(folder.glob("*")), folder / "overview", folder / "benchmarks" / "speed_cpu.csv"
+        )
     return int(bool(differing))
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from system.writing import write_text
+
 UNITS = {
     "jobs": "jobs",
     "core_seconds": "seconds",
@@ -56,7 +58,8 @@ def machine(folder: Path) -> str:
 def main(folder: Path) -> None:
     """Write the table beside the results."""
     table = runtimes(folder)
-    table.to_csv(folder / "runtimes.csv", index=False, float_format="%.1f")
+    text = table.to_csv(index=False, float_format="%.1f", lineterminator="\n")
+    write_text(folder / "runtimes.csv", text)
     total = pd.DataFrame(
         [
             {
@@ -70,9 +73,7 @@ def main(folder: Path) -> None:
     )
     shown = pd.concat([table, total]).rename(columns=UNITS)
     text = shown.to_markdown(index=False, floatfmt=".0f")
-    (folder / "runtimes.md").write_text(
-        f"{text}\n\nMeasured on: {machine(folder)}.\n", encoding="utf-8"
-    )
+    write_text(folder / "runtimes.md", f"{text}\n\nMeasured on: {machine(folder)}.\n")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 
 from reporting.labels import label
 from reporting.statistics import interval
+from system.writing import whole
 
 # Okabe and Ito's palette. The plain sum is blue and PCGrad vermilion in every figure.
 _BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -102,13 +103,12 @@ def save(fig: Figure, *, png: str | Path | None = None, pdf: str | Path | None =
     files).
     """
     if png is not None:
-        Path(png).parent.mkdir(parents=True, exist_ok=True)
-        fig.savefig(png, format="png", metadata={"Software": None})
+        with whole(Path(png), "w+b") as file:
+            fig.savefig(file, format="png", metadata={"Software": None})
     if pdf is not None:
-        Path(pdf).parent.mkdir(parents=True, exist_ok=True)
-        fig.savefig(
-            pdf, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None}
-        )
+        nothing = {"CreationDate": None, "Creator": None, "Producer": None}
+        with whole(Path(pdf), "w+b") as file:
+            fig.savefig(file, format="pdf", metadata=nothing)
     plt.close(fig)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from reporting.labels import label
 from reporting.statistics import NAN
 from reporting.tables import Quantity
+from system import writing
 
 DASH = "—"
 NOT_RUN = "not run at this scale"
@@ -219,6 +220,5 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def write_text(text: str, path: str | Path) -> None:
-    """Write UTF-8 text and make the folder when it is missing."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(text, encoding="utf-8")
+    """Write UTF-8 text whole and make the folder when it is missing."""
+    writing.write_text(Path(path), text)

@@ -1,13 +1,15 @@
 """Reads what runs left behind: `metrics.csv` in long form and the `run.json` beside it."""
 
 import hashlib
-import json
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from system.results import read_run
 
 COLUMNS = ["experiment", "method", "seed", "step", "task", "metric", "value"]
 # Settings that say where a run ran: printed in footers, free to differ.
@@ -35,13 +37,18 @@ class Runs:
 
 
 def read_runs(paths: Iterable[str | Path]) -> Runs:
-    """Read jobs by their `metrics.csv`; ValueError (one line) if they mix scales, data, settings or
-    repeat a seed.
+    """Read jobs by their `metrics.csv`; ValueError (one line) if a file is not as it was written, or
+    if jobs mix scales, data, settings or repeat a seed. Hidden folders do not count.
     """
     frames, infos = [], []
     for path in sorted(Path(path) for path in paths):
-        info = _read_info(path.with_name("run.json"))
-        frame = pd.concat([_read_metrics(path), _costs(info)], ignore_index=True)
+        if any(part.startswith(".") and part.strip(".") for part in path.parts[-4:]):
+            continue
+        info, text = read_run(path)
+        frame = _read_metrics(path, text)
+        if set(frame["seed"]) != set(info["seeds"]):
+            raise ValueError(f"{path} lacks a seed of its run.json; train the run again")
+        frame = pd.concat([frame, _costs(info)], ignore_index=True)
         frame.insert(0, "experiment", info["experiment"])
         frame.insert(1, "method", info["method"])
         frames.append(frame)
@@ -52,30 +59,15 @@ def read_runs(paths: Iterable[str | Path]) -> Runs:
     return Runs(pd.concat(frames, ignore_index=True)[COLUMNS], infos)
 
 
-def _read_info(path: Path) -> dict[str, Any]:
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise ValueError(
-            f"no {path}; train the run again, its metrics.csv alone does not say what it measured"
-        ) from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error}); train the run again") from None
-    missing = [key for key in ("experiment", "method", "scale", "seeds", "data") if key not in info]
-    if missing:
-        raise ValueError(f"{path} has no {', '.join(missing)}; train the run again")
-    return info
-
-
-def _read_metrics(path: Path) -> pd.DataFrame:
+def _read_metrics(path: Path, text: str) -> pd.DataFrame:
     try:
         frame = pd.read_csv(
-            path,
+            io.StringIO(text),
             dtype={"task": str, "metric": str},
             keep_default_na=False,
             na_values={"value": ["nan"]},
         )
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}); train the run again") from None
     missing = [column for column in COLUMNS[2:] if column not in frame]
     if missing:
@@ -130,7 +122,10 @@ def check_same(infos: list[dict[str, Any]]) -> None:
 
 
 def _science(info: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in info.get("settings", {}).items() if key not in PLACE}
+    """The settings that decide a number; before `precision` was one, all runs were in float32."""
+    settings = info.get("settings", {})
+    older = {"precision": "float32"} if "learning_rate" in settings else {}
+    return {key: value for key, value in {**older, **settings}.items() if key not in PLACE}
 
 
 def _check_one(infos: list[dict[str, Any]], key: Any, name: str) -> None:
@@ -189,7 +184,7 @@ def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> li
         "versions: " + ", ".join(sorted(versions)),
         "code: " + _hashes(infos),
     ]
-    lines += tuned(infos)
+    lines += [*core_hours(infos), *tuned(infos)]
     lines += [
         f"not finished: {info['method']}, seed {seed}, as it was after step {step}"
         for info in infos
@@ -199,6 +194,17 @@ def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> li
         [*(note for info in infos for note in info.get("deviations", ())), *deviations]
     )
     return lines + [f"deviation: {note}" for note in notes]
+
+
+def core_hours(infos: list[dict[str, Any]]) -> list[str]:
+    """What the rows cost in hours of one core (one thread a run), in one line; none where no run says."""
+    hours: dict[str, float] = {}
+    for info in infos:
+        if "seconds" in info:
+            spent = sum(info["seconds"].values()) / 3600
+            hours[info["method"]] = hours.get(info["method"], 0.0) + spent
+    words = [f"{method} {spent:.2f}" for method, spent in hours.items()]
+    return [f"hours a row (all seeds, without tuning): {', '.join(words)}"] if words else []
 
 
 def tuned(infos: list[dict[str, Any]]) -> list[str]:

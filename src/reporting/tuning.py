@@ -5,13 +5,16 @@ This module imports nothing of the package: rule `choose` follows its code alone
 of a plot or a table does not train tuned methods again.
 """
 
-import json
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from system.results import read_run
+from system.writing import write_json
 
 METRIC = "validation_accuracy"  # higher is better
 
@@ -68,14 +71,14 @@ def on_edge(value: float, axis: Sequence[float]) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     """One point: its values, its metric, and what it must have in common with the others."""
-    info = json.loads(path.read_text(encoding="utf-8"))
+    info, text = read_run(path.with_name("metrics.csv"))
     values, settings = info["point"], info["settings"]
     same = {
         key: info[key] for key in ("experiment", "method", "scale", "seeds", "data", "code_hash")
     }
     budget = {key: settings[key] for key in ("epochs", "validation_share")}
     others = {"others": {key: value for key, value in settings.items() if key not in values}}
-    found = value(pd.read_csv(path.with_name("metrics.csv")), info["seeds"])
+    found = value(pd.read_csv(io.StringIO(text)), info["seeds"])
     return {"values": values, "value": found, "common": {**same, **budget, **others}}
 
 
@@ -94,6 +97,4 @@ def value(metrics: pd.DataFrame, seeds: Sequence[int]) -> float | None:
 
 def write(folder: str | Path, path: str | Path) -> None:
     """Choose among the points below `folder` and write the choice."""
-    text = json.dumps(choose(Path(folder)), indent=1, allow_nan=False)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(f"{text}\n", encoding="utf-8")
+    write_json(Path(path), choose(Path(folder)))

@@ -74,16 +74,14 @@ def plain_own(model: Model) -> list[Tensor]:
     return grads(twin.own())
 
 
-@pytest.mark.parametrize("strategy", ["loop", "batched"])
 @pytest.mark.parametrize("orders", ["random", "shared", "fixed"])
-def test_shared_parameters_get_algorithm_1(strategy: str, orders: str) -> None:
+def test_shared_parameters_get_algorithm_1(orders: str) -> None:
     model, generator = Model(), torch.Generator().manual_seed(7)
     result = pcgrad.backward(
         model.losses(),
         model.trunk.parameters(),
         orders=orders,
         generator=generator,
-        strategy=strategy,
     )
     twin = torch.Generator().manual_seed(7)
     expected_orders = (
@@ -104,11 +102,10 @@ def test_shared_parameters_get_algorithm_1(strategy: str, orders: str) -> None:
         assert torch.allclose(found, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("strategy", ["loop", "batched"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_heads_get_their_plain_gradients_byte_for_byte(strategy: str, dtype: torch.dtype) -> None:
+def test_heads_get_their_plain_gradients_byte_for_byte(dtype: torch.dtype) -> None:
     model = Model(dtype)
-    pcgrad.backward(model.losses(), model.trunk.parameters(), strategy=strategy)
+    pcgrad.backward(model.losses(), model.trunk.parameters())
     for found, expected in zip(grads(model.own()), plain_own(model), strict=True):
         assert torch.equal(found, expected)
 

@@ -94,13 +94,10 @@ def close(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float = 1e-10) 
 # --- precision
 
 
-@pytest.mark.parametrize("strategy", ["loop", "batched"])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-4), (torch.bfloat16, 0.02)]
 )
-def test_the_oracle_on_every_strategy_and_dtype(
-    strategy: str, dtype: torch.dtype, tolerance: float
-) -> None:
+def test_the_oracle_on_every_dtype(dtype: torch.dtype, tolerance: float) -> None:
     """Losses g_i . theta, whose task gradients are the catalogue's: .grad is Algorithm 1 on what
     the dtype holds, and half precision loses only what rounding the sum itself loses."""
     for name in GRADIENTS:
@@ -112,7 +109,7 @@ def test_the_oracle_on_every_strategy_and_dtype(
             for row in g
         ]
         orders = pcgrad.random_orders(len(g), torch.Generator().manual_seed(3))
-        result = pcgrad.backward(terms, theta, orders=orders, strategy=strategy)  # type: ignore[arg-type]
+        result = pcgrad.backward(terms, theta, orders=orders)  # type: ignore[arg-type]
         exact = algorithm_1(g.double(), orders).sum(0)
         found = torch.cat([p.grad for p in theta if p.grad is not None])
         assert found.dtype == dtype

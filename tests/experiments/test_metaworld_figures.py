@@ -18,6 +18,7 @@ from experiments.metaworld.table_metaworld import METHODS, iqm_lines, table
 from reporting.figures import color
 from reporting.learning_curves import SMOOTH, figure
 from reporting.runs import read_runs
+from system.results import describe
 
 STEPS = range(1, 16)
 SETTINGS = {"samples_per_collection": 600, "updates_per_collection": 7, "collections": len(STEPS)}
@@ -26,6 +27,13 @@ SETTINGS = {"samples_per_collection": 600, "updates_per_collection": 7, "collect
 def end(method: str, seed: int) -> float:
     """What the synthetic runs reach: a level per method and a common effect per seed."""
     return 0.05 * list(METHODS).index(method) + 0.01 * seed
+
+
+def seal(path):
+    """Let run.json vouch for the metrics beside it."""
+    beside = path.with_name("run.json")
+    content = {**json.loads(beside.read_text()), "metrics": describe(path.read_bytes())}
+    beside.write_text(json.dumps(content))
 
 
 def write_runs(
@@ -64,6 +72,7 @@ def write_runs(
             "seconds": dict.fromkeys(map(str, seeds), 3.0),
         }
         path.with_name("run.json").write_text(json.dumps(info))
+        seal(path)
         paths.append(path)
     return paths
 
@@ -202,6 +211,7 @@ def test_the_table_shows_the_iqm_and_conflicts_as_a_share(tmp_path):
             for c, n in (("pairs", 40), ("conflicts", 10))
         ]
         pd.concat([frame, pd.DataFrame(counts, columns=frame.columns)]).to_csv(path, index=False)
+        seal(path)
     names = {kind: str(tmp_path / f"t.{kind}") for kind in ("csv", "md", "tex", "html")}
     table("mt10").write([str(path) for path in paths], **names)
     found = pd.read_csv(names["csv"]).set_index(["method", "task", "metric"])["mean"]

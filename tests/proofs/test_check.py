@@ -114,8 +114,8 @@ def test_missing_results_name_the_command(monkeypatch: pytest.MonkeyPatch, tmp_p
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("nowhere.yaml", "no config file nowhere.yaml"),
-        ("{", "not readable"),
+        ("nowhere.yaml", "nowhere.yaml is missing"),
+        ("{", "no JSON"),
         ('{"scale": "x"}', "scale and theory"),
         (
             json.dumps({"scale": "x", "theory": {**SETTINGS, "instances": 0}}),

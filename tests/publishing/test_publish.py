@@ -13,6 +13,7 @@ import yaml
 from publishing import manifest, publish, verify
 from publishing.publish import main as publish_main
 from publishing.verify import main as verify_main
+from system.results import describe, read_run
 
 CONFIG = {
     "scale": "quick",
@@ -202,11 +203,30 @@ def test_thinned_copy_says_so(root):
             [0, step, "left", "test_accuracy", 1.0] for step in range(3, 5000)
         )
     os.utime(path, (1, 1))
+    info = json.loads(path.with_name("run.json").read_text())
+    info["metrics"] = describe(path.read_bytes())
+    path.with_name("run.json").write_text(json.dumps(info))
     line = json.loads((published(root) / "manifest.json").read_text())["files"][
         "runs/multimnist/sum/seeds0-1/metrics.csv"
     ]
     assert line["thinned_from"] == 6 + 4997
     assert line["rows"] <= 2000 + 3
+    copied = root / "results/published/quick" / path.relative_to(root / "results/quick")
+    published_info, _ = read_run(copied)
+    assert published_info["thinned_from"] == info["metrics"]
+    assert published_info["metrics"]["rows"] == line["rows"]
+
+
+def test_a_process_killed_between_the_two_renames_loses_nothing(root):
+    place = published(root)
+    stale = place.with_name(".quick.abc.partial")
+    stale.mkdir()
+    place.rename(stale / "old")
+    (root / "results/published/.laptop.x.partial").mkdir()
+    (root / "results/published/.laptop.x.partial/large").write_bytes(bytes(100))
+    assert published(root) == place
+    assert not stale.exists()
+    assert (place / "manifest.json").is_file()
 
 
 @pytest.mark.parametrize("tamper", ["change", "remove", "add"])

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from reporting.tuning import METRIC, choose, on_edge, write
+from system.results import describe
 
 DEFAULT = {
     "experiment": "multimnist",
@@ -45,6 +46,7 @@ def point(tmp_path):
             **(settings or {}),
         }
         content = {**DEFAULT, "seeds": [0], "point": values, "settings": budget, **info}
+        content["metrics"] = describe((folder / "metrics.csv").read_bytes())
         (folder / "run.json").write_text(json.dumps(content))
         return folder.parent
 

@@ -1,8 +1,12 @@
 """Reading result files: long form, refusals of mixtures, footers."""
 
+import json
+import random
+
 import numpy as np
 import pytest
 
+from publishing.seal import seal
 from reporting.runs import COLUMNS, final, footer, read_runs, seed_values
 
 
@@ -147,11 +151,8 @@ def test_a_seed_counts_once(write_job):
 
 def test_damaged_files_are_named(write_job):
     path = write_job("multimnist", "sum", {0: one(1.0)})
-    path.write_text("seed,step,task\n0,1,left\n")
-    with pytest.raises(ValueError, match="no column metric, value"):
-        read_runs([path])
     path.with_name("run.json").write_text('{"experiment":')
-    with pytest.raises(ValueError, match="not JSON"):
+    with pytest.raises(ValueError, match="no JSON"):
         read_runs([path])
     path.with_name("run.json").write_text('{"experiment": "multimnist"}')
     with pytest.raises(ValueError, match="has no method, scale, seeds, data"):
@@ -159,6 +160,145 @@ def test_damaged_files_are_named(write_job):
     path.with_name("run.json").unlink()
     with pytest.raises(ValueError, match=r"no .*run\.json"):
         read_runs([path])
+
+
+def rows_of_two_seeds():
+    return {
+        seed: [(step, "left", "test_accuracy", 90.0 + step) for step in range(60)]
+        for seed in (0, 1)
+    }
+
+
+def lines_changed(change):
+    def damage(path):
+        header, *lines = path.read_text().splitlines()
+        path.write_text("\n".join([header, *change(lines)]) + "\n")
+
+    return damage
+
+
+DAMAGES = {
+    "all rows gone": lines_changed(lambda lines: []),
+    "one seed gone": lines_changed(lambda lines: lines[:60]),
+    "last rows gone": lines_changed(lambda lines: lines[:-40]),
+    "one row gone": lines_changed(lambda lines: lines[:5] + lines[6:]),
+    "rows of another seed": lines_changed(lambda lines: [*lines, "99,1,left,test_accuracy,1.0"]),
+    "a row twice": lines_changed(lambda lines: [*lines, lines[-1]]),
+    "one digit": lines_changed(lambda lines: [line.replace("103.0", "113.0") for line in lines]),
+    "metric misspelt": lines_changed(
+        lambda lines: [line.replace("accuracy", "acuracy") for line in lines]
+    ),
+    "task renamed": lines_changed(lambda lines: [line.replace("left", "right") for line in lines]),
+    "seeds renamed": lines_changed(lambda lines: ["2" + line[1:] for line in lines]),
+    "order": lines_changed(lambda lines: lines[::-1]),
+    "no newline": lambda path: path.write_text(path.read_text().rstrip()),
+    "bytes": lambda path: path.write_bytes(path.read_bytes() + b"\xff"),
+    "empty": lambda path: path.write_text(""),
+    "gone": lambda path: path.unlink(),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+CONTENT = {
+    "experiment": "multimnist",
+    "method": "sum",
+    "scale": "laptop",
+    "seeds": [0, 1],
+    "data": {},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_no_damaged_metrics_are_ever_used(write_job, damage):
+    """Each of these changed a mean in silence."""
+    path = write_job("multimnist", "sum", rows_of_two_seeds())
+    other = write_job("multimnist", "pcgrad", rows_of_two_seeds())
+    DAMAGES[damage](path)
+    with pytest.raises(ValueError, match=r"sum.*metrics\.csv") as caught:
+        read_runs([path, other])
+    assert "\n" not in str(caught.value)
+
+
+def test_no_flipped_bit_and_no_cut_is_ever_used(write_job):
+    path = write_job("multimnist", "sum", rows_of_two_seeds())
+    content, draw = path.read_bytes(), random.Random(0)
+    for _ in range(200):
+        damaged = bytearray(content)
+        if draw.random() < 0.7:
+            bit = draw.randrange(8 * len(content))
+            damaged[bit // 8] ^= 1 << bit % 8
+        else:
+            del damaged[draw.randrange(len(content)) :]
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"metrics\.csv"):
+            read_runs([path])
+
+
+def test_another_methods_run_in_the_place_of_one_is_named(write_job):
+    path = write_job("multimnist", "sum", rows_of_two_seeds())
+    other = write_job(
+        "multimnist", "pcgrad", {seed + 2: rows for seed, rows in rows_of_two_seeds().items()}
+    )
+    for name in ("metrics.csv", "run.json"):
+        path.with_name(name).write_bytes(other.with_name(name).read_bytes())
+    with pytest.raises(ValueError, match="another place than that of multimnist/pcgrad"):
+        read_runs([path])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"5",
+        b"[]",
+        b"\xff\xfe\x00",
+        b"",
+        b"null",
+        b'{"seeds": NaN}',
+        *(
+            json.dumps({**CONTENT, key: value}).encode()
+            for key, value in [
+                ("seeds", "0"),
+                ("seeds", [0.0]),
+                ("seeds", []),
+                ("seeds", [True]),
+                ("seconds", [1]),
+                ("seconds", {"0": "1"}),
+                ("seconds", {"x": 1}),
+                ("metrics", 5),
+                ("metrics", {}),
+                ("experiment", 5),
+                ("data", 7),
+                ("settings", []),
+                ("peak_memory_mb", "1"),
+            ]
+        ),
+    ],
+)
+def test_a_run_json_of_another_kind_is_one_line(write_job, text):
+    path = write_job("multimnist", "sum", rows_of_two_seeds())
+    path.with_name("run.json").write_bytes(text)
+    with pytest.raises(ValueError, match=r"run\.json|metrics\.csv") as caught:
+        read_runs([path])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_older_code_is_named_until_somebody_vouches_for_it(write_job):
+    path = write_job("multimnist", "sum", rows_of_two_seeds())
+    info = json.loads(path.with_name("run.json").read_text())
+    del info["metrics"]
+    path.with_name("run.json").write_text(json.dumps(info))
+    with pytest.raises(ValueError, match=r"has no digest .*publishing\.seal"):
+        read_runs([path])
+    assert seal(path.parent) == 1
+    assert len(read_runs([path]).frame) == 122
+    assert seal(path.parent) == 0
+
+
+def test_hidden_folders_do_not_count(write_job):
+    path = write_job("multimnist", "sum", rows_of_two_seeds())
+    hidden = path.parent.with_name(".seeds0-1.partial")
+    path.parent.rename(hidden)
+    assert read_runs([hidden / "metrics.csv"]).infos == []
 
 
 def test_final_is_the_mean_of_the_last_steps_and_keeps_nan(write_job):

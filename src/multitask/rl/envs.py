@@ -38,6 +38,7 @@ MT3 = (
 )  # ours: what two CPU cores can learn
 MT10 = tuple(MT10_V3)
 MT50 = tuple(ALL_V3_ENVIRONMENTS)
+TASK_SETS = {"MT3": MT3, "MT10": MT10, "MT50": MT50}
 REWARD_VERSIONS = ("v1", "v2")
 GOALS = ("fixed", "varied")
 # Fixed positions are the first of a task's draws 0, 1, 2, ... (each the seed of its stream) at which

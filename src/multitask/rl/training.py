@@ -13,14 +13,12 @@ from typing import Any
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
-from multitask.rl.envs import MT3, MT10, MT50, MetaWorld, check_names
+from multitask.rl.envs import TASK_SETS, MetaWorld, check_names
 from multitask.rl.fleet import Fleet
 from multitask.rl.sac import train as train_sac
 from multitask.runs.checkpoint import Session
 from multitask.runs.errors import UserError
 from multitask.runs.records import Records
-
-TASK_SETS = {"MT3": MT3, "MT10": MT10, "MT50": MT50}
 
 
 def task_names(tasks: str | Sequence[str]) -> list[str]:

@@ -1,11 +1,13 @@
 """What a run leaves behind: `metrics.csv` in long form and `run.json`, written whole or not at all."""
 
 import csv
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from system.writing import whole, write_json
+from system.results import describe
+from system.writing import write_json, write_text
 
 COLUMNS = ("seed", "step", "task", "metric", "value")
 
@@ -30,14 +32,15 @@ class Records:
 
 
 def write_run(folder: Path, records: Mapping[int, Records], info: Mapping[str, Any]) -> None:
-    """Write `metrics.csv` (columns of COLUMNS, `repr` floats) and `run.json` of a job, one block of
-    rows per seed.
+    """Write `metrics.csv` (columns of COLUMNS, `repr` floats), one block of rows per seed, and then
+    `run.json` of a job, which vouches for it.
     """
-    with whole(folder / "metrics.csv") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for seed, one in records.items():
-            writer.writerows(
-                (seed, step, task, metric, repr(value)) for step, task, metric, value in one.rows
-            )
-    write_json(folder / "run.json", info)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for seed, one in records.items():
+        writer.writerows(
+            (seed, step, task, metric, repr(value)) for step, task, metric, value in one.rows
+        )
+    write_text(folder / "metrics.csv", text.getvalue())
+    write_json(folder / "run.json", {**info, "metrics": describe(text.getvalue().encode())})

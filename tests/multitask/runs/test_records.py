@@ -2,6 +2,7 @@
 nothing else.
 """
 
+import hashlib
 import json
 
 import pandas as pd
@@ -22,7 +23,11 @@ def test_run_files_round_trip(tmp_path):
     assert list(frame.columns) == ["seed", "step", "task", "metric", "value"]
     assert frame.value[0] == 0.1 + 0.2
     assert frame.value.isna().tolist() == [False, True]
-    assert json.loads((tmp_path / "run/run.json").read_text()) == {"method": "pcgrad"}
+    info = json.loads((tmp_path / "run/run.json").read_text())
+    assert info["method"] == "pcgrad"
+    content = (tmp_path / "run/metrics.csv").read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert info["metrics"] == {"sha256": sha256, "rows": 2, "seeds": [0, 1]}
 
 
 def test_failed_write_leaves_nothing(tmp_path):

@@ -16,16 +16,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.hooks import RemovableHandle
 
-from pcgrad.backward import GRANULARITIES, refuse_not_finite
-from pcgrad.distributed import Group, agree, average, broadcast_orders, reached_anywhere, world
-from pcgrad.gramian import accumulate, apply_checked, joined, products
-from pcgrad.orders import make_orders
-from pcgrad.precision import full_precision, is_full
-from pcgrad.surgery import REDUCTIONS, Surgery, surgery
-from pcgrad.taps import Calls, Tap, backward_pass, calls_of, leaves_beside, mixed_rows
-from pcgrad.task_gradients import Parameters, check_losses, dense, named
+from pcgrad._distributed import Group, agree, average, reached_anywhere
+from pcgrad._gramian import Weights, add_gradients, own_gradient, products
+from pcgrad._method import Granularity, Method, refuse_not_finite
+from pcgrad._orders import Orders
+from pcgrad._parameters import Parameters, check_losses, named
+from pcgrad._precision import full_precision, is_full
+from pcgrad._surgery import Reduction, Surgery, Weighting
+from pcgrad._taps import Calls, Tap, backward_pass, calls_of, mixed_rows, other_leaves
+from pcgrad._task_gradients import dense
 
 COVERED = (nn.Linear, nn.LayerNorm)
 
@@ -51,35 +53,53 @@ class LinearRecorder:
 
     The module may hold ``Linear``, ``LayerNorm`` and anything without parameters that treats rows
     alone (activations, dropout). Layers may be called several times or not at all, and share
-    weights. Refused, by name: other modules with parameters to train, BatchNorm, compiled modules.
+    weights. Refused, by name: other modules with parameters to train, BatchNorm, compiled modules,
+    layers that compute their weight (weight_norm, pruning, parametrizations), calls with other
+    weights than the module's, and parameters with tensor hooks.
 
     Args:
         module: its parameters take part in surgery; what else the losses reach (task heads) gets
-        plain gradients.
+            plain gradients.
         tasks: T.
-        check: in the first backward pass make sure that task i's rows enter loss i alone, by
-        ceil(log2 T) more passes
-            that wait for the device. Rows mixed by a forward function (``x - x.mean(0)``) show in
-            no module, and all gradients would be wrong without a word.
+        rows: how many rows of a batch belong to every task, ``[n_1, ...]`` in the order of the
+            tasks, 0 where a task has none; ``None``: equally many. ``backward(rows=)`` says it for
+            one step.
+        check: make sure that task i's rows enter loss i alone, by ceil(log2 T) more passes that
+            wait for the device: in the first backward pass, the 2nd, 4th, 8th and so on; again for
+            every new sequence of operations or number of rows; and until no gradient was zero.
+            (Rows mixed by a forward function, ``x - x.mean(0)``, show in no module.)
     """
 
-    def __init__(self, module: nn.Module, tasks: int, *, check: bool = True) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        tasks: int,
+        *,
+        rows: Sequence[int] | None = None,
+        check: bool = True,
+    ) -> None:
         if not isinstance(tasks, int) or tasks < 1:
             raise ValueError(f"the number of tasks must be a positive integer, got {tasks!r}")
-        for name, part in module.named_modules():
-            _refuse(name, part)
-        self._layers = [part for part in module.modules() if type(part) in COVERED]
         self.module, self.tasks, self.check = module, tasks, check
+        self.rows = _checked_rows(rows, tasks)
         self._taps: list[Tap] = []
         self._handles: list[RemovableHandle] = []
         self._space: dict[int, Stack] = {}
+        self._seen: dict[object, tuple[int, bool]] = {}
+        self._layers()
+
+    def _layers(self) -> list[nn.Module]:
+        """The layers to record, after refusing modules that cannot be."""
+        for name, part in self.module.named_modules():
+            _refuse(name, part)
+        return [part for part in self.module.modules() if type(part) in COVERED]
 
     def __enter__(self) -> LinearRecorder:
         if self._handles:
             raise RuntimeError("this recorder is recording already; leave its with block first")
         self._taps = []
-        for part in self._layers:
-            if any(p is not None and p.requires_grad for p in (part.weight, part.bias)):
+        for part in self._layers():
+            if any(p is not None and p.requires_grad for p in part._parameters.values()):
                 # The first of all hooks: one that replaces the output comes after.
                 self._handles.append(
                     part.register_forward_hook(self._tap, prepend=True, with_kwargs=True)
@@ -99,21 +119,33 @@ class LinearRecorder:
     def _tap(
         self, layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
     ) -> None:
-        if not output.requires_grad:  # under no_grad: part of no loss
+        # Under no_grad a call is part of no loss; within a backward pass it is a checkpoint's.
+        if not output.requires_grad or torch._C._current_graph_task_id() != -1:
             return
         x = args[0] if args else kwargs["input"]
-        if x.dim() < 2 or x.shape[0] % self.tasks:
+        if x.dim() < 2:
             raise ValueError(
-                f"a recorded {type(layer).__name__} got {list(x.shape)}: the first dimension must be the {self.tasks} "
-                "tasks, or as many rows of each, task by task"
+                f"a recorded {type(layer).__name__} got {list(x.shape)}: the first dimension must be "
+                "the tasks, or the rows of each, task by task"
             )
-        self._taps.append(Tap.of(layer, x, output))
+        tap = Tap.of(layer, x, output)
+        if tap is None:
+            raise TypeError(
+                f"{self._name(layer)} was not called as a plain {type(layer).__name__} of its own "
+                "parameters (weights that are computed, a replaced output); use pcgrad.backward"
+            )
+        self._taps.append(tap)
+
+    def _name(self, layer: nn.Module) -> str:
+        name = next((name for name, part in self.module.named_modules() if part is layer), "")
+        return f"layer {name}" if name else f"the recorded {type(layer).__name__}"
 
     def task_gradients(
         self,
         losses: Sequence[Tensor] | Tensor,
         own_parameters: Parameters = (),
         *,
+        rows: Sequence[int] | None = None,
         retain_graph: bool = False,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """The gradient of every loss, and the plain gradients of own parameters, from one backward
@@ -125,6 +157,7 @@ class LinearRecorder:
         Args:
             losses: T scalars or a tensor ``[T]``; loss i depends on task i's rows alone.
             own_parameters: leaves outside the module, as in :func:`pcgrad.backward`.
+            rows: the rows of every task in this step.
             retain_graph: keep the graph and what was recorded for another call.
 
         Returns:
@@ -132,7 +165,8 @@ class LinearRecorder:
             dtype; and the own parameters' gradients.
         """
         roots = self._roots(losses)
-        leaves = self._leaves(roots)
+        leaves, graph = self._leaves(roots)
+        self._count_rows(rows)
         own = leaves if own_parameters is None else self._listed(own_parameters)
         parameters = list(self.module.parameters())
         stacks = {id(p): p.new_empty((self.tasks, *p.shape)) for p in parameters}
@@ -141,7 +175,9 @@ class LinearRecorder:
             for p, calls in layer:
                 _fill(stacks[id(p)], calls)
 
-        formed, pending, plain = self._pass(roots, leaves, own, form, retain_graph=retain_graph)
+        formed, pending, plain = self._pass(
+            roots, leaves, graph, own, form, retain_graph=retain_graph
+        )
         form([(p, pending.get(id(p), [])) for p in parameters if id(p) not in formed])
         self._forget(retain_graph)
         return list(stacks.values()), [
@@ -152,10 +188,12 @@ class LinearRecorder:
         self,
         losses: Sequence[Tensor] | Tensor,
         *,
+        rows: Sequence[int] | None = None,
         own_parameters: Parameters | None = None,
-        orders: str | Tensor = "random",
-        reduction: str = "sum",
-        granularity: str = "global",
+        weighting: Weighting | None = None,
+        orders: Orders | Tensor = "random",
+        reduction: Reduction = "sum",
+        granularity: Granularity = "global",
         generator: torch.Generator | None = None,
         group: Group = None,
         streaming: bool = False,
@@ -167,34 +205,34 @@ class LinearRecorder:
 
         Args:
             losses: T scalars or a tensor ``[T]``; loss i depends on task i's rows alone.
+            rows: the rows of every task in this step, such as a short last batch's.
             group: data parallelism. With ``streaming`` one layer's gradients at a time are averaged
-            for the Gramian,
-                and then the update, which is linear in them: equal results, P numbers more to send.
+                for the Gramian, and then the update, which is linear in them: equal results, P
+                numbers more to send.
             streaming: never hold the gradients of all parameters. One layer's are formed for the
-            Gramian and dropped;
-                the update is sum_i (w_i delta_i)^T x_i, one product over all rows. Memory of the
-                plain step, the outputs' gradients and one layer's task gradients; the price is one
-                more product per layer. (The memory of task gradients, one layer's or all, stays
-                with the recorder from one step to the next.)
+                Gramian and dropped; the update is sum_i (w_i delta_i)^T x_i, one product over all
+                rows. Memory of the plain step, the outputs' gradients and one layer's task
+                gradients; the price is one more product per layer. (The memory of task gradients,
+                one layer's or all, stays with the recorder from one step to the next.)
 
         Returns:
-            The :class:`Surgery`; where ``granularity="per_tensor"`` with a leading dimension over
-            the module's parameters that are not frozen.
+            The :class:`Surgery`; where ``granularity`` is not ``"global"`` with a leading dimension
+            over groups, or over the module's parameters that are not frozen.
         """
-        for argument, value, known in (("reduction", reduction, REDUCTIONS),
-                                       ("granularity", granularity, GRANULARITIES)):  # fmt: skip
-            if value not in known:
-                raise ValueError(f"unknown {argument} {value!r}; use one of {', '.join(known)}")
-        roots, ranks = self._roots(losses), world(group)
-        leaves = self._leaves(roots)
-        shared = [p for p in self.module.parameters() if p.requires_grad]
+        method = Method(weighting, orders, reduction, granularity, generator, group)
+        roots, ranks = self._roots(losses), method.ranks
+        leaves, graph = self._leaves(roots)
+        self._count_rows(rows)
+        table = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        named(table, "recorded parameters")
+        shared = list(table.values())
         own = (
             leaves
             if own_parameters is None
             else [p for p in self._listed(own_parameters) if p.requires_grad]
         )
-        per_tensor, device = granularity == "per_tensor", roots[0].device
-        drawn = make_orders(orders, self.tasks, generator, (len(shared),) if per_tensor else ())
+        device = roots[0].device
+        method.prepare(table, self.tasks)
         agree(
             [self.tasks, len(shared), len(own), sum(p.numel() for p in [*shared, *own])],
             device,
@@ -205,6 +243,7 @@ class LinearRecorder:
         done, pending, plain = self._pass(
             roots,
             leaves,
+            graph,
             own,
             formed.form if ranks is None else None,
             retain_graph=retain_graph,
@@ -214,19 +253,43 @@ class LinearRecorder:
             int(g is not None) for g in plain
         ]
         flags = reached_anywhere(masks, device, ranks)
-        reached = [p for p, flag in zip(shared, flags, strict=False) if flag]
-        formed.form([(p, pending.get(id(p), [])) for p in reached if id(p) not in done])
-        gramians = formed.gramian(shared, per_tensor=per_tensor)
+        reached = [k for k, flag in enumerate(flags[: len(shared)]) if flag]
+        rest = [shared[k] for k in reached if id(shared[k]) not in done]
+        formed.form([(p, pending.get(id(p), [])) for p in rest])
+        gramians = method.gramian(formed.of(shared))
         if check_finite:
             values = roots if len(roots) == self.tasks else list(roots[0].detach().unbind())
             refuse_not_finite(values, gramians, local=ranks is None)
-        result = surgery(gramians, broadcast_orders(drawn, device, ranks), reduction=reduction)
-        formed.apply(shared, reached, result.weights)
-        for leaf, gradient, flag in zip(own, plain, flags[len(shared) :], strict=True):
-            if flag:
-                _add(leaf, torch.zeros_like(leaf) if gradient is None else gradient, ranks)
+        result = method.surgery(gramians)
+        with torch.no_grad():
+            pairs = formed.updates(
+                [shared[k] for k in reached], method.per_parameter(result.weights, reached)
+            )
+            for leaf, gradient, flag in zip(own, plain, flags[len(shared) :], strict=True):
+                if flag:
+                    found = own_gradient(leaf, gradient)
+                    average([found], ranks)
+                    pairs.append((leaf, found))
+            add_gradients(pairs)
         self._forget(retain_graph)
         return result
+
+    def _count_rows(self, rows: Sequence[int] | None) -> None:
+        """Tell every call its tasks' rows, after checking that they fit."""
+        counts = self.rows if rows is None else _checked_rows(rows, self.tasks)
+        for tap in self._taps:
+            tap.counts = counts
+            total = sum(counts) if counts else self.tasks
+            if total == 0 or len(tap.x) % total:
+                raise ValueError(
+                    f"{self._name(tap.layer)} got {list(tap.x.shape)}: the first dimension must be "
+                    + (
+                        f"the {total} rows that rows={list(counts)} says"
+                        if counts
+                        else f"the {self.tasks} tasks, or as many rows of each, task by task; pass "
+                        "rows=[n_1, ...] where they differ"
+                    )
+                )
 
     def _memory(self, p: Tensor, *, keep: bool) -> Stack:
         """Memory for a parameter's task gradients: that of the last step, or of all dropped ones."""
@@ -260,19 +323,31 @@ class LinearRecorder:
             raise ValueError("the losses have no graph; compute them with gradients")
         return [losses]
 
-    def _leaves(self, roots: Sequence[Tensor]) -> list[Tensor]:
+    def _leaves(self, roots: Sequence[Tensor]) -> tuple[list[Tensor], int]:
         """What the losses reach besides the module's parameters, which they must reach through its
-        layers alone.
+        layers alone; and the graph's kind.
         """
-        leaves = leaves_beside(roots, self._taps)
-        names = {id(p): name for name, p in self.module.named_parameters()} if leaves else {}
+        leaves, graph = other_leaves(roots, self._taps)
+        names = {id(p): name for name, p in self.module.named_parameters()}
         for leaf in leaves:
             if id(leaf) in names:
                 raise RuntimeError(
                     f"parameter {names[id(leaf)]} reaches the losses otherwise than through a recorded call of its "
                     "layer (a penalty, a functional call, a call outside the with block); use pcgrad.backward"
                 )
-        return leaves
+        for tap in self._taps:
+            for part, p in tap.used:
+                if id(p) not in names:
+                    raise RuntimeError(
+                        f"{self._name(tap.layer)} was called with another {part} than its own (a functional call, "
+                        "swapped weights); use pcgrad.backward"
+                    )
+                if p._backward_hooks:
+                    raise RuntimeError(
+                        f"parameter {names[id(p)]} has a tensor hook, which task gradients formed here do not "
+                        "pass; use pcgrad.backward"
+                    )
+        return leaves, graph
 
     def _listed(self, own_parameters: Parameters) -> list[Tensor]:
         """The caller's own parameters."""
@@ -289,6 +364,7 @@ class LinearRecorder:
         self,
         roots: list[Tensor],
         leaves: list[Tensor],
+        graph: int,
         own: list[Tensor],
         form: Callable[[Layer], None] | None,
         *,
@@ -301,11 +377,18 @@ class LinearRecorder:
         Returns the ids of the parameters that were formed, the calls of those that are reached but
         still to be formed, and the plain gradients of the own leaves. ``keep``: formed layers keep
         what the update is made from."""
-        check = self.check and self.tasks > 1
+        kind = (
+            graph,
+            self._taps[0].counts if self._taps else None,
+            *(tap.x.shape for tap in self._taps),
+        )
+        calls_before, proven = self._seen.get(kind, (0, False))
+        due = not proven or calls_before & (calls_before + 1) == 0
+        check = self.check and self.tasks > 1 and due
         calls, formed = calls_of(self._taps), set[int]()
 
         def arrive(tap: Tap) -> None:
-            layer = [(p, calls[id(p)]) for _, p in tap.parameters()]
+            layer = [(p, calls[id(p)]) for _, p in tap.used]
             if form is not None and all(len(uses) == 1 for _, uses in layer):
                 form(layer)
                 formed.update(id(p) for p, _ in layer)
@@ -329,22 +412,33 @@ class LinearRecorder:
                 "output, and record again for every backward pass"
             )
         if check:
-            self._check_rows(roots, retain_graph)
+            proven |= self._check_rows(roots, retain_graph)
+        self._seen[kind] = (calls_before + 1, proven)
         return formed, pending, [None if g is None else dense(g) for g in found]
 
-    def _check_rows(self, roots: list[Tensor], retain_graph: bool) -> None:
-        tap, finite = mixed_rows(roots, self._taps, self.tasks, retain_graph=retain_graph)
+    def _check_rows(self, roots: list[Tensor], retain_graph: bool) -> bool:
+        tap, proven = mixed_rows(roots, self._taps, self.tasks, retain_graph=retain_graph)
         if tap is not None:
-            name = next(name for name, part in self.module.named_modules() if part is tap.layer)
             raise RuntimeError(
-                f"rows of several tasks are mixed behind layer {name or 'of the module'}, or its input is not ordered "
-                "task by task: a row of one task enters another's loss; use pcgrad.backward"
+                f"rows of several tasks are mixed behind {self._name(tap.layer)}, or its input is not ordered "
+                "task by task: a row of one task enters another's loss; use rows=[n_1, ...] for unequal rows, "
+                "or pcgrad.backward"
             )
-        self.check = not finite  # else once more, next time
+        return proven
 
     def _forget(self, retain_graph: bool) -> None:
         if not retain_graph:
             self._taps = []
+
+
+def _checked_rows(rows: Sequence[int] | None, tasks: int) -> tuple[int, ...] | None:
+    """The rows of every task, or ``None`` where they are equal."""
+    if rows is None:
+        return None
+    counts = tuple(int(n) for n in rows)
+    if len(counts) != tasks or min(counts) < 0:
+        raise ValueError(f"rows must be {tasks} numbers from 0 on, one per task, got {list(rows)}")
+    return counts
 
 
 def _refuse(name: str, part: nn.Module) -> None:
@@ -355,8 +449,20 @@ def _refuse(name: str, part: nn.Module) -> None:
             f"{label} is compiled, which hides its layers; record and call the module as it was before"
         )
     if isinstance(part, nn.modules.batchnorm._BatchNorm):
-        raise TypeError(f"{label} mixes rows: use LayerNorm in its place, or pcgrad.backward")
-    if type(part) not in COVERED and any(p.requires_grad for p in part.parameters(recurse=False)):
+        raise TypeError(f"{label} mixes rows: use LayerNorm, or pcgrad.backward")
+    trains = any(p is not None and p.requires_grad for p in part._parameters.values())
+    if isinstance(part, COVERED) and (
+        (trains and part._parameters.get("weight") is not part.weight) or is_parametrized(part)
+    ):
+        raise TypeError(
+            f"{label} computes its weight from other parameters (weight_norm, spectral_norm, pruning, "
+            "a parametrization); use pcgrad.backward"
+        )
+    if type(part) in COVERED and (
+        "forward" in part.__dict__ or part._is_full_backward_hook is False
+    ):
+        raise TypeError(f"{label} has a forward or a backward hook of its own; use pcgrad.backward")
+    if type(part) not in COVERED and trains:
         raise TypeError(
             f"{label} has parameters and is neither Linear nor LayerNorm: freeze it, record the part of the module "
             "without it, or use pcgrad.backward"
@@ -396,25 +502,25 @@ class _Formed:
             else:
                 self.rows[id(p)] = rows
 
-    def gramian(self, shared: Sequence[Tensor], *, per_tensor: bool) -> Tensor:
-        """``[T, T]``, or one for each shared parameter, zero for those that no loss reaches."""
+    def of(self, shared: Sequence[Tensor]) -> list[Tensor]:
+        """Every shared parameter's products, zero for those that no loss reaches."""
         none = torch.zeros_like(next(iter(self.products.values())))
-        return joined([self.products.get(id(p), none) for p in shared], per_tensor=per_tensor)
+        return [self.products.get(id(p), none) for p in shared]
 
-    def apply(self, shared: Sequence[Tensor], reached: Sequence[Tensor], weights: Tensor) -> None:
-        """Add the update to ``.grad``; ``weights``: ``[T]`` or one row for each shared parameter."""
-        of = dict(zip(map(id, shared), weights, strict=True)) if weights.dim() == 2 else None
-        kept = [p for p in reached if id(p) in self.rows]
-        if kept:
-            ours = weights if of is None else torch.stack([of[id(p)] for p in kept])
-            apply_checked(kept, [self.rows[id(p)] for p in kept], ours)
-        for p in reached:
-            if id(p) in self.calls:
-                _add(
-                    p,
-                    _update(p, self.calls[id(p)], weights if of is None else of[id(p)]),
-                    self.ranks,
+    def updates(self, reached: Sequence[Tensor], weights: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The reached parameters with their updates; ``weights``: ``[T]`` or one row for each."""
+        ready, found = Weights(weights), []
+        for k, p in enumerate(reached):
+            if id(p) in self.rows:
+                with self.precision():
+                    update = ready.update(p, self.rows[id(p)], k)
+            else:
+                update = _update(
+                    p, self.calls[id(p)], weights[k] if weights.dim() == 2 else weights
                 )
+                average([update], self.ranks)
+            found.append((p, update))
+        return found
 
 
 def _fill(stack: Tensor, uses: Calls) -> None:
@@ -433,8 +539,3 @@ def _update(parameter: Tensor, uses: Calls, weights: Tensor) -> Tensor:
     for tap, _ in uses[1:]:
         update += tap.update(weights)
     return update
-
-
-def _add(parameter: Tensor, gradient: Tensor, ranks: Any | None) -> None:
-    average([gradient], ranks)
-    accumulate(parameter, gradient)

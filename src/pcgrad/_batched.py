@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._pytree import tree_leaves, tree_map
 
 Tree = Any
@@ -58,13 +59,43 @@ def task_gradients_batched(
     has_own = any(isinstance(leaf, Tensor) for leaf in tree_leaves(own))
     gradient = grad_and_value(loss, argnums=(0, 1) if has_own else 0, has_aux=has_aux)
     in_dims = (None, 0 if has_own else None, 0)
-    with torch.enable_grad():
-        gradients, value = vmap(gradient, in_dims=in_dims, randomness="different")(
-            shared, own, batch
-        )
+    with torch.enable_grad(), _Called() as called:
+        try:
+            gradients, value = vmap(gradient, in_dims=in_dims, randomness="different")(
+                shared, own, batch
+            )
+        except RuntimeError as error:
+            if not called.names:
+                raise
+            raise RuntimeError(
+                f"vmap cannot take {called.names[-1]} ({str(error).splitlines()[0].rstrip('.')}); use "
+                "pcgrad.backward with one forward pass per task"
+            ) from error
     shared_grads, own_grads = gradients if has_own else (gradients, own)
     losses, *aux = value if has_aux else (value,)
     return losses, shared_grads, own_grads, *aux
+
+
+class _Called:
+    """The kinds of the modules whose forward function is running, the innermost last."""
+
+    def __enter__(self) -> _Called:
+        self.names: list[str] = []
+        self._handles = (
+            register_module_forward_pre_hook(
+                lambda module, args: self.names.append(type(module).__name__)
+            ),
+            register_module_forward_hook(lambda module, args, output: _void(self.names.pop())),
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+
+def _void(_: object) -> None:
+    """No result: a hook's would replace the module's."""
 
 
 def _detached(leaf: Any) -> Any:

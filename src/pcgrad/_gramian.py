@@ -7,17 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from pcgrad.distributed import Group, average, world
-from pcgrad.precision import full_precision, working_dtype
+from pcgrad._distributed import Group, average, world
+from pcgrad._precision import full_precision, working_dtype
 
 Blocks = Sequence[Tensor] | Mapping[str, Tensor]
 """Task gradients: one stack ``[T, *shape]`` per parameter."""
 
 CHUNK = 4096
 """Columns of one piece of a Gramian."""
-
-BAND = 12
-"""Tasks of one band of a Gramian on the CPU: the shape of product that the library is quickest at, per number."""
 
 PIECE = 1 << 17
 """Columns of one piece of an update on the CPU: 512 KiB in float32, which stay in the cache between product and sum."""
@@ -33,9 +30,10 @@ def as_blocks(gradients: Blocks) -> list[Tensor]:
     if not blocks:
         raise ValueError("there are no gradients: the list is empty")
     for k, block in enumerate(blocks):
-        if block.dim() == 0 or not block.is_floating_point():
+        if block.dim() == 0 or not (block.is_floating_point() or block.is_complex()):
             raise ValueError(
-                f"gradient {k} must be floating-point [T, *shape], got {block.dtype} {list(block.shape)}"
+                f"gradient {k} must be floating-point or complex [T, *shape], got {block.dtype} "
+                f"{list(block.shape)}"
             )
         if block.shape[0] != blocks[0].shape[0]:
             raise ValueError(
@@ -50,10 +48,14 @@ def as_blocks(gradients: Blocks) -> list[Tensor]:
     return blocks
 
 
-def _rows(block: Tensor) -> Tensor:
-    """A stack ``[T, *shape]`` as a matrix ``[T, P]`` in the dtype of products; a copy only of half
-    precision.
+def rows_of(block: Tensor) -> Tensor:
+    """A stack ``[T, *shape]`` as a real matrix ``[T, P]`` in the dtype of products.
+
+    A complex number counts as two real ones, so that a product is the real part of the complex
+    one. Copies half precision only.
     """
+    if block.is_complex():
+        block = torch.view_as_real(block.resolve_conj())
     tasks, dtype = block.shape[0], working_dtype(block.dtype)
     rows = block if block.dim() == 2 else block.reshape(tasks, block.numel() // tasks)
     return rows if rows.dtype == dtype else rows.to(dtype)
@@ -63,31 +65,17 @@ def products(block: Tensor) -> Tensor:
     """The products of one stack ``[T, *shape]``, ``[T, T]`` for :func:`joined`: to the last bit not
     symmetric.
 
-    With many tasks on the CPU every pair is multiplied once: a band of tasks with itself and with
-    those after it (at 20 tasks 2.5 times as fast as all pairs twice, at 50 tasks 1.4 times).
+    A long product is summed in float64 from pieces of CHUNK columns: a float32 sum over a million
+    columns at once is off by 1e-5, in pieces by 1e-8, and pieces stay in the cache.
     """
-    rows = _rows(block)
-    tasks = len(rows)
-    if tasks <= BAND or rows.device.type != "cpu":
-        return _long_product(rows, rows)
-    found = rows.new_empty(tasks, tasks, dtype=torch.float64)
-    for k in range(0, tasks, BAND):
-        band = slice(k, k + BAND)
-        found[band, k:] = _long_product(rows[band], rows[k:])
-        found[k + BAND :, band] = found[band, k + BAND :].mT
-    return found
-
-
-def _long_product(left: Tensor, right: Tensor) -> Tensor:
-    """``left @ right.T``. Where it is long it is summed in float64 from pieces of CHUNK columns: a
-    float32 sum over a million columns at once is off by 1e-5, in pieces by 1e-8, and pieces stay in
-    the cache (2.9 times as fast)."""
-    pieces = left.shape[1] // CHUNK
+    rows = rows_of(block)
+    pieces = rows.shape[1] // CHUNK
     if pieces < 16:
-        return left @ right.T
+        return rows @ rows.T
     whole = pieces * CHUNK
-    a, b = (rows[:, :whole].unflatten(1, (pieces, CHUNK)).transpose(0, 1) for rows in (left, right))
-    return torch.bmm(a, b.mT).sum(0, dtype=torch.float64).add_(left[:, whole:] @ right[:, whole:].T)
+    a = rows[:, :whole].unflatten(1, (pieces, CHUNK)).transpose(0, 1)
+    rest = rows[:, whole:]
+    return torch.bmm(a, a.mT).sum(0, dtype=torch.float64).add_(rest @ rest.T)
 
 
 @torch.no_grad()
@@ -96,7 +84,7 @@ def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None)
 
     Products run per parameter in float32 (float64 for float64 gradients; half precision is upcast
     block by block) with autocast and TF32 off; the sums over parameters, and over pieces of large
-    ones, are float64. Gradient norms of 1e-15 to 1e15 are supported in float32; beyond 1e19 a
+    ones, are float64. Of complex gradients the real part of the product counts. Gradient norms of 1e-15 to 1e15 are supported in float32; beyond 1e19 a
     square overflows and shows as inf on the diagonal, below 1e-22 a gradient counts as zero.
 
     Args:
@@ -117,15 +105,20 @@ def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None)
         return joined([products(block) for block in blocks], per_tensor=per_tensor)
 
 
-def joined(found: Sequence[Tensor], *, per_tensor: bool) -> Tensor:
-    """The products of all stacks as one Gramian in float64, or one after the other; symmetric to
-    the last bit.
+def joined(
+    found: Sequence[Tensor], *, per_tensor: bool = False, groups: Sequence[int] | None = None
+) -> Tensor:
+    """The products of all stacks as one Gramian in float64, one per stack or one per group;
+    symmetric to the last bit.
     """
-    if not per_tensor and len(found) == 1:
+    if not per_tensor and groups is None and len(found) == 1:
         only = found[0].double()
         return (only + only.mT).mul_(0.5)
     stacked = torch.stack(list(found)).double()
     stacked = (stacked + stacked.mT).mul_(0.5)
+    if groups is not None:
+        sums = stacked.new_zeros(max(groups) + 1, *stacked.shape[1:])
+        return sums.index_add_(0, torch.tensor(groups, device=stacked.device), stacked)
     return stacked if per_tensor else stacked.sum(0)
 
 
@@ -136,7 +129,8 @@ def apply_weights(
     """Add the update to ``.grad``: ``parameter.grad += sum_j weights_j g_j``, parameter by
     parameter.
 
-    Sums run in float32 (float64 for float64 gradients), and the result takes the parameter's dtype.
+    Sums run in float32 (float64 for float64 gradients), and the result takes the parameter's dtype
+    and device.
 
     Args:
         parameters: leaves ``[*shape]`` in the order of the gradients.
@@ -157,44 +151,46 @@ def apply_weights(
             raise ValueError(
                 f"gradient {k} is for shape {list(block.shape[1:])}, parameter {k} is {list(parameter.shape)}"
             )
-        if parameter.device != block.device:
-            raise ValueError(
-                f"gradient {k} is on {block.device}, parameter {k} on {parameter.device}; use one device"
-            )
-    apply_checked(parameters, blocks, weights)
-
-
-def apply_checked(parameters: Sequence[Tensor], blocks: Sequence[Tensor], weights: Tensor) -> None:
-    """:func:`apply_weights` of what fits together; blocks may be flat, ``[T, P]``."""
-    dtypes, tasks = {working_dtype(block.dtype) for block in blocks}, blocks[0].shape[0]
-    cast = {
-        dtype: weights.to(blocks[0].device, dtype).view(-1, 1, tasks).unbind() for dtype in dtypes
-    }
+    ready = Weights(weights)
     with full_precision(blocks[0].device):
-        for k, (parameter, block) in enumerate(zip(parameters, blocks, strict=True)):
-            w = cast[working_dtype(block.dtype)][k if weights.dim() == 2 else 0]
-            _add_update(parameter, _rows(block), w)
+        found = [
+            ready.update(parameter, block, k)
+            for k, (parameter, block) in enumerate(zip(parameters, blocks, strict=True))
+        ]
+    add_gradients(list(zip(parameters, found, strict=True)))
 
 
-def _add_update(parameter: Tensor, rows: Tensor, w: Tensor) -> None:
-    """``parameter.grad += w @ rows`` with w ``[1, T]``. A new ``.grad`` is the product itself where
-    its layout is the parameter's: memory that is touched for the first time costs more than the
-    product."""
-    grad = parameter.grad
+class Weights:
+    """Weights ``[T]``, or one row per parameter, ready for sums over stacks of any dtype."""
+
+    def __init__(self, weights: Tensor) -> None:
+        self.weights = weights
+        self._cast: dict[tuple[torch.dtype, torch.device], tuple[Tensor, ...]] = {}
+
+    def combine(self, block: Tensor, k: int = 0) -> Tensor:
+        """``sum_j weights_j g_j`` ``[P]`` of parameter k's stack, in the dtype of products."""
+        rows = rows_of(block)
+        key = (rows.dtype, rows.device)
+        if key not in self._cast:
+            cast = self.weights.to(rows.device, rows.dtype).view(-1, 1, len(rows))
+            self._cast[key] = cast.unbind()
+        update = _weighted_sum(rows, self._cast[key][k if self.weights.dim() == 2 else 0])
+        return torch.view_as_complex(update.view(-1, 2)) if block.is_complex() else update.view(-1)
+
+    def update(self, parameter: Tensor, block: Tensor, k: int = 0) -> Tensor:
+        """The same, laid out as the parameter, so that it can become ``.grad`` as it is."""
+        return _like(parameter, self.combine(block, k).view(parameter.shape))
+
+
+def _like(parameter: Tensor, update: Tensor) -> Tensor:
+    """The update in the parameter's dtype, device and memory layout."""
     if (
-        grad is not None
-        and rows.device.type == "cpu"
-        and grad.numel() > PIECE
-        and grad.is_contiguous()
+        update.dtype == parameter.dtype
+        and update.stride() == parameter.stride()
+        and update.device == parameter.device
     ):
-        for piece, columns in zip(grad.view(-1).split(PIECE), rows.split(PIECE, 1), strict=True):
-            piece.add_((w @ columns)[0].to(grad.dtype))
-        return
-    update = _weighted_sum(rows, w).view(parameter.shape)
-    if grad is None and update.dtype == parameter.dtype and update.stride() == parameter.stride():
-        parameter.grad = update
-    else:
-        accumulate(parameter, update)
+        return update
+    return torch.empty_like(parameter).copy_(update)
 
 
 def _weighted_sum(rows: Tensor, w: Tensor) -> Tensor:
@@ -209,11 +205,37 @@ def _weighted_sum(rows: Tensor, w: Tensor) -> Tensor:
     return update
 
 
-def accumulate(parameter: Tensor, gradient: Tensor) -> None:
-    """Add to ``.grad`` as ``Tensor.backward`` does: same dtype and memory layout as the parameter,
-    never an alias.
+@torch.no_grad()
+def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Add a gradient to each leaf's ``.grad`` as ``Tensor.backward`` does, then run the leaves'
+    post-accumulate hooks.
+
+    Where one cannot be added, nothing is.
     """
-    if parameter.grad is None:
-        parameter.grad = torch.empty_like(parameter).copy_(gradient)
-    else:
-        parameter.grad.add_(gradient.to(parameter.grad.dtype))
+    for leaf, gradient in pairs:
+        old = leaf.grad
+        if old is not None and (old.shape, old.device) != (gradient.shape, gradient.device):
+            raise RuntimeError(
+                f"a parameter's .grad is {list(old.shape)} on {old.device}, its gradient "
+                f"{list(gradient.shape)} on {gradient.device}; clear it with zero_grad()"
+            )
+    for leaf, gradient in pairs:
+        if leaf.grad is None:
+            leaf.grad = gradient
+        elif leaf.grad.is_sparse and not gradient.is_sparse:
+            leaf.grad = gradient + leaf.grad
+        else:
+            leaf.grad.add_(gradient.to(leaf.grad.dtype))
+    for leaf, _ in pairs:
+        hooks = leaf._post_accumulate_grad_hooks or {}
+        for hook in list(hooks.values()):
+            hook(leaf)
+
+
+def own_gradient(leaf: Tensor, gradient: Tensor | None) -> Tensor:
+    """A plain gradient that may become ``.grad``: the leaf's dtype and layout, never an alias."""
+    if gradient is None:
+        return torch.zeros_like(leaf)
+    if gradient.layout != torch.strided:
+        return gradient.clone()
+    return torch.empty_like(leaf).copy_(gradient)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-ORDERS = ("random", "shared", "fixed")
+Orders = Literal["random", "shared", "fixed"]
 
 FEW = 10
 """Up to so many tasks Python's numbers are quicker than tensors on the CPU: surgery itself two to six times."""
@@ -19,10 +19,24 @@ def _check_tasks(tasks: int) -> None:
         raise ValueError(f"the number of tasks must be a positive integer, got {tasks!r}")
 
 
-@cache
-def _own(tasks: int) -> Tensor:
-    """Every task's number, ``[T, 1]``."""
-    return torch.arange(tasks).unsqueeze(-1)
+def check_generator(generator: object) -> None:
+    """Refuse what is no generator of the CPU."""
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"a generator is a torch.Generator, got {generator!r}; use torch.Generator().manual_seed(seed)"
+        )
+    if generator.device.type != "cpu":
+        raise ValueError(
+            "orders are drawn on the CPU, so that every device sees the same: got a generator on "
+            f"{generator.device}; pass torch.Generator()"
+        )
+
+
+def _uniform(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """Random numbers of the CPU, whatever torch's default device is."""
+    return torch.rand(*shape, generator=generator, dtype=torch.float64, device="cpu")
 
 
 def random_orders(
@@ -47,19 +61,13 @@ def random_orders(
         A CPU LongTensor ``[*batch, T, T-1]``; row i is a permutation of {0..T-1} without i.
     """
     _check_tasks(tasks)
-    if generator is not None and generator.device.type != "cpu":
-        raise ValueError(f"orders are drawn on the CPU, so that every device sees the same: got a generator on "
-                         f"{generator.device}; pass torch.Generator()")  # fmt: skip
-    own = _own(tasks)
+    check_generator(generator)
+    own = torch.arange(tasks, device="cpu").unsqueeze(-1)  # every task's number, [T, 1]
     if shared:
-        permutation = torch.rand(*batch, tasks, generator=generator, dtype=torch.float64).argsort(
-            -1
-        )
+        permutation = _uniform((*batch, tasks), generator).argsort(-1)
         rows = permutation.unsqueeze(-2).expand(*batch, tasks, tasks)
         return rows[rows != own].reshape(*batch, tasks, tasks - 1)
-    others = torch.rand(*batch, tasks, tasks - 1, generator=generator, dtype=torch.float64).argsort(
-        -1
-    )
+    others = _uniform((*batch, tasks, tasks - 1), generator).argsort(-1)
     return others + (others >= own)
 
 
@@ -70,9 +78,8 @@ def fixed_orders(tasks: int) -> Tensor:
     Returns a CPU LongTensor ``[T, T-1]``.
     """
     _check_tasks(tasks)
-    return (
-        torch.ones(tasks, tasks - 1, dtype=torch.int64).triu_().add_(torch.arange(tasks - 1))
-    )  # 1 from i on
+    ones = torch.ones(tasks, tasks - 1, dtype=torch.int64, device="cpu")
+    return ones.triu_().add_(torch.arange(tasks - 1, device="cpu"))  # 1 from i on
 
 
 def _are_permutations(orders: Tensor, tasks: int) -> bool:
@@ -99,7 +106,10 @@ def check_orders(orders: Tensor, tasks: int) -> None:
 
 
 def make_orders(
-    orders: str | Tensor, tasks: int, generator: torch.Generator | None, batch: Sequence[int] = ()
+    orders: Orders | Tensor,
+    tasks: int,
+    generator: torch.Generator | None,
+    batch: Sequence[int] = (),
 ) -> Tensor:
     """The orders that an argument ``orders`` of :func:`pcgrad.backward` asks for."""
     if isinstance(orders, Tensor):
@@ -111,8 +121,8 @@ def make_orders(
         return orders
     if orders == "fixed":
         return fixed_orders(tasks)
-    if orders in ORDERS:
+    if orders in ("random", "shared"):
         return random_orders(tasks, generator, batch=batch, shared=orders == "shared")
     raise ValueError(
-        f"unknown orders {orders!r}; use one of {', '.join(ORDERS)} or a LongTensor [T, T-1]"
+        f"unknown orders {orders!r}; use one of random, shared, fixed or a LongTensor [T, T-1]"
     )

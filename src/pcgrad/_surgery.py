@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pcgrad.orders import FEW, check_orders
-from pcgrad.precision import full_precision, working_dtype
+from pcgrad._orders import FEW, check_orders
+from pcgrad._parameters import check_option
+from pcgrad._precision import full_precision, working_dtype
 
 Weighting = Callable[[Tensor], Tensor]
 """Gramian [..., T, T] -> weights [..., T] of the original gradients; torchjd's ``*Weighting`` classes fit."""
 
+Reduction = Literal["sum", "mean"]
 REDUCTIONS = ("sum", "mean")
 
 
@@ -70,6 +73,20 @@ def algorithm_1(
     return coefficients
 
 
+def check_gramian(gramian: Tensor) -> None:
+    """Refuse what is no Gramian ``[..., T, T]``."""
+    if not isinstance(gramian, Tensor):
+        raise TypeError(
+            f"a Gramian is a tensor [..., T, T], got a {type(gramian).__name__}; see pcgrad.gramian"
+        )
+    square = gramian.dim() >= 2 and gramian.shape[-1] == gramian.shape[-2]
+    if not gramian.is_floating_point() or not square:
+        raise ValueError(
+            f"a Gramian is a floating-point [..., T, T], got {gramian.dtype} {list(gramian.shape)}; "
+            "pcgrad.gramian makes it from task gradients"
+        )
+
+
 @torch.no_grad()
 def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
     """Run Algorithm 1 for all tasks (and all batch dimensions) at once, in coordinates of the
@@ -86,14 +103,7 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
     Returns:
         C ``[..., T, T]`` float64 with g^PC = C @ G; the update is ``C.sum(-2) @ G``.
     """
-    if (
-        not gramian.is_floating_point()
-        or gramian.dim() < 2
-        or gramian.shape[-1] != gramian.shape[-2]
-    ):
-        raise ValueError(
-            f"a Gramian is a floating-point [..., T, T], got {gramian.dtype} {list(gramian.shape)}"
-        )
+    check_gramian(gramian)
     tasks = gramian.shape[-1]
     if tasks == 0:
         raise ValueError("there are no tasks: the Gramian is empty")
@@ -104,7 +114,8 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
         and gramian.dim() == orders.dim() == 2
         and gramian.device.type == orders.device.type == "cpu"
     ):
-        return torch.tensor(algorithm_1(gramian.tolist(), orders.tolist()), dtype=torch.float64)
+        found = algorithm_1(gramian.tolist(), orders.tolist())
+        return torch.tensor(found, dtype=torch.float64, device="cpu")
     visited, full = orders.to(gramian.device, non_blocking=True), gramian
     if orders.dim() > 2 or gramian.dim() > 2:
         batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])
@@ -126,13 +137,12 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
     return coefficients
 
 
-def surgery(gramian: Tensor, orders: Tensor, *, reduction: str = "sum") -> Surgery:
+def surgery(gramian: Tensor, orders: Tensor, *, reduction: Reduction = "sum") -> Surgery:
     """Algorithm 1 from a Gramian: coefficients C and the weights of the update.
 
     ``reduction="sum"`` (Algorithm 1): weights_j = sum_i C_ij. ``"mean"`` (popular ports): 1/T of
     that."""
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"unknown reduction {reduction!r}; use one of {', '.join(REDUCTIONS)}")
+    check_option("reduction", reduction, REDUCTIONS)
     coefficients = surgery_coefficients(gramian, orders)
     weights = coefficients.sum(-2) if reduction == "sum" else coefficients.mean(-2)
     return Surgery(gramian.detach().double(), orders, coefficients, weights)
@@ -149,7 +159,7 @@ def weighted(gramian: Tensor, weighting: Weighting) -> Surgery:
             got = list(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
             raise ValueError(f"a weighting must return weights [{tasks}] of a Gramian, got {got}")
     weights = torch.stack([w.detach().to(gramian) for w in found]).view(gramian.shape[:-1])
-    none = torch.empty(tasks, 0, dtype=torch.int64)
+    none = torch.empty(tasks, 0, dtype=torch.int64, device="cpu")
     return Surgery(gramian, none, torch.diag_embed(weights), weights)
 
 

@@ -1,0 +1,188 @@
+"""Which losses reach which leaves, and where the graph can be freed: one walk over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, cached_property
+from typing import Any
+
+from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
+
+VIEWS = {"TBackward0", "ToCopyBackward0", "TransposeBackward0", "PermuteBackward0"}
+
+
+def refuse_reentrant(node: Any) -> None:
+    """Refuse the old form of activation checkpoints, whose graphs are built during the pass."""
+    if type(node).__name__ == "CheckpointFunctionBackward":
+        raise RuntimeError(
+            "a reentrant checkpoint hides its parameters from the graph; use checkpoint(use_reentrant=False)"
+        )
+
+
+def _topological(roots: Sequence[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
+    """All nodes below the roots with their edges, every node before those it passes gradients to
+    (iterative: graphs are deep).
+    """
+    postorder: list[tuple[Any, tuple[Any, ...]]] = []
+    seen: set[Any] = set()
+    for root in roots:
+        stack: list[tuple[Any, Any]] = [(root, None)]
+        while stack:
+            node, edges = stack.pop()
+            if edges is not None:
+                postorder.append((node, edges))
+            elif node not in seen:
+                seen.add(node)
+                edges = node.next_functions
+                stack.append((node, edges))
+                stack.extend([(child, None) for child, _ in edges if child is not None])
+    return postorder[::-1]
+
+
+class Reach:
+    """For every node below the losses, the set of losses that reach it, as a bit mask."""
+
+    def __init__(self, losses: Sequence[Tensor]) -> None:
+        self.roots = [get_gradient_edge(loss).node for loss in losses]
+        self.masks: dict[Any, int] = {}
+        for i, root in enumerate(self.roots):
+            self.masks[root] = self.masks.get(root, 0) | 1 << i
+        self.nodes = _topological(list(dict.fromkeys(self.roots)))
+        masks = self.masks
+        for node, edges in self.nodes:
+            refuse_reentrant(node)
+            mask = masks[node]
+            for child, _ in edges:
+                if child is not None:
+                    masks[child] = masks.get(child, 0) | mask
+        self._of: dict[int, int] = {}
+
+    def of(self, tensor: Tensor) -> int:
+        """Bit i is set where loss i reaches the tensor; 0 for a frozen one."""
+        if not tensor.requires_grad:
+            return 0
+        key = id(tensor)
+        if key not in self._of:
+            self._of[key] = self.masks.get(get_gradient_edge(tensor).node, 0)
+        return self._of[key]
+
+    def leaves(self) -> list[Tensor]:
+        """The leaves that the losses reach, in an order that depends only on the graph."""
+        return [node.variable for node in self.masks if hasattr(node, "variable")]
+
+    def below(self, tensor: Tensor, bit: int) -> bool:
+        """Whether a task reaches a tensor beyond its own part of the graph."""
+        node = get_gradient_edge(tensor).node
+        if not hasattr(node, "variable"):
+            return lowest(self.masks[node]) != bit
+        return node in self.cuts[bit].below
+
+    def joins_shared(self, leaf: Tensor) -> bool:
+        """Whether an operation takes this leaf together with one that several losses reach: the
+        bias of a layer whose weight they reach.
+        """
+        accumulate = get_gradient_edge(leaf).node
+        for _, edges in self.nodes:
+            children = [child for child, _ in edges if child is not None]
+            if accumulate in children:
+                for child in children:
+                    while type(child).__name__ in VIEWS:
+                        child = child.next_functions[0][0]
+                    if hasattr(child, "variable") and self.masks[child].bit_count() > 1:
+                        return True
+        return False
+
+    @cached_property
+    def cuts(self) -> dict[int, Cut]:
+        """For every task's bit, where its own part of the graph meets what other passes need.
+
+        Passes run from the last task to the first, so that a node expires with its lowest task.
+        """
+        cuts: dict[int, Cut] = {}
+        parents: dict[Any, set[int]] = {}
+        masks, under, ends = self.masks, dict[Any, int](), dict[Any, int]()
+        for node, edges in self.nodes:
+            mask = masks[node]
+            bit, passed = mask & -mask, under.get(node, 0) | ends.get(node, 0)
+            for k, (child, number) in enumerate(edges):
+                if child is None:
+                    continue
+                if passed:
+                    under[child] = under.get(child, 0) | passed
+                if hasattr(child, "variable"):
+                    parents.setdefault(child, set()).add(mask)
+                elif masks[child] & -masks[child] != bit:
+                    cuts.setdefault(bit, Cut()).edges.setdefault(node, []).append(
+                        (k, child, number)
+                    )
+                    ends[child] = ends.get(child, 0) | bit
+        for bit, cut in cuts.items():
+            cut.below = {
+                leaf
+                for leaf, above in parents.items()
+                if any(mask & bit and lowest(mask) != bit for mask in above)
+            }
+            tied = any(any(lowest(m) == bit for m in parents[leaf]) for leaf in cut.below)
+            cut.clean = not tied and not any(
+                under.get(end, 0) & bit for end, bits in ends.items() if bits & bit
+            )
+        return cuts
+
+    @property
+    def clean(self) -> bool:
+        """Whether passes can free every task's own part as they go."""
+        return all(cut.clean for cut in self.cuts.values())
+
+    def release(self) -> bool:
+        """Free what tasks' own parts of the graph saved; False where hooks on saved tensors
+        prevent it.
+        """
+        complete = True
+        for node, _ in self.nodes:
+            kind: Any = type(node)
+            for name in _saved(kind):
+                saved = getattr(node, name, None)
+                for one in saved if isinstance(saved, (tuple, list)) else (saved,):
+                    try:
+                        one.register_hooks(_nothing, _freed)
+                    except (AttributeError, RuntimeError) as error:
+                        complete &= "already been set" not in str(error)
+        return complete
+
+
+@cache
+def _saved(kind: Any) -> tuple[str, ...]:
+    """The names of what a kind of node saves."""
+    return tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
+
+
+def _nothing(_: Tensor) -> None:
+    """What is kept of a saved tensor."""
+
+
+def _freed(_: None) -> Tensor:
+    raise RuntimeError(
+        "backward through this graph has been run already; pass retain_graph=True to run it twice"
+    )
+
+
+def lowest(mask: int) -> int:
+    """The lowest bit that is set: the last pass that needs a node."""
+    return mask & -mask
+
+
+class Cut:
+    """Where one task's own part of the graph ends.
+
+    Attributes:
+        edges: for every node at the end, its edges ``(k, child, input of the child)`` out of it.
+        below: the leaves that the task reaches beyond the end.
+        clean: no way leads from one end to another, nor to a leaf of the own part, so that autograd
+            can stop there.
+    """
+
+    def __init__(self) -> None:
+        self.edges: dict[Any, list[tuple[int, Any, int]]] = {}
+        self.below: set[Any] = set()
+        self.clean = True

@@ -1,0 +1,189 @@
+"""What to run for what, on which hardware, in how many minutes, and where the result is: the README's
+table and `make help`, from published run times.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+CORES = 2  # of the machines that published run times come from, unless the manifest says otherwise
+# Experiments of the laptop scale: what they give and the file that holds it.
+SHOWN = {
+    "multimnist": ("Table 4, MultiMNIST on real MNIST", "tables/table_4.md"),
+    "cifar100": ("Table 2, CIFAR-100 as 20 tasks", "tables/table_2.md"),
+    "triad": ("Figure 4, two Meta-World tasks", "figures/figure_4.png"),
+    "metaworld_mt3": ("MT3 (ours), three Meta-World tasks", "tables/table_mt3.md"),
+    "metaworld_mt10": ("Figures 3, 7, 9, MT10", "tables/table_mt10.md"),
+}
+
+
+def seconds(root: Path, scale: str) -> dict[str, float]:
+    """{rule: core-seconds} of a published scale; empty where it was not published."""
+    path = root / "results" / "published" / scale / "runtimes.csv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["rule"]: float(row["core_seconds"]) for row in csv.DictReader(file)}
+
+
+def manifest(root: Path, scale: str) -> dict[str, Any]:
+    """The manifest of a published scale; empty where it was not published."""
+    path = root / "results" / "published" / scale / "manifest.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def training(root: Path, scale: str) -> dict[str, float]:
+    """{experiment: seconds of training, summed over methods and seeds}."""
+    return {
+        str(name): float(value) for name, value in manifest(root, scale).get("seconds", {}).items()
+    }
+
+
+def hardware(root: Path, scale: str) -> str:
+    """The machine of a scale's runs: `2 cores`."""
+    machines = manifest(root, scale).get("machines") or [{}]
+    return f"{machines[0].get('cores', CORES)} cores"
+
+
+def minutes(value: float) -> str:
+    """Seconds in words: `11 min`, `3.5 h`."""
+    if value < 90:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
+
+
+def elapsed(root: Path, scale: str) -> float:
+    """Wall seconds that the whole scale takes on its machine's cores, at best."""
+    rules = seconds(root, scale)
+    trained = sum(training(root, scale).values())
+    rest = sum(value for rule, value in rules.items() if not rule.startswith("train_"))
+    known = sum(value for rule, value in rules.items() if rule.startswith("train_"))
+    return (rest + max(trained, known)) / CORES
+
+
+def rows(root: Path) -> list[tuple[str, str, str, str, str]]:
+    """What, command, hardware, time, file."""
+    quick, laptop = seconds(root, "quick"), training(root, "laptop")
+    proofs = sum(value for rule, value in quick.items() if rule.startswith("proof_"))
+    machine = hardware(root, "quick")
+    found = [
+        (
+            "everything, quick",
+            "`make reproduce`",
+            machine,
+            minutes(elapsed(root, "quick")),
+            "`results/quick/report.html`",
+        ),
+        (
+            "the theory",
+            "`snakemake --cores all theory`",
+            machine,
+            minutes(proofs / CORES),
+            "`results/quick/proofs/`",
+        ),
+        (
+            "Figure 1, in full",
+            "`snakemake --cores 1 results/quick/figures/figure_1.png`",
+            "1 core",
+            minutes(quick.get("landscape", 0)),
+            "[figure 1](results/published/laptop/figures/figure_1.png)",
+        ),
+        (
+            "all published laptop runs",
+            "`make laptop`",
+            hardware(root, "laptop"),
+            minutes(elapsed(root, "laptop")),
+            "[laptop](results/published/laptop)",
+        ),
+    ]
+    for name, (words, file) in SHOWN.items():
+        if name in laptop and (root / "results/published/laptop" / file).is_file():
+            target = Path(file).with_suffix(".csv" if file.endswith(".md") else ".png")
+            command = f"`snakemake --workflow-profile profiles/laptop results/laptop/{target}`"
+            cell = f"[{Path(file).stem.replace('_', ' ')}](results/published/laptop/{file})"
+            found.append(
+                (words, command, hardware(root, "laptop"), minutes(laptop[name] / CORES), cell)
+            )
+    found.append(
+        (
+            "the paper's settings",
+            "`snakemake --workflow-profile profiles/paper`",
+            "GPUs",
+            "not run" if not manifest(root, "paper") else minutes(elapsed(root, "paper")),
+            "`results/paper/`",
+        )
+    )
+    return found
+
+
+def table(root: Path = ROOT) -> str:
+    """The README's table; times are those of the published runs."""
+    lines = ["| what | command | hardware | time | result |", "|---|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows(root))])
+
+
+def targets(root: Path, scale: str) -> list[str]:
+    """The training runs, proofs and the landscape that are published at a scale, as files to make."""
+    names = manifest(root, scale).get("files", {})
+    wanted = ("metrics.csv", "landscape/summary.json")
+    return [
+        f"results/{scale}/{name}"
+        for name in names
+        if name.endswith(wanted) or (name.startswith("proofs/") and name.endswith(".json"))
+    ]
+
+
+def estimate(root: Path, scale: str) -> str:
+    """One line to print before a scale is run."""
+    if not seconds(root, scale) and not training(root, scale):
+        return f"{scale}: no published run to estimate the time from"
+    return (
+        f"{scale}: about {minutes(elapsed(root, scale))} on {hardware(root, scale)}, as published; "
+        f"`snakemake -n -q` lists the jobs"
+    )
+
+
+def costs(root: Path) -> Mapping[str, str]:
+    """{make target: what it costs}, for `make help`."""
+    docs = sum(seconds(root, "quick").get(rule, 0.0) for rule in ("article", "site"))
+    return {
+        "reproduce": minutes(elapsed(root, "quick")),
+        "laptop": minutes(elapsed(root, "laptop")),
+        "verify": minutes(elapsed(root, "quick")),
+        **({"docs": minutes(docs)} if docs else {}),
+    }
+
+
+def usage(root: Path) -> str:
+    """The Makefile's targets, one line each with what it does and what it costs."""
+    found = costs(root)
+    lines = ["usage: make TARGET [SCALE=quick|laptop|paper] [CORES=n]", ""]
+    for line in (root / "Makefile").read_text(encoding="utf-8").splitlines():
+        head, mark, words = line.partition("## ")
+        if mark and ":" in head and not head.startswith(("#", "\t")):
+            name = head.partition(":")[0].strip()
+            cost = f" ({found[name]})" if name in found else ""
+            lines.append(f"  {name:<10} {words}{cost}")
+    return "\n".join(
+        [*lines, "", "times are those of the published runs; snakemake -n -q lists what would run"]
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """`help`, `estimate SCALE` or `targets SCALE`."""
+    what, *rest = arguments
+    if what == "help":
+        print(usage(ROOT))
+    elif what == "estimate":
+        print(estimate(ROOT, rest[0]))
+    else:
+        print(" ".join(targets(ROOT, rest[0])))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,351 @@
+"""Build the site from `docs/` and the published results.
+
+    python -m publishing.site results/site          # writes results/site/html/index.html
+
+The folder `docs/` is copied to `<out>/source`, pages of results are added, and Sphinx builds
+`<out>/html`. Nothing in it needs the network."""
+
+import html
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from publishing import commands
+from publishing.readme import BLOCK, filled
+from reporting import findings, render
+from reporting.findings import Results
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = {  # outputs that are not the paper's, after it
+    "figure_tasks": "Success of every task",
+    "figure_conflicts": "Cosine, magnitude similarity and ξ along training",
+}
+LINK = re.compile(r"(!?\[[^\]]*\]\()(?!https?:|#|mailto:)([^)\s#]+)((?:#[^)]*)?\))")
+
+
+def build(out: Path, root: Path = ROOT, results: Path | None = None) -> Path:
+    """Write the sources and the site; the folder of the site."""
+    source = out / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(root / "docs", source)
+    folder = results or root / "results" / "published"
+    scales = findings.read(folder.glob("*"))
+    write_pages(source, root, folder, scales)
+    if _sphinx(source, out / "html"):
+        raise ValueError(f"the site was not built; the messages above say why ({source})")
+    return out / "html"
+
+
+def _sphinx(source: Path, target: Path) -> int:
+    from sphinx.cmd.build import main  # the docs extra; imported where it is used
+
+    shutil.rmtree(target, ignore_errors=True)
+    return int(main(["-q", "-b", "html", "-j", "auto", str(source), str(target)]))
+
+
+def write_pages(source: Path, root: Path, folder: Path, scales: list[Results]) -> None:
+    """All pages that are made from files."""
+    page(
+        source,
+        root,
+        "findings.md",
+        filled((root / "docs" / "findings.md").read_text("utf-8"), root),
+    )
+    page(
+        source,
+        root,
+        "benchmarks.md",
+        filled((root / "benchmarks/README.md").read_text("utf-8"), root),
+        at="benchmarks",
+    )
+    page(source, root, "howto/commands.md", commands.table(root), at="")
+    page(
+        source,
+        root,
+        "howto/contributing.md",
+        (root / "CONTRIBUTING.md").read_text("utf-8").partition("\n")[2],
+        at="",
+    )
+    theorems = root / "proofs" / "THEOREMS.md"
+    theorems = theorems if theorems.is_file() else root / "proofs" / "README.md"
+    page(source, root, "theory/theorems.md", theorems.read_text("utf-8"), at="proofs")
+    names = notebooks(source, scales)
+    index = (source / "theory" / "index.md").read_text("utf-8")
+    (source / "theory" / "index.md").write_text(
+        index.replace("theorems\n", "\n".join(["theorems", *names, ""])), "utf-8"
+    )
+    for path in [source / p.relative_to(root / "docs") for p in (root / "docs").rglob("*.md")]:
+        # Hand-written pages link to files of the repository.
+        if path.name not in (
+            "findings.md",
+            "benchmarks.md",
+            "theorems.md",
+            "commands.md",
+            "contributing.md",
+        ):
+            place = path.relative_to(source).parent
+            page(
+                source,
+                root,
+                str(path.relative_to(source)),
+                path.read_text("utf-8"),
+                at=f"docs/{place}",
+            )
+    write_ledger(source, scales)
+    made = [output_page(source, root, name, scales) for name in outputs(scales)]
+    toc = "\n".join(["ledger", *filter(None, made)])
+    (source / "results" / "index.md").write_text(
+        f"# Figures and tables\n\n{gallery(source, scales)}\n\n```{{toctree}}\n:maxdepth: 1\n\n{toc}\n```\n",
+        "utf-8",
+    )
+
+
+def page(source: Path, root: Path, name: str, text: str, *, at: str = "docs") -> None:
+    """Write a page whose links are relative to the folder `at` of the repository.
+
+    Pictures are copied; links to pages of the site lead there; other files are copied too, so that
+    each number can be looked up offline."""
+    place = source / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+
+    def follow(match: re.Match[str]) -> str:
+        path = (root / at / match[2]).resolve()
+        if not path.exists() or not path.is_relative_to(root):
+            return match[0]
+        inside = path.relative_to(root).as_posix()
+        up = "../" * (len(Path(name).parts) - 1)
+        if inside.startswith("docs/") and path.suffix == ".md":
+            return f"{match[1]}{up}{inside.removeprefix('docs/')}{match[3]}"
+        shown = SHOWN.fullmatch(inside)
+        if shown and not match[1].startswith("!"):
+            return f"{match[1]}{up}results/{shown[1]}.md{match[3]}"
+        if inside in PLACES:
+            return f"{match[1]}{up}{PLACES[inside]}{match[3]}"
+        if path.is_dir():
+            return f"`{inside}/`"
+        target = source / "_files" / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        if match[1].startswith("!"):
+            return f"{match[1]}{up}_files/{inside}{match[3]}"
+        words = match[1].strip("[(]").strip("!")
+        return f"{{download}}`{words} <{up}_files/{inside}>`"
+
+    place.write_text(LINK.sub(follow, BLOCK.sub(lambda m: m["body"], text)), encoding="utf-8")
+
+
+# A published figure or table has a page of its own.
+SHOWN = re.compile(r"results/published/\w+/(?:figures|tables)/((?:figure|table)_\w+)\.(?:md|png)")
+PLACES = {
+    "benchmarks/README.md": "benchmarks.md",
+    "proofs/README.md": "theory/theorems.md",
+    "proofs/THEOREMS.md": "theory/theorems.md",
+    "CONTRIBUTING.md": "howto/extend.md",
+    **{
+        f"results/published/{scale}/claims.md": "results/ledger.md"
+        for scale in ("quick", "laptop", "paper", "gpu")
+    },
+}
+
+
+def notebooks(source: Path, scales: list[Results]) -> list[str]:
+    """Copy the executed notebooks of the strongest scale that has them; their names."""
+    for one in scales:
+        paths = sorted(one.folder.glob("notebooks/*.ipynb"))
+        for path in paths:
+            shutil.copyfile(path, source / "theory" / path.name)
+        if paths:
+            return [path.stem for path in paths]
+    return []
+
+
+# ------------------------------------------------------------------ pages of figures and tables
+
+
+def outputs(scales: list[Results]) -> list[str]:
+    """Figures and tables in the paper's order, then ours."""
+    names = {path.stem for one in scales for path in one.folder.glob("figures/figure_*.png")}
+    names |= {name for one in scales for name in one.tables()}
+    numbered = sorted((n for n in names if n.rpartition("_")[2].isdigit()), key=findings.order)
+    figures = [n for n in numbered if n.startswith("figure")]
+    tables = [n for n in numbered if n.startswith("table")]
+    return [*figures, *tables, *sorted(names - set(numbered))]
+
+
+def title(name: str, scales: list[Results]) -> str:
+    """`Figure 3`, `Table 4: MultiMNIST`."""
+    if name.startswith("table"):
+        return next((one.title(name) for one in scales if name in one.tables()), name)
+    return OURS.get(name, name.replace("_", " ").capitalize())
+
+
+def output_page(source: Path, root: Path, name: str, scales: list[Results]) -> str:
+    """The page of one figure or table: sentences, picture or rows, caption, command, provenance."""
+    kind = "figures" if name.startswith("figure") else "tables"
+    parts = [f"# {title(name, scales)}", claims_of(name, scales)]
+    for one in scales:
+        file = one.folder / kind / f"{name}.{'png' if kind == 'figures' else 'md'}"
+        if file.is_file():
+            parts += [
+                f"## Scale {one.scale}",
+                show(source, root, one, file),
+                caption(root, one, name),
+                provenance(one, file),
+            ]
+    (source / "results").mkdir(exist_ok=True)
+    (source / "results" / f"{name}.md").write_text("\n\n".join(filter(None, parts)) + "\n", "utf-8")
+    return name
+
+
+def claims_of(name: str, scales: list[Results]) -> str:
+    """A sentence for every claim about the figure or table, then those that its rows say."""
+    source = name.replace("_", " ").capitalize()
+    claims = findings.ledger(scales)
+    lines = [
+        f"- {findings.claim_sentence(line)}"
+        for line in claims[claims["source"] == source].to_dict("records")
+    ]
+    one = findings.strongest(scales).get(name)
+    if one is not None:
+        table = one.table(name)
+        lines += [
+            f"- {findings.standing(table, method)} Scale {one.scale}."
+            for method in findings.compared(table)
+        ]
+    return "\n".join(lines)
+
+
+def show(source: Path, root: Path, one: Results, file: Path) -> str:
+    """The picture, or the rows of a table with its footer folded."""
+    if file.suffix == ".md":
+        rows, _, notes = file.read_text("utf-8").partition("\n- ")
+        body = (
+            f":::{{dropdown}} How to read it, data, seeds, versions, deviations\n- {notes.strip()}\n:::"
+            if notes
+            else ""
+        )
+        body = body.replace(":::{dropdown}", ":::{admonition}").replace(
+            ":::\n", ":::\n:class: dropdown\n", 0
+        )
+        return f'<div class="wide">\n\n{rows}\n\n</div>\n\n{body}'
+    target = source / "_files" / one.scale / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, target)
+    return f"![{file.stem} at scale {one.scale}](../_files/{one.scale}/{file.name})"
+
+
+def caption(root: Path, one: Results, name: str) -> str:
+    """The caption of the report, with the scale's own settings."""
+    names = [name, "table_metaworld"] if name.startswith("table") else [name]
+    found = [path for stem in names for path in root.glob(f"experiments/*/captions/{stem}.rst")]
+    config = one.file("manifest.json").get("config")
+    if not found or not config:
+        return ""
+    wildcards = SimpleNamespace(tasks=name.rpartition("_")[2], name=name)
+    text = jinja2.Template(found[0].read_text("utf-8")).render(
+        snakemake=SimpleNamespace(config=config, wildcards=wildcards)
+    )
+    return f"```{{eval-rst}}\n{text.strip()}\n```"
+
+
+def provenance(one: Results, file: Path) -> str:
+    """The command, the time, the machine and the line of the manifest."""
+    manifest = one.file("manifest.json")
+    relative = file.relative_to(one.folder).as_posix()
+    line: Mapping[str, Any] = manifest.get("files", {}).get(relative, {})
+    target = f"results/{one.scale}/{relative}".replace(".md", ".csv")
+    machines = manifest.get("machines") or [{}]
+    rules = (
+        pd.read_csv(one.folder / "runtimes.csv").set_index("rule")["core_seconds"]
+        if (one.folder / "runtimes.csv").is_file()
+        else pd.Series(dtype=float)
+    )
+    own = f"{rules[file.stem]:.0f} s" if file.stem in rules.index else "not recorded"
+    rows = [
+        ("command", f"`snakemake --cores all --configfile config/{one.scale}.yaml {target}`"),
+        ("seconds of this rule, without the runs behind it", own),
+        (
+            "machine",
+            f"{machines[0].get('processor', 'unknown')}, {machines[0].get('cores', '?')} cores",
+        ),
+        ("commit", f"`{str(manifest.get('commit', 'unknown'))[:12]}`"),
+        ("sha256", f"`{str(line.get('sha256', 'not published'))[:16]}`"),
+    ]
+    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows)])
+
+
+def gallery(source: Path, scales: list[Results]) -> str:
+    """One line for each output: its name and what its claims came to."""
+    claims = findings.ledger(scales)
+    lines = [
+        "| | claims |",
+        "|---|---|",
+        "| [The ledger of claims](ledger.md) | all of them, by verdict |",
+    ]
+    for name in outputs(scales):
+        rows = claims[claims["source"] == name.replace("_", " ").capitalize()]
+        words = findings.verdict_words(rows) if len(rows) else "ours, no claim of the paper"
+        lines.append(f"| [{title(name, scales)}]({name}.md) | {words} |")
+    return "\n".join(lines)
+
+
+def write_ledger(source: Path, scales: list[Results]) -> None:
+    """The ledger with a filter by verdict."""
+    claims = findings.ledger(scales)
+    numbers = {word: number for word, number in findings.count(claims).items() if number}
+    buttons = [f'<button data-verdict="all" aria-pressed="true">all {len(claims)}</button>']
+    buttons += [
+        f'<button data-verdict="{word}" aria-pressed="false">{word} {number}</button>'
+        for word, number in numbers.items()
+    ]
+    rows = [
+        "<tr><th>source</th><th>claim</th><th>verdict</th><th>why</th><th>effect [95%]</th><th>ours</th><th>paper</th><th>scale</th></tr>"
+    ]
+    for line in claims.to_dict("records"):
+        effect = render.significant(line["effect"], line["ci_low"], line["ci_high"])
+        ours = render.significant(line["ours"], line["ours_low"], line["ours_high"], 4)
+        paper = render.DASH if pd.isna(line["paper"]) else f"{line['paper']:g}"
+        reason = "" if pd.isna(line["reason"]) else str(line["reason"])
+        cells = (
+            line["source"],
+            line["claim"],
+            line["verdict"],
+            reason,
+            effect,
+            ours,
+            paper,
+            line["scale"],
+        )
+        texts = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
+        rows.append(f'<tr data-verdict="{line["verdict"]}">{texts}</tr>')
+    table = f'<div class="wide"><table>{"".join(rows)}</table></div>'
+    text = "Effect: above 0 on the claimed side. The rules are in `experiments/claims.yaml`, written before the runs."
+    (source / "results").mkdir(exist_ok=True)
+    (source / "results" / "ledger.md").write_text(
+        f'# The ledger of claims\n\n{text}\n\n```{{raw}} html\n<div class="ledger"><p>{"".join(buttons)}</p>{table}</div>\n```\n',
+        "utf-8",
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Build the site into the given folder; a refusal is one line."""
+    out = Path(arguments[0]) if arguments else ROOT / "results" / "site"
+    try:
+        place = build(out.resolve())
+    except (ValueError, OSError, ImportError, json.JSONDecodeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"open {place / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
