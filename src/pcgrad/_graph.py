@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache, cached_property
 from typing import Any
 
@@ -135,24 +136,27 @@ class Reach:
         return all(cut.clean for cut in self.cuts.values())
 
     def release(self) -> bool:
-        """Free what tasks' own parts of the graph saved; False where hooks on saved tensors
-        prevent it.
+        """Free what the nodes saved; False, and nothing freed, where hooks on saved tensors prevent
+        it.
         """
-        complete = True
-        for node, _ in self.nodes:
-            kind: Any = type(node)
-            for name in _saved(kind):
-                saved = getattr(node, name, None)
-                for one in saved if isinstance(saved, (tuple, list)) else (saved,):
-                    try:
-                        one.register_hooks(_nothing, _freed)
-                    except (AttributeError, RuntimeError) as error:
-                        complete &= "already been set" not in str(error)
-        return complete
+        saved = [one for node, _ in self.nodes for one in _saved_tensors(node)]
+        if any(one.unpack_hook is not None for one in saved):
+            return False
+        for one in saved:
+            with suppress(RuntimeError):  # none was saved here
+                one.register_hooks(_nothing, _freed)
+        return True
+
+
+def _saved_tensors(node: Any) -> list[Any]:
+    kind: Any = type(node)
+    found = [getattr(node, name) for name in _saved_names(kind)]
+    flat = [one for part in found for one in (part if isinstance(part, (tuple, list)) else (part,))]
+    return [one for one in flat if one is not None]
 
 
 @cache
-def _saved(kind: Any) -> tuple[str, ...]:
+def _saved_names(kind: Any) -> tuple[str, ...]:
     """The names of what a kind of node saves."""
     return tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
 

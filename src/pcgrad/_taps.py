@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from pcgrad._graph import Reach, refuse_reentrant
+from pcgrad._linear_gradients import outer_products, row_sums
 from pcgrad._precision import working_dtype
 
 NODES = {
@@ -85,24 +86,13 @@ class Tap:
             self._form(name, x.unsqueeze(0), delta.unsqueeze(0), out[i : i + 1], add=add)
 
     def _form(self, name: str, x: Tensor, delta: Tensor, out: Tensor, *, add: bool) -> None:
-        linear, same = isinstance(self.layer, nn.Linear), out.dtype == delta.dtype
-        if name == "weight" and linear and same:
-            out.baddbmm_(delta.mT, x, beta=int(add))  # beta 0: what was there is not read
-            return
-        if name == "bias" and delta.dim() == 3 and not add and same:
-            torch.sum(delta, 1, out=out)
-            return
         if name == "bias":
-            found = delta.sum(1)
-        elif linear:
-            found = torch.bmm(delta.mT, x)
+            row_sums(delta, out, add=add)
+        elif isinstance(self.layer, nn.Linear):
+            outer_products(delta, x, out, add=add)
         else:
             shape = self.layer.normalized_shape
-            found = (nn.functional.layer_norm(x, shape, eps=self.layer.eps) * delta).sum(1)
-        if add:
-            out.add_(found)
-        else:
-            out.copy_(found)
+            row_sums(nn.functional.layer_norm(x, shape, eps=self.layer.eps) * delta, out, add=add)
 
     def update(self, weights: Tensor) -> Tensor:
         """``sum_j weights_j g_j`` of a linear layer's weight, by one product and without the g_j."""
@@ -114,7 +104,6 @@ class Tap:
             pairs = self._unequal()
             x = torch.cat([part for part, _ in pairs])
             scaled = torch.cat([part * w[i] for i, (_, part) in enumerate(pairs)])
-            delta = scaled
         with torch.autocast(x.device.type, enabled=False):
             return scaled.to(x.dtype).flatten(0, -2).mT @ x
 
