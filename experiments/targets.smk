@@ -12,7 +12,7 @@ rule tables:
     input:
         expand(
             "<results>/tables/table_{name}.csv",
-            name=[*range(1, 9), "theory", "experts", "reach", "mt3", "mt10", "mt50"],
+            name=[*range(1, 9), "theory", "experts", "tasks", "reach", "mt3", "mt10", "mt50"],
         ),
     localrule: True
 

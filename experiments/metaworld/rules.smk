@@ -146,3 +146,34 @@ rule table_experts:
         code=code("src/reporting"),
     script:
         "table_experts.py"
+
+
+rule table_tasks:
+    """Success in every task of MT3 and MT10, method by method."""
+    input:
+        runs=runs("metaworld_mt3", "metaworld_mt10"),
+    output:
+        csv="<results>/tables/table_tasks.csv",
+        md="<results>/tables/table_tasks.md",
+        tex="<results>/tables/table_tasks.tex",
+        html=report(
+            "<results>/tables/table_tasks.html",
+            caption="captions/table_tasks.rst",
+            category="Tables",
+            labels={"table": "tasks", "shows": "success in every task"},
+        ),
+    log:
+        "<logs>/table_tasks.log",
+    benchmark:
+        "<benchmarks>/table_tasks.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=1000,
+        runtime=10,
+    params:
+        code=code("src/reporting"),
+    script:
+        "table_tasks.py"

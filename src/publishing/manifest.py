@@ -23,6 +23,10 @@ SPOKEN = (
 LAST = 10  # rows of a series' end over which claims and sentences average
 
 
+# Read by claims at a budget, which lies anywhere in a run: kept whole, with the samples at its steps.
+WHOLE, SAMPLES = "evaluation_success", "environment_steps"
+
+
 def thin(rows: list[list[str]], most: int = MOST_ROWS) -> list[list[str]]:
     """Rows [seed, step, task, metric, value] with about `most` per seed: every k-th step of a seed,
     its first and its last, and whatever a sentence needs.
@@ -41,9 +45,17 @@ def thin(rows: list[list[str]], most: int = MOST_ROWS) -> list[list[str]]:
                 f"one step of seed {seed} has more than {most} rows; record fewer metrics"
             )
         needed = spoken([row for row in mine if row[3] in SPOKEN], most) if len(steps) > 1 else []
-        wanted = {*map(tuple, part), *map(tuple, needed)}
+        wanted = {*map(tuple, part), *map(tuple, needed), *map(tuple, evaluated(mine, most))}
         kept += [row for row in mine if tuple(row) in wanted]
     return kept
+
+
+def evaluated(rows: list[list[str]], most: int) -> list[list[str]]:
+    """The evaluations of a run and the samples at their steps; none if they are more than `most`."""
+    found = [row for row in rows if row[3] == WHOLE]
+    steps = {row[1] for row in found}
+    found += [row for row in rows if row[3] == SAMPLES and row[1] in steps]
+    return found if len(found) <= most else []
 
 
 def spoken(rows: list[list[str]], most: int) -> list[list[str]]:

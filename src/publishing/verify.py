@@ -30,7 +30,11 @@ WORDS = (
     "smallest_margin",
     "counterexample",
 )  # follow from the numbers
-NEVER = ("run_seconds", "peak_memory_mb")  # what the machine does to a run, not the run
+NEVER = (
+    "run_seconds",
+    "run_minutes",
+    "peak_memory_mb",
+)  # what the machine does to a run, not the run
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,12 @@ COLUMNS = [
 ]
 
 
-COSTS = ("run_seconds", "peak_memory_mb", "update_seconds")  # median and range, no interval
+COSTS = (
+    "run_seconds",
+    "run_minutes",
+    "peak_memory_mb",
+    "update_seconds",
+)  # median and range, no interval
 INFINITE = float("inf")
 # What a metric's name says of the values that it can take; the first match counts.
 BOUNDS = (

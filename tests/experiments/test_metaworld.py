@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from experiments import config as configs
 from experiments import run
 from multitask.rl.sac import METHODS
-from multitask.rl.training import fingerprint
+from multitask.rl.training import fingerprint, train
 from multitask.runs.checkpoint import Session
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +64,20 @@ def test_every_config_has_what_the_runs_read(scale, experiment):
         assert million == pytest.approx({3: 1.5, 10: 5, 50: 20}[SETS[experiment]], rel=1e-3)
         assert (settings["batch_per_task"], settings["layers"]) == (128, 6)
         assert settings["width"] == (300 if experiment == "metaworld_mt50" else 160)
+
+
+def test_surgery_acts_at_quick_scale(tmp_path):
+    """Fails where quick's updates are too few or too small for the critics to conflict: then every
+    method is plain SAC there, and a broken surgery would publish the same numbers.
+    """
+    config = configs.read(str(ROOT / "config" / "quick.yaml"))
+    settings = run.settings_of(config, "metaworld_mt3")
+    records = train("sac_pcgrad", 0, settings, Session(tmp_path / "c.pt", {}))
+    for component in ("actor", "q1", "q2"):
+        shares = [v for _, _, metric, v in records.rows if metric == f"conflicts_{component}"]
+        ratios = [v for _, _, metric, v in records.rows if metric == f"length_ratio_{component}"]
+        assert sum(shares) > 0
+        assert any(abs(ratio - 1) > 1e-6 for ratio in ratios)
 
 
 @pytest.mark.parametrize("method", ["multihead_sac_pcgrad", "independent", "cosreg", "gradnorm"])

@@ -13,6 +13,7 @@ from experiments.metaworld import (
     figure_9,
     figure_conflicts,
     figure_tasks,
+    table_tasks,
 )
 from experiments.metaworld.table_metaworld import METHODS, iqm_lines, table
 from reporting.figures import color
@@ -222,3 +223,22 @@ def test_the_table_shows_the_iqm_and_conflicts_as_a_share(tmp_path):
     with open(names["md"], encoding="utf-8") as file:
         head = file.readline()
     assert "success, IQM" in head
+
+
+def test_the_table_of_tasks_counts_the_seeds_that_solve_each(tmp_path):
+    """Fails where tasks, seeds or methods are mixed, or the mean over tasks counts as a task."""
+    paths = write_runs(tmp_path, "metaworld_mt10", ("sac", "independent"))
+    lines = table_tasks.table(read_runs(paths))
+    assert list(lines["task"].unique()) == ["a-v3"]
+    alone = lines[lines["method"] == "independent"].iloc[0]
+    assert alone["mean"] == pytest.approx(end("independent", 1) - 0.1)
+    assert (alone["seeds"], alone["solved"]) == (3, 0)
+    shown = table_tasks.shown(lines)
+    assert list(shown.columns) == ["task", "Independent", "SAC"]
+    assert shown["Independent"][0] == f"{alone['mean']:.2f} (0 of 3)"
+
+
+def test_costs_are_in_minutes(tmp_path):
+    found = table("mt10").table(read_runs(write_runs(tmp_path, "metaworld_mt10", ("sac",))))
+    minutes = found[found["metric"] == "run_minutes"].iloc[0]
+    assert (minutes["mean"], minutes["estimator"]) == (0.05, "median")

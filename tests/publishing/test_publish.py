@@ -196,6 +196,27 @@ def test_thinning_keeps_all_metrics_of_a_step():
         manifest.thin([["0", "1", "all", str(n), "1"] for n in range(2001)])
 
 
+def test_thinning_keeps_every_evaluation_and_the_samples_then():
+    """What a claim at 1 million samples reads, in the middle of a run of 415 collections."""
+    rows = [
+        ["0", str(step), task, metric, "1"]
+        for step in range(1, 416)
+        for task in ("all", *"abcdefghij")
+        for metric in ("success", "return", "loss_q1", "alpha")
+    ]
+    rows += [["0", str(step), "all", "environment_steps", str(step)] for step in range(1, 416)]
+    evaluations = [
+        ["0", str(step), task, "evaluation_success", "1"]
+        for step in range(5, 416, 5)
+        for task in ("all", *"abcdefghij")
+    ]
+    kept = manifest.thin([*rows, *evaluations])
+    assert len(kept) < 5000
+    assert all(row in kept for row in evaluations)
+    samples = {row[1] for row in kept if row[3] == "environment_steps"}
+    assert {row[1] for row in evaluations} <= samples
+
+
 def test_thinned_copy_says_so(root):
     path = root / "results/quick/runs/multimnist/sum/seeds0-1/metrics.csv"
     with path.open("a", newline="") as file:

@@ -1,0 +1,82 @@
+"""Success in every single task at the end of training: what a mean over tasks hides."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from reporting import render
+from reporting.labels import label
+from reporting.runs import Runs, final, footer, read_runs
+from reporting.statistics import bounded, interval
+
+SETS = {"metaworld_mt3": "MT3", "metaworld_mt10": "MT10"}
+METHODS = (  # learned alone first: what cannot be learned alone, no method can be blamed for
+    *("independent", "sac", "sac_pcgrad", "multihead_sac", "multihead_sac_pcgrad"),
+    *("direction_only", "magnitude_only", "gradnorm", "cosreg", "sac_pcgrad_fixed"),
+    *("sac_reward_normalized", "sac_pcgrad_reward_normalized", "sac_weight_decay"),
+)
+SUCCESS = "evaluation_success"
+LAST = 10  # evaluations over which the end of a run is averaged
+SOLVED = 0.5  # a seed that succeeds in more of its last episodes counts as solving the task
+COLUMNS = ["set", "task", "method", "mean", "ci_low", "ci_high", "seeds", "solved"]
+NOTES = (
+    f"success: share of episodes with success at any step, of the policy without exploration, mean "
+    f"over the last {LAST} evaluations and over seeds; in parentheses: seeds above {SOLVED:g}, of all",
+    "independent: one network per task, learned alone from the same samples of its task: a task that "
+    "fails there too is not learned by SAC at this budget, whatever is learned with it",
+    "which tasks the scripted policy solves, and what the rewards pay for, is in table_experts",
+)
+
+
+def table(runs: Runs) -> pd.DataFrame:
+    """A line per task set, task and method that has runs (COLUMNS)."""
+    rows = runs.frame[(runs.frame["metric"] == SUCCESS) & (runs.frame["task"] != "all")]
+    ends = final(rows, last=LAST)
+    lines = []
+    for experiment, name in SETS.items():
+        mine = ends[ends["experiment"] == experiment]
+        for task in dict.fromkeys(mine["task"]):
+            for method in METHODS:
+                values = mine[(mine["task"] == task) & (mine["method"] == method)]["value"]
+                if values.empty:
+                    continue
+                found = bounded(interval(list(values)), 0.0, 1.0)
+                solved = int((values > SOLVED).sum())
+                numbers = [found.center, found.low, found.high, found.seeds, solved]
+                lines.append([name, task, method, *numbers])
+    return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def shown(lines: pd.DataFrame) -> pd.DataFrame:
+    """The printed table: a row per task, a column per method."""
+    rows = []
+    present = [method for method in METHODS if (lines["method"] == method).any()]
+    for (name, task), part in lines.groupby(["set", "task"], sort=False):
+        row = {"task": f"{name}: {str(task).removesuffix('-v3')}"}
+        for method in present:
+            cells = part[part["method"] == method]
+            row[label(method)] = render.DASH
+            if len(cells):
+                one = cells.iloc[0]
+                row[label(method)] = f"{one['mean']:.2f} ({one['solved']} of {one['seeds']})"
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["task", *map(label, present)])
+
+
+def write(paths: Sequence[str], *, csv: str, md: str, tex: str, html: str) -> None:
+    """Read the runs' `metrics.csv` and write the table in four forms."""
+    runs = read_runs(paths)
+    lines, below = table(runs), [*NOTES, *footer(runs.infos)]
+    render.write_csv(lines, csv)
+    render.write_text(render.markdown(shown(lines), below), md)
+    render.write_text(render.latex(shown(lines), below), tex)
+    scale = runs.infos[0]["scale"] if runs.infos else "none"
+    title = f"Success in every task (scale: {scale})"
+    render.write_text(render.page(title, shown(lines), below), html)
+
+
+if __name__ == "__main__":
+    snakemake = globals()["snakemake"]  # put there by Snakemake
+
+    out = snakemake.output
+    write(list(snakemake.input.runs), csv=out.csv, md=out.md, tex=out.tex, html=out.html)
