@@ -86,7 +86,8 @@ def notes(found: dict[str, Any], table: pd.DataFrame) -> list[str]:
         "the first observation of window-close after a reset is that from before the window is "
         "moved, 0.2 m off (Meta-World's own reset; the next one is right)",
     ]
-    return [*lines, f"scale: {found['scale']}", f"versions: {versions}"]
+    data = f"data: Meta-World {found['versions']['metaworld']}"
+    return [*lines, f"scale: {found['scale']}", data, f"versions: {versions}"]
 
 
 def write(path: str, *, csv: str, md: str, tex: str, html: str) -> None:

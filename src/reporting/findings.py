@@ -384,6 +384,29 @@ def learned(one: Results, experiment: str) -> str:
     )
 
 
+def rewards(one: Results) -> str:
+    """Whether version 1 of Meta-World's rewards pays for its tasks, by what it pays the scripted
+    policy.
+    """
+    table = one.table("table_experts")
+    if table.empty:
+        return ""
+    paid, others = table["expert_reward_v1"], table[["random_reward_v1", "still_reward_v1"]]
+    groups = (
+        ("nothing", table[paid <= 0]),
+        ("less than standing still or random actions", table[paid < others.max(axis=1)]),
+    )
+    parts = [
+        f"{words} in {len(part)} of {len(table)} tasks, of MT10 in "
+        + (", ".join(part[part["mt10"]]["task"].str.removesuffix("-v3")) or "none")
+        for words, part in groups
+    ]
+    return (
+        "Version 1 has the formulas of 2019 in the present Meta-World, not its constants and "
+        f"geometry: it pays the scripted policy, which solves the tasks, {'; '.join(parts)}."
+    )
+
+
 def theory(claims: pd.DataFrame) -> str:
     """Which statements hold as printed, which do not, and which have a repair."""
     rows = claims[claims["source"].str.contains("Theorem|Proposition|Corollary")]
@@ -463,6 +486,11 @@ def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[
             source, _, rest = one.title(name).partition(": ")
             question = f"Does it help on {rest if source.startswith('Table') else source}?"
             found.append(_answer(claims, question, text, one, f"tables/{name}.md", source))
+    one = _first(results, "tables/table_experts.csv")
+    if one:
+        where = "tables/table_experts.md"
+        question = "Are the rewards of Meta-World those of the paper?"
+        found.append(Answer(question, rewards(one), (), where, one.scale))
     one = first["runs/triad"]
     if one:
         found.append(

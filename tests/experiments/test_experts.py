@@ -6,7 +6,7 @@ import pandas as pd
 
 from experiments.metaworld import experts, table_experts
 from multitask.rl.envs import MT10
-from reporting import render
+from reporting import findings, render
 
 
 def line(task, *, expert=(1.0, 5.0), still=(0.0, 1.0), step=40, draw=0, replaced=False):
@@ -68,3 +68,18 @@ def test_a_scripted_policy_earns_more_than_doing_nothing_where_it_is_paid():
     assert 0 < found["success_step_v1"] <= experts.HORIZON
     assert found["expert_reward_v1"] > 100 * abs(found["random_reward_v1"])
     assert found["expert_reward_v2"] > 2 * found["still_reward_v2"]
+
+
+def test_the_finding_about_rewards_is_read_from_the_table(tmp_path):
+    found = report(
+        line("window-close-v3", expert=(-0.1, 5.0), still=(72.0, 1.0)),
+        line("reach-v3"),
+        line("soccer-v3", expert=(-0.1, 5.0), still=(-0.3, 1.0)),
+    )
+    table_path = tmp_path / "tables" / "table_experts.csv"
+    render.write_csv(table_experts.experts(found), table_path)
+    text = findings.rewards(findings.Results(tmp_path))
+    assert "nothing in 2 of 3 tasks, of MT10 in window-close;" in text
+    assert "random actions in 1 of 3 tasks, of MT10 in window-close." in text
+    table_path.unlink()
+    assert findings.rewards(findings.Results(tmp_path)) == ""
