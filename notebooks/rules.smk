@@ -1,16 +1,17 @@
 rule notebook:
-    """Execute one notebook and keep it as a page."""
+    """Execute one notebook; keep it, and the same as a page that needs no network."""
     input:
         notebook="notebooks/{name}.ipynb",
         proofs=expand("<results>/proofs/{statement}.json", statement=STATEMENTS),
         runs=lambda wildcards: runs("triad") if wildcards.name == "overview" else [],
     output:
-        report(
+        page=report(
             "<results>/notebooks/{name}.html",
             caption="captions/notebook.rst",
             category="Notebooks",
             labels={"notebook": "{name}"},
         ),
+        executed="<results>/notebooks/{name}.ipynb",
     log:
         "<logs>/notebook_{name}.log",
     benchmark:
@@ -27,8 +28,9 @@ rule notebook:
         results=subpath(output[0], ancestor=2),
         folder=subpath(output[0], parent=True),
     shell:
-        "PCGRAD_RESULTS=$PWD/{params.results:q} jupyter nbconvert --execute --to html --output-dir {params.folder:q}"
-        " {input.notebook:q} > {log:q} 2>&1"
+        "(PCGRAD_RESULTS=$PWD/{params.results:q} jupyter nbconvert --execute --to notebook"
+        " --output-dir {params.folder:q} {input.notebook:q}"
+        " && python -m proofs.document page {output.executed:q} {output.page:q}) > {log:q} 2>&1"
 
 
 rule notebooks:

@@ -14,8 +14,7 @@ survive them."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.optimize
@@ -33,6 +32,17 @@ CLIP = 10.0  # of margin / unit: an optimizer needs finite numbers
 DIFFERENCE = 1e-7
 
 
+@dataclass(frozen=True)
+class Found:
+    """What one optimizer found against a statement."""
+
+    evaluations: int
+    violates: bool
+    smallest_margin: float | None
+    details: dict[str, float]
+    x: list[float]  # the instance
+
+
 @dataclass
 class Search:
     """The instances of one shape, and what the optimizers have seen of them."""
@@ -44,7 +54,7 @@ class Search:
     rows: int = 2
     dimension: int = 2
     evaluations: int = 0
-    best: dict[str, Any] = field(default_factory=dict)
+    best: Found | None = None
 
     @property
     def size(self) -> int:
@@ -89,45 +99,26 @@ class Search:
     def _remember(self, x: Array, trial: Trial, counted: Tensor, relative: Tensor) -> None:
         beyond = torch.where(counted & (trial.margin.abs() > trial.noise), relative, torch.inf)
         index = int(beyond.argmin())
-        if float(beyond[index]) < self.best.get("smallest_margin", np.inf):
-            self.best = {
-                "smallest_margin": float(beyond[index]),
-                "violates": bool(trial.violated[index]),
-                **{name: float(value[index]) for name, value in trial.details.items()},
-                "x": [float(value) for value in x[index]],
-            }
+        margin = float(beyond[index])
+        least = np.inf if self.best is None else self.best.smallest_margin
+        if margin < (np.inf if least is None else least):
+            details = {name: float(value[index]) for name, value in trial.details.items()}
+            violates = bool(trial.violated[index])
+            self.best = Found(0, violates, margin, details, [float(value) for value in x[index]])
 
 
-def attack(search: Search, seed: int, rounds: int) -> dict[str, Any]:
-    """The smallest margin that each optimizer finds; `rounds` are generations, and hops in
-    proportion.
-    """
-    found: dict[str, Any] = {}
+def attack(search: Search, seed: int, rounds: int) -> dict[str, Found]:
+    """The smallest margin that each optimizer finds; `rounds` are generations, hops in proportion."""
+    found: dict[str, Found] = {}
     starts: list[Array] = []
-    for number, (name, run) in enumerate(
-        {"differential_evolution": _evolution, "basin_hopping": _hopping, "slsqp": _slsqp}.items()
-    ):
-        search.best, search.evaluations = {}, 0
-        starts.append(
-            run(
-                search,
-                stream(seed, search.statement, f"attack/{search.family}", number),
-                rounds,
-                starts,
-            )
-        )
-        found[name] = {
-            "evaluations": search.evaluations,
-            "violates": False,
-            "smallest_margin": None,
-            **search.best,
-        }
+    optimizers = {"differential_evolution": _evolution, "basin_hopping": _hopping, "slsqp": _slsqp}
+    for number, (name, run) in enumerate(optimizers.items()):
+        search.best, search.evaluations = None, 0
+        rng = stream(seed, search.statement, f"attack/{search.family}", number)
+        starts.append(run(search, rng, rounds, starts))
+        best = search.best or Found(0, False, None, {}, [])
+        found[name] = replace(best, evaluations=search.evaluations)
     return found
-
-
-def violations(found: dict[str, dict[str, Any]]) -> int:
-    """How many of the optimizers found a violation."""
-    return sum(row["violates"] for row in found.values())
 
 
 def _evolution(search: Search, rng: np.random.Generator, rounds: int, starts: list[Array]) -> Array:

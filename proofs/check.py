@@ -5,15 +5,14 @@
 
 STATEMENT is one of STATEMENTS below. The config is a file or JSON text with `scale` and `theory`.
 
-**Exit code.** A violated statement is a finding: it is written with its verdict (`false as stated`)
-and the exit code is 0, so that the ledger and the notebooks show it. Exit 1, and no file, is for
-broken machinery, whose numbers must not be published: an identity that does not simplify to zero, a
-Lipschitz constant that scipy contradicts, a quadrature that misses the curvature, a family without
-accepted instances or with too few conflicts. Exit 2 is for wrong usage.
+**Exit code.** A refuted statement is a finding: it is written with its verdict and the exit code is
+0, so that the ledger and the notebooks show it. Exit 1, and no file, is for broken machinery, whose
+numbers must not be published: an identity or a goal that is not proved, a counterexample whose
+routes disagree or whose hypotheses fail, a Lipschitz constant that scipy contradicts, a family
+without accepted instances or with too few conflicts. Exit 2 is for wrong usage.
 
-**Verdicts** derive from the counts: `holds` and `holds after repair` mean that no trial and no
-counterexample violates the statement, `false as stated` that at least one does. A trial violates it
-beyond rounding only: 128 epsilon times the sum of absolute values that enter the compared losses
+`judgement.py` says how a verdict follows from the checks. A trial violates a statement beyond
+rounding only: 128 epsilon times the sum of absolute values that enter the compared losses
 (`problems.rounding`)."""
 
 from __future__ import annotations
@@ -22,11 +21,13 @@ import json
 import platform
 import sys
 import time
+from dataclasses import asdict
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from proofs.identities import IdentityError
+from proofs.algebra.formula import IdentityError
+from proofs.algebra.goals import GoalError
 from proofs.sampling import LARGE
 from proofs.tally import BrokenError
 from system import command
@@ -42,9 +43,11 @@ STATEMENTS = (
     "theorem2",
     "theorem3",
     "theorem4",
+    "opposite_points",
+    "three_tasks",
 )
 KEYS = ("seed", "instances", "trajectories", "updates", "lipschitz_instances", "search_rounds")
-PACKAGES = ("torch", "numpy", "scipy", "sympy", "mpmath")
+PACKAGES = ("torch", "numpy", "scipy", "sympy", "mpmath", "z3-solver")
 
 
 class UsageError(UserError):
@@ -79,12 +82,12 @@ def load(config: str) -> tuple[str, dict[str, Any]]:
 def check(statement: str, scale: str, theory: dict[str, Any]) -> dict[str, Any]:
     """The report of one statement."""
     begin = time.perf_counter()
-    result = import_module(f"proofs.{statement}").check(theory)
+    report = import_module(f"proofs.{statement}").check(theory)
     return {
         "statement": statement,
         "scale": scale,
         "settings": theory,
-        **result,
+        **asdict(report),
         "seconds": round(time.perf_counter() - begin, 2),
         "versions": {
             "python": platform.python_version(),
@@ -116,14 +119,14 @@ def work(arguments: list[str] | None) -> int:
         scale, theory = load(options.config)
         report = check(options.statement, scale, theory)
         write(report, options.out)
-    except (BrokenError, IdentityError) as error:
+    except (BrokenError, IdentityError, GoalError) as error:
         print(
             f"error: {options.statement}: {error}; the check is at fault, nothing was written",
             file=sys.stderr,
         )
         return 1
-    for name, verdict in report["verdicts"].items():
-        print(f"{name}: {verdict}")
+    for row in report["judgements"]:
+        print(f"{row['name']}: {row['verdict']} ({', '.join(row['decided_by'])})")
     return 0
 
 

@@ -1,226 +1,90 @@
-"""The algebra between the paper's displayed lines, proved by sympy: one function per identity.
+"""All certificates, their mutation test, and the identities of a pair on the core's own numbers.
 
-Two gradients span a plane, so without loss of generality g_1 = r_1 (1, 0) and g_2 = r_2 (cos phi,
-sin phi). Everything below is exact in r_1, r_2 > 0 and c = cos phi in (-1, 0); Algorithm 1 is
-applied to these vectors line by line. Every function returns its formula as LaTeX, or raises
-IdentityError where a residual does not simplify to zero."""
+Figure 2 is checked as a statement of its own: a conflicting gradient is projected onto the normal
+plane of the other, and a pair without conflict is left unchanged."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sympy as sp
 import torch
 
 import pcgrad
+from proofs import certificates
+from proofs.algebra import mutation
+from proofs.algebra.mutation import Matrix
+from proofs.certificates import GOALS, IDENTITIES, certified
+from proofs.judgement import Check, Judgement, judge
 from proofs.problems import EPSILON, ORDERS
 from proofs.sampling import chunks, edges, stream
-from proofs.tally import BrokenError, overview_row, verdict
+from proofs.tally import BrokenError
 
-R1, R2 = sp.symbols(r"\|g_1\| \|g_2\|", positive=True)
-C = sp.Symbol(r"c", negative=True)
-T, L, ELL, A = sp.symbols(r"t L \ell a", positive=True)
-
-S = sp.sqrt((1 - C) * (1 + C))
-G1, G2 = sp.Matrix([R1, 0]), sp.Matrix([R2 * C, R2 * S])
-G = G1 + G2
-R, PHI = R1 / R2, 2 * R1 * R2 / (R1**2 + R2**2)
-XI = (1 - C**2) * (G1 - G2).dot(G1 - G2) / G.dot(G)  # Definition 5
+ALL_MUTANTS = 1000  # instances from which on every mutant is tried
 
 
-class IdentityError(ArithmeticError):
-    """A residual does not simplify to zero."""
+@dataclass(frozen=True)
+class Certificate:
+    """One identity or goal."""
+
+    kind: str  # proof or z3
+    name: str
+    says: str
+    latex: str  # empty for goals
+    hypotheses: list[str]  # of goals
 
 
-def prove(latex: str, *residuals: sp.Expr) -> str:
-    """The formula, once every residual is shown to be zero."""
-    for residual in residuals:
-        if (
-            rest := sp.cancel(sp.together(residual))
-        ) != 0:  # a normal form: rational in the symbols and sin phi
-            raise IdentityError(f"{latex}: a residual simplifies to {rest}, not to 0")
-    return latex
+@dataclass(frozen=True)
+class Pairs:
+    """The identities on the core's numbers."""
+
+    pairs: int
+    largest_relative_error: dict[str, float]
 
 
-def algorithm_1() -> sp.Matrix:
-    """g^PC of the two vectors, by the lines of Algorithm 1; in conflict both projections happen."""
-    total = sp.zeros(2, 1)
-    for own, other in ((G1, G2), (G2, G1)):
-        total += own - (own.dot(other) / other.dot(other)) * other
-    return total
+@dataclass(frozen=True)
+class Figure2:
+    """What Figure 2 draws, on the core's numbers."""
+
+    pairs: int
+    largest_product_after: float  # |g_i^PC · g_j| in conflict, relative to the lengths
+    unchanged: int  # pairs without conflict
+    changed: int  # of those, pairs of which a gradient moved at all
 
 
-def coefficients() -> str:
-    """PCGrad's update in the original gradients; R is the ratio of their lengths, c the cosine of
-    their angle.
-    """
-    return prove(
-        r"g^{PC} = \left(1 - \tfrac{c}{R}\right) g_1 + (1 - R c)\, g_2,\quad R = \tfrac{\|g_1\|}{\|g_2\|}",
-        *(algorithm_1() - ((1 - C / R) * G1 + (1 - R * C) * G2)),
-    )
+@dataclass(frozen=True)
+class Report:
+    """What the check of the certificates found."""
+
+    judgements: list[Judgement]
+    certificates: list[Certificate]
+    identities_killed: Matrix
+    goals_killed: Matrix
+    pairs: Pairs
+    figure2: Figure2
 
 
-def length() -> str:
-    """The update is as long as the difference of the gradients, times the sine of their angle."""
-    return prove(
-        r"\|g^{PC}\|^2 = (1 - c^2)\,\|g_1 - g_2\|^2",
-        algorithm_1().dot(algorithm_1()) - (1 - C**2) * (G1 - G2).dot(G1 - G2),
-    )
+def drawn(size: int, rng: np.random.Generator, sign: float) -> torch.Tensor:
+    """Pairs of gradients in the plane, in conflict (sign 1) or not (−1), [N, 2, 2]."""
+    cos, ratio = (x.numpy() for x in edges(size, rng))
+    plane = np.stack([sign * cos, np.sqrt((1 - cos) * (1 + cos))], -1)
+    return torch.from_numpy(np.stack([ratio[:, None] * np.array([1.0, 0.0]), plane], 1))
 
 
-def bounding_measure() -> str:
-    """Definition 5 is the squared ratio of the two updates' lengths."""
-    return prove(r"\xi = \|g^{PC}\|^2 / \|g\|^2", XI - algorithm_1().dot(algorithm_1()) / G.dot(G))
-
-
-def product() -> str:
-    """PCGrad's update is a descent direction unless c = -1."""
-    return prove(
-        r"g \cdot g^{PC} = (1 - c^2)\left(\|g_1\|^2 + \|g_2\|^2\right)",
-        G.dot(algorithm_1()) - (1 - C**2) * (R1**2 + R2**2),
-    )
-
-
-def condition_a() -> str:
-    """As c < 0, condition (a), c <= -Φ, says that g · g^PC is at most ‖g‖²."""
-    return prove(
-        r"\|g\|^2 - g \cdot g^{PC} = c\left(\|g_1\|^2 + \|g_2\|^2\right)(c + \Phi)",
-        G.dot(G) - G.dot(algorithm_1()) - C * (R1**2 + R2**2) * (C + PHI),
-    )
-
-
-def b_implies_a() -> str:
-    """Condition (b) with ℓ <= L gives ξ <= 1, that is c <= -Φ(2 - c²) <= -Φ: condition (a) says
-    nothing new.
-    """
-    return prove(
-        r"(\xi - 1)\|g\|^2 = -c\left(\|g_1\|^2 + \|g_2\|^2\right)\left(c + \Phi\,(2 - c^2)\right)",
-        (XI - 1) * G.dot(G) + C * (R1**2 + R2**2) * (C + PHI * (2 - C**2)),
-        PHI * (2 - C**2)
-        - PHI
-        - PHI * (1 - C**2),  # Phi (2 - c^2) exceeds Phi by Phi (1 - c^2) >= 0
-    )
-
-
-def theorem1_descent() -> str:
-    """The descent lemma is Theorem 1's bound plus a term that is not positive while t <= 1/L."""
-    update = algorithm_1()
-    lemma = -T * G.dot(update) + L * T**2 / 2 * update.dot(update)
-    claim = -T * (1 - C**2) * G.dot(G) / 2
-    return prove(
-        r"-t\,g\cdot g^{PC} + \tfrac{L t^2}{2}\|g^{PC}\|^2"
-        r" = -\tfrac t2 (1 - c^2)\|g\|^2 + \tfrac t2 (Lt - 1)\|g^{PC}\|^2",
-        lemma - claim - T * (L * T - 1) * update.dot(update) / 2,
-    )
-
-
-def largest_step() -> str:
-    """With Hessian L·1 the loss stays the same at this step, which lies before 2/L, and rises
-    beyond.
-    """
-    update, step = algorithm_1(), 2 / (L * (1 - PHI * C))
-    return prove(
-        r"L(\theta - t g^{PC}) = L(\theta)\ \text{at}\ t = \frac{2}{L\,(1 + \Phi |c|)} < \frac 2L",
-        -step * G.dot(update) + L * step**2 / 2 * update.dot(update),
-    )
-
-
-def remainder() -> str:
-    """With f(a) = L(θ - a t g), Taylor's exact second-order term carries the weight 1 - a."""
-    f = sp.Function("f")(A)
-    return prove(
-        r"f(1) = f(0) + f'(0) + \int_0^1 (1 - a) f''(a)\,da,\quad\text{as}\ \left[(1-a) f' + f\right]' = (1-a) f''",
-        sp.diff((1 - A) * sp.diff(f, A) + f, A) - (1 - A) * sp.diff(f, A, 2),
-    )
-
-
-def printed_error() -> str:
-    """The printed equality has ½ in the place of 1 - a: too large wherever the curvature grows
-    along the step.
-    """
-    curve = sp.diff(sp.Function("f")(A), A, 2)
-    half = sp.Rational(1, 2)
-    return prove(
-        r"\int_0^1 \tfrac12 f''\,da - \int_0^1 (1-a) f''\,da = \tfrac12\int_0^1 a(1-a) f^{(3)}\,da",
-        sp.diff(A * (1 - A) * curve / 2, A)
-        - (half - A) * curve
-        - half * A * (1 - A) * sp.diff(curve, A),
-    )
-
-
-def theorem2_bound() -> str:
-    """Under (c) the bracket is not negative, and neither is the last term: (a) is not used."""
-    update, square = algorithm_1(), G.dot(G)
-    plain = (
-        -T * square + T**2 / 2 * ELL * square
-    )  # L(MT) - L(theta) is at least this, with l ||g||^2 <= H (remainder)
-    surgery = -T * G.dot(update) + T**2 / 2 * L * update.dot(
-        update
-    )  # L(PC) - L(theta) is at most this
-    return prove(
-        r"L(\theta^{MT}) - L(\theta^{PC}) \ge t\|g\|^2\left[\tfrac t2 (\ell - \xi L) - 1\right]"
-        r" + t (1 - c^2)\left(\|g_1\|^2 + \|g_2\|^2\right)",
-        plain - surgery - _bound(),
-    )
-
-
-def tight_step() -> str:
-    """The bound reaches 0 at this step already; (c) asks for 2 g·g^PC / (ℓ‖g‖² - L‖g^PC‖²) more."""
-    update, square = algorithm_1(), G.dot(G)
-    rest = ELL * square - L * update.dot(update)
-    step = 2 * (square - G.dot(update)) / rest
-    return prove(
-        r"t^* = \frac{2\left(\|g\|^2 - g \cdot g^{PC}\right)}{\ell\|g\|^2 - L\|g^{PC}\|^2}",
-        _bound().subs(T, step),
-        2 / (ELL - XI * L) - step - 2 * G.dot(update) / rest,
-    )
-
-
-def outside_theorem1() -> str:
-    """Condition (c) forces t >= 2/ℓ >= 2/L: outside Theorem 1's range."""
-    x = sp.Symbol("x", positive=True)  # xi L
-    return prove(
-        r"\frac{2}{\ell - \xi L} = \frac 2\ell + \frac{2\,\xi L}{\ell\,(\ell - \xi L)}",
-        2 / (ELL - x) - 2 / ELL - 2 * x / (ELL * (ELL - x)),
-    )
-
-
-def _bound() -> sp.Expr:
-    """The lower bound of L(MT) - L(PC)."""
-    return T * G.dot(G) * (T * (ELL - XI * L) / 2 - 1) + T * (1 - C**2) * (R1**2 + R2**2)
-
-
-ALL: tuple[Callable[[], str], ...] = (
-    *(coefficients, length, bounding_measure, product, condition_a, theorem1_descent, largest_step),
-    *(remainder, printed_error, theorem2_bound, b_implies_a, tight_step, outside_theorem1),
-)
-
-
-MODULES = ("descent", "many", "cases", "momentum")  # of proofs/algebra, beside this file
-
-
-def numeric(total: int, seed: int) -> dict[str, Any]:
-    """The same on the core's own numbers: largest error of each identity over `total` random pairs
-    in conflict.
-
-    Errors are relative to (||g_1|| + ||g_2||)^2; BrokenError where one exceeds 1e3 epsilon.
-    """
+def numeric(total: int, seed: int) -> Pairs:
+    """Largest error of each identity over random pairs in conflict, relative to (‖g_1‖ + ‖g_2‖)²."""
     worst: dict[str, float] = {}
-    counterexamples, accepted = 0, 0
     for chunk, count in enumerate(chunks(total)):
-        rng = stream(seed, "identities", "pairs", chunk)
-        cos, ratio = (x.numpy() for x in edges(count, rng))
-        plane = np.stack([cos, np.sqrt((1 - cos) * (1 + cos))], -1)
-        pair = torch.from_numpy(np.stack([ratio[:, None] * np.array([1.0, 0.0]), plane], 1))
+        pair = drawn(count, stream(seed, "identities", "pairs", chunk), 1.0)
         gram = pair @ pair.mT
         s1, s2, p = gram[:, 0, 0], gram[:, 1, 1], gram[:, 0, 1]
-        measures = (pcgrad.cosine, pcgrad.curvature_bounding_measure, pcgrad.magnitude_similarity)
-        c, xi, phi = (measure(gram)[:, 0, 1] for measure in measures)
+        c = pcgrad.cosine(gram)[:, 0, 1]
+        xi = pcgrad.curvature_bounding_measure(gram)[:, 0, 1]
+        phi = pcgrad.magnitude_similarity(gram)[:, 0, 1]
         g, square, sine2 = pair.sum(1), s1 + s2 + 2 * p, (1 - c) * (1 + c)
-        g_pc = (pcgrad.surgery_coefficients(gram, ORDERS).sum(-2).unsqueeze(-2) @ pair).squeeze(-2)
+        weights = pcgrad.surgery_coefficients(gram, ORDERS).sum(-2)
+        g_pc = (weights.unsqueeze(-2) @ pair).squeeze(-2)
         length2, inner = (g_pc**2).sum(-1), (g * g_pc).sum(-1)
         unit = (s1.sqrt() + s2.sqrt()) ** 2
         formula = torch.stack([1 - p / s1, 1 - p / s2], -1).unsqueeze(-2) @ pair
@@ -233,39 +97,81 @@ def numeric(total: int, seed: int) -> dict[str, Any]:
         }
         for name, error in errors.items():
             worst[name] = max(worst.get(name, 0.0), float((error.abs() / unit).max()))
-        counterexamples += int(((xi <= 1) & ~pcgrad.condition_a(gram)[:, 0, 1]).sum())
-        accepted += count
     if max(worst.values()) > 1e3 * EPSILON:
         raise BrokenError(f"the core misses an identity: largest relative errors {worst}")
-    return {
-        "pairs": accepted,
-        "largest_relative_error": worst,
-        "xi_at_most_1_without_a": counterexamples,
-    }
+    return Pairs(total, worst)
 
 
-def check(settings: dict[str, Any]) -> dict[str, Any]:
-    """Prove the identities of every statement, and try those of a pair on random pairs."""
-    others = [f for name in MODULES for f in import_module(f"proofs.algebra.identities_{name}").ALL]
-    proved = [
-        {"name": f.__name__, "says": (f.__doc__ or "").partition("\n")[0], "latex": f()}
-        for f in (*ALL, *others)
+def figure2(total: int, seed: int) -> Figure2:
+    """Both panels of Figure 2: projection onto the normal plane, and no change without conflict."""
+    rng, half = stream(seed, "identities", "figure 2", 0), max(1, total // 2)
+    bent, plain = drawn(half, rng, 1.0), drawn(half, rng, -1.0)
+    gram = bent @ bent.mT
+    projected = pcgrad.surgery_coefficients(gram, ORDERS) @ gram  # g_i^PC · g_j
+    lengths = gram.diagonal(dim1=-2, dim2=-1).sqrt()
+    product = torch.stack([projected[:, 0, 1], projected[:, 1, 0]], -1).abs()
+    relative = product / (lengths.prod(-1, keepdim=True))
+    kept = pcgrad.surgery_coefficients(plain @ plain.mT, ORDERS)
+    moved = (kept != torch.eye(2, dtype=torch.float64)).any(-1).any(-1)
+    return Figure2(half, float(relative.max()), half, int(moved.sum()))
+
+
+def all_certificates() -> list[Certificate]:
+    """Prove every identity and every goal."""
+    identities = [
+        Certificate("proof", name, certificates.says(f), certificates.identity(name).latex, [])
+        for name, f in IDENTITIES.items()
     ]
+    found = [
+        Certificate("z3", name, certificates.says(f), "", list(certificates.goal(name).hypotheses))
+        for name, f in GOALS.items()
+    ]
+    return identities + found
+
+
+def killed(name: str, matrix: Matrix) -> Check:
+    """A kill matrix as a check: at least 99%, and a reason for every survivor."""
+    told = all(matrix.survivors.values())
+    says = f"{matrix.killed:,} of {matrix.mutants - len(matrix.weaker):,} mutants killed"
+    if matrix.survivors:
+        says += f"; {len(matrix.survivors)} survive with a reason"
+    if matrix.weaker:
+        says += f"; {len(matrix.weaker)} more follow from the original"
+    return Check("samples", name, matrix.share >= 0.99 and told, says)
+
+
+def check(settings: dict[str, Any]) -> Report:
+    """Prove all certificates, kill their mutants, and try the identities and Figure 2 on the core."""
+    listed = all_certificates()
+    stride = 1 if settings["instances"] >= ALL_MUTANTS else 20  # tests look at some of them
+    matrices = mutation.identities(stride), mutation.of_goals(stride)
     numbers = numeric(settings["instances"], settings["seed"])
-    idle = verdict(numbers["xi_at_most_1_without_a"])
-    verdicts = {"identities": "holds", "b_implies_a": idle}
-    pairs = f"{numbers['pairs']:,} pairs"
-    return {
-        "verdicts": verdicts,
-        "identities": proved,
-        "numeric": numbers,
-        "overview": [
-            overview_row(
-                verdicts,
-                "identities",
-                "The identities of Section 1",
-                f"{len(proved)} proofs by sympy; {pairs}",
-            ),
-            overview_row(verdicts, "b_implies_a", "Theorem 2: (b) implies (a)", f"proof; {pairs}"),
-        ],
-    }
+    drawn_pairs = figure2(settings["instances"], settings["seed"])
+    worst = max(numbers.largest_relative_error.values())
+    names = [f"z3:{row.name}" if row.kind == "z3" else row.name for row in listed]
+    faithful = drawn_pairs.largest_product_after < 1e-9 and drawn_pairs.changed == 0
+    found = [
+        judge(
+            "identities",
+            "Appendix A",
+            f"The {len(IDENTITIES)} identities and {len(GOALS)} inequalities that the proofs use",
+            [*certified(*names), killed("mutated identities", matrices[0]),
+             killed("mutated goals", matrices[1]),
+             Check("samples", "pairs", True,
+                   f"{numbers.pairs:,} pairs through the core, largest relative error {worst:.1e}")],
+            sentence="Every one is proved by sympy or z3, and no longer provable once it is changed.",
+        ),
+        judge(
+            "figure2",
+            "Figure 2",
+            "A conflicting gradient is projected onto the normal plane of the other; a pair without "
+            "conflict is unchanged",
+            [*certified("normal_plane", "coefficients"),
+             Check("samples", "pairs", faithful,
+                   f"{drawn_pairs.pairs:,} pairs in conflict, |g_i^PC · g_j| at most "
+                   f"{drawn_pairs.largest_product_after:.0e} of the lengths; of {drawn_pairs.unchanged:,} "
+                   f"without, {drawn_pairs.changed} changed")],
+            sentence="g_i^PC · g_j = 0 after the projection, and g_i^PC = g_i where g_i · g_j ≥ 0.",
+        ),
+    ]  # fmt: skip
+    return Report(found, listed, *matrices, numbers, drawn_pairs)

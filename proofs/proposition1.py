@@ -1,27 +1,22 @@
 """Proposition 1 (Yu et al. 2020, Appendix A.1): PCGrad on two tasks that need not be convex.
 
-Problem class: L = L_1 + L_2 differentiable, grad L Lipschitz with constant L > 0.
-Method:        theta+ = theta - t g^PC, g^PC by Algorithm 1.
-Hypothesis:    t <= 1 / L.
-Guarantee:     PCGrad reaches cos phi_12 = -1 or a stationary point, g = 0.
+Problem class: L = L_1 + L_2 differentiable, ∇L L-Lipschitz, L > 0; the proof names the minimal
+               value L*, so that L is bounded below.
+Method:        θ⁺ = θ − t g^PC, g^PC by Algorithm 1.
+Hypothesis:    t ≤ 1/L.
+Guarantee:     PCGrad either converges to a location where cos φ_12 = −1, or finds an iterate that
+               is almost stationary: while cos φ ≥ α > −1,
+                   min_{k<K} ‖g_k‖² ≤ 2(L_0 − L*)/(K(1 − α²)t).
 
-**False as stated**, in two ways:
-- L need not be bounded below: L_1 = L_2 = x has cos = 1 and g = 2 everywhere
-  (`descent_examples.unbounded`);
-- bounded below, even attained and convex, the iterates may walk off to infinity (`escape.py`): no
-  point is reached, g does not tend to 0, and cos -> -1 only in the limit.
-
-**Repaired**: let inf L > -infinity, and m = (1 - cos^2 phi_12) ||g||^2 in conflict, ||g||^2
-otherwise. Then
-    step:    L(theta+) <= L(theta) - t m / 2                       (Theorem 1's, whose proof does
-    not use convexity), K steps: min_{k < K} m_k <= 2 (L_0 - L_K) / (t K)              (their sum),
-so that m_k -> 0: for every eps > 0 there comes a point where ||g|| <= eps, or 1 - cos^2 phi_12 <=
-eps with cos < 0. Every cluster point is stationary, or has cos = -1, or a zero task gradient
-approached with cos -> -1 (see `convergence.py`).
-"""
+- **Read as angle and iterate**, it holds: lim inf cos φ = −1, or ‖g_k‖ → 0. It is the sum of the
+  descent steps (`several_steps`).
+- **Read as "a location"**, it is false: on the walk of `descent/escape.py` no location is reached,
+  and ‖g‖ stays away from 0.
+L_1 = L_2 = x carries no verdict: L is not bounded below there."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,68 +24,68 @@ import torch
 from torch import Tensor
 
 from proofs import attack, theorem1
-from proofs.descent import escape
-from proofs.descent.convergence import trajectories
-from proofs.descent.descent_examples import general_limit
+from proofs.certificates import certified
+from proofs.descent import convergence, escape
+from proofs.descent.convergence import Paths, trajectories
 from proofs.descent.paths import guaranteed
+from proofs.judgement import Counterexample, Judgement, judge
 from proofs.problems import NONCONVEX, Problems, look, rounding
 from proofs.sampling import sideways, stream
-from proofs.tally import BrokenError, Tally, Trial, overview_row, sample, total, verdict
+from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
 
-BOUNDED = (
-    "cauchy",
-    "welsch",
-    "wave",
-)  # whose trajectories can end; those of `sigmoid` go to infinity
+BOUNDED = ("cauchy", "welsch", "wave")  # whose trajectories can end; `sigmoid`'s go to infinity
 IN_HIGH_DIMENSION = ("cauchy", "wave")
 ATTACKED = ("cauchy", "wave", "indefinite")
 STEPS = 10  # K
-WALK = 1000  # updates of the escape; Theorem 1 has the long one
-
-hypotheses, descent, instances = theorem1.hypotheses, theorem1.descent, theorem1.instances
+WALK, FAR_WALK = 1000, 500  # updates of the escape; Theorem 1 has the long one
 
 
-def one_step(family: str, trials: int, seed: int, *, conflict: bool = True) -> Tally:
-    """Test the descent step on fresh instances of one family."""
-    return theorem1.one_step(family, trials, seed, conflict=conflict, statement="proposition1")
+@dataclass(frozen=True)
+class Report:
+    """What the check of Proposition 1 found."""
+
+    judgements: list[Judgement]
+    descent: Counts
+    descent_without_conflict: Counts
+    several_steps: Counts
+    large: Counts
+    attacks: dict[str, dict[str, attack.Found]]
+    paths: Paths
+    lipschitz: dict[str, Any]
+    concave_share: dict[str, float]
+    escape: dict[str, escape.Walk]
 
 
-def least(
-    problems: Problems, theta: Tensor, step: Tensor, updates: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(measured, bound) of the K-step form, min_{k < K} m_k and 2 (L_0 - L_K) / (t K), and the
-    rounding error, [N].
+def least(problems: Problems, step: Tensor, updates: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(measured, bound, rounding error, m_0) of the K-step form, each [N].
+
+    Measured min_{k<K} m_k, bound 2(L_0 − L_K)/(tK).
     """
-    first, smallest, noise = (
-        problems.loss(theta),
-        torch.full_like(step, torch.inf),
-        torch.zeros_like(step),
-    )
+    theta = problems.start()
+    first, noise = problems.loss(theta), torch.zeros_like(step)
+    values = []
     for _ in range(updates):
         point = look(problems, theta)
-        smallest = torch.minimum(smallest, guaranteed(point))
+        values.append(guaranteed(point))
         after = theta - step.unsqueeze(-1) * point.g_pc
         noise += rounding(problems, theta, (after,), step)  # the K inequalities are added
         theta = after
     scale = 2 / (step * updates)
-    return smallest, scale * (first - problems.loss(theta)), scale * noise
+    bound = scale * (first - problems.loss(theta))
+    return torch.stack(values).amin(0), bound, scale * noise, values[0]
 
 
 def several_steps(problems: Problems, step: Tensor, updates: int = STEPS) -> Trial:
     """Put instances to the K-step form. The margin's unit is m_0."""
-    theta = problems.start()
-    point, (measured, bound, noise) = look(problems, theta), least(problems, theta, step, updates)
+    point = look(problems, problems.start())
+    measured, bound, noise, unit = least(problems, step, updates)
     return Trial(
-        accepted=hypotheses(problems, theta, step),
+        accepted=theorem1.hypotheses(problems, point, step),
         slack=1 - step * problems.lipschitz(),
         margin=bound - measured,
-        unit=guaranteed(point),
+        unit=unit,
         noise=noise,
-        details={
-            "dimension": problems.dimension,
-            "cos": point.cos,
-            "t_times_L": step * problems.lipschitz(),
-        },
+        details={"dimension": problems.dimension, "cos": point.cos},
     )
 
 
@@ -98,17 +93,15 @@ def many_steps(family: str, trials: int, seed: int) -> Tally:
     """Test the K-step form on fresh instances of one family."""
 
     def put(count: int, rng: np.random.Generator) -> Trial:
-        return several_steps(*instances(family, count, rng))
+        return several_steps(*theorem1.instances(family, count, rng))
 
     return sample("proposition1/steps", family, trials, seed, put)
 
 
 def concave_share(family: str, count: int, seed: int) -> float:
-    """On what part of the instances the Hessian of L has a negative eigenvalue, at the start or
-    three points around.
-    """
+    """On what part of the instances the Hessian of L has a negative eigenvalue near the start."""
     rng = stream(seed, "proposition1/concave", family, 0)
-    problems, _ = instances(family, count, rng)
+    problems, _ = theorem1.instances(family, count, rng)
     places = [problems.start(), *(sideways(problems, rng) for _ in range(3))]
     lowest = torch.stack(
         [torch.linalg.eigvalsh(problems.hessian(theta))[:, 0] for theta in places]
@@ -116,121 +109,95 @@ def concave_share(family: str, count: int, seed: int) -> float:
     return float((lowest < -1e-6 * problems.lipschitz()).double().mean())
 
 
-def convergence(settings: dict[str, Any]) -> dict[str, Any]:
-    """Trajectories of the families that are bounded below to their ends; twice as many per family
-    as for Theorem 1.
-    """
+def limits(settings: dict[str, Any]) -> Paths:
+    """Trajectories of the families that are bounded below, twice as many as for Theorem 1."""
     updates, count, seed = settings["updates"], 2 * settings["trajectories"], settings["seed"]
-    paths = {
-        family: trajectories(
-            family, count, updates, seed, stationary=True, statement="proposition1"
-        )
-        for family in BOUNDED
-    }
-    names = (
-        "trajectories",
-        "ended_at_start",
-        "stationary",
-        "opposite",
-        "product",
-        "stalled",
-        "unfinished",
-        "violations",
-    )
-    sums = {name: sum(row[name] for row in paths.values()) for name in names}
-    return {**sums, "updates_allowed": updates, "families": paths}
-
-
-def unattained(settings: dict[str, Any]) -> dict[str, Any]:
-    """The same for `sigmoid`, whose infimum lies at infinity: few end, and the K-step form is all
-    that is left.
-    """
-    count = max(1, settings["trajectories"] // 4)
-    return trajectories(
-        "sigmoid",
-        count,
-        settings["updates"],
-        settings["seed"],
-        stationary=True,
-        statement="proposition1",
+    return convergence.summed(
+        {
+            family: trajectories(
+                family, count, updates, seed, stationary=True, statement="proposition1"
+            )
+            for family in BOUNDED
+        }
     )
 
 
-def overview(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the overview table."""
-    verdicts, limit, steps = report["verdicts"], report["convergence"], report["several_steps"]
-    ended = f"{limit['trajectories'] - limit['unfinished']:,} of {limit['trajectories']:,} trajectories ended"
-    line = report["dropped"]["bounded below (not among the printed hypotheses)"]
-    _, where = theorem1.walked(report)
-    example = f"L₁ = L₂ = x: ∇L = {line['gradient']}, cos φ = {line['cos']} everywhere; bounded below: {where}"
-    return [
-        overview_row(
-            verdicts,
-            "proposition1",
-            "Proposition 1 as printed",
-            "exact counterexample",
-            None,
-            example,
-        ),
-        overview_row(
-            verdicts,
-            "proposition1_descent",
-            "Proposition 1, descent step",
-            *theorem1.stepped(report),
-        ),
-        overview_row(
-            verdicts,
-            "proposition1_repaired",
-            "Proposition 1 with L bounded below: (1 − cos²φ)‖g‖² → 0 in conflict, ‖g‖ → 0 otherwise",
-            f"proof; {steps['accepted']:,} instances of {STEPS} steps; {ended}",
-            steps["smallest_margin"],
-        ),
+def judgements(found: dict[str, Any], far: Paths) -> list[Judgement]:
+    """The verdicts on Proposition 1."""
+    steps = found["several_steps"]
+    samples = [
+        theorem1.sampled("in conflict", found["descent"]),
+        theorem1.sampled("without conflict", found["descent_without_conflict"]),
+        theorem1.sampled("high dimensions", found["large"]),
+        theorem1.attacked(found["attacks"]),
     ]
+    walk = theorem1.walking(
+        found["escape"]["attained"], far, attained="L is bounded below, even attained"
+    )
+    counterexample = Counterexample(
+        walk.kind,
+        walk.says,
+        walk.hypotheses,
+        "no location is reached, and ‖g‖ ≥ 2y∞ > 0: no iterate is almost stationary",
+        walk.routes,
+    )
+    return [
+        judge(
+            "proposition1_descent",
+            "Proposition 1",
+            "The descent step without convexity",
+            [*certified("theorem1_descent", "z3:descent"), *samples],
+            sentence="The proof of Theorem 1's step does not use convexity.",
+            margin=smallest(found["descent"], found["descent_without_conflict"], found["large"]),
+        ),
+        judge(
+            "proposition1_angle",
+            "Proposition 1",
+            "L bounded below, t ≤ 1/L: while cos φ ≥ α > −1, "
+            "min ‖g_k‖² ≤ 2(L_0 − L*)/(K(1 − α²)t); so lim inf cos φ = −1, or iterates are almost "
+            "stationary",
+            [*certified("theorem1_descent", "z3:descent"),
+             theorem1.sampled(f"{STEPS} steps", steps), theorem1.followed(found["paths"])],
+            reading="the alternatives are an angle that tends to −1 and an almost stationary iterate",
+            sentence="The descent steps add up; L bounded below is implicit in the proof, which "
+            "names L*.",
+            margin=steps.smallest_margin,
+        ),
+        judge(
+            "proposition1",
+            "Proposition 1",
+            "PCGrad converges to a location where cos φ = −1, or finds an almost stationary iterate",
+            certified("escape_update", "escape_angle", "escape_slopes"),
+            reading="a location is a point to which the iterates converge",
+            sentence="The walk to infinity reaches no location, and its gradient stays away from 0.",
+            counterexample=counterexample,
+        ),
+    ]  # fmt: skip
 
 
-def check(settings: dict[str, Any]) -> dict[str, Any]:
-    """Proposition 1: the step, K steps, trajectories to their ends, L by scipy, dropped hypotheses."""
+def check(settings: dict[str, Any]) -> Report:
+    """Proposition 1: the step, K steps, trajectories to their ends, the walk."""
     count, seed = settings["instances"], settings["seed"]
-    descents = {family: one_step(family, count, seed).report() for family in NONCONVEX}
-    plain = {
-        family: one_step(family, max(1, count // 4), seed, conflict=False).report()
-        for family in NONCONVEX
-    }
-    steps = {family: many_steps(family, max(1, count // 10), seed).report() for family in NONCONVEX}
-    report: dict[str, Any] = {
-        "descent": {**total(descents), "families": descents},
-        "descent_without_conflict": {**total(plain), "families": plain},
-        "several_steps": {**total(steps), "steps": STEPS, "families": steps},
+    step = theorem1.families_of
+    many = {family: many_steps(family, max(1, count // 10), seed).report() for family in NONCONVEX}
+    quarter = max(1, count // 4)
+    found: dict[str, Any] = {
+        "descent": step(NONCONVEX, count, seed, statement="proposition1"),
+        "descent_without_conflict": step(
+            NONCONVEX, quarter, seed, conflict=False, statement="proposition1"
+        ),
+        "several_steps": total(many),
         "large": theorem1.large(
             IN_HIGH_DIMENSION, seed, settings["high_dimensions"], "proposition1"
         ),
-        "attack": theorem1.attacks(ATTACKED, seed, settings["search_rounds"], "proposition1"),
-        "convergence": convergence(settings),
-        "unattained": unattained(settings),
+        "attacks": theorem1.attacks(ATTACKED, seed, settings["search_rounds"], "proposition1"),
+        "paths": limits(settings),
         "lipschitz": theorem1.lipschitz(NONCONVEX, settings["lipschitz_instances"], seed),
         "concave_share": {
             family: concave_share(family, min(count, 200), seed) for family in NONCONVEX
         },
-        "counterexamples": escape.check(WALK),
+        "escape": escape.walks(WALK),
     }
-    if min(report["concave_share"].values()) < 0.5:
-        raise BrokenError(
-            f"proposition1: too few instances have negative curvature, {report['concave_share']}"
-        )
-    report["dropped"] = general_limit(report["counterexamples"])
-    line = report["dropped"]["bounded below (not among the printed hypotheses)"]
-    report["counterexamples"]["unbounded"] = line
-    refuted = line["claim_fails"] + report["counterexamples"]["attained"]["refutes"]
-    found = sum(attack.violations(rows) for rows in report["attack"].values())
-    misses = found + sum(
-        report[key]["violations"] for key in ("descent", "descent_without_conflict", "large")
-    )
-    contradicted = misses + sum(
-        report[key]["violations"] for key in ("several_steps", "convergence", "unattained")
-    )
-    report["verdicts"] = {
-        "proposition1_descent": verdict(misses),
-        "proposition1": verdict(contradicted + refuted),
-        "proposition1_repaired": verdict(contradicted, repaired=True),
-    }
-    return {**report, "overview": overview(report)}
+    if min(found["concave_share"].values()) < 0.5:
+        raise BrokenError(f"proposition1: too little concavity, {found['concave_share']}")
+    return Report(judgements=judgements(found, convergence.walk(FAR_WALK)), **found)

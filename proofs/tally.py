@@ -5,7 +5,8 @@ smallest margin.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +37,22 @@ class Trial(NamedTuple):
         return self.accepted & (self.margin < -self.noise)
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What came of the trials of one statement on one family, or on several together."""
+
+    trials: int
+    accepted: int
+    skipped: int
+    undecided: int  # within rounding of 0
+    violations: int
+    smallest_margin: float | None
+    stream: str = ""  # seed, purpose and family: draws the instances again
+    instance: dict[str, float] = field(default_factory=dict)  # with the smallest margin
+    histogram: list[int] = field(default_factory=list)  # of log10 margins, bins as in BINS
+    families: dict[str, Counts] = field(default_factory=dict)
+
+
 class Tally:
     """The trials of one statement on one family.
 
@@ -47,9 +64,9 @@ class Tally:
     def __init__(self, purpose: str, family: str, seed: int) -> None:
         self.purpose, self.family, self.seed = purpose, family, seed
         self.trials = self.accepted = self.violations = self.undecided = self.chunk = 0
-        self.smallest, self.instance = float("inf"), {}  # type: float, dict[str, Any]
+        self.smallest = float("inf")
+        self.instance: dict[str, float] = {}
         self.histogram = np.zeros(len(BINS) + 1, dtype=int)
-        self.negative = 0
 
     def add(self, trial: Trial) -> None:
         """One chunk."""
@@ -66,35 +83,27 @@ class Tally:
             self.instance |= {name: float(value[index]) for name, value in trial.details.items()}
         positive = relative[decided & (relative > 0)].log10().numpy()
         self.histogram += np.bincount(np.searchsorted(BINS, positive), minlength=len(BINS) + 1)
-        self.negative += int((decided & (relative <= 0)).sum())
         self.chunk += 1
 
     @property
     def skipped(self) -> int:
         return self.trials - self.accepted
 
-    def report(self) -> dict[str, Any]:
-        """The counts as JSON."""
+    def report(self) -> Counts:
+        """The counts."""
         if self.accepted == 0:
             raise BrokenError(f"{self.purpose}: no {self.family} instance satisfies the hypotheses")
-        return {
-            "trials": self.trials,
-            "accepted": self.accepted,
-            "skipped": self.skipped,
-            "undecided": self.undecided,
-            "violations": self.violations,
-            "smallest_margin": self.smallest if np.isfinite(self.smallest) else None,
-            "instance": {
-                "seed": self.seed,
-                "stream": f"{self.purpose}/{self.family}",
-                **self.instance,
-            },
-            "margins": {
-                "log10_bins": BINS.tolist(),
-                "counts": self.histogram.tolist(),
-                "negative": self.negative,
-            },
-        }
+        return Counts(
+            trials=self.trials,
+            accepted=self.accepted,
+            skipped=self.skipped,
+            undecided=self.undecided,
+            violations=self.violations,
+            smallest_margin=self.smallest if np.isfinite(self.smallest) else None,
+            stream=f"{self.seed}/{self.purpose}/{self.family}",
+            instance=self.instance,
+            histogram=self.histogram.tolist(),
+        )
 
 
 def sample(
@@ -114,33 +123,14 @@ def sample(
     return tally
 
 
-def total(families: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def total(families: dict[str, Counts]) -> Counts:
     """Sums and the smallest margin over the families."""
-    counts = {key: sum(row[key] for row in families.values())
-              for key in ("trials", "accepted", "skipped", "undecided", "violations")}  # fmt: skip
-    margins = [
-        row["smallest_margin"] for row in families.values() if row["smallest_margin"] is not None
-    ]
-    return {**counts, "smallest_margin": min(margins, default=None)}
+    names = ("trials", "accepted", "skipped", "undecided", "violations")
+    sums = {name: sum(getattr(row, name) for row in families.values()) for name in names}
+    margins = [m for row in families.values() if (m := row.smallest_margin) is not None]
+    return Counts(**sums, smallest_margin=min(margins, default=None), families=families)
 
 
-def overview_row(
-    verdicts: dict[str, str],
-    name: str,
-    statement: str,
-    rests_on: str,
-    margin: float | None = None,
-    counterexample: str = "",
-) -> dict[str, Any]:
-    """A row of the overview table; `name` is that of its verdict."""
-    return {
-        **{"name": name, "statement": statement, "verdict": verdicts[name], "rests_on": rests_on},
-        **{"smallest_margin": margin, "counterexample": counterexample},
-    }
-
-
-def verdict(violations: int, *, repaired: bool = False) -> str:
-    """What the trials say: one violation refutes; none leaves the statement standing."""
-    if violations:
-        return "false as stated"
-    return "holds after repair" if repaired else "holds"
+def smallest(*counts: Counts) -> float | None:
+    """The smallest margin of several counts."""
+    return min((m for row in counts if (m := row.smallest_margin) is not None), default=None)

@@ -1,202 +1,159 @@
-"""Theorem 4 (Yu et al. 2020, Appendix A.4): PCGrad with heavy-ball momentum on two strongly convex
-tasks.
+"""Theorem 4 (Yu et al. 2020, Appendix A.4): PCGrad with heavy-ball momentum, strongly convex tasks.
 
-Problem class: L = L_1 + L_2, L_i mu_i-strongly convex and L_i-smooth.
-Method:        theta_{k+1} = theta_k - alpha_k g^PC + beta_k (theta_k - theta_{k-1}), with R =
-||g_1|| / ||g_2||,
-               mu_k = (1 - c / R) mu_1 + (1 - c R) mu_2, L_k likewise, alpha_k = 4 / (sqrt L_k +
-               sqrt mu_k) as printed, beta_k = max{|1 - sqrt(alpha_k mu_k)|, |1 - sqrt(alpha_k
-               L_k)|}^2.
-Guarantee:     theta_k converges linearly.
+Problem class: L = L_1 + L_2, L_i μ_i-strongly convex and L_i-smooth.
+Method:        θ_{k+1} = θ_k − α_k g^PC + β_k(θ_k − θ_{k−1}), with R = ‖g_1‖/‖g_2‖,
+               μ_k = (1 − c/R)μ_1 + (1 − cR)μ_2, L_k likewise, α_k = 4/(√L_k + √μ_k) as printed,
+               β_k = max{|1 − √(α_k μ_k)|, |1 − √(α_k L_k)|}².
+Guarantee:     linear convergence to either a location where cos φ = −1 or the optimal value.
 
-The formulas speak of conflict only; elsewhere g^PC = g and both weights are taken as 1
-(`heavy_ball.py`).
+- α_k lacks its square: line (8) of the proof needs 4/(√L_k + √μ_k)². A **misprint**; the theorem is
+  judged with the square.
+- The formulas are written for iterates in conflict (cos is not clipped). **False** there: two
+  quadratics with one minimizer on which the method diverges, in conflict at every iterate, by an
+  interval proof (`momentum/three_cycle.py`). The lemma bounds a spectral radius of matrices that
+  change with k, and a product of such matrices need not shrink.
+- Distinct minimizers refute nothing: settling where cos φ = −1 is the first alternative.
 
-**False as stated**, in four ways:
-- the printed alpha_k is not scale-invariant: alpha_k L_k > 4 from some scale on, and the method
-  diverges; below it the rate is not the stated one. With 4 / (sqrt L_k + sqrt mu_k)^2 it is
-  (`identities_momentum`: `printed_step`, `corrected_step`);
-- with that **corrected** alpha_k still false: the mean-value form lets the Hessian change with k,
-  and a product of matrices of spectral radius rho need not shrink. Even without conflict there is a
-  cycle of three points;
-- and false for its best case, **quadratics** with one minimizer: the weights change with the
-  direction of theta, and in the plane this suffices for exact cycles and for divergence, with L_i /
-  mu_i = 361 in every task and at every k;
-- without a common minimizer the method does not approach the minimizer of L at all: it settles
-  where cos = -1.
+**Instead** (`momentum/theorem4_repair.py`): without momentum and with α_k ≤ 2/(L_k + μ_k) every
+step contracts the distance to a common minimizer by (L_k − μ_k)/(L_k + μ_k). With momentum the
+stated rate holds up to a factor 1 + 2k on quadratics whose Hessians commute; there PCGrad never
+acts.
 
-**Repaired** (`theorem4_repair.py`): no momentum and alpha_k <= 2 / (L_k + mu_k) contract the
-distance to a common minimizer by (L_k - mu_k) / (L_k + mu_k), for every strongly convex and smooth
-pair; with momentum the stated rate holds up to a factor 1 + 2 k where the weights are constant, as
-for quadratics whose Hessians commute.
-
-References: Polyak (1964) for the method; Lessard, Recht and Packard, SIAM J. Optim. 26 (2016),
-section 4.6, for the cycle; Nesterov, Introductory Lectures (2004), theorem 2.1.12, for the repair.
-"""
+References: Polyak (1964) for the method; Nesterov, Introductory Lectures (2004), theorem 2.1.12."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from proofs.momentum import (
-    theorem4_attack,
-    theorem4_dropped,
-    theorem4_examples,
-    theorem4_paths,
-    theorem4_repair,
-)
+from proofs.certificates import certified
+from proofs.judgement import Check, Counterexample, Judgement, judge
+from proofs.momentum import theorem4_examples, theorem4_repair, three_cycle
 from proofs.momentum.heavy_ball import SLOPES
-from proofs.momentum.theorem4_attack import DECADES
-from proofs.momentum.theorem4_paths import CLASSES
-from proofs.momentum.theorem4_repair import CONDITIONS, contraction, hypotheses, instances, trial
-from proofs.tally import BrokenError, overview_row, total, verdict
+from proofs.momentum.theorem4_repair import CONDITIONS, Commuting, Spectra
+from proofs.tally import Counts, smallest, total
+from proofs.theorem1 import sampled
 
-__all__ = ["check", "contraction", "hypotheses", "instances", "trial"]
-OF_QUADRATICS = ("quadratic_cycle", "quadratic_growth", "quadratic_from_rest", "always_in_conflict")
+PAIRS = 400  # with commuting Hessians
 
 
-def trajectories(settings: dict[str, Any]) -> dict[str, Any]:
-    """Trajectories by form of the statement: printed, quadratic (corrected), general (corrected,
-    not quadratic).
-    """
-    count, updates, seed = settings["trajectories"], settings["updates"], settings["seed"]
-    sample, half = theorem4_paths.sample, max(1, count // 2)
-    forms = {
-        "printed": {
-            name: sample("printed", name, count, max(1, updates // 4), seed, "printed")
-            for name in CLASSES
+@dataclass(frozen=True)
+class Report:
+    """What the check of Theorem 4 found."""
+
+    judgements: list[Judgement]
+    contraction: Counts
+    large: Counts
+    spectra: dict[str, Spectra]
+    cycle: three_cycle.Cycle
+    commuting: Commuting
+
+
+def contraction(count: int, seed: int) -> Counts:
+    """The step without momentum on every shape and condition, with and without conflict."""
+    rows = {}
+    for shape in SLOPES:
+        for condition in CONDITIONS:
+            for conflict in (True, False):
+                trials = count if conflict else max(1, count // 4)
+                name = f"{shape}, {condition}{'' if conflict else ', no conflict'}"
+                tally = theorem4_repair.one_step(shape, condition, trials, seed, conflict=conflict)
+                rows[name] = tally.report()
+    return total(rows)
+
+
+def growing(cycle: three_cycle.Cycle) -> Counterexample:
+    """The three-cycle as a counterexample, with the rational examples as further routes."""
+    growth, bumpy = theorem4_examples.quadratic_growth(), theorem4_examples.piecewise()
+    further = {f"rational quadratics, every second iterate, {k}": v for k, v in growth.items()}
+    further |= {f"a three-cycle without conflict, {k}": v for k, v in bumpy.items()}
+    y, u_1, u_2, s = (float(x) for x in cycle.zero)
+    return Counterexample(
+        "interval",
+        f"H_1 = diag(900, 1), H_2 = [[58, 190], [190, 640]], θ_0 = (1, {y:.5f}), θ_1 = ({u_1:.5f}, "
+        f"{u_2:.5f}) within {cycle.radius}: θ_{{k+3}} = s θ_k with s = {s:.6f}",
+        {
+            "both tasks strongly convex quadratics with the minimizer 0": True,
+            "α_k = 4/(√L_k + √μ_k)² and β_k as printed": True,
+            "conflict at every iterate, as intervals": cycle.in_conflict,
         },
-        "quadratic": {name: sample("quadratic", name, count, updates, seed) for name in CLASSES},
-        "general": {
-            f"{shape}, {name}": sample(f"general/{shape}", name, half, updates, seed, shape=shape)
-            for name in CLASSES
-            for shape in ("log_cosh", "huber")
+        "|s| > 1: the iterates grow without bound, and cos φ repeats with period 3",
+        {
+            "intervals (Krawczyk)": cycle.contained,
+            "the core in float64": cycle.largest_error_of_the_core < 1e-6,
+            **further,
         },
-    }
-    return {form: {**theorem4_paths.sums(rows), "families": rows} for form, rows in forms.items()}
-
-
-def repaired(settings: dict[str, Any]) -> dict[str, Any]:
-    """The contraction on fresh instances, and both repairs along trajectories."""
-    count, seed = settings["instances"], settings["seed"]
-    families = {
-        f"{shape}, {condition}{'' if conflict else ', no conflict'}": theorem4_repair.one_step(
-            shape, condition, count if conflict else max(1, count // 4), seed, conflict=conflict
-        ).report()
-        for shape in SLOPES
-        for condition in CONDITIONS
-        for conflict in (True, False)
-    }
-    walked = {
-        rule: {
-            name: theorem4_repair.paths(name, settings["trajectories"], seed, rule).report()
-            for name in CLASSES
-        }
-        for rule in ("gradient", "corrected")
-    }
-    return {
-        "repaired": {**total(families), "families": families},
-        "repaired_paths": {**total(walked["gradient"]), "families": walked["gradient"]},
-        "momentum_paths": {**total(walked["corrected"]), "families": walked["corrected"]},
-    }
-
-
-def verdicts(report: dict[str, Any]) -> dict[str, str]:
-    """From the counts and the exact examples."""
-    examples, found = report["counterexamples"], theorem4_attack.violations(report["attack"])
-    printed = examples["printed_line"]["diverges"] + examples["printed_plane"]["refutes"]
-    quadratic = sum(examples[name]["refutes"] for name in OF_QUADRATICS) + found["corrected"]
-    quadratic += report["quadratic"]["violations"]
-    high = sum(row["violations"] for row in report["large"].values())
-    steps = (
-        report["repaired"]["violations"]
-        + report["repaired_paths"]["violations"]
-        + found["repaired"]
-        + high
     )
-    return {
-        "theorem4": verdict(report["printed"]["violations"] + printed),
-        "theorem4_corrected": verdict(
-            quadratic + examples["piecewise"]["refutes"] + report["general"]["violations"]
-        ),
-        "theorem4_quadratic": verdict(quadratic),
-        "theorem4_repaired": verdict(steps, repaired=True),
-        "theorem4_repaired_momentum": verdict(
-            report["momentum_paths"]["violations"], repaired=True
-        ),
-    }
 
 
-def fastest(report: dict[str, Any], *forms: str) -> dict[str, float]:
-    """The smallest margin (minus the growth of log S per update): of quadratics, sampled or
-    searched, and `forms`.
-    """
-    found = [
-        row["smallest_margin"] for family in DECADES for row in report["attack"][family].values()
-    ]
-    return {
-        "smallest_margin": min(
-            m
-            for m in (*found, *(report[form]["smallest_margin"] for form in ("quadratic", *forms)))
-            if m is not None
-        )
-    }
-
-
-def overview(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the overview table."""
-    words, examples = report["verdicts"], report["counterexamples"]
-    line, three, growth = (
-        examples["printed_line"],
-        examples["piecewise"],
-        examples["quadratic_growth"],
-    )
-    rest = examples["quadratic_from_rest"]
-    hessians = ", ".join(f"H{i + 1} = {h}" for i, h in enumerate(rest["hessians"]))
-
-    def ended(form: str) -> str:
-        found = report[form]
-        return f"{found['accepted'] - found.get('unfinished', 0):,} of {found['accepted']:,} trajectories ended"
-
-    diverges = f"{line['losses']}: θ = {', '.join(line['path'][:5])}, …"
-    cycle = f"L₁ = L₂ = f/2, α = {three['alpha']}, β = {three['beta']}: θ = {' → '.join(three['path'][:4])}"
-    factor = f"θ(k+2) = {growth['factor_of_two_steps']} θ(k) in rationals"
-    pair = f"{hessians} from {tuple(rest['start'])}: × {rest['growth_per_step'][:6]} per step"
-    high = sum(row["instances"] for row in report["large"].values())
-    steps = f"proof; {report['repaired']['accepted'] + high:,} instances"
-    rows = (
-        ("theorem4", "Theorem 4 as printed", ended("printed"), report["printed"], diverges),
-        ("theorem4_corrected", "Theorem 4 with α = 4/(√L + √μ)²", ended("general"), fastest(report, "general"), cycle),
-        ("theorem4_quadratic", "Theorem 4 with α = 4/(√L + √μ)², quadratics with one minimizer",
-         ended("quadratic"), fastest(report), f"{pair}; {factor}"),
-        ("theorem4_repaired", "Theorem 4 without momentum, α ≤ 2/(L + μ)", steps, report["repaired"], ""),
-        ("theorem4_repaired_momentum", "Theorem 4, α = 4/(√L + √μ)², quadratics with commuting Hessians",
-         f"proof; {report['momentum_paths']['accepted']:,} trajectories", report["momentum_paths"], ""),
-    )  # fmt: skip
+def judgements(found: dict[str, Any]) -> list[Judgement]:
+    """The verdicts on Theorem 4."""
+    steps, high, paths = found["contraction"], found["large"], found["commuting"]
+    cycle = found["cycle"]
     return [
-        overview_row(words, name, statement, rests, found["smallest_margin"], example)
-        for name, statement, rests, found, example in rows
-    ]
+        judge(
+            "theorem4_step",
+            "Theorem 4",
+            "α_k = 4/(√L_k + √μ_k), without a square",
+            certified("printed_step", "corrected_scale", "corrected_step", "z3:printed_momentum"),
+            sentence="Line (8) of the proof needs the square; without it the method is not "
+            "scale-invariant and diverges on 16θ².",
+            counterexample=theorem4_examples.printed(),
+            misprint=True,
+        ),
+        judge(
+            "theorem4",
+            "Theorem 4",
+            "With α_k = 4/(√L_k + √μ_k)², iterates in conflict: linear convergence to a location "
+            "where cos φ = −1 or to the optimal value",
+            [*certified("modulus", "corrected_step"),
+             Check("interval", "three_cycle", cycle.refutes, f"Krawczyk's test, s in {cycle.growth}")],
+            reading="α_k has the square that its proof needs",
+            sentence="The lemma bounds spectral radii of matrices that change with k; on two "
+            "quadratics with one minimizer, in conflict at every iterate, the method diverges.",
+            counterexample=growing(cycle),
+        ),
+        judge(
+            "theorem4_gradient",
+            "Theorem 4",
+            "No momentum, α_k ≤ 2/(L_k + μ_k), one minimizer: every step contracts by q_k, q_k² = "
+            "1 − 2α_k μ_k L_k/(μ_k + L_k)",
+            [*certified("coefficients", "coercivity", "contraction", "contraction_rate",
+                        "gradient_step", "ratio_of_weights", "z3:weighted_spectrum",
+                        "z3:weighted_condition", "z3:contraction"),
+             sampled("three shapes", steps), sampled("high dimensions", high)],
+            reading="without momentum, and with one minimizer",
+            sentence="The weighted loss of a step is μ_k-strongly convex and L_k-smooth with the "
+            "common minimizer, and contractions multiply although k changes them.",
+            margin=smallest(steps, high),
+        ),
+        judge(
+            "theorem4_commuting",
+            "Theorem 4",
+            "Quadratics with commuting Hessians and one minimizer: ‖θ_k − θ*‖ ≤ (1 + k(1 + ρ))ρ^k‖θ_0 "
+            "− θ*‖",
+            [*certified("modulus", "corrected_step", "powers", "chebyshev"),
+             Check("samples", "paths", paths.smallest_margin > -1e-9 and paths.conflicts == 0,
+                   f"{paths.pairs} paths of {paths.updates} updates, {paths.conflicts} conflicts")],
+            reading="the Hessians commute: the tasks never conflict, and PCGrad never acts",
+            sentence="The stated rate up to a factor 1 + 2k, for the plain heavy ball, which the "
+            "method then is.",
+            margin=paths.smallest_margin,
+        ),
+    ]  # fmt: skip
 
 
-def check(settings: dict[str, Any]) -> dict[str, Any]:
-    """Theorem 4: trajectories, examples, searches, both repairs, dropped hypotheses."""
-    seed, updates, examples = settings["seed"], settings["updates"], theorem4_examples.check()
-    broken = [name for name, example in examples.items() if not example.get("refutes", True)]
-    if broken:
-        raise BrokenError(f"theorem4: {', '.join(broken)} refute nothing")
-    report: dict[str, Any] = {
-        **trajectories(settings),
-        **repaired(settings),
-        "large": theorem4_repair.large(seed, updates, settings["high_dimensions"]),
-        "attack": theorem4_attack.search(seed, settings["search_rounds"]),
-        "lipschitz": {
+def check(settings: dict[str, Any]) -> Report:
+    """Theorem 4: the misprint, the three-cycle, the step without momentum, commuting Hessians."""
+    count, seed = settings["instances"], settings["seed"]
+    found: dict[str, Any] = {
+        "contraction": contraction(count, seed),
+        "large": theorem4_repair.large(seed, settings["high_dimensions"]),
+        "spectra": {
             shape: theorem4_repair.spectra(shape, settings["lipschitz_instances"], seed)
             for shape in SLOPES
         },
-        "minimizers_apart": theorem4_paths.apart(settings["trajectories"], updates, seed),
-        "dropped": theorem4_dropped.check(settings["instances"], seed),
-        "counterexamples": examples,
+        "cycle": three_cycle.prove(),
+        "commuting": theorem4_repair.commuting(PAIRS, seed),
     }
-    report["verdicts"] = verdicts(report)
-    return {**report, "overview": overview(report)}
+    return Report(judgements=judgements(found), **found)

@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from proofs.many_tasks.corollary1_structure import structure
 from torch import Tensor
 
 import pcgrad
 from experiments.landscape import run as landscape
 from proofs import identities, theorem1, theorem2
-from proofs.many_tasks.corollary1_structure import structure
 from proofs.problems import CONVEX
 from proofs.tally import BrokenError, Tally
 from tests.core.test_golden import check_trace

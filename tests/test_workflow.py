@@ -201,7 +201,12 @@ def test_the_whole_tiny_scale(done):
         *(f"figures/figure_{number}.{kind}" for number in FIGURES for kind in ("png", "pdf")),
         *(f"tables/table_{name}.{kind}" for name in TABLES for kind in ("csv", "md", "tex")),
         *(f"proofs/{statement}.json" for statement in STATEMENTS),
-        *(f"notebooks/{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")),
+        "proofs/THEOREMS.pdf",
+        *(
+            f"notebooks/{path.stem}.{kind}"
+            for path in (ROOT / "notebooks").glob("*.ipynb")
+            for kind in ("html", "ipynb")
+        ),
         "claims.csv",
     }
     assert not [
@@ -261,7 +266,7 @@ def test_an_edit_of_a_plot_redraws_only_that_figure(done):
 
 def test_an_edit_of_a_notebooks_picture_checks_no_theorem_again(done):
     with edited(done / "proofs/pictures/common.py", lambda text: text + "\nCHANGED = True\n"):
-        assert planned(done, *TINY) == {"notebook": 3}
+        assert planned(done, *TINY) == {"notebook": 3, "theorems": 1}
 
 
 def test_an_edit_of_one_experiment_leaves_the_other_alone(done):

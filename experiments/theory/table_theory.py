@@ -1,4 +1,4 @@
-"""The statements of the paper's theory: verdict, what it rests on, smallest margin, counterexample."""
+"""The paper's theory: for every statement the reading, the verdict, what decided it, and why."""
 
 import json
 from collections.abc import Sequence
@@ -9,17 +9,40 @@ import pandas as pd
 
 from reporting import render
 
-COLUMNS = ["name", "statement", "verdict", "rests_on", "smallest_margin", "counterexample"]
+COLUMNS = (
+    "name",
+    "source",
+    "statement",
+    "reading",
+    "verdict",
+    "decided_by",
+    "sentence",
+    "smallest_margin",
+    "counterexample",
+)
 NOTES = (
-    "holds: no trial, no search and no exact example violates the statement; proof: the file proves it besides",
-    "false as stated: at least one violation, confirmed in exact rationals or 50 digits",
-    "smallest margin: bound less measured, in the statement's own unit; below 0 violates it",
+    "holds: proved as printed; holds in this reading: proved in the reading that is named",
+    "false as stated: an instance satisfies every hypothesis and violates the conclusion, by at least two routes",
+    "misprint: a printed formula fails, and the statement is judged with the intended one",
+    "decided by: the kinds of checks that ran (proof: its identities are certified by sympy); samples alone never prove",
+    "smallest margin: bound minus measured over all samples, in the statement's own unit; below 0 would violate it",
 )
 
 
 def theory(reports: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One line per statement and form, in the order of the reports (COLUMNS)."""
-    return pd.DataFrame([row for report in reports for row in report["overview"]], columns=COLUMNS)
+    """One line per judgement, in the order of the reports (COLUMNS)."""
+    rows = []
+    for report in reports:
+        for row in report["judgements"]:
+            example = row["counterexample"]
+            rows.append(
+                {
+                    **{name: row[name] for name in COLUMNS},
+                    "decided_by": " · ".join(row["decided_by"]),
+                    "counterexample": example["says"] if example else "",
+                }
+            )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -29,20 +52,22 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
         for x in table["smallest_margin"]
     ]
     words = table.drop(columns="name").assign(smallest_margin=margins)
-    words["counterexample"] = [text or render.DASH for text in words["counterexample"]]
+    for column in ("reading", "counterexample"):
+        words[column] = [text or render.DASH for text in words[column]]
+    words["reading"] = words["reading"].replace(render.DASH, "as printed")
     return words.rename(columns=lambda name: name.replace("_", " "))
 
 
 def notes(reports: Sequence[dict[str, Any]]) -> list[str]:
     """The footer."""
-    texts: dict[
-        str, list[str]
-    ] = {}  # settings -> statements: a scale whose statements were checked alike has one
+    texts: dict[str, list[str]] = {}  # settings -> statements: those checked alike share a line
     for report in reports:
         text = ", ".join(f"{key} {value}" for key, value in report["settings"].items())
         texts.setdefault(text, []).append(report["statement"])
-    settings = [f"settings of {', '.join(names)}: {text}" if len(texts) > 1 else f"settings: {text}"
-                for text, names in texts.items()]  # fmt: skip
+    settings = [
+        f"settings of {', '.join(names)}: {text}" if len(texts) > 1 else f"settings: {text}"
+        for text, names in texts.items()
+    ]
     versions = ", ".join(f"{name} {version}" for name, version in reports[0]["versions"].items())
     return [*NOTES, f"scale: {reports[0]['scale']}", *settings, f"versions: {versions}"]
 

@@ -1,1 +1,1 @@
-"""The algebra of each statement, by sympy: one function per identity."""
+"""Certificates: identities by sympy, inequalities and implications by z3, and their mutation test."""

@@ -1,16 +1,14 @@
-"""Exact instances about Theorem 3: quadratics without one hypothesis each, and counterexamples to
-either direction.
+"""Counterexamples to Theorem 3, in either direction.
 
-**If, first case, H as printed.** With g_1 = (-1, 0), g_2 = (1, -1), w = g^PC and v normal to w with
-v . g < 0,
+**If, first case, H as printed.** With g_1 = (−1, 0), g_2 = (1, −1), w = g^PC and v normal to w with
+v · g < 0,
 
-    L_1(theta) = g_1 . theta + (w . theta)^2 / (2 ||w||^2) + h(v . theta),   L_2(theta) = g_2 .
-    theta,   t = tau,
+    L_1(θ) = g_1 · θ + (w · θ)²/(2‖w‖²) + h(v · θ),   L_2(θ) = g_2 · θ,   t = τ,
 
-h convex and twice continuously differentiable, h'' rising from 0 at 0 to 1 / ||v||^2 where the
-plain step ends. So grad L is 1-Lipschitz, PCGrad's step meets the curvature L all along, and the
-plain step meets its own late, which Definition 3 overrates. (The second case is refuted by Theorem
-2's counterexamples: `counterexample.py`.)
+h convex and twice continuously differentiable, h'' rising from 0 at 0 to 1/‖v‖² where the plain
+step ends. So ∇L is 1-Lipschitz, PCGrad's step meets the curvature L all along, and the plain step
+meets its own late, which Definition 3 overrates. (Theorem 2's counterexamples refute the second
+case.)
 
 **Only if.** Quadratics whose curvature along g^PC is below L: PCGrad's step is better than the
 bound knows."""
@@ -25,6 +23,7 @@ import mpmath as mp
 from proofs.comparison.counterexample import bump
 from proofs.comparison.quadratics import Quadratic
 from proofs.exact import Vector, add, dot, rationals, scale, update
+from proofs.judgement import Counterexample
 from proofs.tally import BrokenError
 
 HALF = Fraction(1, 2)
@@ -36,71 +35,32 @@ ONLY_IF = {  # PCGrad is better and neither case holds
     ),  # c < -Phi, l < xi L: the bound fails for every t
     "short_step": Quadratic((-1, 0), (1, -1), (1, HALF), 1),  # c > -Phi, t > tau
 }
-DROPPED = {  # hypothesis -> (the conditions that the instance breaks, the instance)
-    "case 1: t <= tau": ((), Quadratic((-1, 0), (1, -1), (1, 1), 1)),
-    "case 1: H >= l ||g||^2": (("curvature",), Quadratic((-3, 0), (2, -1), (HALF, 1), HALF, ell=1)),
-    "case 1: L bounds the curvature": (
-        ("lipschitz",),
-        Quadratic((-1, 0), (1, -1), (4, 1), HALF, constant=1),
-    ),
-    "case 2: t >= tau": ((), Quadratic((-3, 1), (1, 0), (1, 1), 1)),
-    "case 2: l >= xi L": (("b",), Quadratic((-2, 1), (1, -1), (1, 1), 1)),
-    "case 2: H >= l ||g||^2": (("curvature",), Quadratic((-3, 1), (1, 0), (HALF, 1), 4, ell=1)),
-    "case 2: L bounds the curvature": (
-        ("lipschitz",),
-        Quadratic((-4, 1), (1, -1), (1, 4), 15, constant=1),
-    ),
-}
 
 
-def only_if() -> dict[str, Any]:
+def only_if() -> Counterexample:
     """Both quadratics of ONLY_IF; BrokenError where PCGrad is not strictly better or a case holds."""
-    report = {name: instance.report() for name, instance in ONLY_IF.items()}
-    for name, row in report.items():
-        better = Fraction(row["loss_after_pcgrad"]) < Fraction(row["loss_after_plain_step"])
-        if (
-            row["case_1"]
-            or row["case_2"]
-            or not (better and row["conflict"] and row["curvature"] and row["lipschitz"])
-        ):
-            raise BrokenError(
-                f"theorem3, only if: the exact quadratic {name} refutes nothing: {row}"
-            )
-        row["refutes"] = better
-    return report
-
-
-def dropped() -> dict[str, Any]:
-    """Every instance of DROPPED; BrokenError where PCGrad is not worse or other hypotheses break
-    than said.
-    """
-    report = {}
-    for name, (broken, instance) in DROPPED.items():
-        row = instance.report()
-        first = name.startswith("case 1")
-        assumed = [
-            "conflict",
-            "l_at_most_L",
-            "curvature",
-            "lipschitz",
-            *([] if first else ["a", "b"]),
-        ]
-        told = tuple(key for key in assumed if not row[key])
-        in_case = row[
-            "case_1" if first else "case_2"
-        ]  # it stays where the case itself is not what is dropped
-        if (
-            told != broken
-            or row["a"] == first
-            or in_case != (told in (("curvature",), ("lipschitz",)))
-        ):
-            raise BrokenError(f"theorem3 without {name}: the exact instance breaks {told}: {row}")
-        if not row["pcgrad_is_worse"]:
-            raise BrokenError(
-                f"theorem3 without {name}: the exact instance keeps the guarantee: {row}"
-            )
-        report[name] = {"idle": False, **row}
-    return report
+    rows = {name: instance.report() for name, instance in ONLY_IF.items()}
+    for name, row in rows.items():
+        if row.case_1 or row.case_2 or not row.pcgrad_is_better:
+            raise BrokenError(f"theorem3, only if: the quadratic {name} refutes nothing: {row}")
+    row = rows["long_step"]
+    return Counterexample(
+        "exact example",
+        f"g_1 = {row.g_1}, g_2 = {row.g_2}, Hessian diag({row.h[0]}, {row.h[1]}), t = {row.t}: ℓ = {row.ell}, "
+        f"ξL = {row.xi * row.constant}",
+        {
+            "both tasks convex (quadratics)": True,
+            "conflict": row.conflict,
+            "L bounds the curvature": row.constant >= max(row.h),
+            "neither case holds": not (row.case_1 or row.case_2),
+        },
+        f"L(θ^PC) = {row.loss_after_pcgrad} < L(θ^MT) = {row.loss_after_plain_step}",
+        {
+            "rationals": row.pcgrad_is_better,
+            "the core in float64": row.core_agrees,
+            "a second quadratic, c > −Φ and t > τ": rows["short_step"].pcgrad_is_better,
+        },
+    )
 
 
 class Late:
@@ -140,36 +100,37 @@ class Late:
             value if isinstance(number, Fraction) else mp.mpf(value.numerator) / value.denominator
         )
 
-    def report(self) -> dict[str, Any]:
-        """Hypotheses and conclusion in rationals, and the same from the loss values alone in 50
-        digits.
-        """
-        (g_1, g_2), t = self.pair, self.t
-        s1, s2, p = dot(g_1, g_1), dot(g_2, g_2), dot(g_1, g_2)
-        plain, surgery = (sum(self.losses(scale(-t, d))) for d in (self.g, self.w))
-        common = p < 0 and -p * (s1 + s2) < 2 * s1 * s2  # -Phi < c < 0
-        holds = {
-            form: common and ell <= min(1, self.xi) and 0 < t <= self.tau[form]
-            for form, ell in self.ell.items()
-        }
-        rows = {
-            "t": t,
-            "L": 1,
-            "xi": self.xi,
-            "cos_squared": p * p / (s1 * s2),
-            "Phi_squared": 4 * s1 * s2 / (s1 + s2) ** 2,
-        }
-        rows |= {"loss_after_pcgrad": surgery, "loss_after_plain_step": plain}
+    def hypotheses(self) -> dict[str, bool]:
+        """Case 1 with H as in Definition 3, one by one."""
+        s1, s2, p = (
+            dot(self.pair[0], self.pair[0]),
+            dot(self.pair[1], self.pair[1]),
+            dot(*self.pair),
+        )
+        ell = self.ell["uniform"]
         return {
-            **{name: str(value) for name, value in rows.items()},
-            "l": {form: str(ell) for form, ell in self.ell.items()},
-            "tau": {form: str(tau) for form, tau in self.tau.items()},
-            "case_1": holds,
-            "refutes": {form: bool(ok and surgery > plain) for form, ok in holds.items()},
-            "mpmath": self._confirmed(surgery - plain),
+            "L_1 and L_2 convex, ∇L 1-Lipschitz (curvatures between 0 and 1 in two directions)": True,
+            "cos φ < 0": p < 0,
+            "−Φ ≤ cos φ": -p * (s1 + s2) <= 2 * s1 * s2,
+            "ℓ ≤ L": ell <= 1,
+            "ℓ ≤ ξL": ell <= self.xi,
+            "0 < t ≤ τ": 0 < self.t <= self.tau["uniform"],
         }
 
-    def _confirmed(self, excess: Fraction) -> dict[str, str]:
+    def counterexample(self) -> Counterexample:
+        """Hypotheses and conclusion in rationals, and from the loss values alone in 50 digits."""
+        surgery, plain = (sum(self.losses(scale(-self.t, d))) for d in (self.w, self.g))
+        digits = self._confirmed(surgery - plain)
+        return Counterexample(
+            "exact example",
+            f"g_1 = (−1, 0), g_2 = (1, −1), curvature 1 along g^PC from the start and across it at "
+            f"the plain step's end, t = τ = {self.t}",
+            self.hypotheses(),
+            f"L(θ^PC) − L(θ^MT) = {float(surgery - plain):.4f} > 0",
+            {"rationals": surgery > plain, "50 digits": bool(digits > 0)},
+        )
+
+    def _confirmed(self, excess: Fraction) -> Any:
         """Gradients by mp.diff, Algorithm 1 on them, Definition 3 by mp.quad; BrokenError where
         they disagree.
         """
@@ -196,12 +157,4 @@ class Late:
                     raise BrokenError(
                         f"theorem3, first case: {name} is {found[name]} by mpmath, {exact} exactly"
                     )
-            return {name: mp.nstr(value, 20) for name, value in found.items()}
-
-
-def check() -> dict[str, Any]:
-    """The section `counterexamples` of Theorem 3's report."""
-    return {
-        "first_case": Late().report(),
-        **{f"only_if_{name}": row for name, row in only_if().items()},
-    }
+            return found["excess_loss_of_pcgrad"]

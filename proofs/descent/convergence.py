@@ -1,72 +1,86 @@
-"""Limits of Theorem 1 and Proposition 1: trajectories of PCGrad at t = 1 / L, run until a stated
-stopping rule.
+"""Limits of Theorem 1 and Proposition 1: trajectories of PCGrad at t = 1/L, by families.
 
 A trajectory ends as
-- `opposite`: 1 + cos phi_12 <= OPPOSITE;
-- `optimum` (Theorem 1): L(theta) - L* <= GAP (L(0) - L*), L* from Newton's method, which knows
-  nothing of PCGrad;
-- `stationary` (Proposition 1): ||g|| <= NEAR ||g_0||; or `product`: m <= NEAR^2 m_0, m as below, at
-  neither of the two;
+- `opposite`: 1 + cos φ_12 ≤ OPPOSITE *at a location*: the steps shrink so fast that what is left
+  of the way is a small part of it (`paths.remaining`);
+- `optimum` (Theorem 1): L(θ) − L* ≤ GAP (L(0) − L*), L* from Newton's method, which knows nothing
+  of PCGrad;
+- `stationary` (Proposition 1): ‖g‖ ≤ NEAR ‖g_0‖; or `product`: m ≤ NEAR² m_0, m as below;
+- `walking`: 1 + cos φ_12 ≤ OPPOSITE after the last update, without a location;
 - `unfinished`: none of these within the given number of updates.
-It *contradicts* the statement if a step misses the descent bound beyond rounding, or if it is
-`stalled`: it stands still (no update changes theta by more than rounding) and yet is at no end.
+It *contradicts* the descent step if it misses that bound beyond rounding, or if it is `stalled`: it
+stands still (no update changes θ by more than rounding) and yet is at no end. A walk contradicts
+the printed limit, which promises a location; `walk` puts the walk to infinity (`escape.py`) to the
+same rule.
 
-**What the descent step proves.** Let m = (1 - cos^2 phi) ||g||^2 in conflict and ||g||^2 otherwise.
-With t <= 1 / L,
-    sum_k m_k <= 2 (L_0 - inf L) / t,
-so that m_k -> 0 if inf L > -infinity, convex or not. By continuity, at every cluster point g = 0;
-or g_1 = -kappa g_2 with kappa > 0, that is cos = -1; or one task's gradient is 0, with cos -> -1
-along the way. If L is convex, g = 0 means L_k -> L*.
-
-**What "converges to a point" needs besides.** Cluster points exist where {L <= L_0} is bounded; an
-attained minimum is not enough (`escape.py`). They are a single point in either of these cases:
-- t < 1 / L, and the points above with L = lim L_k are isolated: by
-  `identities_descent.square_summable` the steps tend to 0, so that the cluster points are a
-  connected set (Ostrowski 1966, Theorem 28.1);
-- t < 1 / L, convex tasks, and neither task's own loss rises from some step on: as w_i > 0
-  (`identities_descent.weights`), g^PC . (theta_k - y) >= 0 for a cluster point y, hence
-  ||theta_{k+1} - y||^2 <= ||theta_k - y||^2 + ||step||^2 with summable squares: quasi-Fejer (Grana
-  Drummond and Svaiter 2005, J. Comput. Appl. Math. 175, for vector optimization).
-`settling` measures how well trajectories settle, `own_rises` how often a task's own loss rises.
-"""
+**What the descent step proves.** Let m = (1 − cos²φ)‖g‖² in conflict and ‖g‖² otherwise. With
+t ≤ 1/L, Σ_k m_k ≤ 2(L_0 − inf L)/t, so that m_k → 0 if inf L > −∞, convex or not. The limits that
+follow are Theorems A and B (THEOREMS.md)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from proofs.descent.paths import run, starts
+from proofs.descent import escape
+from proofs.descent.paths import OPPOSITE, Progress, run, starts
 from proofs.sampling import chunks, stream
 from proofs.tally import BrokenError
 
-KEPT = 100  # trajectories per family whose iterates are kept, to see how they settle
+KEPT = 100  # trajectories per family whose iterates are kept, for the picture
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 FACTORS = (0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.1)  # t L
+ENDS = (
+    "optimum",
+    "stationary",
+    "opposite",
+    "product",
+    "walking",
+    "diverged",
+    "stalled",
+    "unfinished",
+)
 
 
-def settling(path: Tensor) -> dict[str, Any]:
-    """How the kept trajectories [updates + 1, N, D] settle, against the length that they travel:
-    medians and maxima.
+@dataclass(frozen=True)
+class Paths:
+    """How the trajectories of a family, or of several, ended."""
 
-    `last_half`: the length of the second half of the updates; `last_quarter`: the largest distance
-    of the last quarter of the iterates from the last one. A trajectory that converges to a point
-    has both near 0."""
-    halves, quarters = [], []
-    for track in path.unbind(1):
-        points = track[track.isfinite().all(-1)]
-        lengths = (points[1:] - points[:-1]).norm(dim=-1)
-        if len(lengths) < 8:
-            continue
-        count, travelled = len(lengths), lengths.sum()
-        halves.append(lengths[count // 2 :].sum() / travelled)
-        quarters.append((points[3 * count // 4 :] - points[-1]).norm(dim=-1).max() / travelled)
-    found = {"last_half": halves, "last_quarter": quarters}
-    rows = {name: {"median": float(torch.stack(x).median()), "largest": float(torch.stack(x).max())}
-            for name, x in found.items() if x}  # fmt: skip
-    return {"trajectories": len(halves), **rows}
+    trajectories: int
+    skipped: int = 0  # drawn, but not in conflict at the start
+    updates: int = 0
+    conflicts: int = 0  # of the updates
+    steps_below_bound: int = 0
+    own_loss_rises: int = 0  # updates at which one task's own loss rises
+    ends: dict[str, int] = field(default_factory=dict)
+    gap_at_opposite: dict[str, float] = field(default_factory=dict)
+    families: dict[str, Paths] = field(default_factory=dict)
+
+    @property
+    def violations(self) -> int:
+        """What contradicts the descent step, or stands still at no end."""
+        return self.steps_below_bound + self.ends.get("stalled", 0)
+
+    @property
+    def ended(self) -> int:
+        """Trajectories that reached an end that the statement names."""
+        names = ("optimum", "stationary", "opposite", "product")
+        return sum(self.ends.get(name, 0) for name in names)
+
+
+@dataclass(frozen=True)
+class LongerStep:
+    """Trajectories at one step beyond (or below) 1/L."""
+
+    step: float  # t L
+    trajectories: int
+    bound_fails: int
+    loss_rises: int
+    ends: dict[str, int]
 
 
 def quantiles(values: Tensor) -> dict[str, float]:
@@ -85,41 +99,48 @@ def trajectories(
     *,
     stationary: bool = False,
     statement: str = "theorem1",
-) -> dict[str, Any]:
-    """Run `total` trajectories of one family from random starts in conflict and count how they end."""
-    names = (
-        ("stationary", "opposite", "product") if stationary else ("optimum", "opposite", "diverged")
-    )
+) -> Paths:
+    """Run `total` trajectories of one family from random starts in conflict and count their ends."""
     runs: list[dict[str, Any]] = []
     for chunk, count in enumerate(chunks(total)):
         problems = starts(family, count, stream(seed, f"{statement}/trajectories", family, chunk))
-        runs.append(run(problems, updates, stationary=stationary, keep=0 if chunk else KEPT))
+        runs.append(run(problems, updates, stationary=stationary))
     end = np.concatenate([result["end"] for result in runs])
     if len(end) == 0:
         raise BrokenError(f"{statement}: no {family} trajectory starts in conflict")
-    ends = {name: int((end == name).sum()) for name in (*names, "stalled", "unfinished")}
-    steps, below, conflicts, own = (
-        torch.cat([result[name] for result in runs])
-        for name in ("updates", "violations", "conflicts", "own_rises")
-    )
-    made = max(1, int(steps.sum()))
-    report = {
-        **{"trajectories": len(end), "skipped": total - len(end), "updates": int(steps.sum())},
-        **{"ended_at_start": int((steps == 0).sum())},
-        **{
-            "median_updates": float(steps.double().median()),
-            "conflict_share": int(conflicts.sum()) / made,
-            **ends,
-        },
-        **{"steps_below_bound": int(below.sum()), "violations": int(below.sum()) + ends["stalled"]},
-        **{"own_loss_rises": int(own.sum()) / made, "settling": settling(runs[0]["path"])},
+    counts = {
+        name: int(sum(int(result[name].sum()) for result in runs))
+        for name in ("updates", "conflicts", "violations", "own_rises")
     }
-    return report | (least_product(runs) if stationary else remaining_gap(runs))
+    return Paths(
+        trajectories=len(end),
+        skipped=total - len(end),
+        updates=counts["updates"],
+        conflicts=counts["conflicts"],
+        steps_below_bound=counts["violations"],
+        own_loss_rises=counts["own_rises"],
+        ends={name: n for name in ENDS if (n := int((end == name).sum()))},
+        gap_at_opposite={} if stationary else remaining_gap(runs),
+    )
 
 
-def remaining_gap(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """(L - L*) / (L_0 - L*) where trajectories end as `opposite`: how far from the optimum PCGrad
-    may stop.
+def summed(families: dict[str, Paths]) -> Paths:
+    """The families together."""
+    names = (
+        "trajectories",
+        "skipped",
+        "updates",
+        "conflicts",
+        "steps_below_bound",
+        "own_loss_rises",
+    )
+    sums = {name: sum(getattr(row, name) for row in families.values()) for name in names}
+    ends = {name: sum(row.ends.get(name, 0) for row in families.values()) for name in ENDS}
+    return Paths(**sums, ends={name: n for name, n in ends.items() if n}, families=families)
+
+
+def remaining_gap(runs: list[dict[str, Any]]) -> dict[str, float]:
+    """(L − L*)/(L_0 − L*) where trajectories end as `opposite`: how far from the optimum.
 
     Those that start there (in one dimension every conflict is one) do not move and are left out.
     """
@@ -127,24 +148,32 @@ def remaining_gap(runs: list[dict[str, Any]]) -> dict[str, Any]:
     for r in runs:
         which = torch.from_numpy(r["end"] == "opposite") & (r["updates"] > 0)
         gaps.append(((r["loss"] - r["best"]) / (r["first"] - r["best"]))[which])
-    return {"gap_at_opposite": quantiles(torch.cat(gaps))}
+    return quantiles(torch.cat(gaps))
 
 
-def least_product(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """min_{k < K} m_k against 2 (L_0 - L_K) / (t K), its largest share; beyond 1 it would
-    contradict the sum.
-    """
-    shares = []
-    for r in runs:
-        bound = 2 * (r["first"] - r["loss"]) / (r["step"] * r["updates"])
-        shares.append((r["least"] / bound)[r["updates"] > 0])
-    return {"least_over_bound": quantiles(torch.cat(shares))}
+def walk(updates: int) -> Paths:
+    """The walk to infinity, started far along, put to the trajectories' stopping rule.
+
+    Its first iterate has 1 + cos φ ≤ OPPOSITE: a rule that asks for the cosine alone would file it
+    under `opposite`, in favour of the printed limit."""
+    theta, progress, end, cos = escape.FAR, Progress(1), "unfinished", 0.0
+    rows = torch.zeros(1, dtype=torch.int64)
+    for _ in range(updates):
+        after, cos = escape.far_step(theta)
+        change = torch.tensor([after], dtype=torch.float64) - torch.tensor(
+            [theta], dtype=torch.float64
+        )
+        if 1 + cos <= OPPOSITE and bool(progress.located(rows, change)[0]):
+            end = "opposite"
+            break
+        theta = after
+    if end == "unfinished" and 1 + cos <= OPPOSITE:
+        end = "walking"
+    return Paths(trajectories=1, updates=updates, conflicts=updates, ends={end: 1})
 
 
-def longer_steps(family: str, count: int, updates: int, seed: int) -> list[dict[str, Any]]:
-    """The same trajectories at t = FACTORS / L: on how many the loss rises at least once, and how
-    they end.
-    """
+def longer_steps(family: str, count: int, updates: int, seed: int) -> list[LongerStep]:
+    """The same trajectories at t = FACTORS / L: how often the loss rises, and how they end."""
     problems = starts(family, count, stream(seed, "theorem1/longer steps", family, 0))
     size = len(problems)
     factors = torch.tensor(FACTORS, dtype=torch.float64).repeat_interleave(size)
@@ -152,10 +181,14 @@ def longer_steps(family: str, count: int, updates: int, seed: int) -> list[dict[
     rows = []
     for factor in FACTORS:
         which = (factors == factor).numpy()
-        below, rises = (
-            int((result[name].numpy()[which] > 0).sum()) for name in ("violations", "rises")
+        end = result["end"][which]
+        rows.append(
+            LongerStep(
+                factor,
+                size,
+                int((result["violations"].numpy()[which] > 0).sum()),
+                int((result["rises"].numpy()[which] > 0).sum()),
+                {name: n for name in ENDS if (n := int((end == name).sum()))},
+            )
         )
-        row = {"t_times_L": factor, "trajectories": size, "bound_fails": below, "loss_rises": rises}
-        names = ("optimum", "opposite", "diverged", "stalled", "unfinished")
-        rows.append(row | {name: int((result["end"][which] == name).sum()) for name in names})
     return rows

@@ -23,13 +23,14 @@ conflict lasts for ever. As t < 1 / L, `square_summable` gives sum t (1 - L t) |
 because 1 - rho >= 4^-rho on [0, 1/2]. If x stayed bounded, e would stay above a positive number, as
 y > y_inf, and x would grow without bound: so x -> infinity.
 
-What is left of the claim is `convergence.py`'s: every cluster point is as promised. Here there is
-none. Bounded level sets {L <= L(theta_0)} exclude this (for convex L: a bounded, nonempty set of
+What is left of the claim is Theorem A's: L(θ_k) → inf L, or lim inf cos φ = −1. Here there is no
+cluster point. Bounded level sets {L <= L(theta_0)} exclude this (for convex L: a bounded, nonempty set of
 minimizers)."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -38,6 +39,7 @@ import torch
 from torch import Tensor
 
 import pcgrad
+from proofs.certificates import identity
 from proofs.tally import BrokenError
 
 EXAMPLES = ("attained", "not_attained")
@@ -91,6 +93,25 @@ def premises(name: str) -> dict[str, Any]:
         "sum_rho_at_most": str(total),
         "y_stays_above": float(y) * 4 ** -float(total),
     }
+
+
+FAR = (40.0, 0.4)  # a point of the `attained` walk's region where 1 + cos φ is below 1e-8
+
+
+def far_step(theta: tuple[float, float]) -> tuple[tuple[float, float], float]:
+    """One update of `attained` at t = 1/(2L), and cos φ before it."""
+    x, y = theta
+    a, b = slopes("attained", x, y, math)
+    one, two = (a, b + y - 1), (a, b + y + 1)
+    product = one[0] * two[0] + one[1] * two[1]
+    squares = [g[0] ** 2 + g[1] ** 2 for g in (one, two)]
+    weights = [1 - min(product, 0.0) / square for square in squares]
+    step = 1 / (2 * CONSTANT["attained"])
+    after = tuple(
+        z - step * (weights[0] * g + weights[1] * h)
+        for z, g, h in zip(theta, one, two, strict=True)
+    )
+    return (after[0], after[1]), product / math.sqrt(squares[0] * squares[1])
 
 
 def by_core(updates: int) -> dict[str, dict[str, Any]]:
@@ -158,26 +179,46 @@ def by_mpmath(name: str, updates: int, digits: int = 50) -> dict[str, Any]:
     return {"digits": digits, "walk": rows}
 
 
-def check(updates: int) -> dict[str, Any]:
-    """Both examples: exact premises, the core's walk, mpmath's; BrokenError where the routes
-    disagree.
-    """
+@dataclass(frozen=True)
+class Walk:
+    """One of EXAMPLES by three routes."""
+
+    premises: dict[str, Any]
+    core: dict[str, Any]
+    mpmath: dict[str, Any]
+
+    @property
+    def hypotheses(self) -> dict[str, bool]:
+        """What the proof asks of the start, in exact rationals."""
+        return {
+            "L_1, L_2 convex, L bounded below (escape_slopes)": identity("escape_slopes").equations
+            > 0,
+            "t = 1/(2L) ≤ 1/L": Fraction(self.premises["t"]) * Fraction(self.premises["L"]) <= 1,
+            "start outside the unit disk": self.premises["outside_the_disk"],
+            "conflict at the start, e² + u² < 1": self.premises["conflict_for_ever"],
+            "ρ ≤ 1/2": self.premises["rho_at_most_half"],
+        }
+
+    @property
+    def routes(self) -> dict[str, bool]:
+        """The proof's bound, 50 digits and the core, each with y away from 0 and x growing."""
+        stays, last = self.premises["y_stays_above"], self.mpmath["walk"][-1]
+        bounded = float(last["sum_rho"]) <= float(Fraction(self.premises["sum_rho_at_most"]))
+        return {
+            "proof: y stays above a positive number": stays > 0,
+            "50 digits": bounded and float(last["y"]) > stays,
+            "the core in float64": self.core["always_in_conflict"]
+            and self.core["x_grows_and_y_shrinks"],
+        }
+
+
+def walks(updates: int) -> dict[str, Walk]:
+    """Both examples: exact premises, the core's walk, mpmath's; BrokenError where they disagree."""
     floats, report = by_core(updates), {}
     for name in EXAMPLES:
-        exact, digits = premises(name), by_mpmath(name, updates)
-        last = digits["walk"][-1]
-        if any(
-            abs(float(last[key]) - floats[name][key]) > 1e-8 * abs(float(last[key]))
-            for key in ("x", "y")
-        ):
-            raise BrokenError(f"escape {name}: float64 {floats[name]} and mpmath {last} disagree")
-        inside = float(last["sum_rho"]) <= float(Fraction(exact["sum_rho_at_most"]))
-        held = (
-            exact["outside_the_disk"] and exact["conflict_for_ever"] and exact["rho_at_most_half"]
-        )
-        seen = floats[name]["always_in_conflict"] and floats[name]["x_grows_and_y_shrinks"]
-        report[name] = {
-            **{"premises": exact, "float64": floats[name], "mpmath": digits},
-            "refutes": held and seen and inside and float(last["y"]) > exact["y_stays_above"] > 0,
-        }
+        digits = by_mpmath(name, updates)
+        last, near = digits["walk"][-1], floats[name]
+        if any(abs(float(last[k]) - near[k]) > 1e-8 * abs(float(last[k])) for k in ("x", "y")):
+            raise BrokenError(f"escape {name}: float64 {near} and mpmath {last} disagree")
+        report[name] = Walk(premises(name), near, digits)
     return report

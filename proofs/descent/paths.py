@@ -15,6 +15,7 @@ from proofs.problems import CONSTANT_HESSIAN, EPSILON, Point, Problems, aim, loo
 from proofs.sampling import draw, sideways
 
 GAP, OPPOSITE, NEAR = 1e-8, 1e-8, 1e-6
+LOCATED = 1e-3  # of the way so far: what a located trajectory may still have before it
 MEETING = (*CONSTANT_HESSIAN, "cauchy", "welsch", "wave")
 
 
@@ -86,6 +87,34 @@ def guaranteed(point: Point) -> Tensor:
     )
 
 
+def remaining(length: Tensor, previous: Tensor) -> Tensor:
+    """How far iterates still go if their steps keep shrinking by the present ratio, [N].
+
+    ‖step‖ q / (1 − q) with q = ‖step_k‖ / ‖step_{k−1}‖; infinite where steps do not shrink. Steps
+    that shrink geometrically have a small rest. On a walk to infinity q → 1 like 1 − 1/k, so that
+    the rest grows with k: 1 + cos φ → 0 there is no sign of a location."""
+    ratio = torch.where(previous > 0, length / previous, 0.0)
+    rest = length * ratio / (1 - ratio)
+    return torch.where(ratio < 1, rest, torch.where(length > 0, torch.inf, 0.0))
+
+
+class Progress:
+    """Steps and ways of a batch of trajectories, for the question whether they have a location."""
+
+    def __init__(self, size: int) -> None:
+        self.previous = torch.zeros(size, dtype=torch.float64)
+        self.travelled = torch.zeros(size, dtype=torch.float64)
+
+    def located(self, rows: Tensor, change: Tensor) -> Tensor:
+        """Whether the trajectories `rows` have nearly arrived, bool; takes note of their step."""
+        length = change.norm(dim=-1)
+        rest = remaining(length, self.previous[rows])
+        first = (self.previous[rows] == 0) & (length > 0)
+        self.travelled[rows] += length
+        self.previous[rows] = length
+        return ~first & (rest <= LOCATED * self.travelled[rows])
+
+
 class Origin(NamedTuple):
     """What the stopping rule compares with, each [N]."""
 
@@ -94,11 +123,13 @@ class Origin(NamedTuple):
     m: Tensor
     g: Tensor  # ||g_0||
 
-    def reached(self, rows: Tensor, point: Point, value: Tensor) -> dict[str, Tensor]:
+    def reached(
+        self, rows: Tensor, point: Point, value: Tensor, located: Tensor
+    ) -> dict[str, Tensor]:
         """The ends at which some of the trajectories `rows` are, bool [rows] each; the first one
         counts.
         """
-        opposite = 1 + point.cos <= OPPOSITE
+        opposite = (1 + point.cos <= OPPOSITE) & located
         if self.best is None:
             stationary = point.g.norm(dim=-1) <= NEAR * self.g[rows]
             return {
@@ -132,14 +163,18 @@ def run(
     counts = {name: torch.zeros(size, dtype=torch.int64) for name in names}
     final, least = origin.loss.clone(), torch.full_like(origin.loss, torch.inf)
     path = theta.new_full((updates + 1, min(keep, size), theta.shape[-1]), torch.nan)
-    alive, left = torch.arange(size), problems
+    alive, left, progress = torch.arange(size), problems, Progress(size)
     for k in range(updates + 1):
         path[k, alive[alive < path.shape[1]]] = theta[alive < path.shape[1]]
         point = look(left, theta)
         change = step[alive].unsqueeze(-1) * point.g_pc
-        running = _end(end, alive, origin.reached(alive, point, losses.sum(-1)), change, theta)
+        located = progress.located(alive, change)
+        reached = origin.reached(alive, point, losses.sum(-1), located)
+        running = _end(end, alive, reached, change, theta)
         final[alive] = losses.sum(-1)
         if k == updates or not running.any():
+            walking = running & (1 + point.cos <= OPPOSITE)
+            end[alive[walking].numpy()] = "walking"
             alive, left, theta = alive[running], left[running], theta[running]
             break
         if not running.all():

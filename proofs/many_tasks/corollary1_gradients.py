@@ -1,6 +1,4 @@
-"""Gradients of many tasks that satisfy what Corollary 1 and its repairs ask of g^PC, and how g^PC
-lies to g.
-"""
+"""Gradients of many tasks for which g · g^PC > 0, and the angle of g^PC with g."""
 
 from __future__ import annotations
 
@@ -11,16 +9,15 @@ import torch
 from torch import Tensor
 
 import pcgrad
-from proofs.sampling import Array, power, stream
+from proofs.sampling import Array, power
 
-FORMS = ("printed", "short", "repaired")
 CANDIDATES = (
     6  # arrangements of gradients drawn for an instance, of which the first that fits is taken
 )
 
 
 class Angle(NamedTuple):
-    """How the update lies to the plain one, each [N]."""
+    """The update against the plain one, each [N]."""
 
     inner: Tensor  # g . g^PC
     cos: Tensor  # cos(g, g^PC); nan where either is zero
@@ -31,15 +28,6 @@ def angle(g: Tensor, g_pc: Tensor) -> Angle:
     """The geometry of two updates [N, D]."""
     inner, lengths = (g * g_pc).sum(-1), (g.norm(dim=-1), g_pc.norm(dim=-1))
     return Angle(inner, inner / (lengths[0] * lengths[1]), lengths[1] / lengths[0])
-
-
-def slack(seen: Angle, form: str) -> Tensor:
-    """By how much the condition on g^PC holds, [N]: printed cos - 1/2, short also 1 - ratio,
-    repaired cos.
-    """
-    if form == "repaired":
-        return seen.cos
-    return seen.cos - 0.5 if form == "printed" else torch.minimum(seen.cos - 0.5, 1 - seen.ratio)
 
 
 def arrangements(tasks: int, dimension: Tensor, width: int, rng: np.random.Generator) -> Tensor:
@@ -78,14 +66,12 @@ def _simplex(spread: Array) -> Array:
 
 
 def chosen(
-    tasks: int, dimension: Tensor, width: int, orders: Tensor, rng: np.random.Generator, form: str
+    tasks: int, dimension: Tensor, width: int, orders: Tensor, rng: np.random.Generator
 ) -> Tensor:
-    """Gradients [N, T, D] that satisfy a form's condition on g^PC: the first arrangement that does,
-    or a cone.
-    """
+    """Gradients [N, T, D] with g · g^PC > 0: the first arrangement that has it, or a cone."""
     found = arrangements(tasks, dimension, width, rng)
     for attempt in range(CANDIDATES):
-        missing = ~(slack(angle(found.sum(1), updates(found, orders)), form) >= 0)
+        missing = ~(angle(found.sum(1), updates(found, orders)).cos > 0)
         if not missing.any():
             break
         found[missing] = arrangements(tasks, dimension[missing], width, rng)
@@ -95,20 +81,6 @@ def chosen(
                 dim=-1, keepdim=True
             )
     return found
-
-
-def equal_angles(tasks: int, dimension: Tensor, width: int, rng: np.random.Generator) -> Tensor:
-    """Gradients [N, T, D] of one length, with one cosine in (-1/(n-1), 0) for all pairs where the
-    dimension allows.
-    """
-    inside = (np.arange(width) < dimension.numpy()[:, None]).astype(float)[:, None, :]
-    axis = rng.normal(size=(len(dimension), 1, width)) * inside
-    axis /= np.linalg.norm(axis, axis=-1, keepdims=True)
-    spread = rng.normal(size=(len(dimension), tasks, width)) * inside
-    spread -= (spread @ np.swapaxes(axis, -1, -2)) * axis
-    return torch.from_numpy(
-        _simplex(spread) + axis * power(rng, -0.8, -0.05, len(dimension), 1, 1) / tasks**0.5
-    )
 
 
 def updates(gradients: Tensor, orders: Tensor) -> Tensor:
@@ -121,26 +93,3 @@ def draw_orders(tasks: int, count: int, rng: np.random.Generator) -> Tensor:
     """Algorithm 1's orders for every instance, [N, T, T-1]."""
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     return pcgrad.random_orders(tasks, generator, batch=(count,))
-
-
-def lengths(tasks: tuple[int, ...], count: int, seed: int) -> dict[str, dict[str, float]]:
-    """How often ||g^PC|| <= ||g||, which the printed proof uses, holds where the printed hypotheses
-    do.
-    """
-    shares = {}
-    for n in tasks:
-        rng = stream(seed, "corollary1/assumption", f"{n} tasks", 0)
-        dimension = torch.from_numpy(rng.integers(2, 21, count))
-        orders = draw_orders(n, count, rng)
-        gradients = chosen(n, dimension, 20, orders, rng, "printed")
-        seen = angle(gradients.sum(1), updates(gradients, orders))
-        inside = seen.cos >= 0.5
-        bounds = {
-            "longer": seen.ratio > 1 + 1e-12,
-            "too_long_for_descent": seen.ratio > 2 * seen.cos * (1 + 1e-12),
-        }
-        shares[str(n)] = {
-            name: float(which[inside].double().mean()) for name, which in bounds.items()
-        }
-        shares[str(n)]["largest_ratio"] = float(seen.ratio[inside].max())
-    return shares

@@ -111,18 +111,18 @@ def look(gradients: Tensor, mu: Tensor, top: Tensor) -> Seen:
     return Seen(gramian, weights, g_pc, (weights * mu).sum(-1), (weights * top).sum(-1))
 
 
-def rates(seen: Seen, rule: str, longer: float = 1.0) -> tuple[Tensor, Tensor]:
-    """alpha_k (times `longer`) and beta_k, each [N]."""
-    alpha = longer * RULES[rule](seen.mu, seen.top)
+def rates(seen: Seen, rule: str) -> tuple[Tensor, Tensor]:
+    """α_k and β_k, each [N]."""
+    alpha = RULES[rule](seen.mu, seen.top)
     if rule == "gradient":
         return alpha, torch.zeros_like(alpha)
     ends = torch.stack([1 - (alpha * seen.mu).sqrt(), 1 - (alpha * seen.top).sqrt()])
     return alpha, ends.abs().amax(0) ** 2
 
 
-def move(seen: Seen, theta: Tensor, previous: Tensor, rule: str, longer: float = 1.0) -> Tensor:
+def move(seen: Seen, theta: Tensor, previous: Tensor, rule: str) -> Tensor:
     """theta_{k+1}, [N, D]."""
-    alpha, beta = rates(seen, rule, longer)
+    alpha, beta = rates(seen, rule)
     return theta - alpha.unsqueeze(-1) * seen.g_pc + beta.unsqueeze(-1) * (theta - previous)
 
 
@@ -169,38 +169,6 @@ def commuting(pairs: Pairs) -> Pairs:
     1.
     """
     return replace(pairs, mirrors=pairs.mirrors[:, :1].expand_as(pairs.mirrors))
-
-
-def scaled(pairs: Pairs, factor: Tensor) -> Pairs:
-    """Losses times `factor` [N]; quadratics only."""
-    each = factor.unsqueeze(-1)
-    return replace(
-        pairs,
-        roots=pairs.roots * each.unsqueeze(-1).sqrt(),
-        mu=pairs.mu * each,
-        top=pairs.top * each,
-    )
-
-
-def plane(
-    one: tuple[float, float, float], two: tuple[float, float, float], mu: Tensor, top: Tensor
-) -> Pairs:
-    """One pair of quadratics in the plane with the Hessians [[a, b], [b, c]]."""
-    matrices = torch.tensor([[[a, b], [b, c]] for a, b, c in (one, two)], dtype=torch.float64)
-    values, vectors = torch.linalg.eigh(matrices)
-    vectors[:, :, 1] *= -torch.linalg.det(vectors).unsqueeze(
-        -1
-    )  # a reflection: symmetric, 1 - Q = 2 n n'
-    _, axes = torch.linalg.eigh(torch.eye(2, dtype=torch.float64) - vectors)
-    zeros = torch.zeros(1, 2, dtype=torch.float64)
-    center, dimension = (
-        torch.zeros(1, 2, 2, dtype=torch.float64),
-        torch.full((1,), 2.0, dtype=torch.float64),
-    )
-    normals = axes[:, :, -1][None, :, None]
-    return Pairs(
-        "quadratic", values.sqrt()[None], normals, zeros, center, mu[None], top[None], dimension
-    )
 
 
 def opposed(pairs: Pairs) -> Tensor:

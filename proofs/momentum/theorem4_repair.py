@@ -1,23 +1,18 @@
-"""Theorem 4 repaired, twice: what holds instead, put to fresh instances and along trajectories.
+"""Theorem 4 without momentum: one step contracts the distance to a common minimizer.
 
-- `gradient`, no momentum: theta_{k+1} = theta_k - alpha_k g^PC with 0 < alpha_k <= 2 / (L_k +
-  mu_k); L_1, L_2 strongly convex and smooth with one minimizer theta*. Then ||theta_{k+1} -
-  theta*|| <= q_k ||theta_k - theta*||,
-      q_k^2 = 1 - 2 alpha_k mu_k L_k / (mu_k + L_k),   q_k = (L_k - mu_k) / (L_k + mu_k) at the
-      longest step.
-  For w_1 L_1 + w_2 L_2, with the weights of this one step, is mu_k-strongly convex and L_k-smooth
-  with the minimizer theta* (`identities_momentum.weights_exceed_1`, `coercivity`, `contraction`);
-  and L_k / mu_k never exceeds the larger L_i / mu_i (`ratio_of_weights`), so that the convergence
-  is linear, at the larger of the two tasks' own rates.
-- `momentum`, constant weights: quadratics with one minimizer whose Hessians commute are nowhere in
-  conflict, so that the weights stay 1; with the corrected alpha, from rest,
-      ||theta_k - theta*|| <= (1 + k (1 + rho)) rho^k ||theta_0 - theta*||,   rho = sqrt(beta)
-  (`identities_momentum.powers`, `identities_momentum.chebyshev`).
-"""
+θ_{k+1} = θ_k − α_k g^PC with 0 < α_k ≤ 2/(L_k + μ_k); L_1, L_2 strongly convex and smooth with one
+minimizer θ*. Then ‖θ_{k+1} − θ*‖ ≤ q_k‖θ_k − θ*‖ with q_k² = 1 − 2α_k μ_k L_k/(μ_k + L_k), and
+q_k = (L_k − μ_k)/(L_k + μ_k) at the longest step: w_1 L_1 + w_2 L_2, with the weights of this one
+step, is μ_k-strongly convex and L_k-smooth with the minimizer θ* (goal `weighted_spectrum`,
+identities `coercivity`, `contraction`), and L_k/μ_k is at most the larger L_i/μ_i
+(`ratio_of_weights`), so that the convergence is linear.
+
+Quadratics whose Hessians commute are nowhere in conflict: there PCGrad never acts, and the method
+is the plain heavy ball."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -26,13 +21,30 @@ from torch import Tensor
 
 from proofs.momentum import heavy_ball
 from proofs.momentum.heavy_ball import Pairs
-from proofs.momentum.theorem4_paths import CLASSES, follow
 from proofs.problems import EPSILON
 from proofs.sampling import LARGE, chunks, stream
-from proofs.tally import BrokenError, Tally, Trial, sample
+from proofs.tally import BrokenError, Counts, Tally, Trial, sample, total
 
 CONDITIONS = {"condition 10 to 100": (1.0, 2.0), "condition 100 to 10,000": (2.0, 4.0)}
-UPDATES = 200  # of the trajectories that are held against their bound at every update
+UPDATES = 200  # of the paths that are compared with their bound
+
+
+@dataclass(frozen=True)
+class Commuting:
+    """Paths on quadratics with commuting Hessians."""
+
+    pairs: int
+    updates: int
+    conflicts: int
+    smallest_margin: float  # log of the bound over the distance
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """scipy's eigenvalues against μ_i and L_i."""
+
+    hessians: int
+    largest_relative_difference: float
 
 
 def hypotheses(pairs: Pairs, theta: Tensor) -> Tensor:
@@ -123,7 +135,7 @@ def trial(pairs: Pairs, theta: Tensor, share: Tensor, *, conflict: bool | None =
 def one_step(
     shape: str,
     condition: str,
-    total: int,
+    trials: int,
     seed: int,
     *,
     conflict: bool = True,
@@ -136,93 +148,47 @@ def one_step(
         return trial(*drawn, conflict=conflict)
 
     purpose = f"theorem4/{condition}" if conflict else f"theorem4/{condition}/no conflict"
-    return sample(purpose, shape, total, seed, put, 20)
+    return sample(purpose, shape, trials, seed, put, 20)
 
 
-def bounded(pairs: Pairs, start: Tensor, found: Tensor, rule: str) -> Trial:
-    """Trajectories against their bound at every update: the margin is the smallest log(bound /
-    measured).
+def large(seed: int, dimensions: list[int]) -> Counts:
+    """The contraction in high dimensions, on three shapes."""
+    rows = {}
+    for dimension in dimensions:
+        for shape in heavy_ball.SLOPES:
+            condition, span = "condition 100 to 10,000", (dimension, dimension)
+            tally = one_step(shape, condition, LARGE[dimension], seed, dimensions=span)
+            rows[f"{shape} {dimension}"] = tally.report()
+    return total(rows)
 
-    With `gradient` the bound is the product of q_k; with `corrected` (constant weights) it is (1 +
-    k (1 + rho)) rho^k."""
-    theta, previous, first = start, start, start.norm(dim=-1)
-    promised, margin = torch.zeros_like(first), torch.full_like(first, torch.inf)
-    constant = torch.ones_like(found)
+
+def commuting(total_pairs: int, seed: int) -> Commuting:
+    """Quadratics with common eigenvectors: no conflict anywhere, and the stated rate along paths.
+
+    From rest ‖θ_k − θ*‖ ≤ (1 + k(1 + ρ)) ρ^k ‖θ_0 − θ*‖ with ρ = √β (`powers`, `chebyshev`)."""
+    rng = stream(seed, "theorem4/commuting", "quadratic", 0)
+    pairs = heavy_ball.commuting(heavy_ball.draw("quadratic", total_pairs, rng, (2, 20)))
+    inside = torch.arange(20) < pairs.dimension.unsqueeze(-1)
+    theta = torch.from_numpy(rng.normal(size=inside.shape)) * inside
+    first, previous, conflicts, margin = theta.norm(dim=-1), theta, 0, np.inf
     for k in range(1, UPDATES + 1):
         seen = heavy_ball.look(pairs.gradients(theta), pairs.mu, pairs.top)
-        theta, previous = heavy_ball.move(seen, theta, previous, rule), theta
-        if rule == "gradient":
-            promised = promised + ((seen.top - seen.mu) / (seen.top + seen.mu)).log()
-            bound = promised
-        else:
-            constant &= (seen.weights == 1).all(-1)
-            rho = heavy_ball.rates(seen, rule)[1].sqrt()
-            bound = (1 + k * (1 + rho)).log() + k * rho.log()
+        conflicts += int((seen.gramian[:, 0, 1] < 0).sum())
+        rho = heavy_ball.rates(seen, "corrected")[1].sqrt()
+        theta, previous = heavy_ball.move(seen, theta, previous, "corrected"), theta
+        bound = (1 + k * (1 + rho)).log() + k * rho.log()
         measured = (theta.norm(dim=-1) / first).log()
-        margin = torch.where(
-            measured > np.log(1e-100), torch.minimum(margin, bound - measured), margin
-        )
-    noise = torch.full_like(
-        margin, 1e-9
-    )  # 200 updates, each to a few hundred epsilon of the distance
-    return Trial(found & constant & hypotheses(pairs, start), margin, margin, torch.ones_like(margin), noise,
-                 {"dimension": pairs.dimension})  # fmt: skip
+        decided = measured > np.log(1e-100)
+        if decided.any():
+            margin = min(margin, float((bound - measured)[decided].min()))
+    return Commuting(total_pairs, UPDATES, conflicts, margin)
 
 
-def paths(name: str, total: int, seed: int, rule: str) -> Tally:
-    """Trajectories of one class of `theorem4_paths.CLASSES` against their bound."""
-    dimensions, decades = CLASSES[name]
-
-    def put(count: int, rng: np.random.Generator) -> Trial:
-        pairs = heavy_ball.draw("quadratic", count, rng, dimensions, decades)
-        if rule == "gradient":
-            return bounded(pairs, *heavy_ball.begin(pairs, rng), rule)
-        inside = torch.arange(dimensions[1]) < pairs.dimension.unsqueeze(-1)
-        start = torch.from_numpy(rng.normal(size=inside.shape)) * inside
-        return bounded(
-            heavy_ball.commuting(pairs), start, torch.ones(count, dtype=torch.bool), rule
-        )
-
-    return sample(f"theorem4/paths/{rule}", name, total, seed, put, dimensions[1])
-
-
-def large(seed: int, updates: int, dimensions: list[int]) -> dict[str, Any]:
-    """High dimensions: the contraction on three shapes, and trajectories of the corrected method."""
-    report: dict[str, Any] = {}
-    for dimension in dimensions:
-        count = LARGE[dimension]
-        tallies = {
-            shape: one_step(
-                shape, "condition 100 to 10,000", count, seed, dimensions=(dimension, dimension)
-            ).report()
-            for shape in heavy_ball.SLOPES
-        }
-        rng = stream(seed, "theorem4/large", "quadratic", dimension)
-        pairs = heavy_ball.draw("quadratic", count, rng, (dimension, dimension), (1.5, 2.5))
-        start, found = heavy_ball.begin(pairs, rng)
-        went = follow(pairs[found], start[found], updates, "corrected")
-        ends = {
-            end: int((went["end"] == end).sum())
-            for end in ("converged", "growing", "standing", "unfinished")
-        }
-        report[str(dimension)] = {
-            "instances": sum(row["accepted"] for row in tallies.values()),
-            "violations": sum(row["violations"] for row in tallies.values()),
-            "smallest_margin": min(row["smallest_margin"] for row in tallies.values()),
-            "trajectories": {
-                "accepted": int(found.sum()),
-                **ends,
-                "slower": int(went["slower"].sum()),
-            },
-        }
-    return report
-
-
-def spectra(shape: str, count: int, seed: int) -> dict[str, Any]:
+def spectra(shape: str, count: int, seed: int) -> Spectra:
     """scipy's eigenvalues of the largest Hessians against mu_i and L_i; BrokenError where they
     disagree.
     """
-    worst, total = 0.0, 0
+    worst, seen = 0.0, 0
     for chunk, size in enumerate(chunks(count)):
         pairs = heavy_ball.draw(
             shape, size, stream(seed, "theorem4/spectra", shape, chunk), (1, 20), (1.0, 3.0)
@@ -237,7 +203,7 @@ def spectra(shape: str, count: int, seed: int) -> dict[str, Any]:
                     if shape == "quadratic"
                     else max(0.0, 1 - values[0] / bottom)
                 )
-                worst, total = max(worst, low, abs(values[-1] / top - 1)), total + 1
+                worst, seen = max(worst, low, abs(values[-1] / top - 1)), seen + 1
     if worst > 1e-9:
         raise BrokenError(f"theorem4: scipy's eigenvalues of {shape} miss mu or L by {worst:.1e}")
-    return {"instances": count, "hessians": total, "largest_relative_difference": float(worst)}
+    return Spectra(seen, float(worst))

@@ -1,4 +1,4 @@
-"""What the notebooks share: the results they show, tables in Markdown, panels."""
+"""What the notebooks share: results, verdicts and tables in Markdown, panels."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+BINS = np.linspace(-6, 3, 37)  # log10, as in proofs/tally.py
 BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY = (
     "#0072B2",
     "#D55E00",
@@ -41,45 +42,70 @@ def results(statement: str) -> dict[str, Any]:
     return found
 
 
-def table(rows: dict[str, dict[str, Any]], columns: Sequence[str]) -> str:
-    """Markdown: one line per key of `rows`."""
-    lines = [
-        ["", *(column.replace("_", " ") for column in columns)],
-        ["---"] + ["---:"] * len(columns),
-    ]
-    lines += [
-        [name.replace("_", " "), *(markdown_cell(row.get(column)) for column in columns)]
-        for name, row in rows.items()
-    ]
+def judgement(report: dict[str, Any], name: str) -> dict[str, Any]:
+    """One judgement of a report."""
+    found: dict[str, Any] = next(row for row in report["judgements"] if row["name"] == name)
+    return found
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Markdown."""
+    lines = [list(headers), ["---"] + ["---:"] * (len(headers) - 1)]
+    lines += [[cell(value) for value in row] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def markdown_cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """A value as a reader likes it: thousands in groups, three digits, a dash for none."""
     if value is None or isinstance(value, bool):
         return {None: "–", True: "yes", False: "no"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def formulas(report: dict[str, Any], names: Sequence[str]) -> str:
+    """Markdown: the named identities as formulas, with what they say; printed as they are proved."""
+    found = {row["name"]: row for row in report["certificates"] if row["kind"] == "proof"}
+    return "\n\n".join(f"{found[name]['says']}\n\n$${found[name]['latex']}$$" for name in names)
+
+
+def verdicts(report: dict[str, Any], names: Sequence[str] = ()) -> str:
+    """Markdown: the judgements of a report, or the named ones, as a table for readers."""
+    rows = [row for row in report["judgements"] if not names or row["name"] in names]
+    lines = ["| statement | verdict | decided by | why |", "|---|---|---|---|"]
+    for row in rows:
+        reading = f" (reading: {row['reading']})" if row["reading"] else ""
+        cells = (row["statement"] + reading, f"**{row['verdict']}**", " · ".join(row["decided_by"]))
+        lines.append("| " + " | ".join(cell(text) for text in (*cells, row["sentence"])) + " |")
+    return "\n".join(lines)
+
+
+def instance(report: dict[str, Any], name: str) -> str:
+    """Markdown: a counterexample with its hypotheses ticked off, and the routes that confirm it."""
+    example = judgement(report, name)["counterexample"]
+    ticks = "\n".join(f"- ✓ {text}" for text in example["hypotheses"])
+    routes = ", ".join(example["routes"])
     return (
-        f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:.3g}"
-        if isinstance(value, float)
-        else str(value)
+        f"**Instance.** {example['says']}\n\n**Hypotheses**, each checked by the file:\n\n{ticks}\n\n"
+        f"**Violated.** {example['violated']}.\n\n**Confirmed by** {routes}."
     )
 
 
-def identities_table(report: dict[str, Any], names: Sequence[str]) -> str:
-    """Markdown: the named identities as formulas, with what they say."""
-    found = {row["name"]: row for row in report["identities"]}
-    return "\n\n".join(
-        f"**{name}.** {found[name]['says']}\n\n$${found[name]['latex']}$$" for name in names
+def counts(rows: dict[str, dict[str, Any]]) -> str:
+    """Markdown: trials by family."""
+    keys = ("trials", "accepted", "undecided", "violations", "smallest_margin")
+    names = (
+        "family",
+        "drawn",
+        "satisfy the hypotheses",
+        "undecided",
+        "violations",
+        "smallest margin",
     )
-
-
-def verdicts(*reports: dict[str, Any]) -> str:
-    """Markdown: scale, seed and the verdicts of one or several statements."""
-    found = {name: verdict for report in reports for name, verdict in report["verdicts"].items()}
-    listed = ", ".join(f"{name.replace('_', ' ')} **{verdict}**" for name, verdict in found.items())
-    return f"Scale **{reports[0]['scale']}**, seed {reports[0]['settings']['seed']}. Verdicts: {listed}."
+    return table(
+        names, [[name.replace("_", " "), *(row[k] for k in keys)] for name, row in rows.items()]
+    )
 
 
 def panels(columns: int, height: float = 3.6) -> tuple[Figure, Sequence[Axes]]:
@@ -93,96 +119,17 @@ def panels(columns: int, height: float = 3.6) -> tuple[Figure, Sequence[Axes]]:
 
 
 def margins(parts: dict[str, dict[str, Any]], unit: str) -> Figure:
-    """Histograms of the margins of every family; bars left of the dashed line are violations."""
+    """Histograms of the margins of every family."""
     figure, axes = panels(len(parts))
+    colors = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY)
     for ax, (title, report) in zip(axes, parts.items(), strict=True):
-        for k, (family, row) in enumerate(report["families"].items()):
-            bins, counts = (
-                np.array(row["margins"]["log10_bins"]),
-                np.array(row["margins"]["counts"]),
-            )
-            color = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY)[k]
-            ax.step(
-                bins,
-                counts[:-1] / row["accepted"],
-                where="pre",
-                color=color,
-                lw=1.3,
-                label=family.replace("_", " "),
-            )
-            ax.bar(
-                bins[0] - 2.2 + 0.27 * k,
-                row["violations"] / row["accepted"],
-                width=0.27,
-                color=color,
-            )
-        ax.axvline(bins[0] - 0.5, color="black", lw=0.8, ls="--")
-        ax.set_xticks(
-            [bins[0] - 1.5, -4, -2, 0, 2], ["violated", "$10^{-4}$", "$10^{-2}$", "1", "100"]
-        )
-        ax.set(
-            title=f"{title}: {report['violations']:,} of {report['accepted']:,} violate",
-            xlabel=f"margin / {unit}",
-        )
+        for color, (family, row) in zip(colors, report["families"].items(), strict=False):
+            shares = np.array(row["histogram"][:-1]) / row["accepted"]
+            ax.step(BINS, shares, where="pre", color=color, lw=1.3, label=family.replace("_", " "))
+        ax.set_xticks([-6, -4, -2, 0, 2], ["$10^{-6}$", "$10^{-4}$", "$10^{-2}$", "1", "100"])
+        ax.set(title=f"{title}: {report['violations']:,} of {report['accepted']:,} violate")
+        ax.set(xlabel=f"margin / {unit}")
         ax.set_ylim(bottom=0)
-    axes[0].set_ylabel("share of accepted instances")
+    axes[0].set_ylabel("share of instances")
     axes[-1].legend(frameon=False, fontsize=8)
     return figure
-
-
-def dropped_table(*reports: dict[str, Any]) -> str:
-    """Markdown: what happens to a statement without each of its hypotheses, and the numbers that
-    show it.
-    """
-    lines = [("statement", "without", "the claim", "shown by"), ("---",) * 4]
-    for report in reports:
-        for name, row in report["dropped"].items():
-            word = "**fails**" if _fails(row) else "still holds: idle"
-            without = row.get("hypothesis", name).replace("|", "\\|").replace("_", " ")
-            lines.append((report["statement"], without, word, _scalars(row)))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def routes_table(*reports: dict[str, Any]) -> str:
-    """Markdown: every counterexample with the numbers of each route (exact, 50 digits, float64)
-    that confirms it.
-    """
-    lines = [("statement", "counterexample", "numbers"), ("---",) * 3]
-    for report in reports:
-        for name, row in report["counterexamples"].items():
-            if isinstance(row, dict):
-                lines.append((report["statement"], name.replace("_", " "), _scalars(row, 700)))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _fails(row: dict[str, Any]) -> bool:
-    """Whether a report of a dropped hypothesis says that the claim fails without it; of several
-    forms, any.
-    """
-    for key in ("claim_fails", "fails", "violations"):
-        if key in row:
-            return bool(row[key])
-    if "idle" in row:
-        return not row["idle"]
-    return any(_fails(part) for part in row.values() if isinstance(part, dict))
-
-
-def _scalars(row: dict[str, Any], longest: int = 260) -> str:
-    """The numbers and short texts of a report, nested ones too, in one line."""
-    parts: list[str] = []
-    for key, value in row.items():
-        if isinstance(value, dict):
-            inner = _scalars(value, longest)
-            parts.append(f"**{key.replace('_', ' ')}:** {inner}" if inner else "")
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            parts.append(_scalars(value[-1]))
-        elif isinstance(value, list) and value and not isinstance(value[0], list):
-            parts.append(f"{key}: {', '.join(str(item) for item in value)}")
-        elif (
-            not isinstance(value, (bool, list))
-            and value is not None
-            and key not in ("hypothesis", "identity")
-        ):
-            parts.append(f"{key} = {markdown_cell(value)}")
-    text = "; ".join(part for part in parts if part).replace("|", "\\|")
-    return text if len(text) <= longest else text[: text.rfind(";", 0, longest)] + "; …"

@@ -1,17 +1,13 @@
-"""What the overview notebook shows: every statement's verdict, the searches, and pictures across
-statements.
-"""
+"""Tables and pictures of the notebook overview, across statements."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from fractions import Fraction
+import math
 from typing import Any
 
 import mpmath as mp
 import numpy as np
-import sympy as sp
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -25,52 +21,58 @@ from proofs.pictures.common import (
     PURPLE,
     VERMILION,
     folder,
-    markdown_cell,
     panels,
     table,
 )
 
 Array = NDArray[np.float64]
-STATEMENTS = ("theorem1", "proposition1", "corollary1", "theorem2", "theorem3", "theorem4")
-COLUMNS = ("statement", "verdict", "rests on", "smallest margin", "counterexample")
+STATEMENTS = (
+    "theorem1",
+    "opposite_points",
+    "proposition1",
+    "corollary1",
+    "three_tasks",
+    "theorem2",
+    "theorem3",
+    "theorem4",
+)
 
 
-def verdict_table(reports: Sequence[dict[str, Any]]) -> str:
-    """Markdown: statement, verdict, what it rests on, smallest margin, counterexample."""
-    lines = [COLUMNS, ("---",) * len(COLUMNS)]
-    for report in reports:
-        for row in report["overview"]:
-            cells = (
-                row["statement"],
-                f"**{row['verdict']}**",
-                row["rests_on"],
-                row["smallest_margin"],
-            )
-            lines.append((*(markdown_cell(cell) for cell in cells), row["counterexample"] or "–"))
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def kill_table(report: dict[str, Any]) -> str:
+    """Markdown: the mutation test of the certificates."""
+    rows = []
+    for name, key in (("identities", "identities_killed"), ("inequalities (z3)", "goals_killed")):
+        found = report[key]
+        row = [
+            name,
+            found["mutants"],
+            found["killed"],
+            len(found["weaker"]),
+            len(found["survivors"]),
+        ]
+        rows.append(row)
+    headers = (
+        "",
+        "mutants",
+        "no longer proved",
+        "follow from the original",
+        "survive with a reason",
+    )
+    return table(headers, rows)
 
 
-def search_table(reports: Sequence[dict[str, Any]]) -> str:
-    """Markdown: what scipy's optimizers found for every statement, form and family."""
-    rows = {}
-    for report in reports:
-        for target, found in _searches(report["attack"]):
-            for method, row in found.items():
-                name = f"{report['statement']}, {target}, {method}".replace("_", " ")
-                rows[name] = {
-                    key: row[key] for key in ("evaluations", "smallest_margin", "violates")
-                }
-    return table(rows, ("evaluations", "smallest_margin", "violates"))
-
-
-def _searches(attack: dict[str, Any], name: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """The reports of `attack.attack` inside a statement's section, with their names."""
-    if all(isinstance(row, dict) and "evaluations" in row for row in attack.values()):
-        return [(name, attack)]
-    inner = [
-        (f"{name} {key}".strip(), part) for key, part in attack.items() if isinstance(part, dict)
+def conflicts_table(report: dict[str, Any]) -> str:
+    """Markdown: how often an update still conflicts with a task, for normal gradients."""
+    rows = [
+        [
+            row["tasks"],
+            row["dimension"],
+            *(f"{row[key]:.1%}" for key in ("pcgrad", "projected", "plain")),
+        ]
+        for row in report["conflicts"]
     ]
-    return [found for label, part in inner for found in _searches(part, label)]
+    headers = ("tasks", "dimension", "PCGrad's update", "some projected gradient", "the plain sum")
+    return table(headers, rows)
 
 
 def conflict_path(method: str, network: str) -> dict[str, Array]:
@@ -149,7 +151,7 @@ def region_with_runs() -> Figure:
     return figure
 
 
-def three_tasks(report: dict[str, Any]) -> Figure:
+def three_tasks() -> Figure:
     """Corollary 1: how far PCGrad overshoots with n tasks, and runs that never reach the optimum."""
     figure, (left, right) = panels(2, 3.8)
     for tasks, color in ((2, BLUE), (3, VERMILION), (5, ORANGE), (10, PURPLE)):
@@ -160,7 +162,7 @@ def three_tasks(report: dict[str, Any]) -> Figure:
     left.set(title="$g^{PC} = (1-c)^{n-1} g$ at equal angles", xlabel="$c$", ylabel="stretch")
     left.legend(frameon=False, fontsize=8)
     loss = _three_task_losses(40)
-    flat = float(sp.sympify(report["counterexamples"]["limit"]["surds"]["loss_at_every_step"]))
+    flat = 36 * math.sqrt(2) - 48  # s²/6 at (1 − c)² = 2
     right.semilogy(loss["sum"], color=BLUE, label="gradient of the sum, $t = \\frac{1}{2L}$")
     right.semilogy(
         loss["pcgrad"], color=VERMILION, lw=0.8, label="PCGrad, random orders, $t = 1/L$"
@@ -232,17 +234,19 @@ def momentum(steps: int = 120) -> Figure:
     hessians, start = (
         ((900, 0, 1), (58, 190, 640)),
         (-11, 5),
-    )  # theorem4_examples.always_in_conflict
+    )  # three_cycle.py, from rest
     values = [
         sorted(mp.eigsy(mp.matrix([[a, b], [b, c]]), eigvals_only=True)) for a, b, c in hessians
     ]
     mu, top, begin = [v[0] for v in values], [v[1] for v in values], tuple(mp.mpf(x) for x in start)
-    rules = {"printed": ("$\\alpha_k$ as printed", ORANGE), "corrected": ("$\\alpha_k$ corrected", VERMILION),
-             "gradient": ("no momentum, $\\alpha_k = 2/(L_k + \\mu_k)$", BLUE)}  # fmt: skip
+    rules = {
+        "printed": ("$\\alpha_k$ as printed", ORANGE),
+        "corrected": ("$\\alpha_k$ with its square", VERMILION),
+    }
     for rule, (label, color) in rules.items():
-        path = examples.orbit(examples.quadratics(*hessians), mu, top, begin, begin, steps, rule)[
-            "path"
-        ]
+        path = examples.orbit(
+            examples.quadratics(*hessians), mu, top, begin, begin, steps, rule
+        ).path
         sizes = [
             float(mp.log10(mp.norm(mp.matrix(theta)) / mp.norm(mp.matrix(start)))) for theta in path
         ]
@@ -253,7 +257,7 @@ def momentum(steps: int = 120) -> Figure:
     x = np.linspace(-2.2, 2.6, 300)
     slope = np.array([examples.piecewise_slope(v) for v in x])
     right.plot(x, slope, color="black", lw=1.2, label="$f'$, between 1 and 25 steep")
-    points = [Fraction(text) for text in examples.piecewise()["path"][:3]]
+    points = [theta[0] for theta in examples.piecewise_path()[:3]]
     for k, point in enumerate(points):
         right.plot(float(point), float(examples.piecewise_slope(point)), "o", color=VERMILION, ms=8)
         place = (float(point), float(examples.piecewise_slope(point)))

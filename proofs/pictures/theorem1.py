@@ -1,6 +1,4 @@
-"""Tables and pictures of the notebook theorem1: drawn from the check's JSON, or from the formulas
-themselves.
-"""
+"""Tables and pictures of the notebook theorem1: from the checks' JSON, or from the formulas."""
 
 from __future__ import annotations
 
@@ -27,22 +25,17 @@ from proofs.pictures.common import (
 from proofs.problems import Problems, look
 
 
-def descent_table(report: dict[str, Any]) -> str:
-    """Markdown: Theorem 1's step per family, with scipy's opinion on L."""
-    rows = {**report["descent"]["families"], "all": report["descent"]}
-    columns = [
-        "trials",
-        "accepted",
-        "skipped",
-        "undecided",
-        "violations",
-        "smallest_margin",
-        "L_by_scipy",
-        "found_/_L",
+def ends_table(report: dict[str, Any]) -> str:
+    """Markdown: how the trajectories of every family, and the walk, end."""
+    names = ("optimum", "opposite", "walking", "unfinished", "stalled")
+    rows = {**report["paths"]["families"], "the walk to infinity": report["walk"]}
+    lines = [
+        [name.replace("_", " "), row["trajectories"], *(row["ends"].get(end, 0) for end in names)]
+        for name, row in rows.items()
     ]
-    for name, row in report["lipschitz"].items():
-        rows[name] |= {"L_by_scipy": row["instances"], "found_/_L": row["largest_found_over_L"]}
-    return table(rows, columns)
+    headers = ("family", "trajectories", "optimum", "cos φ = −1 at a location", "walking",
+               "unfinished", "stand still elsewhere")  # fmt: skip
+    return table(headers, lines)
 
 
 def two_ends() -> Figure:
@@ -96,50 +89,8 @@ def _path(problems: Problems, start: tuple[float, float], method: str, updates: 
     return np.array(points)
 
 
-def ends_and_steps(report: dict[str, Any]) -> Figure:
-    """How the trajectories of every family end, and what happens past t = 1 / L."""
-    figure, (left, right) = panels(2)
-    families = report["convergence"]["families"]
-    names, base = [name.replace("_", " ") for name in families], np.zeros(len(families))
-    for end, color in (
-        ("opposite", ORANGE),
-        ("optimum", GREEN),
-        ("unfinished", GRAY),
-        ("stalled", "black"),
-    ):
-        shares = np.array([row[end] / row["trajectories"] for row in families.values()])
-        label = {"opposite": "$\\cos\\varphi\\to-1$"}.get(end, end)
-        left.barh(names, shares, left=base, color=color, label=label)
-        base += shares
-    left.invert_yaxis()
-    left.set(title="where trajectories end", xlabel="share of trajectories", xlim=(0, 1))
-    left.legend(
-        frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.45, -0.16)
-    )
-    rows = report["without_step_bound"]["sampled"]
-    steps = [row["t_times_L"] for row in rows]
-    right.plot(
-        steps,
-        [row["bound_fails"] for row in rows],
-        "o-",
-        color=VERMILION,
-        label="descent bound fails",
-    )
-    right.plot(steps, [row["loss_rises"] for row in rows], "s-", color=BLUE, label="loss rises")
-    right.axvline(1, color="black", lw=0.8, ls="--")
-    right.set(
-        title="dropping $t \\leq 1/L$ (equal eigenvalues)",
-        xlabel="$t\\,L$",
-        ylabel="share of instances",
-    )
-    right.legend(frameon=False, fontsize=8)
-    return figure
-
-
 def walk_to_infinity(report: dict[str, Any], updates: int = 4000) -> Figure:
-    """`escape.attained`: L attains its minimum on a ray; PCGrad walks along it, beside it, for
-    ever.
-    """
+    """L attains its minimum on a ray; PCGrad walks along the ray for ever and never reaches it."""
     figure, (left, right) = panels(2, 3.6)
     x, y = np.meshgrid(np.linspace(1.05, 10.5, 200), np.linspace(-0.25, 0.75, 160))
     left.contour(x, y, np.vectorize(lambda u, v: escape.height("attained", u, v, math))(x, y), 16, colors=GRAY,
@@ -154,7 +105,7 @@ def walk_to_infinity(report: dict[str, Any], updates: int = 4000) -> Figure:
         left.plot(*path[-1], marker="*", ms=11, color=color, mec="black", mew=0.5)
     left.set(title="a convex $L$ with minimizers", xlabel="$x$", ylabel="$y$", ylim=(-0.25, 0.75))
     left.legend(frameon=False, fontsize=8)
-    rows = report["counterexamples"]["attained"]["mpmath"]["walk"]
+    rows = report["escape"]["attained"]["mpmath"]["walk"]
     steps = [row["updates"] for row in rows]
     shown = {"x": ("$x$", BLUE), "loss_above_infimum": ("$L - \\min L$", VERMILION), "one_plus_cos": (
         "$1 + \\cos\\varphi_{12}$", ORANGE)}  # fmt: skip
@@ -180,22 +131,19 @@ def _walk(method: str, updates: int) -> NDArray[np.float64]:
 
 
 def longer_steps(report: dict[str, Any]) -> Figure:
-    """Trajectories at steps past 1 / L: on how many the loss rises, and how many still end."""
+    """Trajectories at steps past 1/L: on how many the loss rises, and how many still end."""
     figure, axes = panels(2, 3.2)
     for ax, (family, rows) in zip(axes, report["longer_steps"].items(), strict=True):
-        steps, count = [row["t_times_L"] for row in rows], rows[0]["trajectories"]
-        ends = [(row["optimum"] + row["opposite"]) / count for row in rows]
-        ax.plot(
-            steps,
-            [row["loss_rises"] / count for row in rows],
-            "s-",
-            color=VERMILION,
-            label="the loss rises",
-        )
-        ax.plot(steps, ends, "o-", color=GREEN, label="ends as the theorem says")
-        ax.plot(
-            steps, [row["diverged"] / count for row in rows], "x-", color="black", label="diverges"
-        )
+        steps, count = [row["step"] for row in rows], rows[0]["trajectories"]
+        series = {
+            ("the loss rises", "s-", VERMILION): [row["loss_rises"] for row in rows],
+            ("ends as the theorem says", "o-", GREEN): [
+                row["ends"].get("optimum", 0) + row["ends"].get("opposite", 0) for row in rows
+            ],
+            ("diverges", "x-", "black"): [row["ends"].get("diverged", 0) for row in rows],
+        }
+        for (label, line, color), values in series.items():
+            ax.plot(steps, [value / count for value in values], line, color=color, label=label)
         ax.axvline(1, color="black", lw=0.8, ls="--")
         ax.set(title=family, xlabel="$t\\,L$", ylim=(-0.03, 1.03))
     axes[0].set_ylabel(f"share of {count} trajectories")
@@ -203,11 +151,77 @@ def longer_steps(report: dict[str, Any]) -> Figure:
     return figure
 
 
+def attracting(report: dict[str, Any]) -> Figure:
+    """Which opposite points attract: ends of trajectories against r + 1/r < 4/(tL) − 2."""
+    figure, (left, right) = panels(2, 3.6)
+    rows, t = report["attraction"], np.linspace(0.2, 1, 200)
+    both = 4 / t - 2
+    largest = (both + np.sqrt(both**2 - 4)) / 2
+    left.fill_between(t, 1, largest, color="#DDEAF4", label="attracts: $r + 1/r < 4/(tL) - 2$")
+    left.plot(t, largest, color=BLUE, lw=1.6)
+    for k, row in enumerate(rows):
+        ratios = np.array(row["ratios"])
+        place = np.full(len(ratios), row["step"])
+        left.plot(
+            place, ratios, "_", color=VERMILION, ms=9, label=None if k else "ends (percentiles)"
+        )
+    left.set(yscale="log", xlabel="$t\\,L$", ylabel="$r$, larger length / smaller", ylim=(0.95, 25))
+    left.set(title="equal isotropic Hessians")
+    left.legend(frameon=False, fontsize=8)
+    predicted = [row["predicted_largest_ratio"] for row in rows]
+    observed = [row["observed_largest_ratio"] for row in rows]
+    right.loglog([1, 20], [1, 20], color="black", lw=0.8)
+    right.loglog(predicted, observed, "o", color=VERMILION)
+    for row in rows:
+        end = (row["predicted_largest_ratio"], row["observed_largest_ratio"])
+        text = f"$tL = {row['step']:g}$"
+        right.annotate(text, end, (6, -10), textcoords="offset points", fontsize=8)
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_major_formatter("{x:g}")
+    left.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
+    right.set(title="largest ratio at which they stop", xlabel="formula", ylabel="simulated")
+    return figure
+
+
+def noise(report: dict[str, Any]) -> Figure:
+    """Minibatch noise: the drift along the front, and where the iterates come to rest."""
+    figure, (left, right) = panels(2, 3.6)
+    for k, row in enumerate(report["drifts"]):
+        label = f"$a={row['a']:g}, b={row['b']:g}, d={row['dimension']}$"
+        error = 2 * row["standard_error"]
+        left.errorbar(row["formula"], row["simulated"], yerr=error, fmt="o", ms=5, label=label,
+                      color=(BLUE, VERMILION, GREEN, ORANGE)[k % 4])  # fmt: skip
+    low, high = left.get_xlim()
+    left.plot([low, high], [low, high], color="black", lw=0.8)
+    left.axhline(0, color=GRAY, lw=0.6)
+    left.set(
+        title="mean of $u\\cdot g^{PC}$", xlabel="formula", ylabel="simulated, 2 standard errors"
+    )
+    left.legend(frameon=False, fontsize=7)
+    rows = report["rests"]
+    ratio = np.geomspace(0.2, 5, 100)
+    right.loglog(ratio, ratio ** (2 / 3), color=VERMILION, label="$(\\eta_1/\\eta_2)^{2/3}$")
+    places = [row["noise_ratio"] for row in rows]
+    right.loglog(
+        places, [row["simulated"] for row in rows], "o", color=VERMILION, label="PCGrad at rest"
+    )
+    right.loglog(places, [row["plain"] for row in rows], "s", color=BLUE, label="SGD at rest")
+    right.axhline(1, color="black", lw=0.8, ls="--")
+    right.annotate("the optimum, $a = b$", (0.21, 1.05), fontsize=8)
+    right.set_xticks(places, [f"{place:g}" for place in places])
+    right.set_yticks([0.4, 0.6, 1.0, 1.6, 2.5], ["0.4", "0.6", "1", "1.6", "2.5"])
+    right.minorticks_off()
+    right.set(title="where the iterates come to rest", xlabel="$\\eta_1/\\eta_2$", ylabel="$a / b$")
+    right.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def gaps_table(report: dict[str, Any]) -> str:
-    """Markdown: how far from the optimum a trajectory may stop where the gradients oppose each
-    other.
-    """
-    rows = {
-        family: row["gap_at_opposite"] for family, row in report["convergence"]["families"].items()
-    }
-    return table(rows, list(next(iter(rows.values()))))
+    """Markdown: how far from the optimum trajectories stop where the gradients oppose each other."""
+    families = report["paths"]["families"]
+    names = list(next(iter(families.values()))["gap_at_opposite"])
+    rows = [
+        [name.replace("_", " "), *(row["gap_at_opposite"].get(q) for q in names)]
+        for name, row in families.items()
+    ]
+    return table(("family", *names), rows)

@@ -1,6 +1,4 @@
-"""Tables and pictures of the notebook theorem2: drawn from the check's JSON, or from the formulas
-themselves.
-"""
+"""Tables and pictures of the notebook theorem2: from the checks' JSON, or from the formulas."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 import pcgrad
-from proofs.comparison.counterexample import EXAMPLES, exact, task_losses
+from proofs.comparison.counterexample import EXAMPLES, task_losses
 from proofs.pictures.common import (
     BLUE,
     GRAY,
@@ -26,35 +24,8 @@ from proofs.pictures.common import (
 )
 
 
-def counterexample_table(report: dict[str, Any]) -> str:
-    """Markdown: both exact counterexamples, one line per quantity."""
-    examples = {name: row for name, row in report["counterexamples"].items() if name in EXAMPLES}
-    lines: dict[str, dict[str, Any]] = {}
-    for name, row in examples.items():
-        printed, repaired = (row["exact"]["hypotheses"][form] for form in ("uniform", "remainder"))
-        for key in (
-            "delta",
-            "t",
-            "L",
-            "xi",
-            "cos_squared",
-            "loss_after_plain_step",
-            "loss_after_pcgrad",
-        ):
-            lines.setdefault(key, {})[name] = row["exact"][key]
-        lines.setdefault("l as printed", {})[name] = row["exact"]["l"]["uniform"]
-        lines.setdefault("hypotheses as printed hold", {})[name] = all(printed.values())
-        lines.setdefault("(c) holds with the repaired H", {})[name] = repaired["c"]
-        lines.setdefault("PCGrad's excess loss, by mpmath", {})[name] = row["mpmath"][
-            "excess_loss_of_pcgrad"
-        ]
-    return table(lines, list(examples))
-
-
 def counterexample_picture() -> Figure:
-    """Both exact counterexamples: the loss along the plain step with the proof's parabola, and the
-    level sets.
-    """
+    """Both exact counterexamples: the loss along the plain step, and the level sets."""
     figure, (left, right) = panels(2, 4.0)
     _, t = (float(x) for x in EXAMPLES["one_dimension"])
     x = np.linspace(-0.6, 2.9, 200)
@@ -63,12 +34,9 @@ def counterexample_picture() -> Figure:
     left.plot(
         a, -a + a**2 / 2, color=GRAY, ls="--", label="parabola of the printed proof, $\\ell = 1$"
     )
-    ends = exact("one_dimension")
-    left.plot(0, 0, "o", color=SURGERY, ms=9, label=f"PCGrad stays: {ends['loss_after_pcgrad']}")
+    left.plot(0, 0, "o", color=SURGERY, ms=9, label="PCGrad stays: 0")
     plain = sum(task_losses(t, 0.0, 0.0, t))
-    left.plot(
-        t, plain, "o", color=PLAIN, ms=9, label=f"plain step: {ends['loss_after_plain_step']}"
-    )
+    left.plot(t, plain, "o", color=PLAIN, ms=9, label=f"plain step: {plain:.3f}")
     left.annotate(
         "", (t, plain), (0, 0), arrowprops={"arrowstyle": "->", "color": PLAIN, "lw": 1.2}
     )
@@ -116,7 +84,7 @@ def region() -> Figure:
     ax.annotate("(a): $\\cos\\varphi \\leq -\\Phi$", (-0.36, 0.5), color=BLUE, fontsize=9)
     ax.annotate("(b): $\\xi \\leq \\ell/L \\leq 1$", (-0.36, 0.62), color=VERMILION, fontsize=9)
     ax.set(
-        title="(b) lies inside (a): (a) is idle",
+        title="(b) implies (a): (a) is idle",
         xlabel="$\\cos\\varphi_{12}$",
         ylabel="$\\Phi(g_1, g_2)$",
     )
@@ -135,58 +103,36 @@ def region() -> Figure:
     return figure
 
 
-def dropped(report: dict[str, Any]) -> Figure:
-    """Theorem 2 without (c) and without (b): how often the guarantee fails."""
-    figure, (left, right) = panels(2, 3.2)
-    rows = report["without_c"]
-    part = [row["part_of_step"] for row in rows]
-    left.plot(part, [row["guarantee_fails"] for row in rows], "o-", color=VERMILION)
-    left.set(
-        title="dropping (c)",
-        xlabel="step / shortest step of (c)",
-        ylabel="share that violates",
-        ylim=(-0.03, 1.03),
-    )
-    rows = report["without_b"]
-    right.bar(
-        [f"{row['t_times_L']:g}" for row in rows],
-        [row["guarantee_fails"] for row in rows],
-        color=ORANGE,
-        width=0.5,
-    )
-    right.set(title="dropping (b), keeping (a)", xlabel="$t\\,L$", ylim=(0, 1))
-    return figure
-
-
-def conservative(report: dict[str, Any]) -> Figure:
-    """On arbitrary conflicts: how often PCGrad's step is no worse, and how often the conditions
-    hold.
-    """
+def coverage(report: dict[str, Any]) -> Figure:
+    """On generic conflicts, by family: how often the step is no worse, and how often (a)–(c) hold."""
     figure, (left, right) = panels(2, 3.4)
-    rows = report["conservative"]["rows"]
-    steps = [row["t_times_L"] for row in rows]
-    looks = {"pcgrad_no_worse": ("PCGrad's step is no worse", GRAY, "s-"), "tight": ("$t \\geq t^*$", ORANGE, "o-"),
-             "printed": ("(a), (b), (c)", VERMILION, "o-")}  # fmt: skip
-    for key, (label, color, line) in looks.items():
-        left.semilogx(steps, [row[key] for row in rows], line, color=color, label=label, base=2)
-    left.set(
-        title="all families", xlabel="$t\\,L$", ylabel="share of conflicts", ylim=(-0.02, 1.02)
-    )
-    left.legend(frameon=False, fontsize=8)
-    for (family, part), color in zip(
-        report["conservative"]["families"].items(),
-        (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY),
-        strict=False,
-    ):
-        covered = [
-            row["printed"] / row["pcgrad_no_worse"] if row["pcgrad_no_worse"] else np.nan
-            for row in part
-        ]
-        right.semilogx(steps, covered, "o-", color=color, label=family.replace("_", " "), base=2)
+    colors = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY)
+    for color, (family, rows) in zip(colors, report["coverage"].items(), strict=True):
+        steps, name = [row["step"] for row in rows], family.replace("_", " ")
+        left.semilogx(
+            steps, [row["no_worse"] for row in rows], "o-", color=color, label=name, base=2
+        )
+        covered = [100 * row["printed"] for row in rows]
+        right.semilogx(steps, covered, "o-", color=color, label=name, base=2)
+        sharp = [100 * row["theorem_c"] for row in rows]
+        right.semilogx(steps, sharp, ":", color=color, base=2)
+    left.set(title="PCGrad's step is no worse", xlabel="$t\\,L$", ylabel="share of conflicts")
+    left.set(ylim=(-0.02, 1.02))
     right.set(
-        title="covered by (a), (b), (c)",
-        xlabel="$t\\,L$",
-        ylabel="share of the steps that are no worse",
+        title="(a)–(c) hold; dotted: with $\\ell^2/L$", xlabel="$t\\,L$", ylabel="% of conflicts"
     )
+    right.axvline(2, color="black", lw=0.8, ls="--")
     right.legend(frameon=False, fontsize=7)
     return figure
+
+
+def coverage_table(report: dict[str, Any]) -> str:
+    """Markdown: coverage by family at the step where it is largest."""
+    rows = []
+    for family, steps in report["coverage"].items():
+        best = max(steps, key=lambda row: row["printed"])
+        shares = (best["printed"], best["theorem_c"], best["remainder"], best["no_worse"])
+        rows.append([family.replace("_", " "), best["step"], *(f"{x:.1%}" for x in shares)])
+    headers = ("family", "t L", "(a)–(c) as printed", "with ℓ²/L", "with the exact remainder",
+               "PCGrad's step is no worse")  # fmt: skip
+    return table(headers, rows)

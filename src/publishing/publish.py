@@ -36,7 +36,10 @@ PATTERNS = (
     ),
     *(
         "notebooks/*.html",
+        "notebooks/*.ipynb",
         "proofs/*.json",
+        "proofs/THEOREMS.pdf",
+        "proofs/theorems_*.png",
         "claims.csv",
         "claims.md",
         "landscape/*.json",
@@ -63,7 +66,11 @@ def expected(root: Path) -> list[str]:
         t for s in root.glob("experiments/*/table_*.py") for t in SEVERAL.get(s.stem, (s.stem,))
     ]
     names += [f"tables/{table}.{kind}" for table in tables for kind in ("csv", "md", "tex")]
-    names += [f"notebooks/{notebook.stem}.html" for notebook in root.glob("notebooks/*.ipynb")]
+    names += [
+        f"notebooks/{notebook.stem}.{kind}"
+        for notebook in root.glob("notebooks/*.ipynb")
+        for kind in ("html", "ipynb")
+    ]
     tests = [claim["test"] for claim in read_ledger(root / "experiments" / "claims.yaml")]
     names += [
         f"proofs/{statement}.json"

@@ -26,7 +26,7 @@ P_VALUES = ("p", "p_holm")
 WORDS = (
     "reason",
     "agrees",
-    "rests_on",
+    "sentence",
     "smallest_margin",
     "counterexample",
 )  # follow from the numbers

@@ -20,7 +20,7 @@ from reporting.ledger.verdicts import (
     FALSE,
     HOLDS,
     NOT_TESTED,
-    REPAIRED,
+    READING,
     SIGNIFICANCE,
     VERDICTS,
 )
@@ -408,19 +408,19 @@ def rewards(one: Results) -> str:
 
 
 def theory(claims: pd.DataFrame) -> str:
-    """Which statements hold as printed, which do not, and which have a repair."""
+    """Which statements hold as printed, which in a reading that is named, and which do not."""
     rows = claims[claims["source"].str.contains("Theorem|Proposition|Corollary")]
     by_word = {
         word: list(dict.fromkeys(rows[rows["verdict"] == word]["source"]))
-        for word in (HOLDS, FALSE, REPAIRED)
+        for word in (HOLDS, FALSE, READING)
     }
     numbers = count(rows)
-    repaired = [name for name in by_word[FALSE] if name in by_word[REPAIRED] + by_word[HOLDS]]
+    rescued = [name for name in by_word[FALSE] if name in by_word[READING] + by_word[HOLDS]]
     return (
         f"Of {len(rows)} statements {numbers[HOLDS]} hold, {numbers[FALSE]} are false as stated, and "
-        f"{numbers[REPAIRED]} hold after repair. Some statement is false as printed in: "
-        f"{', '.join(by_word[FALSE]) or 'none'}; of these, a part or a repair holds in "
-        f"{len(repaired)}."
+        f"{numbers[READING]} hold in a reading that is named. Some statement is false as stated in: "
+        f"{', '.join(by_word[FALSE]) or 'none'}; of these, a part or a reading holds in "
+        f"{len(rescued)}."
     )
 
 

@@ -21,9 +21,11 @@ from reporting.ledger.verdicts import (
     FALSE,
     HOLDS,
     INCONCLUSIVE,
+    MISPRINT,
     NOT_REPLICATED,
     NOT_TESTED,
-    REPAIRED,
+    OPEN,
+    READING,
     REPLICATED,
 )
 
@@ -31,10 +33,12 @@ from reporting.ledger.verdicts import (
 SIGNS = {
     REPLICATED: ("#009E73", "✔"),
     HOLDS: ("#009E73", "✔"),
-    REPAIRED: ("#56B4E9", "✚"),
+    READING: ("#56B4E9", "✚"),
     INCONCLUSIVE: ("#E69F00", "?"),
     NOT_REPLICATED: ("#D55E00", "✘"),
     FALSE: ("#D55E00", "✘"),
+    MISPRINT: ("#D55E00", "≠"),
+    OPEN: ("#E69F00", "?"),
     NOT_TESTED: ("#9A9A9A", "–"),
 }
 ROW = 0.185  # height of a claim's row, inches

@@ -34,21 +34,21 @@ def test_decode_gives_every_parameter_its_place() -> None:
 
 def test_a_true_statement_survives_and_its_edge_is_reached() -> None:
     found = attack.attack(Search("theorem1", descent, "quadratic"), 0, 20)
-    assert attack.violations(found) == 0
-    assert all(row["evaluations"] > 100 for row in found.values())
-    assert 0 < min(row["smallest_margin"] for row in found.values()) < 1e-2
+    assert not any(row.violates for row in found.values())
+    assert all(row.evaluations > 100 for row in found.values())
+    assert 0 < min(row.smallest_margin for row in found.values()) < 1e-2
 
 
 @pytest.mark.parametrize("family", ["quadratic", "softplus"])
 def test_a_false_statement_falls_and_the_instance_can_be_made_again(family: str) -> None:
     search = Search("theorem1", too_long, family)
     found = attack.attack(search, 0, 20)
-    assert attack.violations(found) > 0
-    worst = min(found.values(), key=lambda row: row["smallest_margin"])
-    trial = too_long(*search.decode(np.array([worst["x"]])))
+    assert any(row.violates for row in found.values())
+    worst = min(found.values(), key=lambda row: row.smallest_margin)
+    trial = too_long(*search.decode(np.array([worst.x])))
     assert trial.violated.all()
     assert max(float(trial.margin / trial.unit), -attack.CLIP) == pytest.approx(
-        worst["smallest_margin"]
+        worst.smallest_margin
     )
 
 
@@ -62,11 +62,12 @@ def test_an_instance_outside_the_hypotheses_never_counts(monkeypatch: pytest.Mon
         return too_long(problems, u)._replace(accepted=torch.zeros(len(problems), dtype=torch.bool))
 
     found = attack.attack(Search("theorem1", never, "quadratic"), 0, 4)
-    assert attack.violations(found) == 0
-    assert all(row["smallest_margin"] is None for row in found.values())
+    assert not any(row.violates for row in found.values())
+    assert all(row.smallest_margin is None for row in found.values())
 
 
 def test_a_wrong_core_is_found_by_the_optimizers(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = pcgrad.surgery_coefficients
     monkeypatch.setattr(pcgrad, "surgery_coefficients", lambda g, o: 2.5 * honest(g, o))
-    assert attack.violations(attack.attack(Search("theorem1", descent, "quadratic"), 0, 10)) > 0
+    found = attack.attack(Search("theorem1", descent, "quadratic"), 0, 10)
+    assert any(row.violates for row in found.values())

@@ -37,6 +37,8 @@ STATEMENTS = (
     "theorem2",
     "theorem3",
     "theorem4",
+    "opposite_points",
+    "three_tasks",
 )
 
 
@@ -58,6 +60,7 @@ def root(tmp_path, write_job):
         "results/quick/tables/table_4.md": "md",
         "results/quick/tables/table_4.tex": "tex",
         "results/quick/notebooks/theorem1.html": "html",
+        "results/quick/notebooks/theorem1.ipynb": "{}",
         "results/quick/logs/train.log": "not published",
         "results/quick/checkpoints/seed0.pt": "not published",
         "results/quick/claims.md": "md",

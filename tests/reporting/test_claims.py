@@ -12,6 +12,7 @@ import yaml
 
 from reporting.ledger.claims import ledger, paper_number, read_ledger, write
 from reporting.ledger.evidence import Material, gather
+from reporting.ledger.verdicts import THEORY
 from reporting.reported import FOLDER
 from reporting.runs import read_runs
 from reporting.statistics import holm, interval
@@ -46,15 +47,16 @@ def claim(name):
     return copy.deepcopy(next(one for one in read_ledger(PATH) if one["id"] == name))
 
 
-def proof(verdict, violations, accepted=20000):
-    counts = {"accepted": accepted, "violations": violations}
-    shown = {
+def proof(verdict, example=None):
+    row = {
         "name": "theorem1_descent",
-        "rests_on": "proof; some",
-        "smallest_margin": 0.5,
-        "counterexample": "x = 1",
+        "verdict": verdict,
+        "decided_by": ["proof", "samples"],
+        "reading": "",
+        "sentence": "The descent lemma.",
+        "counterexample": example,
     }
-    return {"verdicts": {"theorem1_descent": verdict}, "descent": counts, "overview": [shown]}
+    return {"judgements": [row]}
 
 
 def test_ledger_covers_the_whole_paper():
@@ -247,40 +249,30 @@ def test_a_short_landscape_is_no_test():
     assert (line["verdict"], line["reason"]) == ("not replicated", "joint optimum")
 
 
-@pytest.mark.parametrize(
-    ("found", "violations", "word"),
-    [
-        ("holds", 0, "holds"),
-        ("false as stated", 7, "false as stated"),
-        ("false as stated", 0, "false as stated"),  # an exact counterexample that no sample met
-        ("holds after repair", 0, "holds after repair"),
-    ],
-)
-def test_theory_verdicts(found, violations, word):
-    material = Material(EMPTY.runs, proofs={"theorem1": proof(found, violations)})
+@pytest.mark.parametrize("word", THEORY)
+def test_theory_verdicts_come_with_what_decided_them(word):
+    example = {"says": "x = 1"} if word == "false as stated" else None
+    material = Material(EMPTY.runs, proofs={"theorem1": proof(word, example)})
     line = ledger([claim("theorem-1-descent")], material, "quick").iloc[0]
     assert line["verdict"] == word
-    counted = "" if word == "false as stated" and not violations else f"{violations} violations; "
-    assert line["reason"] == f"proof; some; {counted}smallest margin 0.5; x = 1"
+    assert line["reason"] == "proof · samples; The descent lemma" + "; x = 1" * bool(example)
 
 
-@pytest.mark.parametrize(
-    ("word", "violations"), [("holds", 1), ("holds after repair", 1), ("perhaps", 0)]
-)
-def test_a_proof_that_contradicts_itself_is_an_error(word, violations):
-    with pytest.raises(
-        ValueError, match=f"theorem1: verdict '{word}' with {violations} violations"
-    ):
-        gather(
-            claim("theorem-1-descent"),
-            Material(EMPTY.runs, proofs={"theorem1": proof(word, violations)}),
-        )
+def test_the_reading_is_named():
+    found = proof("holds in this reading")
+    found["judgements"][0]["reading"] = "an angle"
+    line = ledger(
+        [claim("theorem-1-descent")], Material(EMPTY.runs, proofs={"theorem1": found}), "quick"
+    )
+    assert "reading: an angle" in line.iloc[0]["reason"]
 
 
-def test_few_instances_are_no_test():
-    material = Material(EMPTY.runs, proofs={"theorem1": proof("holds", 0, accepted=10)})
-    line = ledger([claim("theorem-1-descent")], material, "quick").iloc[0]
-    assert (line["verdict"], line["reason"]) == ("not tested at this scale", "10 of 10000 accepted")
+@pytest.mark.parametrize(("word", "name"), [("perhaps", "theorem1_descent"), ("holds", "other")])
+def test_a_word_that_is_no_verdict_or_a_missing_judgement_is_an_error(word, name):
+    found = proof(word)
+    found["judgements"][0]["name"] = name
+    with pytest.raises(ValueError, match="proof theorem1: "):
+        gather(claim("theorem-1-descent"), Material(EMPTY.runs, proofs={"theorem1": found}))
 
 
 @pytest.mark.parametrize(
@@ -334,12 +326,9 @@ def test_the_written_ledger_holds_every_claim(write_job, tmp_path):
         two_methods(write_job, "multimnist", ("pcgrad", "mgda"), [0.5, 0.6, 0.4, 0.5, 0.5])
     )
     (tmp_path / "summary.json").write_text(json.dumps(LANDSCAPE))
-    found = proof("holds", 0)
-    found["verdicts"] |= {"theorem1": "false as stated", "theorem1_repaired": "holds after repair"}
-    found["convergence"] = {"trajectories": 1200, "violations": 0}
-    found["overview"] += [
-        {**found["overview"][0], "name": name} for name in ("theorem1", "theorem1_repaired")
-    ]
+    found = proof("holds")
+    names = ("theorem1", "theorem1_value", "theorem1_bounded")
+    found["judgements"] += [{**found["judgements"][0], "name": name} for name in names]
     (tmp_path / "theorem1.json").write_text(json.dumps(found))
     out = {kind: tmp_path / f"claims.{kind}" for kind in ("csv", "md", "html")}
     proofs = [str(tmp_path / "theorem1.json")]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reporting.ledger.verdicts import Evidence, agreement, statistical, verdict
+from reporting.ledger.verdicts import THEORY, Evidence, agreement, statistical, verdict
 from reporting.statistics import Interval, interval
 
 NAN = float("nan")
@@ -57,7 +57,7 @@ def test_other_scale_is_never_a_test():
 
 
 def test_decided_evidence_speaks_for_itself():
-    for word in ("replicated", "not replicated", "holds", "false as stated", "holds after repair"):
+    for word in ("replicated", "not replicated", *THEORY):
         assert verdict(CLAIM, Evidence(decided=word, note="n"), "laptop") == (word, "n")
 
 

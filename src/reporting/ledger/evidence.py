@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import scipy  # loads scipy.stats when a function asks for it
 
-from reporting.ledger.verdicts import FALSE, HOLDS, NOT_REPLICATED, REPAIRED, REPLICATED, Evidence
+from reporting.ledger.verdicts import NOT_REPLICATED, REPLICATED, THEORY, Evidence
 from reporting.runs import Runs, final, seed_values
 from reporting.statistics import NAN, Interval, bounded, interval
 from reporting.tables import bounds
@@ -310,28 +310,25 @@ def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
 
 
 def proof(test: Test, proofs: Mapping[str, Mapping[str, Any]]) -> Evidence:
-    """A check of the theory: `verdict` names one of the file's verdicts, `section` and `count` what
-    it rests on.
+    """A judgement of the theory: the verdict, what decided it, the reading, why, and the instance.
 
-    The reason is the verdict's row of the file's overview. ValueError if a verdict contradicts the
-    violations that its section counts.
-    """
+    ValueError if the file has no such judgement, or a word that is no verdict."""
     found = proofs.get(test["statement"])
     if found is None:
         return Evidence(missing=f"no check of {test['statement']}")
-    word, section = found["verdicts"][test["verdict"]], found[test["section"]]
-    tried, violations = section[test["count"]], section.get("violations", 0)
-    if tried < test["instances"]:
-        return Evidence(missing=f"{tried} of {test['instances']} {test['count']}")
-    if word not in (HOLDS, FALSE, REPAIRED) or (word != FALSE and violations):
-        raise ValueError(
-            f"proof {test['statement']}: verdict {word!r} with {violations} violations"
+    if "judgements" not in found:
+        return Evidence(
+            missing=f"proofs/{test['statement']}.json is of an earlier form: run it again"
         )
-    row = next(row for row in found["overview"] if row["name"] == test["verdict"])
-    margin, example = row["smallest_margin"], row["counterexample"]
-    note = [row["rests_on"], f"{violations} violations" if violations or word != FALSE else ""]
-    note += ["" if margin is None else f"smallest margin {margin:.2g}", example]
-    return Evidence(decided=word, note="; ".join(filter(None, note)))
+    rows = {row["name"]: row for row in found["judgements"]}
+    if test["judgement"] not in rows:
+        raise ValueError(f"proof {test['statement']}: no judgement {test['judgement']!r}")
+    row = rows[test["judgement"]]
+    if row["verdict"] not in THEORY:
+        raise ValueError(f"proof {test['statement']}: {row['verdict']!r} is no verdict")
+    note = [" · ".join(row["decided_by"]), row["reading"] and f"reading: {row['reading']}"]
+    note += [row["sentence"].rstrip("."), (row["counterexample"] or {}).get("says", "")]
+    return Evidence(decided=row["verdict"], note="; ".join(filter(None, note)))
 
 
 def gallery(test: Test, found: Mapping[str, Any]) -> Evidence:

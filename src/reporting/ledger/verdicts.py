@@ -2,7 +2,7 @@
 them for readers).
 
 Experiments: replicated · not replicated · inconclusive · not tested at this scale.
-Theory: holds · false as stated · holds after repair · not tested at this scale.
+Theory: holds · holds in this reading · false as stated · misprint · open · not tested at this scale.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,11 @@ from reporting.statistics import LEAST_SEEDS, NAN, Interval
 
 REPLICATED, NOT_REPLICATED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
 NOT_TESTED = "not tested at this scale"
-HOLDS, FALSE, REPAIRED = "holds", "false as stated", "holds after repair"
-VERDICTS = (REPLICATED, NOT_REPLICATED, INCONCLUSIVE, NOT_TESTED, HOLDS, FALSE, REPAIRED)
+# Those of proofs/judgement.py, which decides them.
+HOLDS, READING, FALSE = "holds", "holds in this reading", "false as stated"
+MISPRINT, OPEN = "misprint", "open"
+THEORY = (HOLDS, READING, FALSE, MISPRINT, OPEN)
+VERDICTS = (REPLICATED, NOT_REPLICATED, INCONCLUSIVE, NOT_TESTED, *THEORY)
 SIGNIFICANCE = 0.05
 
 

@@ -1,0 +1,184 @@
+"""A mutation test of the certificates: what is proved would not be proved if it were wrong.
+
+Every function of an identity or a goal is changed in one place of its source: + and −, × and ÷
+exchanged, a whole number raised by one, a comparison of a goal turned round, or a hypothesis of a
+goal left out. A mutant is *killed* if its proof then fails. A goal's mutant that z3 still proves is
+*weaker* if z3 shows that it follows from the original: its hypotheses imply the original ones, or
+the original claim implies its claim. Any other survivor needs a reason in REASONS."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from proofs.algebra import cases, descent, goals, many, momentum, pair
+from proofs.algebra.goals import Goal
+
+IDENTITIES = (pair, descent, many, cases, momentum)
+SWAPS: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+}
+TURNS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.LtE: ast.GtE,
+    ast.GtE: ast.LtE,
+    ast.Lt: ast.Gt,
+    ast.Gt: ast.Lt,
+}
+SIGNS = ("> 0", "≥ 0", "≤ 0", "conflict")  # ends of the names of hypotheses about a sign alone
+SIGN_ONLY = "true as well: only the signs of the symbols enter this goal"
+REASONS: dict[str, str] = {
+    "opposite_derivative: 2": "true as well: the weights depend on the lengths' ratio alone",
+    "theorem3_complete: D / T": SIGN_ONLY,
+    "gap_between_the_cases: D / T": SIGN_ONLY,
+    "positive_weights: new / square": SIGN_ONLY,
+    "positive_weights: old / square": SIGN_ONLY,
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one function."""
+
+    function: str
+    change: str  # what was changed, and the line as it then reads
+    code: Any  # compiled
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What became of the mutants of a set of functions."""
+
+    mutants: int
+    killed: int
+    weaker: list[str]
+    survivors: dict[str, str]  # mutant -> reason; empty where there is none
+
+    @property
+    def share(self) -> float:
+        """Killed mutants among those that say something the original does not imply."""
+        return self.killed / max(1, self.mutants - len(self.weaker))
+
+
+def mutants(function: Callable[[], Any]) -> Iterator[Mutant]:
+    """Every changed copy of a function."""
+    source = textwrap.dedent(inspect.getsource(function))
+    tree = ast.parse(source)
+    for index, node in enumerate(ast.walk(tree)):
+        for number, replace in enumerate(_changes(node)):
+            changed = copy.deepcopy(tree)
+            target = list(ast.walk(changed))[index]
+            said = replace(target)
+            ast.fix_missing_locations(changed)
+            line = ast.unparse(target) if isinstance(target, ast.expr) else ""
+            name = f"{function.__name__} #{index}.{number}: {said}, {line[:90]}"
+            yield Mutant(function.__name__, name, compile(changed, "<mutant>", "exec"))
+
+
+def _changes(node: ast.AST) -> list[Callable[[Any], str]]:
+    """The ways in which one node is changed."""
+    if isinstance(node, ast.BinOp) and type(node.op) in SWAPS:
+        return [_swap]
+    if isinstance(node, ast.Compare) and type(node.ops[0]) in TURNS:
+        return [_turn]
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return [_raise]
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "Goal":
+        hypotheses = node.args[0]
+        if isinstance(hypotheses, ast.Dict):
+            return [_dropping(k) for k in range(len(hypotheses.keys))]
+    return []
+
+
+def _swap(node: ast.BinOp) -> str:
+    old = type(node.op)
+    node.op = SWAPS[old]()
+    return f"{old.__name__} to {type(node.op).__name__}"
+
+
+def _turn(node: ast.Compare) -> str:
+    node.ops[0] = TURNS[type(node.ops[0])]()
+    return "comparison turned"
+
+
+def _raise(node: ast.Constant) -> str:
+    assert isinstance(node.value, int)
+    node.value += 1
+    return f"{node.value - 1} to {node.value}"
+
+
+def _dropping(k: int) -> Callable[[ast.Call], str]:
+    def drop(node: ast.Call) -> str:
+        hypotheses = node.args[0]
+        assert isinstance(hypotheses, ast.Dict)
+        key = hypotheses.keys.pop(k)
+        hypotheses.values.pop(k)
+        return f"without {ast.unparse(key) if key else 'the shared hypotheses'}"
+
+    return drop
+
+
+def _reason(mutant: Mutant) -> str:
+    return REASONS.get(f"{mutant.function}: {mutant.change.rpartition(', ')[2]}", "")
+
+
+def run(mutant: Mutant, module: Any) -> Any:
+    """What the changed function returns, with the module's own names around it."""
+    scope = dict(vars(module))
+    exec(mutant.code, scope)  # the module's own source, changed in one place
+    return scope[mutant.function]()
+
+
+def identities(stride: int = 1) -> Matrix:
+    """The kill matrix of the identities; with a stride, of every so many mutants of each."""
+    total = killed = 0
+    survivors = {}
+    for module in IDENTITIES:
+        for function in module.ALL:
+            for mutant in islice(mutants(function), 0, None, stride):
+                total += 1
+                try:
+                    run(mutant, module)
+                except Exception:  # a proof that fails, or a formula that cannot be formed
+                    killed += 1
+                else:
+                    survivors[mutant.change] = _reason(mutant)
+    return Matrix(total, killed, [], survivors)
+
+
+def weaker(mutant: Goal, original: Goal) -> bool:
+    """Whether z3 shows that a mutant follows from the original, given the signs of its symbols."""
+    hypotheses = list(mutant.hypotheses.values())
+    stronger = all(goals.proves(hypotheses, h) for h in original.hypotheses.values())
+    signs = [h for name, h in original.hypotheses.items() if name.endswith(SIGNS)]
+    signs += [goals.S1 > 0, goals.S2 > 0, goals.C * goals.C < 1, goals.SQUARE > 0]
+    return stronger and goals.proves([*signs, original.claim], mutant.claim)
+
+
+def of_goals(stride: int = 1) -> Matrix:
+    """The kill matrix of z3's goals; with a stride, of every so many mutants of each."""
+    total = killed = 0
+    survivors, implied = {}, []
+    for function in goals.ALL:
+        original = function()
+        for mutant in islice(mutants(function), 0, None, stride):
+            total += 1
+            try:
+                found = run(mutant, goals)
+                goals.prove(found)
+            except Exception:  # not proved, no instance, or no formula
+                killed += 1
+                continue
+            if weaker(found, original):
+                implied.append(mutant.change)
+            else:
+                survivors[mutant.change] = _reason(mutant)
+    return Matrix(total, killed, implied, survivors)

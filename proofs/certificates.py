@@ -1,0 +1,52 @@
+"""The certificates by name: identities that sympy proves, goals that z3 proves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from proofs.algebra import cases, descent, goals, many, momentum, pair
+from proofs.algebra.formula import Proved
+from proofs.algebra.goals import Goal
+from proofs.judgement import Check
+
+IDENTITIES: dict[str, Callable[[], Proved]] = {
+    function.__name__: function
+    for module in (pair, descent, many, cases, momentum)
+    for function in module.ALL
+}
+# An identity and a goal may share a name; a goal is then cited as z3:NAME.
+GOALS: dict[str, Callable[[], Goal]] = {function.__name__: function for function in goals.ALL}
+
+
+@cache
+def identity(name: str) -> Proved:
+    """Prove an identity; IdentityError if it fails."""
+    return IDENTITIES[name]()
+
+
+@cache
+def goal(name: str) -> Goal:
+    """Prove a goal; GoalError if it fails."""
+    found = GOALS[name]()
+    goals.prove(found)
+    return found
+
+
+def says(function: Callable[[], object]) -> str:
+    """The first sentence of a certificate's docstring."""
+    return " ".join((function.__doc__ or "").partition("\n\n")[0].split())
+
+
+def certified(*names: str) -> list[Check]:
+    """Run the named certificates: `name` for an identity, `z3:name` for a goal."""
+    checks = []
+    for name in names:
+        kind, _, short = name.rpartition(":")
+        if kind:
+            goal(short)
+            checks.append(Check("z3", name, True, says(GOALS[short])))
+        else:
+            identity(name)
+            checks.append(Check("proof", name, True, says(IDENTITIES[name])))
+    return checks

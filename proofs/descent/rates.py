@@ -1,0 +1,58 @@
+"""Theorem B's rates along trajectories: the bounds at every update, on quadratics.
+
+With Δ_k = L(θ_k) − L* and σ_k = 1 − cos²φ_k in conflict, 1 otherwise:
+    Δ_k ≤ 2D²/(t Σ_{j<k} σ_j)          D the largest distance to a minimizer,
+    Δ_k ≤ Δ_0 Π_{j<k}(1 − tμσ_j)       L μ-strongly convex."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from proofs.descent.paths import starts
+from proofs.problems import look
+from proofs.sampling import stream
+
+UPDATES = 300
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The largest shares of the bounds that trajectories used; 1 would be attained."""
+
+    trajectories: int
+    updates: int
+    of_sublinear: float
+    of_linear: float
+
+
+def rates(count: int, seed: int) -> Rates:
+    """Both bounds on random strongly convex quadratics, at t = 1/L."""
+    problems = starts("quadratic", count, stream(seed, "theorem1/rates", "quadratic", 0))
+    inside = torch.arange(problems.A.shape[-1]) < problems.dimension.unsqueeze(-1)
+    hessian = problems.hessian(problems.start()) + torch.diag_embed((~inside).double())
+    values = torch.linalg.eigvalsh(hessian)
+    theta, step = problems.start(), 1 / problems.lipschitz()
+    g_0 = problems.gradients(theta).sum(-2)
+    best_theta = -torch.linalg.solve(hessian, g_0)
+    best = problems.loss(best_theta)
+    mu = values[:, 0]  # a column that fills up counts as 1, which can only lower it
+    gap_0 = problems.loss(theta) - best
+    radius = (theta - best_theta).norm(dim=-1)
+    kept, shrink = torch.zeros_like(step), torch.zeros_like(step)
+    worst_sum = worst_product = 0.0
+    for _ in range(UPDATES):
+        point = look(problems, theta)
+        sigma = torch.where(point.conflict, (1 - point.cos) * (1 + point.cos), 1.0)
+        kept = kept + step * sigma
+        shrink = shrink + torch.log1p(-(step * mu * sigma).clamp(max=1 - 1e-12))
+        theta = theta - step.unsqueeze(-1) * point.g_pc
+        radius = torch.maximum(radius, (theta - best_theta).norm(dim=-1))
+        gap = problems.loss(theta) - best
+        decided = gap > 1e-9 * gap_0
+        if not decided.any():
+            break
+        worst_sum = max(worst_sum, float((gap * kept / (2 * radius**2))[decided].max()))
+        worst_product = max(worst_product, float((gap / gap_0 / shrink.exp())[decided].max()))
+    return Rates(len(problems), UPDATES, worst_sum, worst_product)

@@ -1,0 +1,193 @@
+"""THEOREMS.md: its boxes from the checks' JSON, its figures, and the same typeset as PDF.
+
+    python -m proofs.document pdf --results results/quick     # writes proofs/THEOREMS.pdf and figures
+    python -m proofs.document fill --results results/published/laptop   # rewrites THEOREMS.md's boxes
+    python -m proofs.document page NOTEBOOK.ipynb PAGE.html    # an executed notebook as a page
+
+A box is what is between `<!-- judgement NAME -->` and `<!-- end -->`: reading, verdict, what decided
+it, why, and the counterexample with its hypotheses ticked off. Pandoc turns Markdown with LaTeX
+formulas into Typst, and notebooks into pages with MathML, which browsers show without a network."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from system import command
+from system.errors import UserError
+from system.writing import write_text
+
+ROOT = Path(__file__).resolve().parent
+SOURCE = ROOT / "THEOREMS.md"
+BOX = re.compile(r"(<!-- judgement (?P<name>\w+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
+FIGURE = re.compile(r"\]\(\S*/(theorems_\w+\.png)\)")
+NORM = re.compile(r"\\\|(.+?)\\\|")  # Typst sets \\| as two separate bars
+SMALL = dict(zip("0123456789ijk", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖ", strict=True))
+MARKDOWN = "gfm+tex_math_dollars+implicit_figures"
+LAYOUT = """#set page(paper: "a4", margin: (x: 2.2cm, y: 2.4cm), numbering: "1")
+#set text(size: 10pt)
+#set par(justify: true)
+#set heading(numbering: (..n) => if n.pos().len() > 1 { numbering("1.1", ..n.pos().slice(1)) })
+#show heading.where(level: 1): set text(size: 15pt)
+#show figure: set block(breakable: false)
+#show figure.caption: set text(size: 9pt)
+#show raw: set text(size: 8.5pt)
+#show quote: it => block(fill: luma(244), inset: 8pt, radius: 3pt, width: 100%, above: 9pt, below: 9pt, it.body)
+#set quote(block: true)
+#let horizontalrule = line(length: 100%)
+"""
+STYLE = """<style>
+body { max-width: 60em; margin: 2em auto; padding: 0 1em; font: 16px/1.5 serif; color: #222; }
+table { border-collapse: collapse; font-size: 90%; margin: 1em 0; }
+th, td { border-bottom: 1px solid #ccc; padding: 0.25em 0.6em; vertical-align: top; }
+pre { background: #f5f5f5; padding: 0.6em; overflow-x: auto; font-size: 80%; }
+img { max-width: 100%; } math { font-size: 105%; }
+</style>"""
+
+
+def judgements(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every judgement in a results folder by its name; UserError where there is none."""
+    found = {}
+    for path in sorted((folder / "proofs").glob("*.json")):
+        for row in json.loads(path.read_text(encoding="utf-8")).get("judgements", []):
+            found[row["name"]] = row
+    if not found:
+        raise UserError(f"no judgements in {folder}/proofs; run `snakemake theory` first")
+    return found
+
+
+def plain(text: str) -> str:
+    """Text with small indices, whose stars and underscores Markdown leaves alone."""
+    text = text.replace("^PC", "ᴾᶜ").replace("^MT", "ᴹᵀ").replace("_{k+3}", "ₖ₊₃")
+    text = re.sub(r"_([0-9ijk])(?![\w{])", lambda match: SMALL[match[1]], text)
+    return re.sub(r"([*_\\])", r"\\\1", text)
+
+
+def box(row: dict[str, Any]) -> str:
+    """One judgement as a quoted block."""
+    reading = plain(row["reading"] or "as printed")
+    lines = [
+        f"**Statement.** {plain(row['statement'])}.",
+        f"**Reading:** {reading}. **Verdict: {row['verdict']}** (decided by "
+        f"{', '.join(row['decided_by'])}). {plain(row['sentence'])}",
+    ]
+    samples = [check for check in row["checks"] if check["kind"] == "samples" and check["says"]]
+    if samples:
+        listed = "; ".join(f"{plain(c['name'])}: {plain(c['says'])}" for c in samples)
+        lines.append(f"*Samples.* {listed}.")
+    example = row["counterexample"]
+    if example:
+        ticks = "\\\n".join(f"> ✓ {plain(text)}" for text in example["hypotheses"])
+        lines += [
+            f"**Counterexample.** {plain(example['says'])}. Hypotheses, each checked:",
+            ticks.removeprefix("> "),
+            f"Violated: {plain(example['violated'])}. Confirmed by: "
+            f"{plain('; '.join(example['routes']))}.",
+        ]
+    return "\n>\n".join(f"> {line}" for line in lines) + "\n"
+
+
+def filled(text: str, found: dict[str, dict[str, Any]]) -> str:
+    """THEOREMS.md with every box written anew; UserError names a judgement that is missing."""
+
+    def replace(match: re.Match[str]) -> str:
+        if match["name"] not in found:
+            raise UserError(f"no judgement {match['name']}; run `snakemake theory` again")
+        return f"{match[1]}{box(found[match['name']])}{match[4]}"
+
+    return BOX.sub(replace, text)
+
+
+def cited(text: str) -> set[str]:
+    """The certificates that the text names: code in backticks inside parentheses."""
+    names = set()
+    for group in re.findall(r"\((`[^()]*`)\)", BOX.sub("", text)):
+        names |= set(re.findall(r"`((?:z3:)?\w+)`", group))
+    return names
+
+
+def figures(folder: Path) -> None:
+    """Draw the document's figures from a results folder into its proofs."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from proofs.pictures import theorem1
+
+    def read(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((folder / "proofs" / f"{name}.json").read_text())
+        return found
+
+    points = read("opposite_points")
+    drawn = {
+        "walk": theorem1.walk_to_infinity(read("theorem1")),
+        "attraction": theorem1.attracting(points),
+        "noise": theorem1.noise(points),
+    }
+    for name, figure in drawn.items():
+        figure.savefig(folder / "proofs" / f"theorems_{name}.png", dpi=110)
+
+
+def pdf(folder: Path) -> Path:
+    """Typeset the document with a results folder's numbers; returns the PDF's path."""
+    import pypandoc
+    import typst
+
+    figures(folder)
+    text = filled(SOURCE.read_text(encoding="utf-8"), judgements(folder))
+    text = FIGURE.sub(r"](\1)", re.sub(r"<!-- .*? -->\n?", "", text))
+    text = NORM.sub(r"\\lVert \1\\rVert{}", text)
+    body = pypandoc.convert_text(text, "typst", format=MARKDOWN, extra_args=["--wrap=none"])
+    out = folder / "proofs" / "THEOREMS.pdf"
+    with tempfile.TemporaryDirectory(dir=folder / "proofs") as temporary:
+        place = Path(temporary)
+        for figure in (folder / "proofs").glob("theorems_*.png"):
+            (place / figure.name).write_bytes(figure.read_bytes())
+        (place / "main.typ").write_text(LAYOUT + body, encoding="utf-8")
+        out.write_bytes(typst.compile(str(place / "main.typ")))
+    return out
+
+
+def page(notebook: Path, out: Path) -> None:
+    """An executed notebook as one HTML file: formulas in MathML, pictures inside."""
+    import pypandoc
+
+    with tempfile.TemporaryDirectory() as temporary:
+        header = Path(temporary) / "style.html"
+        header.write_text(STYLE, encoding="utf-8")
+        arguments = [
+            "--standalone",
+            "--embed-resources",
+            "--mathml",
+            "--include-in-header",
+            str(header),
+        ]
+        arguments += ["--metadata", f"pagetitle={notebook.stem}"]
+        text = pypandoc.convert_file(str(notebook), "html5", format="ipynb", extra_args=arguments)
+    write_text(out, text)
+
+
+def work(arguments: list[str] | None) -> int:
+    """What the command does; its exit status."""
+    parser = command.Parser(prog="python -m proofs.document", description="THEOREMS.md")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("pdf", "fill"):
+        commands.add_parser(name).add_argument("--results", type=Path, required=True)
+    pages = commands.add_parser("page")
+    pages.add_argument("notebook", type=Path)
+    pages.add_argument("out", type=Path)
+    options = parser.parse_args(arguments)
+    if options.command == "pdf":
+        print(pdf(options.results))
+    elif options.command == "fill":
+        text = SOURCE.read_text(encoding="utf-8")
+        write_text(SOURCE, filled(text, judgements(options.results)))
+    else:
+        page(options.notebook, options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    command.leave(lambda: work(None))

@@ -1,0 +1,124 @@
+"""Verdicts: one vocabulary, computed from the checks that ran.
+
+| verdict               | when                                                                     |
+|-----------------------|--------------------------------------------------------------------------|
+| holds                 | proved as printed; no sample violates it                                 |
+| holds in this reading | proved in the reading that is named, which the print leaves open or lacks |
+| false as stated       | a counterexample satisfies every hypothesis and violates the conclusion   |
+| misprint              | a printed formula fails; the statement is judged with the intended one    |
+| open                  | neither proved nor refuted                                               |
+
+*Decided by* lists the kinds of checks that ran and decide: proof (a written proof whose identities
+sympy certifies) · exact example · interval · z3 · samples. Samples support, and can refute; they
+never prove: a statement that only samples support is open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from proofs.tally import BrokenError
+
+HOLDS, READING, FALSE = "holds", "holds in this reading", "false as stated"
+MISPRINT, OPEN = "misprint", "open"
+VERDICTS = (HOLDS, READING, FALSE, MISPRINT, OPEN)
+KINDS = ("proof", "exact example", "interval", "z3", "samples")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check that ran."""
+
+    kind: str  # of KINDS
+    name: str
+    passed: bool  # it supports the statement
+    says: str = ""  # what it found, with its numbers
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """An instance that satisfies every hypothesis and violates the conclusion.
+
+    Attributes:
+        kind: What decides it, of KINDS.
+        says: The instance, with its numbers.
+        hypotheses: Each hypothesis in words, and whether the file found it satisfied.
+        violated: The conclusion that fails, with the numbers that show it.
+        routes: Independent computations, and whether each of them found the violation.
+    """
+
+    kind: str
+    says: str
+    hypotheses: Mapping[str, bool]
+    violated: str
+    routes: Mapping[str, bool]
+
+    def __post_init__(self) -> None:
+        missing = [name for name, held in self.hypotheses.items() if not held]
+        if missing:
+            raise BrokenError(f"a counterexample breaks a hypothesis: {', '.join(missing)}")
+        if len(self.routes) < 2 or not all(self.routes.values()):
+            raise BrokenError(f"two routes must agree on a counterexample: {dict(self.routes)}")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one statement in one reading."""
+
+    name: str
+    source: str  # where the paper states it; "ours" for what it does not state
+    statement: str
+    reading: str  # empty where the statement is judged as printed
+    verdict: str
+    decided_by: list[str]
+    sentence: str  # why, in one or two sentences
+    checks: list[Check]
+    smallest_margin: float | None
+    counterexample: Counterexample | None = field(default=None)
+
+
+def judge(
+    name: str,
+    source: str,
+    statement: str,
+    checks: Sequence[Check],
+    *,
+    sentence: str,
+    reading: str = "",
+    margin: float | None = None,
+    counterexample: Counterexample | None = None,
+    misprint: bool = False,
+) -> Judgement:
+    """The verdict that the checks give.
+
+    Raises:
+        BrokenError: A check of a statement that is said to hold fails other than by samples: then
+            the proof is at fault and nothing may be published.
+    """
+    failed = [check for check in checks if not check.passed]
+    if counterexample and failed:
+        raise BrokenError(f"{name}: {', '.join(check.name for check in failed)} failed")
+    if counterexample:
+        kinds = {counterexample.kind} | {check.kind for check in checks}
+        verdict = MISPRINT if misprint else FALSE
+    elif failed:
+        kinds = {check.kind for check in failed}
+        verdict = FALSE
+        if kinds != {"samples"}:
+            raise BrokenError(f"{name}: {', '.join(check.name for check in failed)} failed")
+    else:
+        kinds = {check.kind for check in checks}
+        proved = kinds - {"samples"}
+        verdict = OPEN if not proved else READING if reading else HOLDS
+    return Judgement(
+        name,
+        source,
+        statement,
+        reading,
+        verdict,
+        [kind for kind in KINDS if kind in kinds],
+        sentence,
+        list(checks),
+        margin,
+        counterexample,
+    )

@@ -1,0 +1,189 @@
+"""Corollary 1 is false for strongly convex tasks, too: a set that PCGrad never leaves, by intervals.
+
+    L_i = s²/18 + (λ/6)‖θ⊥‖² + u_i · θ,   λ = 19/20,   t = 1/L = 1,
+
+s = θ_1 + θ_2 + θ_3, θ⊥ = θ − (s/3)(1, 1, 1), u_1 = (8, −4, −4)/3 and its permutations. The Hessian
+of L has the eigenvalues 1 along (1, 1, 1) and λ across, and Σ u_i = 0: L is λ-strongly convex with
+L = 1 and the minimizer 0, where it is 0. Every task is strongly convex.
+
+The set 3 ≤ |s| ≤ 5, ‖θ⊥‖ ≤ 11/5 is mapped into itself in each of the 8 orders, with
+cos(g, g^PC) > 1/2, and there L ≥ s²/6 ≥ 3/2: the loss stays 3/2 above its minimum for ever,
+whatever orders are drawn.
+
+**Intervals.** The set is covered by boxes in the coordinates s and (x, y), where (x, y) are those
+of θ⊥ in an orthonormal basis with u_1 along x. A box is done when its image lies inside in all
+orders, by interval arithmetic; otherwise it is halved in every direction. Nothing is sampled.
+
+**Second route.** `walk` runs the core's update in float64, orders drawn at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import pcgrad
+from proofs.intervals import Array, Interval, dot
+from proofs.tally import BrokenError
+
+CURVATURE = Fraction(19, 20)  # λ
+LOW, HIGH, RADIUS = 3.0, 5.0, 2.2
+SQUARED_RADIUS = 4.84 - 1e-9  # what images must stay below; 11/5 squared is 4.84
+COS_SQUARED = 0.25 + 1e-9  # what cos² must exceed: 1/4 and more than float64 can err
+WIDTH = 0.25  # of the first boxes: their corners, and all later ones, are exact in float64
+HALVINGS = 8
+CORNERS = np.array(list(product((0.0, 1.0), repeat=3)))
+
+
+@dataclass(frozen=True)
+class Image:
+    """Where one combination of orders sends a batch of boxes."""
+
+    s: Interval  # s⁺
+    radius2: Interval  # ‖θ⊥⁺‖²
+    inner: Interval  # g · g^PC
+    length2: Interval  # ‖g^PC‖²
+
+
+@dataclass(frozen=True)
+class Enclosure:
+    """What the cover of the set showed."""
+
+    boxes: int
+    halvings: int
+    smallest_cos: float
+    loss_above_minimum: float
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Runs of the core from random points of the set."""
+
+    runs: int
+    updates: int
+    smallest_cos: float
+    smallest_loss: float
+    stays: bool
+
+
+def slopes() -> list[list[Interval]]:
+    """u_i in the coordinates x and y."""
+    length = Interval.of(Fraction(32, 3)).sqrt()
+    half, root = length * Fraction(1, 2), Interval.of(8).sqrt()
+    return [[length, Interval.of(0)], [-half, root], [-half, -root]]
+
+
+def images(s: Interval, x: Interval, y: Interval) -> list[Image]:
+    """The images of boxes in each of the 8 combinations of orders."""
+    u, third = slopes(), CURVATURE / 3
+    along = s / Interval.of(27).sqrt()
+    gradients = [[along, x * third + a, y * third + b] for a, b in u]
+    squares = [dot(g, g) for g in gradients]
+    inner = [[dot(one, two) for two in gradients] for one in gradients]
+    g = [s / Interval.of(3).sqrt(), x * CURVATURE, y * CURVATURE]
+    found = []
+    for flips in product((False, True), repeat=3):
+        weights = [Interval.of(1)] * 3
+        for i, flip in enumerate(flips):
+            j, k = sorted({0, 1, 2} - {i}, reverse=flip)
+            first = -(inner[i][j].negative_part()) / squares[j]
+            second = -((inner[i][k] + first * inner[j][k]).negative_part()) / squares[k]
+            weights[j], weights[k] = weights[j] + first, weights[k] + second
+        found.append(_image(s, x, y, g, weights, u, third))
+    return found
+
+
+def _image(
+    s: Interval,
+    x: Interval,
+    y: Interval,
+    g: list[Interval],
+    weights: list[Interval],
+    u: list[list[Interval]],
+    third: Fraction,
+) -> Image:
+    """One step along g^PC = Σ w_j g_j; what the g_j have in common is taken out of the sum."""
+    total = weights[0] + weights[1] + weights[2]
+    pull_x, pull_y = (dot(weights, [row[k] for row in u]) for k in range(2))
+    update = [
+        s * total / Interval.of(27).sqrt(),
+        x * third * total + pull_x,
+        y * third * total + pull_y,
+    ]
+    shrink = Interval.of(1) - total * third
+    after = [x * shrink - pull_x, y * shrink - pull_y]
+    return Image(
+        s * (Interval.of(1) - total * Fraction(1, 3)),
+        dot(after, after),
+        dot(g, update),
+        dot(update, update),
+    )
+
+
+def cover() -> Array:
+    """Lower corners of the first boxes, [N, 3]."""
+    s = np.arange(LOW, HIGH, WIDTH)
+    side = np.arange(-2.25, 2.25, WIDTH)
+    return np.array(list(product(np.concatenate([s, -s - WIDTH]), side, side)))
+
+
+def settled(corners: Array, width: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float]:
+    """Which boxes meet the set, which of those stay inside, and the smallest cos of the latter."""
+    s, x, y = (Interval(corners[:, k], corners[:, k] + width) for k in range(3))
+    meets = dot([x, y], [x, y]).low <= RADIUS**2 + 1e-9
+    s, x, y = (Interval(v.low[meets], v.high[meets]) for v in (s, x, y))
+    square = s.square() * Fraction(1, 3) + (x.square() + y.square()) * CURVATURE**2
+    inside = np.ones(int(meets.sum()), dtype=bool)
+    lowest = np.ones(len(inside))
+    for image in images(s, x, y):
+        opposite = -image.s.high, -image.s.low
+        low = np.where(s.low > 0, opposite[0], image.s.low)  # s changes its sign
+        high = np.where(s.low > 0, opposite[1], image.s.high)
+        cos2 = np.where(image.inner.low > 0, image.inner.low**2, 0) / (square * image.length2).high
+        inside &= (low >= LOW) & (high <= HIGH) & (image.radius2.high <= SQUARED_RADIUS)
+        inside &= cos2 >= COS_SQUARED
+        lowest = np.minimum(lowest, cos2)
+    return meets, inside, float(np.sqrt(lowest[inside].min(initial=1.0)))
+
+
+def enclose() -> Enclosure:
+    """Cover the set and show that no box leaves it; BrokenError where the halvings do not suffice."""
+    corners, width, boxes, smallest = cover(), WIDTH, 0, 1.0
+    for halvings in range(HALVINGS + 1):
+        meets, inside, cos = settled(corners, width)
+        corners = corners[meets][~inside]
+        boxes, smallest = boxes + int(inside.sum()), min(smallest, cos)
+        if not len(corners):
+            return Enclosure(boxes, halvings, smallest, LOW**2 / 6)
+        width /= 2
+        corners = (corners[:, None] + CORNERS * width).reshape(-1, 3)
+    raise BrokenError(f"corollary1: {len(corners)} boxes may leave the set")
+
+
+def walk(seed: int, runs: int = 100, updates: int = 500) -> Walk:
+    """The core's update in float64 from random points of the set."""
+    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    u = torch.tensor([[8.0, -4, -4], [-4, 8, -4], [-4, -4, 8]], dtype=torch.float64) / 3
+    across = torch.from_numpy(rng.normal(size=(runs, 3)))
+    across -= across.mean(-1, keepdim=True)
+    across *= RADIUS / across.norm(dim=-1, keepdim=True) * torch.from_numpy(rng.random((runs, 1)))
+    theta = across + torch.from_numpy(rng.uniform(LOW, HIGH, (runs, 1))) / 3
+    cos, loss, stays = 1.0, np.inf, True
+    for _ in range(updates):
+        s = theta.sum(-1, keepdim=True)
+        across = theta - s / 3
+        gradients = (s / 9 + float(CURVATURE) / 3 * across).unsqueeze(1) + u
+        orders = pcgrad.random_orders(3, generator, batch=(runs,))
+        weights = pcgrad.surgery_coefficients(gradients @ gradients.mT, orders).sum(-2)
+        g, update = gradients.sum(1), (weights.unsqueeze(-2) @ gradients).squeeze(-2)
+        cos = min(cos, float(torch.cosine_similarity(g, update, dim=-1).min()))
+        value = s[:, 0] ** 2 / 6 + float(CURVATURE) / 2 * (across**2).sum(-1)
+        loss = min(loss, float(value.min()))
+        stays &= bool(((s.abs() >= LOW) & (s.abs() <= HIGH)).all())
+        stays &= bool((across.norm(dim=-1) <= RADIUS).all())
+        theta = theta - update
+    return Walk(runs, updates, cos, loss, stays)

@@ -1,0 +1,219 @@
+"""Theorem 4, corrected, is false in conflict: an interval proof of a growing three-cycle.
+
+    L_i = θᵀH_iθ/2,   H_1 = diag(900, 1),   H_2 = [[58, 190], [190, 640]],
+
+one minimizer, μ_i and L_i the eigenvalues of H_i, α_k = 4/(√L_k + √μ_k)² and β_k as printed. There
+are θ_0 = (1, y), θ_1 = u and a factor s < −1 with θ_3 = s θ_0 and θ_4 = s θ_1; the method is
+homogeneous, so that θ_{k+3} = s θ_k for ever: it diverges. The gradients are in conflict at every
+iterate, where the theorem's formulas are written.
+
+**Krawczyk's test.** F(y, u_1, u_2, s) = (θ_3 − s θ_0, θ_4 − s θ_1), X a box about an approximate
+zero m, C an approximate inverse of F'(m):
+
+    K = m − C F(m) + (1 − C F'(X))(X − m) ⊂ interior of X
+
+proves that X contains exactly one zero of F (Krawczyk 1969; Moore 1977). F' comes from forward
+differentiation; all of it is interval arithmetic of 50 digits (`mpmath.iv`).
+
+**Second route.** The same iterates from m in 50 digits and through the core in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mpmath as mp
+from mpmath import iv
+
+from proofs.momentum.theorem4_examples import quadratics, through_the_core
+from proofs.tally import BrokenError
+
+DIGITS = 50
+RADIUS = "1e-20"  # of the box
+NEAR = ("-0.536362", "0.092881", "-0.233580", "-1.103804")  # y, u_1, u_2, s to six digits
+ONE, TWO = (900, 0, 1), (58, 190, 640)  # [[a, b], [b, c]] as (a, b, c)
+Pair = tuple[Any, Any]
+
+
+@dataclass(frozen=True)
+class Dual:
+    """A number with its derivatives by the four unknowns."""
+
+    value: Any
+    slopes: tuple[Any, ...]
+
+    def __add__(self, other: Dual) -> Dual:
+        return Dual(self.value + other.value, _sum(self.slopes, other.slopes))
+
+    def __sub__(self, other: Dual) -> Dual:
+        return self + other.times(-1)
+
+    def __mul__(self, other: Dual) -> Dual:
+        left, right = self.times(other.value).slopes, other.times(self.value).slopes
+        return Dual(self.value * other.value, _sum(left, right))
+
+    def __truediv__(self, other: Dual) -> Dual:
+        value = self.value / other.value
+        rest = tuple(
+            (a - value * b) / other.value for a, b in zip(self.slopes, other.slopes, strict=True)
+        )
+        return Dual(value, rest)
+
+    def times(self, factor: Any) -> Dual:
+        """A multiple by a constant."""
+        return Dual(self.value * factor, tuple(factor * slope for slope in self.slopes))
+
+    def plus(self, constant: Any) -> Dual:
+        """A sum with a constant."""
+        return Dual(self.value + constant, self.slopes)
+
+    def sqrt(self, context: Any) -> Dual:
+        """The square root."""
+        root = context.sqrt(self.value)
+        return Dual(root, tuple(slope / (2 * root) for slope in self.slopes))
+
+
+def _sum(left: tuple[Any, ...], right: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(a + b for a, b in zip(left, right, strict=True))
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """What the interval proof and the second route showed."""
+
+    zero: tuple[str, ...]  # y, u_1, u_2, s
+    radius: str
+    contained: bool  # K lies in the interior of X
+    products: tuple[str, ...]  # enclosures of g_1 · g_2 at θ_1, θ_2, θ_3
+    in_conflict: bool
+    growth: str  # enclosure of s
+    largest_error_of_the_core: float
+
+    @property
+    def refutes(self) -> bool:
+        """All that the refutation needs."""
+        return self.contained and self.in_conflict
+
+
+def spectrum(context: Any) -> tuple[Pair, Pair]:
+    """(μ_1, μ_2), (L_1, L_2)."""
+    root = context.sqrt(context.mpf(291**2 + 190**2))
+    return (context.mpf(1), 349 - root), (context.mpf(900), 349 + root)
+
+
+def image(h: tuple[int, int, int], theta: tuple[Dual, Dual]) -> tuple[Dual, Dual]:
+    """H θ."""
+    a, b, c = h
+    x, y = theta
+    return x.times(a) + y.times(b), x.times(b) + y.times(c)
+
+
+def move(
+    now: tuple[Dual, Dual], before: tuple[Dual, Dual], context: Any
+) -> tuple[tuple[Dual, Dual], Dual]:
+    """θ_{k+1}, for iterates in conflict, and g_1 · g_2."""
+    mu, top = spectrum(context)
+    first, second = image(ONE, now), image(TWO, now)
+    product = first[0] * second[0] + first[1] * second[1]
+    weights = []
+    for g in (first, second):
+        square = g[0] * g[0] + g[1] * g[1]
+        weights.append((square - product) / square)
+    low = (weights[0].times(mu[0]) + weights[1].times(mu[1])).sqrt(context)
+    high = (weights[0].times(top[0]) + weights[1].times(top[1])).sqrt(context)
+    total, rate = high + low, (high - low) / (high + low)
+    four = Dual(total.value * 0 + 4, tuple(0 * slope for slope in total.slopes))
+    alpha, beta = four / (total * total), rate * rate
+    after = []
+    for k in range(2):
+        pull = weights[0] * first[k] + weights[1] * second[k]
+        after.append(now[k] - alpha * pull + beta * (now[k] - before[k]))
+    return (after[0], after[1]), product
+
+
+def residual(point: list[Any], context: Any) -> tuple[list[Dual], list[Dual]]:
+    """F and the products g_1 · g_2 at θ_1, θ_2, θ_3."""
+    zero, one = context.mpf(0), context.mpf(1)
+    y, u_1, u_2, s = (
+        Dual(value, tuple(one if j == k else zero for j in range(4)))
+        for k, value in enumerate(point)
+    )
+    start = Dual(one, (zero,) * 4), y
+    path, products = [start, (u_1, u_2)], []
+    for _ in range(3):
+        after, product = move(path[-1], path[-2], context)
+        path.append(after)
+        products.append(product)
+    ends = [path[3][k] - s * path[0][k] for k in range(2)]
+    return ends + [path[4][k] - s * path[1][k] for k in range(2)], products
+
+
+def newton(steps: int = 8) -> Any:
+    """An approximate zero, and an approximate inverse of the derivative there."""
+    point = mp.matrix([mp.mpf(x) for x in NEAR])
+    for _ in range(steps):
+        found, _ = residual(list(point), mp)
+        derivative = mp.matrix([list(f.slopes) for f in found])
+        inverse = derivative**-1
+        point = point - inverse * mp.matrix([f.value for f in found])
+    return point, inverse
+
+
+def krawczyk(point: Any, inverse: Any) -> tuple[bool, list[Any], list[Dual]]:
+    """Whether K lies inside X, X, and the products on X."""
+    middle = [iv.mpf(x) for x in point]
+    radius = iv.mpf([f"-{RADIUS}", RADIUS])
+    box = [m + radius for m in middle]
+    at_middle, _ = residual(middle, iv)
+    on_box, products = residual(box, iv)
+    inside = True
+    for i in range(4):
+        row = [iv.mpf(inverse[i, k]) for k in range(4)]
+        value = middle[i] - sum(c * f.value for c, f in zip(row, at_middle, strict=True))
+        for j in range(4):
+            slope = sum(c * f.slopes[j] for c, f in zip(row, on_box, strict=True))
+            value += (int(i == j) - slope) * radius
+        inside &= bool(value.a > box[i].a and value.b < box[i].b)
+    return inside, box, products
+
+
+def prove() -> Cycle:
+    """The interval proof; BrokenError where the core's float64 disagrees with it."""
+    before = iv.dps
+    iv.dps = DIGITS
+    try:
+        with mp.workdps(DIGITS):
+            point, inverse = newton()
+            inside, box, products = krawczyk(point, inverse)
+            zero = tuple(mp.nstr(x, 25) for x in point)
+            cycle = Cycle(
+                zero,
+                RADIUS,
+                inside,
+                tuple(
+                    f"[{mp.nstr(mp.mpf(p.value.a), 12)}, {mp.nstr(mp.mpf(p.value.b), 12)}]"
+                    for p in products
+                ),
+                all(bool(p.value.b < 0) for p in products) and bool(box[3].b < -1),
+                f"[{mp.nstr(mp.mpf(box[3].a), 20)}, {mp.nstr(mp.mpf(box[3].b), 20)}]",
+                second_route(point),
+            )
+    finally:
+        iv.dps = before
+    if cycle.largest_error_of_the_core > 1e-6:
+        raise BrokenError(f"theorem4: the core leaves the three-cycle: {cycle}")
+    return cycle
+
+
+def second_route(point: Any) -> float:
+    """How far the core's θ_3 and θ_4 are from s θ_0 and s θ_1, relative to their lengths."""
+    y, u_1, u_2, s = (float(x) for x in point)
+    mu, top = spectrum(mp)
+    path = through_the_core(
+        quadratics(ONE, TWO), [float(x) for x in mu], [float(x) for x in top], (u_1, u_2), (1.0, y), 3,
+        "corrected",
+    )  # fmt: skip
+    wanted = {2: (s, s * y), 3: (s * u_1, s * u_2)}
+    return max(
+        abs(a - b) / abs(s) for k, v in wanted.items() for a, b in zip(path[k], v, strict=True)
+    )
