@@ -8,7 +8,8 @@ whom.
   route's operations are counted, also the rate of its products and the machine's own rate.
 - *cosine*, *error*: gradients, losses, Gramians and weights in bfloat16 against those in float32,
   along a run.
-- *training*: samples of all tasks a second at one update per step of a task, environments included.
+- *training*: samples of all tasks a second of the process's time, at one update per step of a task,
+  environments included.
 - *environments*: seconds to make them, steps a second of all tasks together, by number of worker
   processes.
 - *waiting*: the share of a collection's time in which the learner waits for the environments: in
@@ -72,7 +73,7 @@ def training(
     device: torch.device, precision: str, workers: int = 0, *, overlap: bool = False
 ) -> tuple[float, float]:
     """A collection of MT10 (one episode, one update per step) by SAC + PCGrad: samples of all tasks
-    a second, and the percentage of the time in which it does not learn.
+    a second of the training process, and the percentage of the time in which it does not learn.
     """
     tasks, width = SETS["MT10"]
     settings = {**LEARNING, "overlap": overlap}
@@ -94,9 +95,11 @@ def training(
         policies = Policies(learner, fleet, streams["action"], torch.float32)
         collect(fleet, policies.explore, 1, replay.add)
         start = time.perf_counter()
+        start_of_process = time.process_time()
         play_and_learn(fleet, policies, replay, update, settings)
+        of_process = time.process_time() - start_of_process
         whole = time.perf_counter() - start
-    return EPISODE * len(tasks) / whole, 100 * (1 - learning[0] / whole)
+    return EPISODE * len(tasks) / of_process, 100 * (1 - learning[0] / whole)
 
 
 def agreement_rows(device: torch.device, collections: int = 8) -> list[Row]:
@@ -229,7 +232,7 @@ def main() -> None:
         prog="python -m benchmarks.rl", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     keep_freed_memory()

@@ -19,8 +19,9 @@ from experiments import run
 from experiments.triad import task
 from multitask.rl.envs import MetaWorld
 from multitask.rl.fleet import Fleet
-from multitask.rl.sac import train
+from multitask.rl.sac import passes, train
 from multitask.runs.checkpoint import Session
+from multitask.runs.devices import has_bfloat16_units
 from multitask.runs.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,6 +84,32 @@ def test_command_writes_a_run(tmp_path, method, one_thread):
             ]
             assert steps == ([1, 2] if metric.startswith("evaluation") else [0, 1, 2])
     assert not list(tmp_path.rglob("*.pt"))  # nothing but the outputs is left
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_run_json_names_the_precision_that_ran(
+    tmp_path, monkeypatch, capsys, has_units, one_thread
+):
+    """Fails where run.json repeats the config, or where the networks take another precision."""
+    if has_units and not has_bfloat16_units(torch.device("cpu")):
+        pytest.skip("this processor has no units for bfloat16")
+    for module in ("rl.sac.precision", "runs.precision"):
+        monkeypatch.setattr(f"multitask.{module}.has_bfloat16_units", lambda device: has_units)
+    computed = set()
+    original = passes.Network.__init__
+
+    def build(network, *arguments, **options):
+        original(network, *arguments, **options)
+        computed.add(network.compute)
+
+    monkeypatch.setattr(passes.Network, "__init__", build)
+    assert run.main(command(tmp_path, "sac", tiny(precision="bfloat16"))) == 0
+    info = json.loads((tmp_path / "runs/triad/sac/seeds0-0/run.json").read_text())
+    ran = "bfloat16" if has_units else "float32"
+    assert info["precision"] == ran
+    assert computed == {getattr(torch, ran)}
+    assert info["settings"]["precision"] == "bfloat16"
+    assert ("float32 runs" in capsys.readouterr().err) == (not has_units)
 
 
 @pytest.mark.parametrize(
