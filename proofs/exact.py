@@ -7,10 +7,12 @@ what the core is compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import permutations, product
 from typing import Any
+
+import sympy as sp
 
 Vector = tuple[Any, ...]
 Orders = Sequence[Sequence[int]]  # row i: the other tasks in the order in which task i visits them
@@ -63,6 +65,42 @@ def all_orders(tasks: int) -> Iterator[tuple[tuple[int, ...], ...]]:
 def cyclic_orders(tasks: int) -> tuple[tuple[int, ...], ...]:
     """Task i visits i + 1, i + 2, ... modulo T."""
     return tuple(tuple((i + k) % tasks for k in range(1, tasks)) for i in range(tasks))
+
+
+def hessian(loss: Callable[..., Any], size: int) -> sp.Matrix:
+    """The Hessian of a quadratic from its values alone, exactly: second differences at 0."""
+
+    def at(*steps: int) -> Any:
+        place = [Fraction(0)] * size
+        for k in steps:
+            place[k] += 1
+        return loss(*place)
+
+    zero = at()
+    entries = [[at(i, k) - at(i) - at(k) + zero for k in range(size)] for i in range(size)]
+    return sp.Matrix(size, size, lambda i, k: sp.Rational(str(entries[i][k])))
+
+
+def convex_and_smooth(
+    losses: Sequence[Callable[..., Any]], size: int, constant: Any
+) -> dict[str, bool]:
+    """Whether quadratics are convex and the gradient of their sum is `constant`-Lipschitz, exactly."""
+    hessians = [hessian(loss, size) for loss in losses]
+    total = sum(hessians, sp.zeros(size, size))
+    ends = total, sp.Rational(str(constant)) * sp.eye(size) - total
+    return {
+        "convex tasks": all(bool(h.is_positive_semidefinite) for h in hessians),
+        f"∇L is Lipschitz with L = {constant}": all(bool(h.is_positive_semidefinite) for h in ends),
+    }
+
+
+def bends_between(
+    slope_of: Callable[[Any], Any], points: Sequence[Any], low: Any, high: Any
+) -> bool:
+    """Whether second differences of a function of one variable stay in [low, high] at the points."""
+    step = Fraction(1, 64)
+    bends = [(slope_of(x + step) - 2 * slope_of(x) + slope_of(x - step)) / step**2 for x in points]
+    return all(low <= bend <= high for bend in bends)
 
 
 def cosine_above_half(g: Vector, g_pc: Vector) -> bool:

@@ -217,9 +217,9 @@ def anywhere(rows: list[Attraction]) -> Counterexample:
         f"L_i = ‖θ − c_i‖²/4, t = 1/L = 1, at g_1 = 2u, g_2 = −u: the map across u has the slope "
         f"{multiplier}",
         {
-            "Pareto critical with cos φ = −1": True,
+            "g_1 + 2g_2 = 0: Pareto critical with cos φ = −1": (ratio, -1) == (2, -1),
             "t = 1/L": step == 1,
-            "convex tasks": True,
+            **exact.convex_and_smooth([lambda x, y: (x * x + y * y) / 4] * 2, 2, 1),
         },
         f"iterates are driven away: of {at_limit.starts:,} starts none stops at a ratio above "
         f"{at_limit.observed_largest_ratio:.4f}",
@@ -239,9 +239,9 @@ def to_the_optimum() -> Counterexample:
         f"g_1 = (1, ±1/20), g_2 = (−1, ±1/50), signs independent, at the optimum a = b = 1: "
         f"E[u · g^PC] = {float(drifted):.6f}, plain SGD has 0",
         {
-            "unbiased gradients": True,
+            "unbiased noise": sum(sign * noise_1 for sign in (1, -1)) == 0,
             "cos φ > −1 for every minibatch": noise_1 != noise_2,
-            "the optimum of L_1 + L_2 (a = b)": True,
+            "the optimum of L_1 + L_2, g = 0": exact.add((1, 0), (-1, 0)) == (0, 0),
         },
         "the mean update at the optimum is not zero: PCGrad leaves it along the front",
         {

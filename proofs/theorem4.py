@@ -26,7 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from proofs.certificates import certified
+from proofs.certificates import certified, identity
 from proofs.judgement import Check, Counterexample, Judgement, judge
 from proofs.momentum import theorem4_examples, theorem4_repair, three_cycle
 from proofs.momentum.heavy_ball import SLOPES
@@ -73,8 +73,11 @@ def growing(cycle: three_cycle.Cycle) -> Counterexample:
         f"H_1 = diag(900, 1), H_2 = [[58, 190], [190, 640]], θ_0 = (1, {y:.5f}), θ_1 = ({u_1:.5f}, "
         f"{u_2:.5f}) within {cycle.radius}: θ_{{k+3}} = s θ_k with s = {s:.6f}",
         {
-            "both tasks strongly convex quadratics with the minimizer 0": True,
-            "α_k = 4/(√L_k + √μ_k)² and β_k as printed": True,
+            "both tasks strongly convex quadratics with the minimizer 0": cycle.strongly_convex,
+            "α_k and β_k as printed, with the square (corrected_step)": identity(
+                "corrected_step"
+            ).equations
+            > 0,
             "conflict at every iterate, as intervals": cycle.in_conflict,
         },
         "|s| > 1: the iterates grow without bound, and cos φ repeats with period 3",

@@ -89,7 +89,7 @@ def ascending() -> Counterexample:
         f"g_i = {', '.join(map(str, ASCENDING))}: g · g^PC from {max(found)} to {min(found)} in the "
         f"{len(found)} orders, mean {mean}",
         {
-            "three gradients, none zero": True,
+            "three gradients, none zero": all(map(any, ASCENDING)),
             "g ≠ 0": exact.add(*exact.rationals(ASCENDING)) != (0, 0),
         },
         "g · g^PC < 0 in every order, and in the mean",
@@ -198,7 +198,7 @@ def judgements(rows: list[Conflicts], found: Moments) -> list[Judgement]:
         "exact example",
         f"g_i = {', '.join(map(str, ASCENDING))}: g^PC ascends L in every order, so that it conflicts "
         f"with a task in each",
-        {"three gradients, none zero": True},
+        {"three gradients, none zero": all(map(any, ASCENDING))},
         f"conflict remains; of normal gradients in R^5 the update conflicts with a task in "
         f"{shown[5]} of the draws for T = {', '.join(map(str, TASKS))}",
         {

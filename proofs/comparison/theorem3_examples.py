@@ -22,7 +22,7 @@ import mpmath as mp
 
 from proofs.comparison.counterexample import bump
 from proofs.comparison.quadratics import Quadratic
-from proofs.exact import Vector, add, dot, rationals, scale, update
+from proofs.exact import Vector, add, bends_between, dot, rationals, scale, update
 from proofs.judgement import Counterexample
 from proofs.tally import BrokenError
 
@@ -49,7 +49,7 @@ def only_if() -> Counterexample:
         f"g_1 = {row.g_1}, g_2 = {row.g_2}, Hessian diag({row.h[0]}, {row.h[1]}), t = {row.t}: ℓ = {row.ell}, "
         f"ξL = {row.xi * row.constant}",
         {
-            "both tasks convex (quadratics)": True,
+            "both tasks convex (h ≥ 0)": all(h >= 0 for h in row.h),
             "conflict": row.conflict,
             "L bounds the curvature": row.constant >= max(row.h),
             "neither case holds": not (row.case_1 or row.case_2),
@@ -109,13 +109,25 @@ class Late:
         )
         ell = self.ell["uniform"]
         return {
-            "L_1 and L_2 convex, ∇L 1-Lipschitz (curvatures between 0 and 1 in two directions)": True,
+            "L_1 and L_2 convex, ∇L 1-Lipschitz (second differences between 0 and 1)": self.smooth(),
             "cos φ < 0": p < 0,
             "−Φ ≤ cos φ": -p * (s1 + s2) <= 2 * s1 * s2,
             "ℓ ≤ L": ell <= 1,
             "ℓ ≤ ξL": ell <= self.xi,
             "0 < t ≤ τ": 0 < self.t <= self.tau["uniform"],
         }
+
+    def smooth(self) -> bool:
+        """Second differences of L_1 along w and v, over ‖w‖² and ‖v‖², which are orthogonal."""
+        points = [self.end * Fraction(k, 16) for k in range(-16, 33)]
+
+        def along(direction: Vector) -> bool:
+            size = dot(direction, direction)
+            return bends_between(
+                lambda x: self.losses(scale(x / size, direction))[0] * size, points, 0, 1
+            )
+
+        return dot(self.w, self.v) == 0 and along(self.w) and along(self.v)
 
     def counterexample(self) -> Counterexample:
         """Hypotheses and conclusion in rationals, and from the loss values alone in 50 digits."""

@@ -56,6 +56,25 @@ def symmetric(x: Any, y: Any) -> list[exact.Vector]:
     return [(x, y, y), (y, x, y), (y, y, x)]
 
 
+def bowls() -> list[Loss]:
+    """L_i = ‖θ‖²/6 + g_i · θ."""
+
+    def task(row: exact.Vector) -> Loss:
+        return lambda *theta: exact.dot(theta, theta) / 6 + exact.dot(row, theta)
+
+    return [task(row) for row in symmetric(*ROW)]
+
+
+def troughs() -> list[Loss]:
+    """L_i = s²/18 + u_i · θ."""
+
+    def task(i: int) -> Loss:
+        row = tuple(Fraction(8 if k == i else -4, 3) for k in range(3))
+        return lambda *theta: sum(theta) ** 2 / 18 + exact.dot(row, theta)
+
+    return [task(i) for i in range(3)]
+
+
 def ascent_in_rationals() -> Ascent:
     """The step from 0 at t = 1/L = 1 in all 8 orders; L(θ) = ‖θ‖²/2 + g · θ."""
     gradients = exact.rationals(symmetric(*ROW))
@@ -153,8 +172,7 @@ def ascending() -> Counterexample:
         f"= 1: in all 8 orders cos(g, g^PC) ≥ {rational.smallest_cos:.3f} and the loss rises by "
         f"{rational.smallest_rise:.3g} or more",
         {
-            "three convex tasks (quadratics)": True,
-            "t = 1/L (the Hessian of L is 1)": True,
+            **exact.convex_and_smooth(bowls(), 3, 1),
             "cos(g, g^PC) ≥ 1/2 in every order": rational.smallest_cos >= 0.5,
         },
         "L(θ⁺) ≤ L(θ) fails in every order",
@@ -170,7 +188,7 @@ def cycling(invariant: str, routes: dict[str, bool]) -> Counterexample:
         f"L_i = s²/18 + u_i · θ, t = {STEP} < 1/L = 1: s alternates between {START} and −{START} in "
         f"every order, at the loss {rational.loss} above the optimal value 0; {invariant}",
         {
-            "three convex tasks": True,
+            **exact.convex_and_smooth(troughs(), 3, 1),
             "t ≤ 1/L": STEP <= 1,
             "cos(g, g^PC) ≥ 1/2 at every step": rational.smallest_cos >= 0.5,
         },

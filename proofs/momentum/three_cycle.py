@@ -86,6 +86,7 @@ class Cycle:
     contained: bool  # K lies in the interior of X
     products: tuple[str, ...]  # enclosures of g_1 · g_2 at θ_1, θ_2, θ_3
     in_conflict: bool
+    strongly_convex: bool  # the enclosures of μ_1 and μ_2 are positive
     growth: str  # enclosure of s
     largest_error_of_the_core: float
 
@@ -195,6 +196,7 @@ def prove() -> Cycle:
                     for p in products
                 ),
                 all(bool(p.value.b < 0) for p in products) and bool(box[3].b < -1),
+                all(bool(mu.a > 0) for mu in spectrum(iv)[0]),
                 f"[{mp.nstr(mp.mpf(box[3].a), 20)}, {mp.nstr(mp.mpf(box[3].b), 20)}]",
                 second_route(point),
             )
