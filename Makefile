@@ -10,7 +10,7 @@ MODULE := $(IN_ENV) PYTHONPATH=src:. python -m
 # The shell reads the variables, not their text: nothing in them can become a command.
 export SCALE CORES TARGETS TAG
 
-.PHONY: reproduce report test publish verify bench clean install known-scale campaign campaign-status campaign-so-far
+.PHONY: config reproduce report test publish verify bench clean install known-scale campaign campaign-status campaign-so-far
 
 # The launcher holds a lock while it runs, so that a second start is refused and a killed one goes on.
 reproduce: $(STAMP)  ## every figure, table, notebook and verdict, then the report
@@ -68,6 +68,9 @@ known-scale:
 
 clean: known-scale  ## remove what the scale's rules wrote, checkpoints too; published results stay
 	rm -rf "results/$$SCALE" .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+config: $(STAMP) known-scale  ## print the complete configuration of the scale, with the source of every setting
+	@$(MODULE) experiments.config config/$(SCALE).yaml
 
 install: $(STAMP)  ## only make .venv
 

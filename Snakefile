@@ -5,7 +5,9 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: "config/quick.yaml"
+if "experiments" not in config:  # no --configfile: a scale's file is not merged with another's
+
+    configfile: "config/quick.yaml"
 
 
 report: "report/workflow.rst"
@@ -14,17 +16,10 @@ report: "report/workflow.rst"
 include: "experiments/common.smk"
 include: "experiments/train.smk"
 include: "experiments/landscape/rules.smk"
-include: "experiments/multimnist/rules.smk"
-include: "experiments/cifar100/rules.smk"
-include: "experiments/nyuv2/rules.smk"
-include: "experiments/cityscapes/rules.smk"
-include: "experiments/celeba/rules.smk"
-include: "experiments/triad/rules.smk"
 include: "experiments/metaworld/rules.smk"
 include: "experiments/metaworld_gallery/rules.smk"
-include: "experiments/goal_conditioned/rules.smk"
 include: "proofs/rules.smk"
-include: "experiments/theory/rules.smk"
+include: "experiments/outputs.smk"
 include: "notebooks/rules.smk"
 include: "experiments/targets.smk"
 

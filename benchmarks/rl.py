@@ -29,7 +29,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 from torch import Tensor
 
 from benchmarks.environments import once
@@ -44,6 +43,7 @@ from benchmarks.learners import (
     updates,
 )
 from benchmarks.measure import interleaved
+from experiments import config as configs
 from multitask.rl.envs import MT3, MT10, MT50, MetaWorld
 from multitask.rl.fleet import Fleet
 from multitask.rl.replay import Replay
@@ -154,7 +154,7 @@ def cosine_of_gradients(one: Learner, other: Learner, network: str) -> float:
 
 def buffer_bytes(experiment: str) -> int:
     """Bytes of an experiment's replay buffers at paper scale, in float32."""
-    paper = yaml.safe_load(PAPER_SCALE.read_text(encoding="utf-8"))["experiments"][experiment]
+    paper = configs.read(str(PAPER_SCALE))["experiments"][experiment]
     played = (
         paper["warm_up_paths"] * paper["horizon"]
         + paper["collections"] * paper["samples_per_collection"]

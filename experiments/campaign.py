@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import config as configs
-from experiments.run import PLACES, parse_seeds, settings_of
+from experiments.run import PLACES, TUNED, parse_seeds
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import ROOT
 from system import command, lifeline
@@ -82,13 +82,16 @@ def targets(names: Sequence[str], config: dict[str, Any]) -> list[Target]:
 
 def is_done(target: Target, results: Iterable[Path], config: dict[str, Any]) -> bool:
     """Whether one of the folders `results/<scale>` holds the whole run under the config's settings."""
-    wanted = settings_of(config, target.experiment)
+    method = target.method.removesuffix(TUNED)
+    wanted = configs.settings_of(config, target.experiment, method)
     for folder in results:
         for path in (folder / "runs" / target.experiment / target.method).glob("*/run.json"):
             info = read_json(path, "delete it to train the run again")
             kept = {key: value for key, value in wanted.items() if key not in PLACES}
             whole = target.seed in info["seeds"] and "unfinished" not in info
-            if whole and info["settings"] == kept:
+            # Older runs also hold settings that their method does not read.
+            same = all(info["settings"].get(key) == value for key, value in kept.items())
+            if whole and same:
                 return True
     return False
 

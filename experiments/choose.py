@@ -1,8 +1,7 @@
 """The values of a tuned method: the best point of its grid on validation data (rule `choose`)."""
+# mypy: disable-error-code=name-defined
 
 from reporting.tuning import write
 
 if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
     write(snakemake.input.grid, snakemake.output[0])

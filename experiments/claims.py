@@ -1,10 +1,9 @@
 """The ledger of claims at one scale (rule `claims`)."""
+# mypy: disable-error-code=name-defined
 
 from reporting.ledger.claims import write
 
 if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
     given, made, scale = snakemake.input, snakemake.output, snakemake.params.scale
     files = {"csv": made.csv, "md": made.md, "html": made.get("html")}
     write(given.ledger, given.runs, given.landscape, given.proofs, given.gallery, scale, **files)

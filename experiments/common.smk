@@ -12,16 +12,18 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join([*_roots, *filter(None, [os.environ.get("PYTHONPATH")])])
 )
 
-from experiments.config import check
-from experiments.run import GLOBALS, NOT_SETTINGS, TUNED
+from experiments.config import check, complete, declared, settings_of, trains
+from experiments.run import TUNED
 from multitask.runs.errors import UserError
 from system.reading import read_yaml
+from system.settings import defaults
 from multitask.runs.sources import code_hash, entry_hash, script_hash, training_hash
 
 try:
     for path in workflow.configfiles:  # Snakemake lets the last of two equal keys win
         read_yaml(Path(path), "mend it, then run again")
     check(config)
+    config.update(complete(config))
 except UserError as error:
     sys.exit(f"error: {error}")
 
@@ -38,14 +40,11 @@ wildcard_constraints:
     method=r"\w+",
     first=r"\d+",
     last=r"\d+",
-    tasks=r"\w+",
     statement=r"\w+",
     notebook=r"\w+",
 
 
-EXPERIMENTS = [
-    name for name, block in config["experiments"].items() if "methods" in block
-]  # those that train
+EXPERIMENTS = [name for name in config["experiments"] if trains(name)]
 REPORTED = sorted(glob_wildcards("experiments/reported/{name}.csv").name)  # the paper's numbers
 
 
@@ -55,17 +54,16 @@ def code(*sources):
     return code_hash(sources)
 
 
-def settings(experiment, **more):
-    """The config of one experiment as JSON, without what other experiments or other jobs read; `more` is added."""
-    block = {
-        key: value
-        for key, value in config["experiments"][experiment].items()
-        if key not in NOT_SETTINGS
-    } | more
-    return json.dumps(
-        {**{key: config[key] for key in GLOBALS}, "experiments": {experiment: block}},
-        sort_keys=True,
-    )
+def settings(experiment, method="", **more):
+    """What one job reads of the config, as JSON; `more` is added. Without a method: what the data depend on."""
+    read = settings_of(config, experiment, method)
+    shared = {key: read.pop(key) for key in ("scale", "data_root", "torch_threads", "device")}
+    return json.dumps({**shared, "experiments": {experiment: {**read, **more}}}, sort_keys=True)
+
+
+def paper_settings(experiment):
+    """An experiment's settings in the paper; tables name what differs from them."""
+    return defaults(declared()[experiment])
 
 
 def seed_ranges(seeds):

@@ -1,20 +1,34 @@
-"""The one place where a config is read and checked: what is wrong is named in one line."""
+"""The one place where a config is read, checked and completed: what is wrong is named in one line.
 
-from collections.abc import Iterator
+    python -m experiments.config config/quick.yaml     # prints every setting with its source
+
+A scale's file in `config/` says which methods and seeds of which experiment it runs, and where its
+settings differ from the paper's. The paper's are the defaults in `experiments/<name>/settings.py`,
+which also say what is allowed."""
+
+import importlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from jsonschema import Draft202012Validator, ValidationError, validators
+import yaml
+from jsonschema import Draft202012Validator, validators
 
+from multitask.runs.sources import method_names
+from multitask.settings import Supervised
+from system import command
 from system.errors import UserError
 from system.reading import check_values, parse_json, read_yaml
+from system.settings import Block, defaults, described, given, notes, schema, unread
 
-SCHEMA = Path(__file__).resolve().parents[1] / "config" / "schema.yaml"
-DESCRIBED = "config/schema.yaml describes every key"
+FOLDER = Path(__file__).resolve().parent
+DESCRIBED = "`make config` prints and describes every key"
 SCALES = "the scales are in config/*.yaml"
-# What jobs get as JSON leaves out: which runs there are, and the blocks of other experiments.
-LEFT_OUT = ("methods", "seeds", "tuning", "seeds_per_job", "theory")
+RUNS = ("methods", "seeds", "tuning")  # which runs there are, not what one run does
+THEORY = "theory"
 
 # Largest values that a machine could hold or finish; every other integer: MOST. Beyond them a run
 # ends in the allocator's words, or in the kernel's killing the process.
@@ -34,50 +48,158 @@ LARGEST = {
     "seed": 2**63 - 1,
 }
 
-# 1.0 is an integer for JSON Schema, and a float for range() and torch.
-_TYPES = Draft202012Validator.TYPE_CHECKER.redefine(
-    "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
-)
-_Validator = validators.extend(Draft202012Validator, type_checker=_TYPES)
+
+@dataclass(frozen=True, kw_only=True)
+class Globals(Block):
+    """What concerns every experiment."""
+
+    scale: str = described(
+        "First folder below results/; printed in every caption and table footer.",
+        pattern="^[a-z][a-z0-9_]*$",
+    )
+    data_root: str = given(
+        "data",
+        "",
+        "Folder of the data sets; the environment variable PCGRAD_DATA wins over it.",
+    )
+    torch_threads: int = given(
+        1,
+        "",
+        "Threads of one job; recorded with the run, because it changes the last bits.",
+        least=1,
+    )
+    device: Literal["cpu", "cuda", "auto"] = given(
+        "cpu", "", "Where training runs; auto takes a GPU when there is one."
+    )
+    seeds_per_job: int = given(1, "", "Seeds that one job trains one after the other.", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning(Block):
+    """Rows `<method>_tuned`: one grid and one budget for every method.
+
+    Every method is trained at every combination of the listed values, on train without a held-out
+    share. The values with the best validation accuracy at the last epoch, averaged over tasks, then
+    train on all of it."""
+
+    methods: tuple[str, ...] = described(
+        "Methods that get a tuned row; none trains no grid.", shortest=0
+    )
+    seeds: tuple[int, ...] = described("Seeds of every point of the grid.", least=0)
+    validation_share: float = described(
+        "Share of the training examples held out at every point.", above=0, most=0.5
+    )
+    epochs: int = described("Passes over the training examples at every point.", least=1)
+    learning_rate: tuple[float, ...] = described("Step sizes tried.", above=0)
+    weight_decay: tuple[float, ...] = described("Factors of the L2 penalty tried.", least=0)
+
+
+@cache
+def declared() -> dict[str, type[Block]]:
+    """{folder of experiments/: its settings}, the theory's included."""
+    names = sorted(path.parent.name for path in FOLDER.glob("*/settings.py"))
+    modules = {name: importlib.import_module(f"experiments.{name}.settings") for name in names}
+    return {name: module.Settings for name, module in modules.items()}
+
+
+def trains(experiment: str) -> bool:
+    """Whether an experiment has methods to train; the landscape and the theory have none."""
+    return (FOLDER / experiment / "task.py").is_file()
 
 
 @cache
 def _validator() -> Any:
-    return _Validator(read_yaml(SCHEMA, "restore it from the repository"))
+    # 1.0 is an integer for JSON Schema, and a float for range() and torch.
+    types = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    )
+    blocks = {name: _block(name) for name in declared() if name != THEORY}
+    whole = schema(Globals)
+    whole["properties"] |= {
+        "experiments": {"type": "object", "additionalProperties": False, "properties": blocks},
+        THEORY: schema(declared()[THEORY]),
+    }
+    return validators.extend(Draft202012Validator, type_checker=types)(whole)
+
+
+def _block(experiment: str) -> dict[str, Any]:
+    """The schema of one experiment: its settings and, if it trains, which runs there are."""
+    cls = declared()[experiment]
+    block = schema(cls)
+    if trains(experiment):
+        names = method_names(experiment)
+        row: dict[str, Any] = {"enum": list(names)} if names else {"type": "string"}
+        methods = {"type": "array", "uniqueItems": True, "items": row}
+        seeds = {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0},
+            "minItems": 1,
+            "uniqueItems": True,
+        }
+        block["properties"] |= {"methods": methods, "seeds": seeds}
+        if issubclass(cls, Supervised):
+            tuning = schema(Tuning)
+            tuning["properties"]["methods"] = methods
+            block["properties"]["tuning"] = tuning
+    return block
 
 
 def read(text: str) -> dict[str, Any]:
-    """A config from a YAML file's path or from JSON text (how Snakemake passes a job's part of it).
+    """A complete config from a YAML file's path, or from JSON text (a job's part of one).
 
     UserError names file, line and column, or the key, of what is wrong."""
     if text.lstrip().startswith("{"):
         content = parse_json(text, "--config", "give a YAML file or sound JSON")
         check(content, part=True)
-        return content
+        return complete(content)
     content = read_yaml(Path(text), SCALES)
     if not isinstance(content, dict):
         raise UserError(f"config file {text} holds no mapping; compare it with config/quick.yaml")
     check(content)
-    return content
+    return complete(content)
 
 
-def check(config: dict[str, Any], *, part: bool = False) -> None:
-    """Raise UserError that names the first key (in the order of the file) at odds with
-    config/schema.yaml.
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with every setting: the paper's, except where the config says otherwise."""
+    blocks = {
+        name: {**defaults(declared().get(name, Block)), **block}
+        for name, block in config.get("experiments", {}).items()
+    }
+    shared = {one.name: one.default for one in fields(Globals) if one.default is not MISSING}
+    return {**shared, **config, "experiments": blocks}
 
-    `part`: the config holds what one job reads; what LEFT_OUT names and other experiments' blocks
-    may be missing.
+
+def settings_of(config: Mapping[str, Any], experiment: str, method: str = "") -> dict[str, Any]:
+    """What one run reads of a complete config: globals and its experiment's settings.
+
+    Settings that the method does not read are left out; without a method, those that some do not.
+    """
+    blocks = config.get("experiments", {})
+    if experiment not in blocks:
+        known = ", ".join(sorted(blocks)) or "none"
+        raise UserError(f"config has no block experiments.{experiment}; it has {known}")
+    missing = [key for key in notes(Globals) if key not in config]
+    if missing:
+        raise UserError(f"config has no {', '.join(missing)}; {DESCRIBED}")
+    block = {key: value for key, value in blocks[experiment].items() if key not in RUNS}
+    ignored = unread(declared().get(experiment, Block), block, method)
+    shared = {key: config[key] for key in notes(Globals) if key != "seeds_per_job"}
+    return {**shared, **{key: block[key] for key in block if key not in ignored}}
+
+
+def check(config: Mapping[str, Any], *, part: bool = False) -> None:
+    """Raise UserError that names the first key (in the order of the file) that is wrong.
+
+    `part`: the config holds what one job reads, so that methods, seeds and theory may be missing.
     """
     check_values(config, "config", DESCRIBED)
-    errors = [
-        error for error in _validator().iter_errors(config) if not (part and _may_miss(error))
-    ]
-    # An unknown key comes before a missing one: a typo causes both, and the typo is what there is
-    # to mend.
-    errors.sort(key=lambda error: error.validator == "required")
+    # A typo is named before a missing key: it causes both.
+    errors = [*_validator().iter_errors(config)]
     if errors:
         where = ".".join(str(key) for key in errors[0].absolute_path) or "top level"
         raise UserError(f"config, {where}: {_short(errors[0].message)}; {DESCRIBED}")
+    if not part:
+        _require(config)
     for place, value in _leaves(config):
         key = next(part for part in reversed(place) if not part.isdigit())
         if isinstance(value, str) and not value.isprintable():
@@ -90,13 +212,23 @@ def check(config: dict[str, Any], *, part: bool = False) -> None:
             raise UserError(f"config, {'.'.join(place)}: {value} is too large; {most:,} at most")
 
 
-def _may_miss(error: ValidationError) -> bool:
-    """Whether a required key is missing that the part of a config for one job need not have."""
-    if error.validator != "required":
-        return False
-    missing = [key for key in error.validator_value if key not in error.instance]
-    named = next(key for key in missing if error.message.startswith(repr(key)))
-    return named in LEFT_OUT or list(error.absolute_path) == ["experiments"]
+def _require(config: Mapping[str, Any]) -> None:
+    """UserError that names the first key without which a scale cannot run."""
+    for key in ("scale", "experiments", THEORY):
+        if key not in config:
+            raise UserError(f"config, top level: {key!r} is missing; {DESCRIBED}")
+    for key in notes(declared()[THEORY]):
+        if key not in config[THEORY]:
+            raise UserError(f"config, {THEORY}: {key!r} is missing; {DESCRIBED}")
+    for name, block in config["experiments"].items():
+        needed = [("", key, block) for key in ("methods", "seeds") if trains(name)]
+        if "tuning" in block:
+            needed += [(".tuning", key, block["tuning"]) for key in notes(Tuning)]
+        for place, key, holder in needed:
+            if key not in holder:
+                raise UserError(
+                    f"config, experiments.{name}{place}: {key!r} is missing; {DESCRIBED}"
+                )
 
 
 def _short(text: str) -> str:
@@ -105,7 +237,7 @@ def _short(text: str) -> str:
 
 def _leaves(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every value that is neither a mapping nor a list, with the keys that lead to it."""
-    if isinstance(content, dict):
+    if isinstance(content, Mapping):
         for key, value in content.items():
             yield from _leaves(value, (*place, key))
     elif isinstance(content, list):
@@ -113,3 +245,48 @@ def _leaves(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
             yield from _leaves(value, (*place, str(index)))
     else:
         yield place, content
+
+
+def printed(config: Mapping[str, Any]) -> str:
+    """A complete config as YAML, with meaning and source of every setting."""
+    lines = _lines(Globals, config, "")
+    lines.append("experiments:")
+    for name, block in config["experiments"].items():
+        cls = declared()[name]
+        lines += ["", f"  {name}:  # {(cls.__doc__ or '').partition(chr(10))[0]}"]
+        lines += [_line(key, block[key], "", "    ") for key in RUNS if key in block]
+        lines += _lines(cls, block, "    ")
+    if THEORY in config:
+        lines += ["", f"{THEORY}:", *_lines(declared()[THEORY], config[THEORY], "  ")]
+    return "\n".join([*lines, ""])
+
+
+def _lines(cls: type[Block], values: Mapping[str, Any], indent: str) -> list[str]:
+    found = {name: note for name, note in notes(cls).items() if name in values}
+    return [
+        _line(
+            name,
+            values[name],
+            "; ".join(filter(None, (note["text"].rstrip("."), note.get("source")))),
+            indent,
+        )
+        for name, note in found.items()
+    ]
+
+
+def _line(key: str, value: Any, comment: str, indent: str) -> str:
+    text = yaml.safe_dump({key: value}, default_flow_style=True, width=10**6, sort_keys=False)
+    return f"{indent}{text.strip()[1:-1]}" + (f"  # {comment}" if comment else "")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the complete configuration of a scale."""
+    if len(arguments) != 1:
+        raise UserError(
+            "python -m experiments.config FILE prints the complete configuration of a scale"
+        )
+    print(printed(read(arguments[0])), end="")
+
+
+if __name__ == "__main__":
+    command.leave(lambda: main(sys.argv[1:]))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import config as configs
-from experiments.run import load_task, settings_of
+from experiments.run import load_task
 from multitask.runs.startup import loading
 from system import command
 from system.errors import UserError
@@ -24,7 +24,7 @@ def write(experiment: str, config: str, path: Path) -> None:
     """
     with loading():
         task = load_task(experiment)
-    write_json(path, task.fingerprint(settings_of(configs.read(config), experiment)))
+    write_json(path, task.fingerprint(configs.settings_of(configs.read(config), experiment)))
 
 
 def work(arguments: Sequence[str]) -> None:

@@ -39,8 +39,6 @@ if TYPE_CHECKING:  # what needs torch is imported where it is used: --help and f
     from multitask.runs.checkpoint import Session
     from multitask.runs.records import Records
 
-GLOBALS = ("scale", "data_root", "torch_threads", "device")
-NOT_SETTINGS = ("methods", "seeds", "tuning")  # which runs there are, not what one run does
 BUDGET = (
     "methods",
     "seeds",
@@ -54,20 +52,6 @@ PLACES = (
 TUNED = "_tuned"  # ends the name of a method's row with tuned values
 EXIT_FAULT, EXIT_STOPPED = command.FAULT, command.STOPPED
 MOST_SEEDS = 10_000  # of one job
-
-
-def settings_of(config: dict[str, Any], experiment: str) -> dict[str, Any]:
-    """The settings of one run: the experiment's block and the globals."""
-    missing = [key for key in GLOBALS if key not in config]
-    if missing:
-        raise UserError(f"config has no {', '.join(missing)}; compare it with config/quick.yaml")
-    blocks = config.get("experiments", {})
-    if experiment not in blocks:
-        raise UserError(
-            f"config has no block experiments.{experiment}; it has {', '.join(sorted(blocks)) or 'none'}"
-        )
-    block = {key: value for key, value in blocks[experiment].items() if key not in NOT_SETTINGS}
-    return {**{key: config[key] for key in GLOBALS}, **block}
 
 
 def load_task(experiment: str) -> ModuleType:
@@ -110,7 +94,7 @@ def jobs(args: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
             f"unknown method {args.method!r} of {args.experiment}; there are {', '.join(methods)}"
         )
     config = configs.read(args.config)
-    settings = settings_of(config, args.experiment)
+    settings = configs.settings_of(config, args.experiment, base)
     if args.grid:
         if args.chosen or base != args.method:
             raise UserError(

@@ -1,19 +1,14 @@
 rule figures:
     """Every figure."""
     input:
-        expand(
-            "<results>/figures/figure_{number}.png", number=[*range(1, 11), "tasks", "conflicts"]
-        ),
+        expand("<results>/figures/figure_{number}.png", number=FIGURES),
     localrule: True
 
 
 rule tables:
     """Every table."""
     input:
-        expand(
-            "<results>/tables/table_{name}.csv",
-            name=[*range(1, 9), "theory", "experts", "tasks", "reach", "mt3", "mt10", "mt50"],
-        ),
+        expand("<results>/tables/table_{name}.csv", name=TABLES),
     localrule: True
 
 

@@ -50,7 +50,7 @@ rule train:
         mem_mb=12000,
         runtime="3d",
     params:
-        settings=lambda wildcards: settings(wildcards.experiment),
+        settings=lambda wildcards: settings(wildcards.experiment, untuned(wildcards.method)),
         code=lambda wildcards: training_hash(wildcards.experiment, untuned(wildcards.method)),
         folder=subpath(output.metrics, parent=True),
         chosen=lambda wildcards, input: ["--chosen", *input.chosen] if input.chosen else [],

@@ -20,7 +20,9 @@ rule tune:
         mem_mb=12000,
         runtime="3d",
     params:
-        settings=lambda wildcards: settings(wildcards.experiment, tuning=grid(wildcards.experiment)),
+        settings=lambda wildcards: settings(
+            wildcards.experiment, wildcards.method, tuning=grid(wildcards.experiment)
+        ),
         code=lambda wildcards: training_hash(wildcards.experiment, wildcards.method),
     shell:
         "python -m experiments.run {wildcards.experiment} {wildcards.method} --grid"

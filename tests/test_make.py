@@ -68,7 +68,6 @@ def test_clean_keeps_what_is_published(folder):
         "quick laptop",
         ".",
         "*",
-        "schema",
         "quick/../../src",
         "a;b",
         "$$(touch x)",
@@ -77,7 +76,6 @@ def test_clean_keeps_what_is_published(folder):
 def test_clean_refuses_what_has_no_config(folder, scale):
     for name in ("results/quick/a", "results/published/quick/c", "src/d"):
         (folder / name).mkdir(parents=True)
-    (folder / "config/schema.yaml").touch()
     done = make(folder, "clean", f"SCALE={scale}")
     assert done.returncode != 0
     assert "error: no scale" in done.stderr

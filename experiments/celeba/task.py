@@ -25,7 +25,11 @@ from multitask.runs.records import Records
 from multitask.supervised import Problem, fit
 
 ROWS = {
-    name: COMBINATIONS[name] for name in ("sum", "uncertainty", "mgda", "pcgrad", "direction_only")
+    "sum": COMBINATIONS["sum"],
+    "uncertainty": COMBINATIONS["uncertainty"],
+    "mgda": COMBINATIONS["mgda"],
+    "pcgrad": COMBINATIONS["pcgrad"],
+    "direction_only": COMBINATIONS["direction_only"],
 }
 METHODS = tuple(ROWS)
 

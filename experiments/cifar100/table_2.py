@@ -68,9 +68,3 @@ TABLE = Comparison(
         "the paper's absolute numbers may be on labels fine % 5, which merge classes of a superclass (rows labels mod 5)",
     ),
 )
-
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    out = snakemake.output
-    TABLE.write(list(snakemake.input.runs), csv=out.csv, md=out.md, tex=out.tex, html=out.html)

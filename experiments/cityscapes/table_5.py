@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from reporting.dense import MULTI, SEGMENTATION, SIZE, UPDATES, Layout, depth, long_table, write
+from reporting.dense import MULTI, SEGMENTATION, SIZE, UPDATES, Layout, depth, long_table
 from reporting.runs import Runs
 
 LAYOUT = Layout(
@@ -18,10 +18,3 @@ LAYOUT = Layout(
 def table_5(runs: Runs) -> pd.DataFrame:
     """The table in long form: a line per method and quantity, then the seed-paired differences."""
     return long_table(LAYOUT, runs)
-
-
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    out = snakemake.output
-    write(LAYOUT, list(snakemake.input.runs), csv=out.csv, md=out.md, tex=out.tex, html=out.html)

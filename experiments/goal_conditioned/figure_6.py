@@ -1,6 +1,9 @@
 """Figure 6: goal-conditioned pushing, the puck's distance to its goal with and without PCGrad."""
 
-from reporting.learning_curves import Panel, write
+from functools import partial
+
+from reporting import learning_curves
+from reporting.learning_curves import Panel
 
 PANELS = (
     Panel(
@@ -13,7 +16,4 @@ PANELS = (
     ),
 )
 
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    write(PANELS, list(snakemake.input.runs), png=snakemake.output.png, pdf=snakemake.output.pdf)
+write = partial(learning_curves.write, PANELS)

@@ -186,10 +186,3 @@ def write(surface: str, trajectories: str, summary: str, *, png: str, pdf: str) 
         open(summary, encoding="utf-8") as file,
     ):
         save(landscape(dict(grid), dict(paths), json.load(file)), png=png, pdf=pdf)
-
-
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    files, out = snakemake.input, snakemake.output
-    write(files.surface, files.trajectories, files.summary, png=out.png, pdf=out.pdf)

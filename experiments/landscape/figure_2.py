@@ -112,9 +112,3 @@ def write(vectors: str, *, png: str, pdf: str) -> None:
     """Read the vectors and write the figure."""
     with open(vectors, encoding="utf-8") as file:
         save(schematic(json.load(file)), png=png, pdf=pdf)
-
-
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    write(snakemake.input.vectors, png=snakemake.output.png, pdf=snakemake.output.pdf)

@@ -33,7 +33,6 @@ from torch import Tensor
 from tqdm import trange
 
 from experiments import config as configs
-from experiments.run import settings_of
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import commit, machine, versions
 from multitask.runs.sources import entry_hash
@@ -374,7 +373,7 @@ def work(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--config", required=True, help="a YAML file, or JSON text")
     parser.add_argument("--out", required=True, type=Path, help="folder for the four files")
     args = parser.parse_args(arguments)
-    run(settings_of(configs.read(args.config), "landscape"), args.out)
+    run(configs.settings_of(configs.read(args.config), "landscape"), args.out)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,10 @@
 MT3 is ours.
 """
 
-from reporting.learning_curves import Panel, write
+from functools import partial
+
+from reporting import learning_curves
+from reporting.learning_curves import Panel
 
 COMPARED = ("sac", "multihead_sac", "independent", "sac_pcgrad")
 ABLATIONS = ("sac_pcgrad", "direction_only", "magnitude_only", "gradnorm")
@@ -15,7 +18,4 @@ PANELS = (
     Panel("metaworld_mt3", "MT3 (ours)", ("sac", "sac_pcgrad", "direction_only", "magnitude_only")),
 )
 
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    write(PANELS, list(snakemake.input.runs), png=snakemake.output.png, pdf=snakemake.output.pdf)
+write = partial(learning_curves.write, PANELS)

@@ -1,10 +1,10 @@
 """Figure 9: multi-head SAC with and without PCGrad on MT10."""
 
-from reporting.learning_curves import Panel, write
+from functools import partial
+
+from reporting import learning_curves
+from reporting.learning_curves import Panel
 
 PANELS = (Panel("metaworld_mt10", "MT10", ("multihead_sac", "multihead_sac_pcgrad"), paper="MT10"),)
 
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    write(PANELS, list(snakemake.input.runs), png=snakemake.output.png, pdf=snakemake.output.pdf)
+write = partial(learning_curves.write, PANELS)

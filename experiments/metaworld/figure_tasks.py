@@ -35,9 +35,3 @@ def write(paths: Sequence[str], *, png: str, pdf: str) -> None:
     """Read the runs' metrics.csv and write the figure."""
     runs = read_runs(paths)
     save(figure(panels(runs), runs, columns=4), png=png, pdf=pdf)
-
-
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    write(list(snakemake.input.runs), png=snakemake.output.png, pdf=snakemake.output.pdf)

@@ -100,10 +100,3 @@ def write(path: str, *, csv: str, md: str, tex: str, html: str) -> None:
     render.write_text(render.latex(shown(table), below), tex)
     title = f"Scripted policies in Meta-World's tasks (scale: {found['scale']})"
     render.write_text(render.page(title, shown(table), below), html)
-
-
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    out = snakemake.output
-    write(snakemake.input.experts, csv=out.csv, md=out.md, tex=out.tex, html=out.html)

@@ -130,10 +130,4 @@ def table(tasks: str) -> TaskSet:
     )
 
 
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    out = snakemake.output
-    table(snakemake.wildcards.tasks).write(
-        list(snakemake.input.runs), csv=out.csv, md=out.md, tex=out.tex, html=out.html
-    )
+REACH, MT3, MT10, MT50 = table("reach"), table("mt3"), table("mt10"), table("mt50")

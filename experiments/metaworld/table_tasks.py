@@ -73,10 +73,3 @@ def write(paths: Sequence[str], *, csv: str, md: str, tex: str, html: str) -> No
     scale = runs.infos[0]["scale"] if runs.infos else "none"
     title = f"Success in every task (scale: {scale})"
     render.write_text(render.page(title, shown(lines), below), html)
-
-
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    out = snakemake.output
-    write(list(snakemake.input.runs), csv=out.csv, md=out.md, tex=out.tex, html=out.html)

@@ -37,18 +37,12 @@ def figure_10(pictures: np.ndarray, tasks: list[dict[str, Any]], note: str, scal
     return fig
 
 
-def write(arrays: str, summary: str, scale: str, *, png: str, pdf: str) -> None:
-    """Read tasks.npz and tasks.json and write the figure."""
+def write(arrays: str, summary: str, *, png: str, pdf: str) -> None:
+    """Read tasks.npz and tasks.json of a scale and write the figure."""
+    scale = Path(summary).absolute().parents[1].name
     found = json.loads(Path(summary).read_text(encoding="utf-8"))
     with np.load(arrays) as file:
         pictures = file["pictures"]
     versions = found["versions"]
     note = f"Meta-World {versions['metaworld']}, MuJoCo {versions['mujoco']}, {found['pictured']} tasks"
     save(figure_10(pictures, found["tasks"], note, scale), png=png, pdf=pdf)
-
-
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    given, made = snakemake.input, snakemake.output
-    write(given.pictures, given.tasks, snakemake.params.scale, png=made.png, pdf=made.pdf)

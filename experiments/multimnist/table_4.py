@@ -53,9 +53,3 @@ TABLE = Comparison(
     paper_rows={"mgda": "Sener & Koltun", "pcgrad": "PCGrad"},
     notes=(*NOTES, *reported.later("MultiMNIST")),
 )
-
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    out = snakemake.output
-    TABLE.write(list(snakemake.input.runs), csv=out.csv, md=out.md, tex=out.tex, html=out.html)

@@ -15,7 +15,6 @@ from reporting.dense import (
     depth,
     long_table,
     rows,
-    write,
 )
 from reporting.runs import Runs
 
@@ -35,10 +34,3 @@ LAYOUT = Layout(
 def table_8(runs: Runs) -> pd.DataFrame:
     """The table in long form: a line per method and quantity, then the seed-paired differences."""
     return long_table(LAYOUT, runs)
-
-
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    out = snakemake.output
-    write(LAYOUT, list(snakemake.input.runs), csv=out.csv, md=out.md, tex=out.tex, html=out.html)

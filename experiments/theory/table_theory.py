@@ -72,7 +72,7 @@ def notes(reports: Sequence[dict[str, Any]]) -> list[str]:
     return [*NOTES, f"scale: {reports[0]['scale']}", *settings, f"versions: {versions}"]
 
 
-def write(paths: Sequence[str], *, csv: str, md: str, tex: str, html: str) -> None:
+def write(*paths: str, csv: str, md: str, tex: str, html: str) -> None:
     """Read the checks' JSON and write the table in four forms."""
     reports = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
     table, below = theory(reports), notes(reports)
@@ -81,10 +81,3 @@ def write(paths: Sequence[str], *, csv: str, md: str, tex: str, html: str) -> No
     render.write_text(render.latex(shown(table), below), tex)
     title = f"The paper's theory (scale: {reports[0]['scale']})"
     render.write_text(render.page(title, shown(table), below), html)
-
-
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    out = snakemake.output
-    write(list(snakemake.input.proofs), csv=out.csv, md=out.md, tex=out.tex, html=out.html)

@@ -150,9 +150,3 @@ def figure_4(runs: Runs) -> Figure:
 def write(paths: list[str], *, png: str, pdf: str) -> None:
     """Read the runs' metrics.csv and write the figure."""
     save(figure_4(read_runs(paths)), png=png, pdf=pdf)
-
-
-if __name__ == "__main__":
-    snakemake = globals()["snakemake"]  # put there by Snakemake
-
-    write(list(snakemake.input.runs), png=snakemake.output.png, pdf=snakemake.output.pdf)

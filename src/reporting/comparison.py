@@ -4,12 +4,13 @@ files made of them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from reporting import render, reported
 from reporting.runs import Runs, footer, read_runs
-from reporting.tables import Quantity, deviations, difference_lines, method_lines, paper_settings
+from reporting.tables import Quantity, deviations, difference_lines, method_lines
 
 INTERVALS = (
     "in brackets: 95% interval over seeds (Student t below 10 seeds, cut to the possible values); "
@@ -50,18 +51,27 @@ class Comparison:
             ignore_index=True,
         )
 
-    def footer(self, runs: Runs) -> list[str]:
+    def footer(self, runs: Runs, paper: Mapping[str, Any] | None = None) -> list[str]:
         """What stands below the table: how to read it, then scale, data, seeds, devices,
         deviations.
         """
         settings = runs.infos[0]["settings"] if runs.infos else {}
-        below = footer(runs.infos, deviations=deviations(settings, paper_settings(self.experiment)))
+        below = footer(runs.infos, deviations=deviations(settings, paper or {}))
         return [INTERVALS, DIFFERENCES, LENGTHS, *self.notes, *below]
 
-    def write(self, paths: Sequence[str], *, csv: str, md: str, tex: str, html: str) -> None:
-        """Read the runs' `metrics.csv` and write the table in four forms."""
+    def write(
+        self,
+        paths: Sequence[str],
+        *,
+        paper: Mapping[str, Any] | None = None,
+        csv: str,
+        md: str,
+        tex: str,
+        html: str,
+    ) -> None:
+        """Read the runs' `metrics.csv` and write the table in four forms; `paper`: its settings."""
         runs = read_runs(paths)
-        table, below = self.table(runs), self.footer(runs)
+        table, below = self.table(runs), self.footer(runs, paper)
         shown = render.wide(table, self.quantities)
         first_difference = sum(" - " not in method for method in table["method"].unique())
         render.write_csv(table, csv)

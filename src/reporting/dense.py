@@ -6,6 +6,7 @@ Methods are named `{architecture}_{weights}` or `{architecture}_{weights}_pcgrad
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from reporting import render, reported
 from reporting.comparison import INTERVALS, LENGTHS
 from reporting.runs import Runs, footer, read_runs
 from reporting.statistics import NAN
-from reporting.tables import Quantity, deviations, difference_lines, method_lines, paper_settings
+from reporting.tables import Quantity, deviations, difference_lines, method_lines
 
 SINGLE = {"one_task": "One Task", "stan": "STAN"}
 MULTI = {
@@ -136,6 +137,12 @@ class Layout:
     quantities: tuple[Quantity, ...]
     sources: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    def write(
+        self, paths: Sequence[str], *, paper: Mapping[str, Any] | None = None, **files: str
+    ) -> None:
+        """Read the runs' `metrics.csv` and write the table in four forms; `paper`: its settings."""
+        write(self, paths, paper=paper, **files)
 
 
 def rows(architectures: Iterable[str], weights: Iterable[str] = tuple(WEIGHTS)) -> tuple[str, ...]:
@@ -273,7 +280,7 @@ def blocks(table: pd.DataFrame, quantities: Sequence[Quantity]) -> dict[str, pd.
     }
 
 
-def notes(layout: Layout, runs: Runs) -> list[str]:
+def notes(layout: Layout, runs: Runs, paper: Mapping[str, Any] | None) -> list[str]:
     """The table's footer."""
     settings: Mapping[str, object] = runs.infos[0]["settings"] if runs.infos else {}
     tested = last_epochs(runs.frame[runs.frame["metric"].str.startswith("test_")])
@@ -281,14 +288,23 @@ def notes(layout: Layout, runs: Runs) -> list[str]:
     value = (
         f"the number of a run: mean over the evaluations of its last {EPOCHS} epochs (here {count})"
     )
-    differing = deviations(settings, paper_settings(layout.experiment))
+    differing = deviations(settings, paper or {})
     return [value, *NOTES, *layout.notes, *footer(runs.infos, deviations=differing)]
 
 
-def write(layout: Layout, paths: Sequence[str], *, csv: str, md: str, tex: str, html: str) -> None:
-    """Read the runs' `metrics.csv` and write the table in four forms."""
+def write(
+    layout: Layout,
+    paths: Sequence[str],
+    *,
+    paper: Mapping[str, Any] | None = None,
+    csv: str,
+    md: str,
+    tex: str,
+    html: str,
+) -> None:
+    """Read the runs' `metrics.csv` and write the table in four forms; `paper`: its settings."""
     runs = read_runs(paths)
-    table, below = long_table(layout, runs), notes(layout, runs)
+    table, below = long_table(layout, runs), notes(layout, runs, paper)
     parts = blocks(table, layout.quantities)
     render.write_csv(table, csv)
     sections = [f"**{title}**\n\n{render.markdown(shown, ())}" for title, shown in parts.items()]

@@ -101,7 +101,7 @@ def check_same(infos: list[dict[str, Any]]) -> None:
     for experiment in sorted({info["experiment"] for info in infos}):
         group = [info for info in infos if info["experiment"] == experiment]
         _check_one(group, lambda info: info["data"], "data")
-        _check_one(group, _science, "settings")
+        _check_settings(group)
         tuning = [info for info in group if "tuning" in info]
         _check_one(tuning, lambda info: info["tuning"]["budget"], "tuning")
         for method in sorted({info["method"] for info in tuning}):
@@ -119,6 +119,26 @@ def check_same(infos: list[dict[str, Any]]) -> None:
                     f"{'/'.join(key[:2])} has seed {seed} twice; delete one of the two run folders"
                 )
             seen.add(key)
+
+
+def _check_settings(infos: list[dict[str, Any]]) -> None:
+    """ValueError unless every setting has one value in all runs that read it.
+
+    A run holds the settings that its method reads, so that methods may differ in their keys."""
+    holders: dict[str, dict[str, Any]] = {}
+    for info in infos:
+        settings = _science(info)
+        differing = [
+            key
+            for key, value in settings.items()
+            if _science(holders.setdefault(key, info))[key] != value
+        ]
+        if differing:
+            other = holders[differing[0]]
+            raise ValueError(
+                f"runs of different settings do not go into one table ({', '.join(sorted(differing))}): "
+                f"{other['path']}, {info['path']}"
+            )
 
 
 def _science(info: dict[str, Any]) -> dict[str, Any]:

@@ -5,17 +5,14 @@ paper's number.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from reporting.runs import PLACE, final, seed_values
 from reporting.statistics import NAN, Interval, bounded, holm, interval, paired, spread
 
-PAPER_SCALE = Path(__file__).resolve().parents[2] / "config" / "paper.yaml"
 # Settings that change what is recorded, not what is computed.
 RECORDING = ("log_every", "curvature_every", "stored_points")
 NOT_RUN = Interval(NAN, NAN, NAN, 0, "mean", NAN)  # a row of the paper that a scale leaves out
@@ -145,12 +142,6 @@ def _line(method: str, quantity: Quantity, found: Interval, paper: float) -> dic
         "estimator": found.estimator,
         "p_holm": NAN,
     }
-
-
-def paper_settings(experiment: str) -> dict[str, Any]:
-    """An experiment's settings at paper scale, from `config/paper.yaml`."""
-    config = yaml.safe_load(PAPER_SCALE.read_text(encoding="utf-8"))
-    return dict(config["experiments"][experiment])
 
 
 def deviations(settings: Mapping[str, Any], paper_scale: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import campaign
 from experiments import config as configs
-from experiments.run import PLACES, settings_of
+from experiments.run import PLACES
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import ROOT
 from system import lifeline
@@ -37,7 +37,7 @@ def project(tmp_path, monkeypatch):
     for folder in ("config", "experiments"):
         (root / folder).mkdir(parents=True)
     shutil.copy(CONFIG, root / "config" / "laptop.yaml")
-    settings = settings_of(configs.read(str(CONFIG)), "metaworld_mt10")
+    settings = configs.settings_of(configs.read(str(CONFIG)), "metaworld_mt10")
     kept = {key: value for key, value in settings.items() if key not in PLACES}
     (root / "settings.json").write_text(json.dumps(kept))
     (root / "experiments" / "__init__.py").write_text("")

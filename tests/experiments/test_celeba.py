@@ -6,10 +6,9 @@ import pandas as pd
 import pytest
 import torch
 import traces
-import yaml
 from torch.nn import functional
 
-from experiments import run
+from experiments import config as configs
 from experiments.celeba import task
 from experiments.celeba.table_3 import TABLE
 from multitask import attributes, supervised
@@ -21,8 +20,8 @@ from multitask.supervised import Fit, epoch_orders
 from reporting.runs import COLUMNS, Runs
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
-SETTINGS = run.settings_of(QUICK, "celeba")
+QUICK = configs.read(str(ROOT / "config/quick.yaml"))
+SETTINGS = configs.settings_of(QUICK, "celeba")
 # A few steps on noise; clipping and decay on: every path counts. No number is the config's, which
 # may change.
 TRACE = {

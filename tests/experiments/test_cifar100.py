@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import traces
-import yaml
 from torch.nn import functional
 
-from experiments import run
+from experiments import config as configs
 from experiments.cifar100 import task
 from multitask import supervised
 from multitask.models.convnet import ConvNet
@@ -20,8 +19,8 @@ from multitask.runs.seeding import generator
 from multitask.supervised import Fit, epoch_orders
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
-SETTINGS = run.settings_of(QUICK, "cifar100")
+QUICK = configs.read(str(ROOT / "config/quick.yaml"))
+SETTINGS = configs.settings_of(QUICK, "cifar100")
 # 50 steps on small images' worth of data; clipping and validation on: every path counts.
 TRACE = {
     **SETTINGS,

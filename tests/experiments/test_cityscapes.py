@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
-from experiments import run
+from experiments import config as configs
 from experiments.cityscapes import task
 from multitask import supervised
 from multitask.dense import problem as dense
@@ -17,7 +16,7 @@ from multitask.runs.checkpoint import Session
 from multitask.runs.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
+QUICK = configs.read(str(ROOT / "config/quick.yaml"))
 SMALL = {
     "train_examples": 4,
     "test_examples": 3,
@@ -31,7 +30,7 @@ SMALL = {
 def settings(tmp_path_factory):
     """Those of the quick scale, generated data in a folder of the tests."""
     return {
-        **run.settings_of(QUICK, "cityscapes"),
+        **configs.settings_of(QUICK, "cityscapes"),
         "data_root": str(tmp_path_factory.mktemp("data")),
     }
 

@@ -14,7 +14,7 @@ from experiments.run import ROOT
 from system.errors import UserError
 from system.reading import parse_json, parse_yaml
 
-TINY = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text(encoding="utf-8"))
+TINY = configs.read(str(ROOT / "tests/tiny.yaml"))
 
 
 def leaves(content, place=()):
@@ -80,9 +80,7 @@ def test_no_key_takes_what_no_run_could_use(place, value):
 def test_parts_of_configs_are_checked_by_the_same_rules(place, value):
     full = changed(place, value)
     part = {key: full[key] for key in ("scale", "data_root", "torch_threads", "device")}
-    block = {
-        k: v for k, v in full["experiments"]["multimnist"].items() if k not in configs.LEFT_OUT
-    }
+    block = {k: v for k, v in full["experiments"]["multimnist"].items() if k not in configs.RUNS}
     part["experiments"] = {
         "multimnist": block,
         "metaworld_mt3": full["experiments"]["metaworld_mt3"],
@@ -90,14 +88,38 @@ def test_parts_of_configs_are_checked_by_the_same_rules(place, value):
     assert refused(part, part=True)
 
 
-def test_a_part_needs_every_setting_of_its_experiment():
-    block = dict(TINY["experiments"]["multimnist"])
-    del block["epochs"], block["seeds"], block["methods"]
-    rest = {key: TINY[key] for key in ("scale", "data_root", "torch_threads", "device")}
-    assert "'epochs' is a required" in refused(
-        {**rest, "experiments": {"multimnist": block}}, part=True
-    )
-    configs.check({**rest, "experiments": {"multimnist": {**block, "epochs": 1}}}, part=True)
+def test_what_a_config_leaves_out_is_the_papers():
+    part = {"scale": "tiny", "experiments": {"multimnist": {"epochs": 1}}}
+    block = configs.read(json.dumps(part))["experiments"]["multimnist"]
+    assert (block["epochs"], block["batch_size"], block["dropout"]) == (1, 256, 0.5)
+
+
+def test_a_run_reads_no_setting_that_its_method_ignores():
+    def read(method, experiment="metaworld_mt10", config=TINY):
+        return configs.settings_of(config, experiment, method)
+
+    assert "gradnorm_alpha" in read("gradnorm")
+    assert not {"gradnorm_alpha", "gradnorm_rate", "cosreg_weight"} & set(read("sac_pcgrad"))
+    assert "cosreg_weight" in read("cosreg")
+    assert "weight_decay" in read("sac_weight_decay")
+    assert "weight_decay" not in read("sac")
+    assert "momentum" in read("sum", "multimnist")
+    assert "momentum" not in read("sum", "celeba")  # Adam
+    assert not {"methods", "seeds", "tuning", "seeds_per_job"} & set(read("sum", "multimnist"))
+
+
+@pytest.mark.parametrize("missing", ["methods", "seeds"])
+def test_a_scale_says_what_it_runs(missing):
+    config = copy.deepcopy(TINY)
+    del config["experiments"]["celeba"][missing]
+    assert f"experiments.celeba: '{missing}' is missing" in refused(config)
+
+
+def test_the_printed_config_is_complete_and_says_where_values_come_from():
+    text = configs.printed(TINY)
+    assert yaml.safe_load(text) == TINY
+    assert "Appendix J" in text
+    assert "not given" in text
 
 
 BROKEN = [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import run
+from experiments import config as configs
 from experiments.goal_conditioned import task
 from multitask.runs.errors import UserError
 
@@ -17,7 +17,7 @@ PATHS["tiny"] = ROOT / "tests" / "tiny.yaml"
 
 def settings_of(scale: str, **changes) -> dict:
     return {
-        **run.settings_of(yaml.safe_load(PATHS[scale].read_text()), "goal_conditioned"),
+        **configs.settings_of(configs.read(str(PATHS[scale])), "goal_conditioned"),
         **changes,
     }
 

@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 
 import pytest
-import yaml
 
 from experiments import config as configs
 from experiments import run
@@ -22,7 +21,7 @@ SETS = {"metaworld_mt3": 3, "metaworld_mt10": 10, "metaworld_mt50": 50}
 
 
 def tiny(experiment: str = "metaworld_mt10", **changes) -> dict:
-    config = yaml.safe_load(TINY.read_text())
+    config = configs.read(str(TINY))
     config["experiments"][experiment].update(changes)
     return config
 
@@ -52,8 +51,8 @@ def rows(folder: Path, method: str, experiment: str = "metaworld_mt10") -> list[
 @pytest.mark.parametrize("experiment", SETS)
 @pytest.mark.parametrize("scale", ["quick", "laptop", "paper"])
 def test_every_config_has_what_the_runs_read(scale, experiment):
-    config = yaml.safe_load((ROOT / "config" / f"{scale}.yaml").read_text())
-    settings = run.settings_of(config, experiment)
+    config = configs.read(str(ROOT / "config" / f"{scale}.yaml"))
+    settings = configs.settings_of(config, experiment)
     assert fingerprint(settings)["tasks"] == f"MT{SETS[experiment]}"
     assert set(config["experiments"][experiment]["methods"]) <= set(METHODS)
     assert settings["samples_per_collection"] % settings["horizon"] == 0
@@ -71,7 +70,7 @@ def test_surgery_acts_at_quick_scale(tmp_path):
     method is plain SAC there, and a broken surgery would publish the same numbers.
     """
     config = configs.read(str(ROOT / "config" / "quick.yaml"))
-    settings = run.settings_of(config, "metaworld_mt3")
+    settings = configs.settings_of(config, "metaworld_mt3")
     records = train("sac_pcgrad", 0, settings, Session(tmp_path / "c.pt", {}))
     for component in ("actor", "q1", "q2"):
         shares = [v for _, _, metric, v in records.rows if metric == f"conflicts_{component}"]
@@ -168,7 +167,7 @@ def test_sac_learns_reach_alone(tmp_path):
 
     The same runs are published: results/published/laptop/tables/table_reach.md.
     """
-    config = yaml.safe_load((ROOT / "config" / "laptop.yaml").read_text())
+    config = configs.read(str(ROOT / "config" / "laptop.yaml"))
     out = tmp_path / "runs" / "metaworld_reach" / "fixed_goal" / "seeds0-4"
     arguments = [
         "metaworld_reach",

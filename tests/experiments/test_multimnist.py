@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 import traces
-import yaml
 from torch.nn import functional
 
+from experiments import config as configs
 from experiments import run
 from experiments.multimnist import task
 from multitask import supervised
@@ -26,8 +26,8 @@ from multitask.runs.errors import UserError
 from multitask.runs.seeding import generator
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = yaml.safe_load((ROOT / "config/quick.yaml").read_text(encoding="utf-8"))
-SETTINGS = run.settings_of(QUICK, "multimnist")
+QUICK = configs.read(str(ROOT / "config/quick.yaml"))
+SETTINGS = configs.settings_of(QUICK, "multimnist")
 # 50 steps; dropout on, validation on: every path of the loop counts.
 TRACE = {
     **SETTINGS,

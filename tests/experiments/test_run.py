@@ -160,7 +160,7 @@ def test_data_root_is_a_place_not_a_setting(tmp_path, toy):
         ),
         (
             ["multimnist", "sum", "--seeds", "0", "--config", '{"scale": "tiny"}'],
-            "'data_root' is a required property",
+            "no block experiments.multimnist",
         ),
         (
             [

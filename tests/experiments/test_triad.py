@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 
+from experiments import config as configs
 from experiments import run
 from experiments.triad import task
 from multitask.rl.envs import MetaWorld
@@ -30,7 +30,7 @@ TINY = ROOT / "tests" / "tiny.yaml"
 
 
 def tiny(**changes) -> dict:
-    config = yaml.safe_load(TINY.read_text())
+    config = configs.read(str(TINY))
     config["experiments"]["triad"].update(changes)
     return config
 
@@ -65,7 +65,7 @@ def one_thread():
 @pytest.mark.parametrize("scale", ["quick", "laptop", "paper", "tiny"])
 def test_every_config_has_what_the_runs_read(scale):
     path = TINY if scale == "tiny" else ROOT / "config" / f"{scale}.yaml"
-    settings = run.settings_of(yaml.safe_load(path.read_text()), "triad")
+    settings = configs.settings_of(configs.read(str(path)), "triad")
     found = task.fingerprint(settings)
     assert found["tasks"] == ["reach-v3", "button-press-topdown-v3"]
     assert found["metaworld"] == "3.1.1"
@@ -130,7 +130,7 @@ def test_bad_settings_end_in_one_line(tmp_path, capsys, change, words, one_threa
 
 
 def test_fingerprint_changes_with_the_tasks():
-    settings = run.settings_of(tiny(), "triad")
+    settings = configs.settings_of(tiny(), "triad")
     other = {**settings, "tasks": ["reach-v3", "drawer-close-v3"]}
     assert task.fingerprint(settings)["sha256"] != task.fingerprint(other)["sha256"]
     assert (
@@ -169,7 +169,7 @@ def test_killed_with_9_and_started_again_equals_unbroken(tmp_path, one_thread):
 
 def trace(folder: Path) -> list[tuple[int, str, str, float]]:
     """50 updates in float64 on both tasks: what must not change unless the CHANGELOG says so."""
-    settings = run.settings_of(
+    settings = configs.settings_of(
         tiny(
             updates_per_collection=25,
             width=32,

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
+from experiments import config as configs
 from experiments import data, run
 from experiments.config import check
 from multitask.runs.errors import UserError
 from reporting import tuning
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text(encoding="utf-8"))
+TINY = configs.read(str(ROOT / "tests/tiny.yaml"))
 GRID = {
     "learning_rate": [0.01, 0.05],
     "weight_decay": [0.0, 0.001],
@@ -133,7 +133,7 @@ def test_a_tuned_row_is_the_method_with_the_chosen_values_on_all_of_train(tuned,
     assert found["method"] == "pcgrad_tuned"
     assert found["chosen"] == choice["chosen"]
     assert found["tuning"]["budget"] == choice["budget"]
-    block = run.settings_of(json.loads(config()), "multimnist")
+    block = configs.settings_of(json.loads(config()), "multimnist")
     assert found["settings"] == {key: value for key, value in block.items() if key != "data_root"}
     status, plain = train(tmp_path, "pcgrad", text=config(**choice["chosen"]))
     assert status == 0
@@ -220,7 +220,7 @@ def test_a_grid_needs_its_block(tmp_path, capsys):
 
 @pytest.mark.parametrize("scale", ["config/quick.yaml", "config/laptop.yaml", "config/paper.yaml"])
 def test_plain_sum_and_pcgrad_are_tuned_alike_at_every_scale(scale):
-    content = yaml.safe_load((ROOT / scale).read_text(encoding="utf-8"))
+    content = configs.read(str(ROOT / scale))
     block = content["experiments"]["multimnist"]
     assert set(block["tuning"]["methods"]) in (set(), {"sum", "uncertainty", "mgda", "pcgrad"})
     assert block["learning_rate"] in block["tuning"]["learning_rate"], (

@@ -66,11 +66,7 @@ def rows(method, seed, epochs):
 
 
 @pytest.fixture
-def jobs(write_job, monkeypatch):
-    monkeypatch.setattr(
-        dense, "paper_settings", lambda experiment: {"epochs": 200, "batch_size": 2}
-    )
-
+def jobs(write_job):
     def make(methods=METHODS, epochs=12, seeds=3, experiment="nyuv2"):
         settings = {**SETTINGS, "epochs": epochs}
         return [
@@ -227,7 +223,9 @@ def test_four_forms_hold_the_same_numbers(jobs, tmp_path):
     out = {
         kind: str(tmp_path / "tables" / f"table_8.{kind}") for kind in ("csv", "md", "tex", "html")
     }
-    dense.write(table_8.LAYOUT, [str(path) for path in jobs()], **out)
+    table_8.LAYOUT.write(
+        [str(path) for path in jobs()], paper={"epochs": 200, "batch_size": 2}, **out
+    )
     text = {kind: Path(path).read_text(encoding="utf-8") for kind, path in out.items()}
     table = pd.read_csv(io.StringIO(text["csv"]))
     row = cell(table, "mtan_uncertainty_pcgrad", "test_AbsErr")
@@ -256,7 +254,7 @@ def test_four_forms_hold_the_same_numbers(jobs, tmp_path):
 
 def test_rows_of_the_paper_that_were_not_run_stay_in_the_table(tmp_path, jobs):
     out = {kind: str(tmp_path / f"table_1.{kind}") for kind in ("csv", "md", "tex", "html")}
-    dense.write(table_1.LAYOUT, [str(path) for path in jobs(["one_task"])], **out)
+    table_1.LAYOUT.write([str(path) for path in jobs(["one_task"])], **out)
     table = pd.read_csv(out["csv"])
     assert set(table["seeds"]) == {0}
     assert table["mean"].isna().all()

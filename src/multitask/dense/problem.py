@@ -24,7 +24,7 @@ from multitask.dense.metrics import (
     per_image,
 )
 from multitask.methods import Method
-from multitask.models.dense_networks import ARCHITECTURES, build, relative_parameters
+from multitask.models.dense_networks import build, relative_parameters
 from multitask.runs.checkpoint import Session
 from multitask.runs.devices import choose_device
 from multitask.runs.errors import UserError
@@ -37,8 +37,6 @@ Generate = Callable[
     [Path, dict[str, int], int, int, int], Path
 ]  # root, examples per split, height, width, seed
 
-SINGLE = ("one_task", "stan")  # a network per task: nothing to weight, nothing to project
-WEIGHTINGS = ("equal", "uncertainty", "dwa")
 LOSSES = {
     "segmentation": segmentation_loss,
     "depth": depth_loss,
@@ -49,17 +47,40 @@ LOSSES = {
 Settings = Mapping[str, Any]
 
 
-def _rows() -> dict[str, tuple[str, Method]]:
-    """Row of a table -> its network and its method."""
-    rows = {name: (name, Method()) for name in SINGLE}
-    for architecture in ARCHITECTURES:
-        for weighting in WEIGHTINGS if architecture not in SINGLE else ():
-            rows[f"{architecture}_{weighting}"] = architecture, Method(weighting)
-            rows[f"{architecture}_{weighting}_pcgrad"] = architecture, Method(weighting, "pcgrad")
-    return rows
-
-
-ROWS = _rows()
+ROWS = {  # row of a table: its network and its method
+    "one_task": ("one_task", Method()),
+    "stan": ("stan", Method()),
+    "split_wide_equal": ("split_wide", Method("equal")),
+    "split_wide_equal_pcgrad": ("split_wide", Method("equal", "pcgrad")),
+    "split_wide_uncertainty": ("split_wide", Method("uncertainty")),
+    "split_wide_uncertainty_pcgrad": ("split_wide", Method("uncertainty", "pcgrad")),
+    "split_wide_dwa": ("split_wide", Method("dwa")),
+    "split_wide_dwa_pcgrad": ("split_wide", Method("dwa", "pcgrad")),
+    "split_deep_equal": ("split_deep", Method("equal")),
+    "split_deep_equal_pcgrad": ("split_deep", Method("equal", "pcgrad")),
+    "split_deep_uncertainty": ("split_deep", Method("uncertainty")),
+    "split_deep_uncertainty_pcgrad": ("split_deep", Method("uncertainty", "pcgrad")),
+    "split_deep_dwa": ("split_deep", Method("dwa")),
+    "split_deep_dwa_pcgrad": ("split_deep", Method("dwa", "pcgrad")),
+    "dense_equal": ("dense", Method("equal")),
+    "dense_equal_pcgrad": ("dense", Method("equal", "pcgrad")),
+    "dense_uncertainty": ("dense", Method("uncertainty")),
+    "dense_uncertainty_pcgrad": ("dense", Method("uncertainty", "pcgrad")),
+    "dense_dwa": ("dense", Method("dwa")),
+    "dense_dwa_pcgrad": ("dense", Method("dwa", "pcgrad")),
+    "cross_stitch_equal": ("cross_stitch", Method("equal")),
+    "cross_stitch_equal_pcgrad": ("cross_stitch", Method("equal", "pcgrad")),
+    "cross_stitch_uncertainty": ("cross_stitch", Method("uncertainty")),
+    "cross_stitch_uncertainty_pcgrad": ("cross_stitch", Method("uncertainty", "pcgrad")),
+    "cross_stitch_dwa": ("cross_stitch", Method("dwa")),
+    "cross_stitch_dwa_pcgrad": ("cross_stitch", Method("dwa", "pcgrad")),
+    "mtan_equal": ("mtan", Method("equal")),
+    "mtan_equal_pcgrad": ("mtan", Method("equal", "pcgrad")),
+    "mtan_uncertainty": ("mtan", Method("uncertainty")),
+    "mtan_uncertainty_pcgrad": ("mtan", Method("uncertainty", "pcgrad")),
+    "mtan_dwa": ("mtan", Method("dwa")),
+    "mtan_dwa_pcgrad": ("mtan", Method("dwa", "pcgrad")),
+}
 
 
 def scenes_of(settings: Settings, source: Source, generate: Generate, classes: int) -> Scenes:

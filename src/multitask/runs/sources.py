@@ -232,6 +232,28 @@ class Code:
         assert not isinstance(found, str)
         return found
 
+    def names(self, origin: str) -> tuple[str, ...]:
+        """The constant keys or elements of a table, possibly behind `tuple(...)` or other names."""
+        symbol = self._symbol(origin, "")
+        if isinstance(symbol, str) or not symbol[1]:
+            return ()
+        value = getattr(self._statements(symbol)[0], "value", None)
+        if isinstance(value, ast.Call) and _dotted(value.func) == "tuple" and value.args:
+            value = value.args[0]
+        if isinstance(value, ast.Name | ast.Attribute):
+            return self.names(f"{symbol[0]}:{_dotted(value)}")
+        elements: list[ast.expr | None] = []
+        if isinstance(value, ast.Dict):
+            elements = [*value.keys]
+        elif isinstance(value, ast.Tuple):
+            elements = [*value.elts]
+        found = [
+            one.value
+            for one in elements
+            if isinstance(one, ast.Constant) and isinstance(one.value, str)
+        ]
+        return tuple(found) if len(found) == len(elements) else ()
+
     @staticmethod
     def _with_row(symbol: Symbol, method: str) -> Symbol:
         """A table's row is the method's where no constant key says another."""
@@ -393,6 +415,15 @@ def script_hash(*paths: str, root: Path = ROOT) -> str:
     """Hash of scripts and of every definition that they reach."""
     modules = [path.removesuffix(".py").removeprefix("src/").replace("/", ".") for path in paths]
     return canonical(_code(root).hash([(module, "") for module in modules], ""))
+
+
+def method_names(experiment: str, root: Path = ROOT) -> tuple[str, ...]:
+    """The names in a task's METHODS, read from the source: importing a task would import torch.
+
+    Empty where METHODS is neither a table with constant keys, nor a tuple of names, nor made of
+    one.
+    """
+    return _code(root).names(f"experiments.{experiment}.task:METHODS")
 
 
 @cache

@@ -101,7 +101,7 @@ def test_these_edits_retrain_nothing(retrained, path, old, new):
             '"pcgrad": Method(gradients="sum")',
             {("multimnist", "pcgrad"), ("celeba", "pcgrad")},
         ),
-        ("src/pcgrad/measures.py", "return ", "return 0 * ", ROWS),
+        ("src/pcgrad/_measures.py", "return ", "return 0 * ", ROWS),
         # a statement that runs at import, in a module that the run only passes through
         ("src/pcgrad/__init__.py", "__all__", "print()\n__all__", ROWS),
     ],

@@ -1,0 +1,136 @@
+"""Typed settings: a frozen dataclass says type, bounds, meaning, default and source of every key.
+
+The check of config files, `make config` and the code read one and the same declaration. A subclass
+may give an inherited setting another default and source; meaning and bounds stay."""
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Literal, Self, cast
+
+from system.errors import UserError
+
+# Names of JSON Schema for the bounds that a declaration may give.
+BOUNDS = {
+    "least": "minimum",
+    "most": "maximum",
+    "above": "exclusiveMinimum",
+    "below": "exclusiveMaximum",
+    "step": "multipleOf",
+}
+LENGTHS = {"shortest": "minItems", "longest": "maxItems"}
+PLAIN = {int: "integer", float: "number", str: "string", bool: "boolean"}
+
+
+def described(text: str, **limits: Any) -> Any:
+    """A setting without a default: its meaning and limits, for a base class.
+
+    Args:
+        text: What the setting does, in one sentence.
+        limits: `least`, `most`, `above`, `below`, `step` for a number or the numbers of a list;
+            `shortest`, `longest` for a list; `methods`: names of the only methods that read it;
+            `only`: (key, value) of another setting without which nothing reads it.
+    """
+    return field(metadata={"text": text, **limits})
+
+
+def given(default: Any, source: str = "", text: str = "", **limits: Any) -> Any:
+    """A setting with the paper's value and where it is given ("not given" if nowhere).
+
+    Args:
+        default: The value at the scale of the paper.
+        source: Section, table, appendix or base code that gives it.
+        text: What the setting does; of an inherited setting it is known already.
+        limits: As for `described`.
+    """
+    metadata = {"source": source, **({"text": text} if text else {}), **limits}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Base of the settings of one block of a config."""
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Self:
+        """The settings of this class out of a larger mapping, as attributes.
+
+        Raises:
+            UserError: A setting is missing and has no default.
+        """
+        known = {one.name: one for one in fields(cls)}
+        missing = [
+            name for name, one in known.items() if name not in values and one.default is MISSING
+        ]
+        if missing:
+            raise UserError(f"config has no {', '.join(missing)}; `make config` prints every key")
+        return cls(**{name: values[name] for name in known if name in values})
+
+
+def notes(cls: type[Block]) -> dict[str, dict[str, Any]]:
+    """{setting: its text, source and limits}, those of base classes included."""
+    found: dict[str, dict[str, Any]] = {}
+    for base in reversed(cls.__mro__):
+        for name, one in getattr(base, "__dataclass_fields__", {}).items():
+            if name in inspect.get_annotations(base):
+                found[name] = {**found.get(name, {}), **one.metadata}
+    return found
+
+
+def defaults(cls: type[Block]) -> dict[str, Any]:
+    """{setting: default} as a YAML file holds them; TypeError names a setting that has none."""
+    values = {one.name: one.default for one in fields(cls)}
+    without = [name for name, value in values.items() if value is MISSING]
+    if without:
+        raise TypeError(f"{cls.__module__}: no default for {', '.join(without)}")
+    return {name: _listed(value) for name, value in values.items()}
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(one) for one in value] if isinstance(value, tuple) else value
+
+
+def unread(cls: type[Block], values: Mapping[str, Any], method: str) -> set[str]:
+    """The settings that a run of `method` does not read: its numbers cannot depend on them."""
+    found = set()
+    for name, note in notes(cls).items():
+        key, wanted = note.get("only", ("", None))
+        if method not in note.get("methods", (method,)) or (key and values[key] != wanted):
+            found.add(name)
+    return found
+
+
+def schema(cls: type[Block]) -> dict[str, Any]:
+    """The JSON Schema of a mapping that holds some of the settings and nothing else."""
+    hints = typing.get_type_hints(cls)
+    properties = {
+        name: {"description": note["text"], **_schema_of(hints[name], note)}
+        for name, note in notes(cls).items()
+    }
+    return {
+        "type": "object",
+        "description": cls.__doc__,
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def _schema_of(hint: Any, note: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of one type; `note` holds the limits of numbers and lists."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin in (typing.Union, types.UnionType):
+        return {"anyOf": [_schema_of(one, note) for one in arguments]}
+    if origin is tuple:
+        listed: dict[str, Any] = {"type": "array", "items": _schema_of(arguments[0], note)}
+        if arguments[-1] is not ...:
+            return listed | {"minItems": len(arguments), "maxItems": len(arguments)}
+        lengths = {LENGTHS[key]: note[key] for key in LENGTHS if key in note}
+        return listed | {"minItems": 1, "uniqueItems": True} | lengths
+    kind = PLAIN[cast(type, hint)]
+    limits = {BOUNDS[key]: note[key] for key in BOUNDS if key in note}
+    pattern = {"pattern": note["pattern"]} if "pattern" in note else {}
+    return {"type": kind, **(limits if kind in ("integer", "number") else {}), **pattern}
