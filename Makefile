@@ -10,7 +10,7 @@ MODULE := $(IN_ENV) PYTHONPATH=src:. python -m
 # The shell reads the variables, not their text: nothing in them can become a command.
 export SCALE CORES TARGETS TAG
 
-.PHONY: config reproduce report test publish verify bench clean install known-scale campaign campaign-status campaign-so-far
+.PHONY: config reproduce report test publish verify bench clean install check lock known-scale campaign campaign-status campaign-so-far
 
 # The launcher holds a lock while it runs, so that a second start is refused and a killed one goes on.
 reproduce: $(STAMP)  ## every figure, table, notebook and verdict, then the report
@@ -20,6 +20,15 @@ report: $(STAMP) known-scale  ## one page with everything that the scale's last 
 	$(IN_ENV) snakemake --configfile config/$(SCALE).yaml --report results/$(SCALE)/report.html
 	$(MODULE) publishing.runtimes results/$(SCALE)
 	@echo "results/$(SCALE)/report.html holds everything; results/$(SCALE)/runtimes.md says how long it took"
+
+# The tests of what has no whole experiment, proof or pipeline in it.
+UNIT := tests/test_layout.py tests/test_make.py tests/test_fuzz.py tests/core tests/system tests/reporting tests/publishing \
+	tests/multitask/runs tests/multitask/data tests/multitask/dense tests/experiments/test_config.py
+check: $(STAMP)  ## style, types and unit tests, in about two minutes
+	$(IN_ENV) ruff check .
+	$(IN_ENV) ruff format --check .
+	$(IN_ENV) mypy
+	$(IN_ENV) pytest -n 2 $(UNIT)
 
 test: $(STAMP)  ## style, types, workflow and tests
 	$(IN_ENV) ruff check .
@@ -45,7 +54,7 @@ verify: $(STAMP)  ## rerun quick elsewhere and compare it with what is published
 bench: export MALLOC_MMAP_THRESHOLD_ = 1073741824
 bench: export MALLOC_TRIM_THRESHOLD_ = 4294967296
 bench: $(STAMP)  ## time and memory of one step beside other implementations; OUT=results/published/benchmarks publishes
-	-.venv/bin/python -m pip install -q --no-deps -c constraints.txt LibMTL
+	-$(LOCKED) -q --no-deps -r requirements/bench.txt
 	$(MODULE) benchmarks.run --out $(or $(OUT),results/benchmarks)
 	$(MODULE) benchmarks.rl --out $(or $(OUT),results/benchmarks)
 
@@ -66,6 +75,10 @@ known-scale:
 	@case "$$SCALE" in ""|*[!a-z0-9_]*) false;; esac && test -f "config/$$SCALE.yaml" && test "$$SCALE" != schema || \
 	{ printf "error: no scale '%s': SCALE names a file config/SCALE.yaml\n" "$$SCALE" >&2; exit 2; }
 
+# The package index must be within reach, and uv on the path (pip install uv).
+lock:  ## write requirements/ anew from pyproject.toml and constraints.txt
+	python3 requirements/lock.py
+
 clean: known-scale  ## remove what the scale's rules wrote, checkpoints too; published results stay
 	rm -rf "results/$$SCALE" .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -74,8 +87,15 @@ config: $(STAMP) known-scale  ## print the complete configuration of the scale, 
 
 install: $(STAMP)  ## only make .venv
 
-$(STAMP): pyproject.toml constraints.txt
+# Every file is compared with its sha256 (requirements/). Where pip finds torch's CPU build without the index, that is
+# taken; else the index's default build.
+LOCKED := .venv/bin/python -m pip install --require-hashes
+$(STAMP): pyproject.toml constraints.txt $(wildcard requirements/*.txt)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"error: Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}; name another one: make PYTHON=python3.12")'
 	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
-	.venv/bin/python -m pip install -c constraints.txt -e '.[reproduce,test]'
+	$(LOCKED) --no-deps -r requirements/build.txt
+	@torch=requirements/torch.txt; \
+	if $(LOCKED) -q --dry-run --no-index --no-deps -r requirements/torch-cpu.txt > /dev/null 2>&1; then torch=requirements/torch-cpu.txt; fi; \
+	set -x; $(LOCKED) --no-build-isolation -r $$torch -r requirements/locked.txt
+	.venv/bin/python -m pip install --no-deps --no-build-isolation -e .
 	@touch $(STAMP)

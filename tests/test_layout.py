@@ -85,22 +85,66 @@ def pins(lines):
     )
 
 
-def test_environment_has_the_pins_of_constraints():
+LOCKED = ("torch.txt", "locked.txt")
+
+
+def locked():
+    """{package: version} of all that `make` installs."""
+    found = {}
+    for name in LOCKED:
+        text = (ROOT / "requirements" / name).read_text(encoding="utf-8")
+        found |= dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;]+)", text, flags=re.MULTILINE))
+    return {normal(name): version for name, version in found.items()}
+
+
+def normal(name):
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+def test_what_is_installed_has_the_pins_of_constraints():
+    """A pin changed without `make lock` would change nothing."""
     constraints = pins((ROOT / "constraints.txt").read_text().splitlines())
-    conda = pins((ROOT / "environment.yml").read_text().splitlines())
-    assert conda.items() <= constraints.items()
+    installed = locked()
+    for name, version in constraints.items():
+        if name != "LibMTL":  # in bench.txt
+            assert installed.get(normal(name)) == version, name
+    conda = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    assert all(f"- -r requirements/{name}\n" in conda for name in LOCKED)
 
 
-def test_every_direct_dependency_is_pinned_in_both():
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda p: p.name
+)
+def test_every_pin_has_a_hash(path):
+    text = re.sub(r"\\\n\s+", " ", path.read_text(encoding="utf-8"))
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert lines
+    for line in lines:
+        assert re.match(r"[A-Za-z0-9._-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", line), line[:80]
+
+
+def test_the_workflow_of_code_hosts_runs_what_there_is():
+    text = (ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert "make test PYTHON=python" in commands
+    assert re.search("^test: ", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    oldest = re.search(r"torch>=([\d.]+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
+    assert f"torch=={oldest}.*" in jobs["core"]["strategy"]["matrix"]["torch"]
+    uses = re.findall(r"uses: (\S+)", text)
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", one) for one in uses), "a tag can be moved"
+
+
+def test_every_direct_dependency_is_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     direct = {
         re.split(r"[<>=\[ ]", one)[0].lower()
         for one in project["dependencies"] + extras["reproduce"] + extras["test"]
     }
-    for file in ("constraints.txt", "environment.yml"):
-        pinned = {name.lower() for name in pins((ROOT / file).read_text().splitlines())}
-        assert direct <= pinned, f"{file} lacks {direct - pinned}"
+    pinned = {name.lower() for name in pins((ROOT / "constraints.txt").read_text().splitlines())}
+    assert direct <= pinned, f"constraints.txt lacks {direct - pinned}"
+    assert {normal(name) for name in direct} <= locked().keys()
 
 
 @pytest.mark.parametrize("path", SCALES)

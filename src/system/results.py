@@ -23,7 +23,13 @@ NEEDED: dict[str, Any] = {
     "data": (dict, str),
 }
 OPTIONAL: dict[str, Any] = {
-    **dict.fromkeys(("settings", "seconds", "machine", "versions", "chosen", "tuning"), dict),
+    **dict.fromkeys(
+        (
+            *("settings", "seconds", "machine", "versions", "chosen", "tuning"),
+            *("numeric_settings", "accepted_code_changes"),
+        ),
+        dict,
+    ),
     **dict.fromkeys(("code_hash", "commit", "device", "peak_memory_of"), str),
     "peak_memory_mb": (int, float),
     "metrics": dict,

@@ -64,7 +64,8 @@ def command(tmp_path, *more, seeds="0-1", config=CONFIG):
     ), out
 
 
-def test_writes_metrics_and_provenance_then_drops_checkpoints(tmp_path, toy):
+def test_writes_metrics_and_provenance_then_drops_checkpoints(tmp_path, toy, monkeypatch):
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     status, out = command(tmp_path)
     assert status == 0
     lines = (out / "metrics.csv").read_text().splitlines()
@@ -76,6 +77,7 @@ def test_writes_metrics_and_provenance_then_drops_checkpoints(tmp_path, toy):
     assert set(info["seconds"]) == {"0", "1"}
     assert {"torch", "python"} <= set(info["versions"])
     assert info["peak_memory_of"] == "process"
+    assert info["numeric_settings"]["MKL_CBWR"] == "COMPATIBLE"
     assert 50 < info["peak_memory_mb"] < 50_000
     assert not {"chosen", "tuning", "point"} & set(info)
     assert not list((tmp_path / "results/tiny/checkpoints").rglob("*.pt"))

@@ -294,6 +294,20 @@ def test_a_run_of_older_code_is_named_until_somebody_vouches_for_it(write_job):
     assert seal(path.parent) == 0
 
 
+def test_what_can_change_numbers_stands_in_the_footer(write_job):
+    """Bug: a run resumed under other code, or under other instructions, looks like any other."""
+    path = write_job(
+        "multimnist",
+        "sum",
+        {0: one(1.0)},
+        numeric_settings={"cpu_capability": "AVX2", "MKL_CBWR": "COMPATIBLE"},
+        accepted_code_changes={"0": ["aa", "bb"]},
+    )
+    lines = footer(read_runs([path]).infos)
+    assert "set in the environment: MKL_CBWR=COMPATIBLE" in lines
+    assert "resumed under changed code: sum, seed 0, aa then bb" in lines
+
+
 def test_hidden_folders_do_not_count(write_job):
     path = write_job("multimnist", "sum", rows_of_two_seeds())
     hidden = path.parent.with_name(".seeds0-1.partial")

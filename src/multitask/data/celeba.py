@@ -14,6 +14,7 @@ bilinear with antialiasing. Dividing by 255 is left to the task."""
 import hashlib
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -208,6 +209,9 @@ def read_image(
     remedy = collection.remedy
     try:
         content = read_bytes(path, MOST_IMAGE)
+        warnings.simplefilter(
+            "ignore", Image.DecompressionBombWarning
+        )  # the size is compared below
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             size = image.size  # from the header: a picture of any size may stand in a short file
             picture = image.convert("RGB") if size == collection.size else None
