@@ -90,7 +90,7 @@ install: $(STAMP)  ## only make .venv
 # Every file is compared with its sha256 (requirements/). Where pip finds torch's CPU build without the index, that is
 # taken; else the index's default build.
 LOCKED := .venv/bin/python -m pip install --require-hashes
-$(STAMP): pyproject.toml constraints.txt $(wildcard requirements/*.txt)
+$(STAMP): pyproject.toml constraints.txt $(wildcard requirements/build.txt requirements/torch*.txt requirements/locked.txt)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"error: Python 3.11 or newer is needed, $(PYTHON) is {v[0]}.{v[1]}; name another one: make PYTHON=python3.12")'
 	@test -x .venv/bin/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	$(LOCKED) --no-deps -r requirements/build.txt

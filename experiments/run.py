@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import config as configs
 from multitask.runs.errors import UserError
-from multitask.runs.provenance import ROOT, commit, machine, versions
+from multitask.runs.provenance import ROOT, commit, machine, numeric_settings, versions
 from multitask.runs.sources import training_hash
 from multitask.runs.startup import keep_freed_memory, loading
 from system import command, stopping
@@ -227,6 +227,10 @@ def train(args: argparse.Namespace) -> None:
             "versions": versions(),
             "device": device_name(settings["device"]),
             "machine": machine(),
+            "numeric_settings": {
+                "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+                **numeric_settings(),
+            },
             "peak_memory_of": "process"
             if settings["device"] == "cpu" or not torch.cuda.is_available()
             else "GPU",

@@ -35,10 +35,15 @@ def write(name: str, blocks: list[str], words: str = "") -> None:
 def main() -> None:
     """Write all of them."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [f"--extra={name}" for name in project["optional-dependencies"] if name != "bench"]
-    found = compiled("-c", "constraints.txt", *extras, "pyproject.toml")
+    pinned = ("-c", "constraints.txt", "pyproject.toml")
+    found = compiled("--extra=reproduce", "--extra=test", *pinned)
     write("torch.txt", [block for block in found if block.startswith(TORCH)])
     write("locked.txt", [block for block in found if not block.startswith(TORCH)])
+    others = set(project["optional-dependencies"]) - {"reproduce", "test", "bench"}
+    for name in sorted(others):  # what they need besides
+        more = compiled("--extra=reproduce", "--extra=test", f"--extra={name}", *pinned)
+        words = f"# Extra {name}, installed after locked.txt.\n"
+        write(f"{name}.txt", [block for block in more if block not in found], words)
     first = "# What builds the checkout and packages that come as source; installed first.\n"
     write("build.txt", [block for block in found if block.startswith("setuptools==")], first)
     words = (

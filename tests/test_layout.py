@@ -85,13 +85,16 @@ def pins(lines):
     )
 
 
-LOCKED = ("torch.txt", "locked.txt")
+LOCKED = (
+    "torch.txt",
+    "locked.txt",
+)  # what `make` and conda install; extras have files of their own
 
 
-def locked():
-    """{package: version} of all that `make` installs."""
+def locked(*names):
+    """{package: version} of lock files."""
     found = {}
-    for name in LOCKED:
+    for name in names:
         text = (ROOT / "requirements" / name).read_text(encoding="utf-8")
         found |= dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;]+)", text, flags=re.MULTILINE))
     return {normal(name): version for name, version in found.items()}
@@ -104,10 +107,9 @@ def normal(name):
 def test_what_is_installed_has_the_pins_of_constraints():
     """A pin changed without `make lock` would change nothing."""
     constraints = pins((ROOT / "constraints.txt").read_text().splitlines())
-    installed = locked()
+    installed = locked(*LOCKED, "docs.txt", "slurm.txt", "bench.txt")
     for name, version in constraints.items():
-        if name != "LibMTL":  # in bench.txt
-            assert installed.get(normal(name)) == version, name
+        assert installed.get(normal(name)) == version, name
     conda = (ROOT / "environment.yml").read_text(encoding="utf-8")
     assert all(f"- -r requirements/{name}\n" in conda for name in LOCKED)
 
@@ -144,7 +146,7 @@ def test_every_direct_dependency_is_pinned():
     }
     pinned = {name.lower() for name in pins((ROOT / "constraints.txt").read_text().splitlines())}
     assert direct <= pinned, f"constraints.txt lacks {direct - pinned}"
-    assert {normal(name) for name in direct} <= locked().keys()
+    assert {normal(name) for name in direct} <= locked(*LOCKED).keys()
 
 
 @pytest.mark.parametrize("path", SCALES)

@@ -204,7 +204,19 @@ def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> li
         "versions: " + ", ".join(sorted(versions)),
         "code: " + _hashes(infos),
     ]
+    chosen = _distinct(
+        f"{name}={value}"
+        for info in infos
+        for name, value in info.get("numeric_settings", {}).items()
+        if name != "cpu_capability"  # the machine's own, not somebody's choice
+    )
+    lines += [f"set in the environment: {', '.join(chosen)}"] if chosen else []
     lines += [*core_hours(infos), *tuned(infos)]
+    lines += [
+        f"resumed under changed code: {info['method']}, seed {seed}, {' then '.join(hashes)}"
+        for info in infos
+        for seed, hashes in info.get("accepted_code_changes", {}).items()
+    ]
     lines += [
         f"not finished: {info['method']}, seed {seed}, as it was after step {step}"
         for info in infos

@@ -8,6 +8,7 @@ modules that can be imported."""
 
 import atexit
 import contextlib
+import select
 import signal
 import sys
 import traceback
@@ -60,6 +61,7 @@ class Failure(NamedTuple):
 Maker = Callable[[], Environment]
 Description = tuple[str, int, int, int, np.ndarray | None]
 COLUMNS = 5  # of a row of shared memory after the observation: Steps without it
+ANSWER_SECONDS = 300.0  # a step takes milliseconds; making MT50's environments 40 s on a busy core
 RESET, STEP, STATE, LOAD, CLOSE = b"r", b"s", b"g", b"l", b"c"
 DONE, FAILED = b"d", b"f"
 
@@ -407,16 +409,33 @@ class Fleet:
     def _hear(self) -> None:
         for worker, pipe in enumerate(self._pipes):
             with self._alive(worker):
+                self._await(worker)
                 answer = pipe.recv_bytes()
             if answer == FAILED:
                 self._failed(worker)
 
     def _receive(self, worker: int) -> Any:
         with self._alive(worker):
+            self._await(worker)
             answer = self._pipes[worker].recv()
         if isinstance(answer, Failure):
             self._failed(worker, answer)
         return answer
+
+    def _await(self, worker: int) -> None:
+        """Wait for a worker's answer; UserError if it hangs (stopped, or in an endless simulation).
+
+        The system's own `poll`: a connection's builds a selector anew for every step."""
+        poller = select.poll()
+        poller.register(self._pipes[worker].fileno(), select.POLLIN)
+        if poller.poll(1000 * ANSWER_SECONDS):
+            return
+        tasks = ", ".join(self.names[k] for k in self._shares[worker])
+        self._processes[worker].kill()
+        raise UserError(
+            f"the worker process of {tasks} gave no answer for {ANSWER_SECONDS:g} s and was ended; "
+            "the last checkpoint is intact, the same command resumes from it"
+        )
 
     def _failed(self, worker: int, failure: "Failure | None" = None) -> NoReturn:
         failure = failure or self._pipes[worker].recv()

@@ -32,6 +32,26 @@ def versions() -> dict[str, str]:
     return found
 
 
+# Variables of the environment that choose other instructions or algorithms, and with them other
+# last bits.
+NUMERIC = (
+    *(
+        "ATEN_CPU_CAPABILITY",
+        "DNNL_MAX_CPU_ISA",
+        "ONEDNN_MAX_CPU_ISA",
+        "ONEDNN_DEFAULT_FPMATH_MODE",
+    ),
+    *("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "MKL_DEBUG_CPU_TYPE", "OPENBLAS_CORETYPE"),
+    *("NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES", "CUBLAS_WORKSPACE_CONFIG"),
+    *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "CUDA_LAUNCH_BLOCKING"),
+)
+
+
+def numeric_settings() -> dict[str, str]:
+    """What the environment sets of NUMERIC."""
+    return {name: os.environ[name] for name in NUMERIC if name in os.environ}
+
+
 def machine() -> dict[str, Any]:
     """Processor and system in words; no host name."""
     model = platform.processor() or platform.machine()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from multitask.rl import fleet as fleets
 from multitask.rl.fleet import Fleet
 from multitask.runs.errors import UserError
 
@@ -211,6 +212,18 @@ def test_a_worker_killed_between_steps_is_noticed_at_once():
     assert all(
         process.exitcode is not None for process in processes
     )  # none is left, not as a zombie either
+
+
+def test_a_worker_that_hangs_is_named_after_the_stated_time(monkeypatch):
+    """Bug: a stopped worker was waited for without end."""
+    with Fleet(makers(2), 2) as fleet:
+        fleet.reset()
+        monkeypatch.setattr(fleets, "ANSWER_SECONDS", 0.5)
+        os.kill(fleet._processes[1].pid, signal.SIGSTOP)
+        with pytest.raises(
+            UserError, match=r"^the worker process of drift1 gave no answer for 0.5 s"
+        ):
+            fleet.step(np.zeros((2, 2)))
 
 
 def test_a_worker_is_deaf_to_signals_from_its_first_moment():
