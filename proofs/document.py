@@ -1,7 +1,7 @@
 """THEOREMS.md: its boxes from the checks' JSON, its figures, and the same typeset as PDF.
 
     python -m proofs.document pdf --results results/quick     # writes proofs/THEOREMS.pdf and figures
-    python -m proofs.document fill --results results/published/laptop   # rewrites THEOREMS.md's boxes
+    python -m proofs.document fill --results results/published/laptop   # THEOREMS.md, README.md
     python -m proofs.document page NOTEBOOK.ipynb PAGE.html    # an executed notebook as a page
 
 A box is what is between `<!-- judgement NAME -->` and `<!-- end -->`: reading, verdict, what decided
@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from proofs.pictures.common import small
 from system import command
 from system.errors import UserError
 from system.writing import write_text
@@ -23,9 +24,9 @@ from system.writing import write_text
 ROOT = Path(__file__).resolve().parent
 SOURCE = ROOT / "THEOREMS.md"
 BOX = re.compile(r"(<!-- judgement (?P<name>\w+) -->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
+VERDICTS = re.compile(r"(<!-- verdicts -->\n).*?(<!-- end -->)", re.DOTALL)
 FIGURE = re.compile(r"\]\(\S*/(theorems_\w+\.png)\)")
 NORM = re.compile(r"\\\|(.+?)\\\|")  # Typst sets \\| as two separate bars
-SMALL = dict(zip("0123456789ijk", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖ", strict=True))
 MARKDOWN = "gfm+tex_math_dollars+implicit_figures"
 LAYOUT = """#set page(paper: "a4", margin: (x: 2.2cm, y: 2.4cm), numbering: "1")
 #set text(size: 10pt)
@@ -61,8 +62,7 @@ def judgements(folder: Path) -> dict[str, dict[str, Any]]:
 
 def plain(text: str) -> str:
     """Text with small indices, whose stars and underscores Markdown leaves alone."""
-    text = text.replace("^PC", "ᴾᶜ").replace("^MT", "ᴹᵀ").replace("_{k+3}", "ₖ₊₃")
-    text = re.sub(r"_([0-9ijk])(?![\w{])", lambda match: SMALL[match[1]], text)
+    text = small(text)
     return re.sub(r"([*_\\])", r"\\\1", text)
 
 
@@ -99,6 +99,22 @@ def filled(text: str, found: dict[str, dict[str, Any]]) -> str:
         return f"{match[1]}{box(found[match['name']])}{match[4]}"
 
     return BOX.sub(replace, text)
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """Every judgement in one line each, for proofs/README.md."""
+    lines = ["| source | statement | verdict | decided by | why |", "|---|---|---|---|---|"]
+    for row in found.values():
+        reading = f" *Reading: {plain(row['reading'])}.*" if row["reading"] else ""
+        cells = (
+            row["source"],
+            plain(row["statement"]) + "." + reading,
+            f"**{row['verdict']}**",
+            " · ".join(row["decided_by"]),
+            plain(row["sentence"]),
+        )
+        lines.append("| " + " | ".join(text.replace("|", "\\|") for text in cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def cited(text: str) -> set[str]:
@@ -150,23 +166,38 @@ def pdf(folder: Path) -> Path:
     return out
 
 
+def flattened(notebook: dict[str, Any]) -> str:
+    """An executed notebook as Markdown: prose, outputs, and the code folded away."""
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source)
+            continue
+        parts.append(f"<details><summary>code</summary>\n\n```python\n{source}\n```\n\n</details>")
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if "text/markdown" in data:
+                parts.append("".join(data["text/markdown"]))
+            elif "image/png" in data:
+                picture = "".join(data["image/png"]).replace("\n", "")
+                parts.append(f"![](data:image/png;base64,{picture})")
+    return "\n\n".join(parts)
+
+
 def page(notebook: Path, out: Path) -> None:
     """An executed notebook as one HTML file: formulas in MathML, pictures inside."""
     import pypandoc
 
+    text = flattened(json.loads(notebook.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as temporary:
         header = Path(temporary) / "style.html"
         header.write_text(STYLE, encoding="utf-8")
-        arguments = [
-            "--standalone",
-            "--embed-resources",
-            "--mathml",
-            "--include-in-header",
-            str(header),
-        ]
+        arguments = ["--standalone", "--embed-resources", "--mathml"]
+        arguments += ["--include-in-header", str(header), "--variable", "document-css=false"]
         arguments += ["--metadata", f"pagetitle={notebook.stem}"]
-        text = pypandoc.convert_file(str(notebook), "html5", format="ipynb", extra_args=arguments)
-    write_text(out, text)
+        body = pypandoc.convert_text(text, "html5", format=MARKDOWN, extra_args=arguments)
+    write_text(out, body)
 
 
 def work(arguments: list[str] | None) -> int:
@@ -183,7 +214,13 @@ def work(arguments: list[str] | None) -> int:
         print(pdf(options.results))
     elif options.command == "fill":
         text = SOURCE.read_text(encoding="utf-8")
-        write_text(SOURCE, filled(text, judgements(options.results)))
+        found = judgements(options.results)
+        write_text(SOURCE, filled(text, found))
+        readme = ROOT / "README.md"
+        text = VERDICTS.sub(
+            lambda match: f"{match[1]}{table(found)}{match[2]}", readme.read_text(encoding="utf-8")
+        )
+        write_text(readme, text)
     else:
         page(options.notebook, options.out)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY = (
     "#7F7F7F",
 )
 PLAIN, SURGERY = BLUE, VERMILION  # the sum of the losses, and PCGrad
+SMALL = dict(zip("0123456789ijk", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖ", strict=True))
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -40,6 +42,12 @@ def results(statement: str) -> dict[str, Any]:
         )
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def small(text: str) -> str:
+    """The checks' plain text with small indices: g_1^PC becomes g₁ᴾᶜ."""
+    text = text.replace("^PC", "ᴾᶜ").replace("^MT", "ᴹᵀ").replace("_{k+3}", "ₖ₊₃")
+    return re.sub(r"_([0-9ijk])(?![\w{])", lambda match: SMALL[match[1]], text)
 
 
 def judgement(report: dict[str, Any], name: str) -> dict[str, Any]:
@@ -77,7 +85,9 @@ def verdicts(report: dict[str, Any], names: Sequence[str] = ()) -> str:
     for row in rows:
         reading = f" (reading: {row['reading']})" if row["reading"] else ""
         cells = (row["statement"] + reading, f"**{row['verdict']}**", " · ".join(row["decided_by"]))
-        lines.append("| " + " | ".join(cell(text) for text in (*cells, row["sentence"])) + " |")
+        lines.append(
+            "| " + " | ".join(small(cell(text)) for text in (*cells, row["sentence"])) + " |"
+        )
     return "\n".join(lines)
 
 
@@ -86,7 +96,7 @@ def instance(report: dict[str, Any], name: str) -> str:
     example = judgement(report, name)["counterexample"]
     ticks = "\n".join(f"- ✓ {text}" for text in example["hypotheses"])
     routes = ", ".join(example["routes"])
-    return (
+    return small(
         f"**Instance.** {example['says']}\n\n**Hypotheses**, each checked by the file:\n\n{ticks}\n\n"
         f"**Violated.** {example['violated']}.\n\n**Confirmed by** {routes}."
     )

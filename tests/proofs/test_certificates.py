@@ -154,3 +154,20 @@ def test_the_documents_boxes_are_the_checks_own_words():
     assert document.filled(found, {"one": row}) == found
     with pytest.raises(UserError, match="no judgement one"):
         document.filled(text, {})
+
+
+def test_a_notebooks_page_needs_no_network_and_shows_no_raw_output(tmp_path):
+    output = {"data": {"text/markdown": ["| a |\n|---|\n| $x_1$ |"], "text/plain": ["<object>"]}}
+    cells = [
+        {"cell_type": "markdown", "source": [r"# Title", "\n\n", r"$$\|g\|^2$$"]},
+        {"cell_type": "code", "source": ["x = 1"], "outputs": [output]},
+    ]
+    notebook, page = tmp_path / "a.ipynb", tmp_path / "a.html"
+    notebook.write_text(document.json.dumps({"cells": cells}))
+    document.page(notebook, page)
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<math") == 2
+    assert "<table>" in text
+    assert "<object>" not in text
+    assert "http" not in text.replace("http://www.w3.org", "")
+    assert len(text) < 20_000  # nbconvert's style sheet alone was 300 kB
