@@ -57,33 +57,42 @@ class Reach:
             for child, _ in edges:
                 if child is not None:
                     masks[child] = masks.get(child, 0) | mask
-        self._of: dict[int, int] = {}
+        # Leaves by their tensors: asking a tensor for its node costs more than all the walk.
+        ends = [node for node, edges in self.nodes if not edges]
+        self._leaves = {id(node.variable): node for node in ends if hasattr(node, "variable")}
+
+    def node(self, tensor: Tensor) -> Any:
+        """Where a tensor's gradient arrives."""
+        leaf = self._leaves.get(id(tensor))
+        return get_gradient_edge(tensor).node if leaf is None else leaf
 
     def of(self, tensor: Tensor) -> int:
         """Bit i is set where loss i reaches the tensor; 0 for a frozen one."""
-        if not tensor.requires_grad:
+        leaf = self._leaves.get(id(tensor))
+        if leaf is not None:
+            return self.masks[leaf]
+        if tensor.is_leaf:
             return 0
-        key = id(tensor)
-        if key not in self._of:
-            self._of[key] = self.masks.get(get_gradient_edge(tensor).node, 0)
-        return self._of[key]
+        return self.masks.get(get_gradient_edge(tensor).node, 0)
 
     def leaves(self) -> list[Tensor]:
         """The leaves that the losses reach, in an order that depends only on the graph."""
-        return [node.variable for node in self.masks if hasattr(node, "variable")]
+        ours = set(self._leaves.values())
+        return [node.variable for node in self.masks if node in ours]
 
-    def below(self, tensor: Tensor, bit: int) -> bool:
-        """Whether a task reaches a tensor beyond its own part of the graph."""
-        node = get_gradient_edge(tensor).node
-        if not hasattr(node, "variable"):
-            return lowest(self.masks[node]) != bit
-        return node in self.cuts[bit].below
+    def below(self, tensors: Sequence[Tensor], bit: int) -> list[bool]:
+        """Which tensors a task reaches beyond its own part of the graph."""
+        leaves = self.cuts[bit].below
+        return [
+            id(p) in leaves if p.is_leaf else lowest(self.masks[self.node(p)]) != bit
+            for p in tensors
+        ]
 
     def joins_shared(self, leaf: Tensor) -> bool:
         """Whether an operation takes this leaf together with one that several losses reach: the
         bias of a layer whose weight they reach.
         """
-        accumulate = get_gradient_edge(leaf).node
+        accumulate = self.node(leaf)
         for _, edges in self.nodes:
             children = [child for child, _ in edges if child is not None]
             if accumulate in children:
@@ -103,6 +112,7 @@ class Reach:
         cuts: dict[int, Cut] = {}
         parents: dict[Any, set[int]] = {}
         masks, under, ends = self.masks, dict[Any, int](), dict[Any, int]()
+        leaves = set(self._leaves.values())
         for node, edges in self.nodes:
             mask = masks[node]
             bit, passed = mask & -mask, under.get(node, 0) | ends.get(node, 0)
@@ -111,20 +121,22 @@ class Reach:
                     continue
                 if passed:
                     under[child] = under.get(child, 0) | passed
-                if hasattr(child, "variable"):
+                if child in leaves:
                     parents.setdefault(child, set()).add(mask)
                 elif masks[child] & -masks[child] != bit:
                     cuts.setdefault(bit, Cut()).edges.setdefault(node, []).append(
                         (k, child, number)
                     )
                     ends[child] = ends.get(child, 0) | bit
+        kinds: dict[frozenset[int], set[int]] = {}
+        for leaf, node in self._leaves.items():
+            kinds.setdefault(frozenset(parents.get(node, ())), set()).add(leaf)
         for bit, cut in cuts.items():
-            cut.below = {
-                leaf
-                for leaf, above in parents.items()
-                if any(mask & bit and lowest(mask) != bit for mask in above)
-            }
-            tied = any(any(lowest(m) == bit for m in parents[leaf]) for leaf in cut.below)
+            tied = False
+            for above, members in kinds.items():
+                if any(mask & bit and lowest(mask) != bit for mask in above):
+                    cut.below |= members
+                    tied |= any(lowest(mask) == bit for mask in above)
             cut.clean = not tied and not any(
                 under.get(end, 0) & bit for end, bits in ends.items() if bits & bit
             )
@@ -181,12 +193,12 @@ class Cut:
 
     Attributes:
         edges: for every node at the end, its edges ``(k, child, input of the child)`` out of it.
-        below: the leaves that the task reaches beyond the end.
+        below: the ids of the leaves that the task reaches beyond the end.
         clean: no way leads from one end to another, nor to a leaf of the own part, so that autograd
             can stop there.
     """
 
     def __init__(self) -> None:
         self.edges: dict[Any, list[tuple[int, Any, int]]] = {}
-        self.below: set[Any] = set()
+        self.below: set[int] = set()
         self.clean = True

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pcgrad._many_tasks import CROWD, in_blocks
 from pcgrad._orders import FEW, check_orders
 from pcgrad._parameters import check_option
 from pcgrad._precision import full_precision, working_dtype
@@ -116,6 +117,8 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
     ):
         found = algorithm_1(gramian.tolist(), orders.tolist())
         return torch.tensor(found, dtype=torch.float64, device="cpu")
+    if tasks >= CROWD and gramian.dim() == orders.dim() == 2 and gramian.device.type == "cpu":
+        return in_blocks(gramian, orders.cpu())
     visited, full = orders.to(gramian.device, non_blocking=True), gramian
     if orders.dim() > 2 or gramian.dim() > 2:
         batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])

@@ -152,7 +152,9 @@ class Stacks:
         return self._blocks
 
     def drop(self, k: int) -> None:
-        """Free a stack."""
+        """Free a stack; small ones share their memory."""
+        if self.flat is not None and self.shared[k].numel() < LARGE:
+            return
         self._blocks[k] = torch.empty(0)
         self._rows[k] = ()
 
@@ -230,10 +232,8 @@ class Stacks:
             if g is not None and k not in large
         ]
         if self.flat is not None and not add and [k for k, _ in pairs] == self.small:
-            row = self.flat[task]
-            if all(g.dtype == row.dtype for _, g in pairs):
-                torch.cat([g.reshape(-1) for _, g in pairs], out=row)
-                pairs = []
+            torch._foreach_copy_([self._rows[k][task] for k in self.small], [g for _, g in pairs])
+            pairs = []
         for k, gradient in pairs:
             _write(self._rows[k][task], gradient, add=add)
         self.begun.add(task)
@@ -268,7 +268,7 @@ def _pass(
     own = lowest(reach.masks[reach.roots[n]]) == bit
     cut = None if retain_graph else reach.cuts.get(bit)
     if cut is not None and cut.clean:
-        return _in_two(loss, wanted, [reach.below(p, bit) for p in wanted], cut)
+        return _in_two(loss, wanted, reach.below(wanted, bit), cut)
     keep = retain_graph or not own or cut is not None or (n == 0 and not reach.clean)
     return torch.autograd.grad(loss, wanted, retain_graph=keep, allow_unused=True)
 

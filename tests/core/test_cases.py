@@ -716,3 +716,17 @@ def test_the_deprecated_strategy_is_the_loop() -> None:
         pcgrad.backward([2 * f, 3 * f], [p], strategy="batched")
     assert a.grad is not None
     assert a.grad.item() == 15
+
+
+@pytest.mark.parametrize("tasks", [128, 200])
+def test_many_tasks_go_by_blocks(tasks: int) -> None:
+    """Against one visit at a time; with a zero gradient, and with one that is not finite."""
+    g = torch.randn(tasks, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    g[5] = 0
+    orders = pcgrad.random_orders(tasks, torch.Generator().manual_seed(1))
+    for value in (0.0, float("nan")):
+        g[7, 0] += value
+        gramian = g @ g.T
+        blocks = pcgrad.surgery_coefficients(gramian, orders)
+        steps = pcgrad.surgery_coefficients(gramian.unsqueeze(0), orders)[0]
+        torch.testing.assert_close(blocks, steps, equal_nan=True)
