@@ -375,7 +375,8 @@ def test_learner_comes_back_from_its_state(method):
         assert torch.equal(one, two)
 
 
-def test_two_opposed_tasks_are_learned(tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_two_opposed_tasks_are_learned(tmp_path, precision):
     """The corners need opposite pushes: signs of the losses, one-hots and target actions must all
     be right.
     """
@@ -386,6 +387,7 @@ def test_two_opposed_tasks_are_learned(tmp_path):
         "width": 32,
         "batch_per_task": 32,
         "reward_scale": 10.0,
+        "precision": precision,
     }
     records = run(tmp_path, environments=environments, **choices)
     for environment in environments:
