@@ -94,6 +94,14 @@ def test_equal_critics_share_the_actors_gradient():
         torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-13)
 
 
+def test_a_torch_without_onednn_computes_the_same(monkeypatch):
+    """Fails where a layer calls an operation that such a torch does not have."""
+    with_it = step(learner("sac_pcgrad", dtype=torch.float32), 0)
+    monkeypatch.setattr("multitask.rl.sac.passes.FUSED_LAYER", None)
+    without = step(learner("sac_pcgrad", dtype=torch.float32), 0)
+    torch.testing.assert_close(with_it["losses"], without["losses"], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("counts", [[2, 2, 2], [2, 2, 2 * T], [2 * T] * 3])
 @pytest.mark.parametrize("outputs", [1, 4, 20])
 def test_passes_of_every_kind_of_network(counts, outputs):

@@ -8,6 +8,7 @@ dtype of the parameters."""
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +18,8 @@ from pcgrad._linear_gradients import outer_products, row_sums
 ALIGNMENT = 16
 """Every parameter starts at a multiple of so many numbers: a cache line in float32."""
 
-FUSED_LAYER = torch.ops.mkldnn._linear_pointwise
-"""oneDNN's linear layer with its activation in one operation."""
+FUSED_LAYER: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+"""oneDNN's linear layer with its activation in one operation; None in a torch without oneDNN."""
 
 FEW_COLUMNS = 16
 """Below so many columns the transposed product is faster on the CPU (8 columns: 61 us for 234)."""
@@ -59,7 +60,7 @@ class Layer:
             on_cpu
             and not (self.own or self.narrow)
             and weight.dtype != torch.float64
-            and torch.backends.mkldnn.is_available()
+            and FUSED_LAYER is not None
         )
 
     def output(self, x: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ class Layer:
         return self.output(x).relu_()
 
     def below(self, delta: Tensor, columns: int = 0) -> Tensor:
-        """delta Wᵀ: from the gradient of y to that of x, or to its last columns alone."""
+        """delta Wᵀ: from the gradient of y to that of x, or to its last `columns` (0: all)."""
         if self.own:
             rows = delta.view(self.tasks, -1, delta.shape[1])
             return torch.bmm(rows, self.transposed[..., -columns:]).flatten(0, 1)
