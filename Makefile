@@ -10,11 +10,28 @@ MODULE := $(IN_ENV) PYTHONPATH=src:. python -m
 # The shell reads the variables, not their text: nothing in them can become a command.
 export SCALE CORES TARGETS TAG
 
-.PHONY: config reproduce report test publish verify bench clean install check lock known-scale campaign campaign-status campaign-so-far
+.DEFAULT_GOAL := help
+.PHONY: help laptop article docs config reproduce report test publish verify bench clean install check lock known-scale campaign campaign-status campaign-so-far
+
+help:  ## these lines
+	@PYTHONPATH=src:. $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON)) -m publishing.commands help
 
 # The launcher holds a lock while it runs, so that a second start is refused and a killed one goes on.
 reproduce: $(STAMP)  ## every figure, table, notebook and verdict, then the report
+	@$(MODULE) publishing.commands estimate "$$SCALE"
 	@$(MODULE) experiments.reproduce "$$SCALE" --cores "$$CORES"
+
+laptop: $(STAMP)  ## exactly the runs that are published at laptop: real data on a CPU
+	@$(MODULE) publishing.commands estimate laptop
+	@$(IN_ENV) snakemake --workflow-profile profiles/laptop $$($(MODULE) publishing.commands targets laptop)
+
+article: $(STAMP) known-scale  ## the article as a PDF, from what is published at SCALE
+	$(MODULE) publishing.article results/published/$(SCALE) --out results/$(SCALE)
+
+docs: $(STAMP)  ## the site, from what is published; open results/site/html/index.html
+	@.venv/bin/python -c "import myst_nb, pydata_sphinx_theme, latex2mathml" 2>/dev/null || \
+	.venv/bin/python -m pip install -q -c constraints.txt -e '.[docs]'
+	$(MODULE) publishing.site results/site
 
 report: $(STAMP) known-scale  ## one page with everything that the scale's last run made, and the run times
 	$(IN_ENV) snakemake --configfile config/$(SCALE).yaml --report results/$(SCALE)/report.html
@@ -34,7 +51,7 @@ test: $(STAMP)  ## style, types, workflow and tests
 	$(IN_ENV) ruff check .
 	$(IN_ENV) ruff format --check .
 	$(IN_ENV) mypy
-	$(IN_ENV) snakefmt --check Snakefile experiments notebooks proofs
+	$(IN_ENV) snakefmt --check Snakefile experiments notebooks proofs report
 	$(IN_ENV) snakemake --lint
 	$(IN_ENV) pytest
 

@@ -10,7 +10,7 @@ if "experiments" not in config:  # no --configfile: a scale's file is not merged
     configfile: "config/quick.yaml"
 
 
-report: "report/workflow.rst"
+report: f"results/{config['scale']}/front.rst"
 
 
 include: "experiments/common.smk"
@@ -22,6 +22,7 @@ include: "proofs/rules.smk"
 include: "experiments/outputs.smk"
 include: "notebooks/rules.smk"
 include: "experiments/targets.smk"
+include: "report/rules.smk"
 
 
 rule all:
@@ -33,4 +34,6 @@ rule all:
         rules.theory.input,
         rules.notebooks.input,
         rules.claims.output,
+        rules.overview.output,
+        rules.article.output,
     localrule: True

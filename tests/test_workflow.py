@@ -208,6 +208,10 @@ def test_the_whole_tiny_scale(done):
             for kind in ("html", "ipynb")
         ),
         "claims.csv",
+        "front.rst",
+        "article.pdf",
+        "article.json",
+        *(f"figures/{name}.png" for name in ("scoreboard", "paper_against_ours")),
     }
     assert not [
         name
@@ -240,6 +244,9 @@ def test_the_report_carries_figures_tables_and_notebooks(done):
         "table_8.html",
         "theorem1.html",
         "claims.html",
+        "scoreboard.png",
+        "article.pdf",
+        "The headline numbers",  # the front page
     ):
         assert name in page, name
     assert planned(done, *TINY) == {}
@@ -261,7 +268,7 @@ def test_a_comment_in_the_core_changes_nothing(done):
 
 def test_an_edit_of_a_plot_redraws_only_that_figure(done):
     with edited(done / "experiments/triad/figure_4.py", lambda text: text + "\nCHANGED = True\n"):
-        assert planned(done, *TINY) == {"figure_4": 1}
+        assert planned(done, *TINY) == {"figure_4": 1, "article": 1}
 
 
 def test_an_edit_of_a_notebooks_picture_checks_no_theorem_again(done):

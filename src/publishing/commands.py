@@ -179,7 +179,8 @@ def main(arguments: list[str]) -> int:
     if what == "help":
         print(usage(ROOT))
     elif what == "estimate":
-        print(estimate(ROOT, rest[0]))
+        if (ROOT / "config" / f"{rest[0]}.yaml").is_file():  # the launcher refuses the others
+            print(estimate(ROOT, rest[0]))
     else:
         print(" ".join(targets(ROOT, rest[0])))
     return 0

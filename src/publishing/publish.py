@@ -37,6 +37,8 @@ PATTERNS = (
     *(
         "notebooks/*.html",
         "notebooks/*.ipynb",
+        "article.pdf",
+        "article.json",
         "proofs/*.json",
         "proofs/THEOREMS.pdf",
         "proofs/theorems_*.png",

@@ -98,13 +98,21 @@ def color(method: str) -> str:
     return COLORS[method]
 
 
-def save(fig: Figure, *, png: str | Path | None = None, pdf: str | Path | None = None) -> None:
+def save(
+    fig: Figure,
+    *,
+    png: str | Path | None = None,
+    pdf: str | Path | None = None,
+    dpi: int | None = None,
+) -> None:
     """Write the figure; the same figure gives the same bytes (no dates, no program versions in the
-    files).
+    files). `dpi`: of the PNG, where it is not the style's.
     """
     if png is not None:
         with whole(Path(png), "w+b") as file:
-            fig.savefig(file, format="png", metadata={"Software": None})
+            fig.savefig(
+                file, format="png", dpi=dpi or RC["savefig.dpi"], metadata={"Software": None}
+            )
     if pdf is not None:
         nothing = {"CreationDate": None, "Creator": None, "Producer": None}
         with whole(Path(pdf), "w+b") as file:

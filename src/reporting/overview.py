@@ -41,6 +41,7 @@ SIGNS = {
     OPEN: ("#E69F00", "?"),
     NOT_TESTED: ("#9A9A9A", "–"),
 }
+DPI = 120  # tall figures, published for every scale
 ROW = 0.185  # height of a claim's row, inches
 LETTERS = 92  # of a claim that fit in its row
 # Panels of the paper's numbers against ours: metric of the tables, words.
@@ -312,4 +313,4 @@ def write(folders: Sequence[str | Path], out: Path, benchmarks: Path | None = No
     if benchmarks is not None and benchmarks.is_file():
         figures["cost"] = cost(pd.read_csv(benchmarks))
     for name, fig in figures.items():
-        save(fig, png=out / f"{name}.png", pdf=out / f"{name}.pdf")
+        save(fig, png=out / f"{name}.png", pdf=out / f"{name}.pdf", dpi=DPI)

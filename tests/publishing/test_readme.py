@@ -1,11 +1,15 @@
 """The README's tables are copies of published files, and its paths exist."""
 
+import os
 import re
+import subprocess
 
 import pandas as pd
 import pytest
 
 from publishing import readme, runtimes
+from publishing.commands import usage
+from reporting import findings
 
 
 def test_blocks_are_replaced_and_the_rest_is_kept(tmp_path):
@@ -68,3 +72,90 @@ def test_runtimes_sum_the_jobs_of_each_rule(tmp_path):
 def test_runtimes_without_a_run_say_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="run the pipeline first"):
         runtimes.runtimes(tmp_path)
+
+
+# ------------------------------------------------------------------ the README as a reader meets it
+
+
+README = readme.ROOT / "README.md"
+
+
+def test_the_readme_is_short_and_no_block_is_long():
+    text = README.read_text(encoding="utf-8")
+    assert len(text.encode()) <= 14_000
+    for match in readme.BLOCK.finditer(text):
+        assert match["body"].count("\n") <= 14, match["path"]  # 12 rows and the head
+
+
+def commands():
+    """Every command that the README shows: the lines of its sh blocks and of its table."""
+    text = README.read_text(encoding="utf-8")
+    lines = [
+        line.partition("#")[0].strip()
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in block.splitlines()
+    ]
+    cells = re.findall(r"\| `((?:make|snakemake) [^`]+)` \|", text)
+    return sorted(
+        {*lines, *cells, *re.findall(r"`(make \w+(?: SCALE=\w+)?|snakemake -n -q)`", text)}
+    )
+
+
+def test_the_readme_shows_commands():
+    assert {"make reproduce", "make test", "make laptop", "snakemake -n -q"} <= set(commands())
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_works_as_typed_in_a_fresh_shell(command):
+    """Quick ones truly, long ones as a dry run: `make -n` and `snakemake -n -q`."""
+    if not (readme.ROOT / ".venv" / "bin" / "activate").is_file():
+        pytest.skip("no .venv beside the README")
+    typed = command
+    if command.startswith("make ") and command != "make help":
+        typed = command.replace("make ", "make -n ")
+    elif command.startswith("snakemake "):
+        typed = f". .venv/bin/activate && {command} -n -q"
+    done = subprocess.run(
+        [
+            "env",
+            "-i",
+            f"HOME={os.environ['HOME']}",
+            "PATH=/usr/local/bin:/usr/bin:/bin",
+            "sh",
+            "-c",
+            typed,
+        ],
+        cwd=readme.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_the_python_block_runs_and_trains():
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    found = {}
+    exec(code, found)
+    assert found["losses"][0].isfinite()
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 16
+
+
+def test_help_names_every_target_and_what_the_long_ones_cost():
+    text = usage(readme.ROOT)
+    for target in ("reproduce", "test", "laptop", "docs", "article", "publish", "verify"):
+        assert re.search(rf"^  {target} ", text, re.MULTILINE), target
+    assert re.search(r"reproduce .*\(\d+ min\)", text)
+
+
+def test_an_answer_of_ours_goes_first_when_the_table_would_be_long(monkeypatch):
+    """The README keeps what the paper claims; the page of findings has all."""
+    answers = [
+        findings.Answer(f"q{k}", "a", ("Table 4",) if k < 8 else (), f"tables/t{k}.md", "laptop")
+        for k in range(14)
+    ]
+    monkeypatch.setattr(findings, "answers", lambda *_: answers)
+    shown = readme.answers(readme.ROOT)
+    assert all(f"| q{k} |" in shown for k in range(8))
+    assert shown.count("\n") <= 1 + readme.MOST
+    assert readme.all_answers(readme.ROOT).count("**q") == 14

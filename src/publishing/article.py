@@ -1,0 +1,343 @@
+"""The article: `<folder>/article.pdf`, typeset by typst from result files.
+
+    python -m publishing.article results/laptop          # reads that folder, writes article.pdf into it
+
+`article.json`, beside it, holds every number and sentence that the article shows. The prose of
+`report/article.typ` states methods, no results."""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reporting import findings, overview, render
+from reporting.findings import Results
+from reporting.labels import label
+from reporting.ledger.verdicts import NOT_REPLICATED, NOT_TESTED, THEORY
+
+ROOT = Path(__file__).resolve().parents[2]
+FIGURES = (  # file, width in percent of the page, caption
+    (
+        "figure_1",
+        92,
+        "The landscape of Appendix D with the paths of Adam and of Adam with PCGrad. What to see: where each path ends, and the two gradients there.",
+    ),
+    (
+        "figure_4",
+        95,
+        "Curvature, conflict and return of two Meta-World tasks. What to see: whether curvature grows, whether the dashed and dotted shares stay high, and whether a method's return on task 2 rises.",
+    ),
+    (
+        "figure_3",
+        95,
+        "Success on Meta-World's task sets. What to see: whether SAC + PCGrad (vermilion) lies above SAC (blue).",
+    ),
+    (
+        "figure_tasks",
+        95,
+        "Success of every single task. What to see: which tasks a mean over tasks hides.",
+    ),
+    ("figure_conflicts", 85, "Cosine, magnitude similarity and the median of ξ along training."),
+)
+REFERENCES = (
+    "T. Yu, S. Kumar, A. Gupta, S. Levine, K. Hausman, C. Finn. Gradient Surgery for Multi-Task Learning. NeurIPS 2020. arXiv:2001.06782.",
+    "V. Kurin, A. De Palma, I. Kostrikov, S. Whiteson, M. P. Kumar. In Defense of the Unitary Scalarization for Deep Multi-Task Learning. NeurIPS 2022.",
+    "O. Sener, V. Koltun. Multi-Task Learning as Multi-Objective Optimization. NeurIPS 2018.",
+    "D. Xin, B. Ghorbani, A. Garg, O. Firat, J. Gilmer. Do Current Multi-Task Optimization Methods in Deep Learning Even Help? NeurIPS 2022.",
+    "A. Navon et al. Multi-Task Learning as a Bargaining Game. ICML 2022.",
+    "P. Quinton, V. Rey. Jacobian Descent for Multi-Objective Optimization. arXiv:2406.16232.",
+    "T. Yu et al. Meta-World: A Benchmark and Evaluation for Multi-Task and Meta Reinforcement Learning. CoRL 2019.",
+)
+
+
+def content(
+    results: Sequence[Results], benchmarks: Path | None, root: Path = ROOT
+) -> dict[str, Any]:
+    """Everything that the article shows, from result files."""
+    claims = findings.ledger(results)
+    answers = findings.answers(results, benchmarks)
+    numbers = {word: number for word, number in findings.count(claims).items() if number}
+    counted = ", ".join(f"{number} {word}" for word, number in numbers.items())
+    first = results[0]
+    return {
+        "scales": ", ".join(dict.fromkeys(one.scale for one in results)),
+        "commit": str(first.file("manifest.json").get("commit", commit_of(first)))[:12],
+        "verdicts": f"Of {len(claims)} claims: {counted}.",
+        "abstract": abstract(answers),
+        "answers": [
+            {"question": one.question, "text": plain(one.answer), "claims": sentences(claims, one)}
+            for one in answers
+            if not one.question.startswith("Is the theory")
+        ],
+        "settings": settings(results),
+        "deviations": deviations(root),
+        "figures": [],
+        "tables": [table_of(one, name) for name, one in findings.strongest(results).items()],
+        "theory": plain(findings.theory(claims)),
+        "statements": statements(results),
+        "tried": tried(results),
+        "failed": [
+            plain(findings.claim_sentence(line))
+            for line in claims[claims["verdict"] == NOT_REPLICATED].to_dict("records")
+        ],
+        "cost": findings.cost(benchmarks) if benchmarks else "",
+        "costs": costs(results),
+        "has_cost": bool(benchmarks and (benchmarks / "speed_cpu.csv").is_file()),
+        "open": [
+            [line["source"], line["claim"], plain(str(line["reason"]))]
+            for line in claims[claims["verdict"] == NOT_TESTED].to_dict("records")
+        ],
+        "references": [[text] for text in REFERENCES],
+    }
+
+
+def plain(text: str) -> str:
+    """Markdown's bold signs taken out."""
+    return text.replace("**", "")
+
+
+def abstract(answers: Sequence[findings.Answer]) -> str:
+    """The first sentence of the answers that rest on claims."""
+    parts = []
+    for one in answers:
+        opening = one.answer.partition("**")[2].partition("**")[0].rstrip(".")
+        if opening:
+            parts.append(f"{one.question.rstrip('?')}: {opening[:1].lower()}{opening[1:]}")
+    return ("By question: " + "; ".join(parts) + ".") if parts else ""
+
+
+def sentences(claims: pd.DataFrame, answer: findings.Answer) -> list[str]:
+    """A sentence for each tested claim that an answer rests on."""
+    rows = claims[claims["source"].isin(answer.sources) & (claims["verdict"] != NOT_TESTED)]
+    return [plain(findings.claim_sentence(line)) for line in rows.to_dict("records")]
+
+
+def commit_of(one: Results) -> str:
+    """The commit in the newest run record."""
+    for path in sorted(one.folder.glob("runs/*/*/*/run.json"), reverse=True):
+        return str(json.loads(path.read_text(encoding="utf-8")).get("commit", "unknown"))
+    return "unknown"
+
+
+def records(one: Results) -> dict[str, list[dict[str, Any]]]:
+    """{experiment: its run records}."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(one.folder.glob("runs/*/*/*/run.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found.setdefault(record["experiment"], []).append(record)
+    return found
+
+
+def settings(results: Sequence[Results]) -> list[list[str]]:
+    """Experiment, data, number of methods, seeds and size of what was run, per scale but quick."""
+    rows = []
+    for one in evidence(results):
+        for experiment, found in records(one).items():
+            seeds = {seed for record in found for seed in record["seeds"]}
+            methods = {record["method"] for record in found}
+            data = found[0]["data"]
+            name = str(data.get("name") or f"Meta-World {data.get('metaworld', '')}")
+            keys = (
+                "epochs",
+                "train_examples",
+                "collections",
+                "samples_per_collection",
+                "updates_per_collection",
+                "width",
+            )
+            size = [
+                f"{key.replace('_', ' ')} {found[0]['settings'][key]}"
+                for key in keys
+                if key in found[0]["settings"]
+            ]
+            rows.append(
+                [
+                    f"{experiment} ({one.scale})",
+                    name,
+                    str(len(methods)),
+                    str(len(seeds)),
+                    ", ".join(size),
+                ]
+            )
+    return rows
+
+
+def evidence(results: Sequence[Results]) -> list[Results]:
+    """All scales but quick, whose numbers are no evidence; quick where it is the only one."""
+    return [one for one in results if one.scale in findings.RANK] or list(results)
+
+
+def deviations(root: Path) -> list[str]:
+    """The list of `docs/deviations.md`, one entry a string."""
+    entries: list[str] = []
+    for line in (root / "docs" / "deviations.md").read_text(encoding="utf-8").splitlines():
+        if line[:1].isdigit():
+            entries.append(line.partition(". ")[2])
+        elif line.startswith("   ") and entries:
+            entries[-1] += f" {line.strip()}"
+    return [plain(entry).replace("`", "") for entry in entries]
+
+
+def table_of(one: Results, name: str) -> dict[str, Any]:
+    """A table cut to method, compared quantities and the paper's number."""
+    table = one.table(name)
+    compared = [
+        (t, m)
+        for t, m in dict.fromkeys(zip(table.get("task", []), table.get("metric", []), strict=True))
+        if _is_compared(table, t, m)
+    ][:4]
+    header = ["method", *(_column(task, metric) for task, metric in compared), "paper", "seeds"]
+    rows = []
+    for method, lines in table.groupby("method", sort=False):
+        cells, papers = [], []
+        for task, metric in compared:
+            part = lines[(lines["task"] == task) & (lines["metric"] == metric)].to_dict("records")
+            cells.append(_cell(part[0]) if part else render.DASH)
+            papers += [f"{part[0]['paper']:.4g}"] if part and pd.notna(part[0]["paper"]) else []
+        if set(cells) != {render.DASH}:
+            names = " − ".join(label(part) for part in str(method).split(" - "))
+            rows.append(
+                [
+                    names,
+                    *cells,
+                    " / ".join(papers) or render.DASH,
+                    str(lines["seeds"].max() or render.DASH),
+                ]
+            )
+    notes = "Brackets: 95% interval over seeds; differences are paired by seed."
+    return {
+        "header": header,
+        "rows": rows,
+        "caption": f"{one.title(name)}, scale {one.scale}. {notes}",
+    }
+
+
+def _is_compared(table: pd.DataFrame, task: str, metric: str) -> bool:
+    rows = table[(table["task"] == task) & (table["metric"] == metric)]
+    return bool(rows["method"].str.contains(" - ").any() or rows["paper"].notna().any())
+
+
+def _column(task: str, metric: str) -> str:
+    words = metric.removeprefix("test_").removeprefix("evaluation_").replace("_", " ")
+    return words if task == "all" else f"{words}, {task}"
+
+
+def _cell(line: dict[Any, Any]) -> str:
+    if line["seeds"] == 0:
+        return render.NOT_RUN
+    return render.significant(line["mean"], line["ci_low"], line["ci_high"], 4)
+
+
+def drawing(results: Sequence[Results], name: str) -> Path | None:
+    """The file of a figure, the smaller one of PDF and PNG, from the strongest scale that has it."""
+    for one in results:
+        found = [
+            p
+            for kind in ("pdf", "png")
+            if (p := one.folder / "figures" / f"{name}.{kind}").is_file()
+        ]
+        if found:
+            return min(found, key=lambda path: path.stat().st_size)
+    return None
+
+
+def statements(results: Sequence[Results]) -> list[list[str]]:
+    """The table of the theory: statement, verdict, what it rests on."""
+    for one in results:
+        table = one.table("table_theory")
+        if len(table):
+            order = THEORY
+            table = table.sort_values(
+                "verdict",
+                key=lambda words: words.map({w: k for k, w in enumerate(order)}),
+                kind="stable",
+            )
+            return [
+                [str(row["statement"]), str(row["verdict"]), str(row["rests_on"])]
+                for row in table.to_dict("records")
+            ]
+    return []
+
+
+def tried(results: Sequence[Results]) -> list[str]:
+    """The rows of each table that the paper does not have."""
+    lines = []
+    for name, one in findings.strongest(results).items():
+        table = one.table(name)
+        if "paper" not in table:
+            continue
+        own = table[~table["method"].str.contains(" - ")]
+        named = set(own[own["paper"].notna()]["method"])
+        extra = [label(method) for method in own["method"].unique() if method not in named]
+        if extra:
+            lines.append(f"{one.title(name)}: {'; '.join(extra)}.")
+    return lines
+
+
+def costs(results: Sequence[Results]) -> list[list[str]]:
+    """Experiment, core-hours of training, scale."""
+    rows = []
+    for one in evidence(results):
+        for experiment, found in records(one).items():
+            seconds = sum(sum(record.get("seconds", {}).values()) for record in found)
+            rows.append([experiment, f"{seconds / 3600:.1f}", one.scale])
+    return rows
+
+
+def write(folders: Sequence[Path], out: Path, root: Path = ROOT) -> Path:
+    """Write `article.json` and `article.pdf` into `out` from the results in `folders`."""
+    import typst  # needed here alone
+
+    results = findings.read(folders)
+    if not results:
+        raise ValueError(f"no claims.csv in {', '.join(map(str, folders))}; run the pipeline first")
+    benchmarks = root / "results" / "published" / "benchmarks"
+    data = content(results, benchmarks if benchmarks.is_dir() else None, root)
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        overview.write(folders, place, benchmarks / "speed_cpu.csv")
+        for name, width, caption in FIGURES:
+            source = drawing(evidence(results), name)
+            if source is not None:
+                shutil.copyfile(source, place / source.name)
+                data["figures"].append({"file": source.name, "width": width, "caption": caption})
+        # A few panels would be blown up to the width of the page.
+        panels = overview.paper_numbers(results)["metric"].nunique()
+        data["width"] = 88 if panels > 2 else 40
+        shutil.copyfile(root / "report" / "article.typ", place / "article.typ")
+        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+        (place / "article.json").write_text(text, encoding="utf-8")
+        typst.compile(place / "article.typ", output=place / "article.pdf")
+        out.mkdir(parents=True, exist_ok=True)
+        for name in ("article.json", "article.pdf"):
+            shutil.copyfile(place / name, out / name)
+    return out / "article.pdf"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; a refusal is one line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m publishing.article", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "folders", nargs="+", type=Path, help="folders of results, for example results/laptop"
+    )
+    parser.add_argument("--out", type=Path, help="where to write (default: the first folder)")
+    args = parser.parse_args(arguments)
+    try:
+        place = write(args.folders, args.out or args.folders[0])
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {place}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The front page of Snakemake's report and the figures over all results of one scale.
+
+    python -m publishing.front results/quick      # writes front.rst, figures/scoreboard.*, …
+
+`front.rst` has the verdict counts and the ten headline numbers, all read from `claims.csv`."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from reporting import findings, overview, render
+
+TITLE = """Replication of *Gradient Surgery for Multi-Task Learning* (Yu, Kumar, Gupta, Levine, Hausman, Finn; NeurIPS 2020)
+at the scale **{scale}**. Numbers from generated or embedded data never count as evidence; the quick scale is a check of
+the pipeline.
+
+{verdicts}
+"""
+
+
+def table(frame: pd.DataFrame) -> str:
+    """A frame as an RST list table."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for cells in (list(frame.columns), *frame.to_numpy().tolist()):
+        for number, cell in enumerate(cells):
+            lines.append(f"   {'* -' if number == 0 else '  -'} {_escape(str(cell))}")
+    return "\n".join(lines)
+
+
+def _escape(text: str) -> str:
+    return "".join(f"\\{sign}" if sign in "*`_|\\" else sign for sign in text)
+
+
+def front(folder: Path) -> str:
+    """The page in RST."""
+    results = findings.read([folder])
+    claims = findings.ledger(results)
+    counts = pd.DataFrame(
+        [(word, number) for word, number in findings.count(claims).items() if number],
+        columns=["verdict", "claims"],
+    )
+    parts = [
+        TITLE.format(scale=results[0].scale, verdicts=f"The paper makes {len(claims)} claims:"),
+        table(counts),
+        "The headline numbers, the paper's and ours:",
+        table(findings.headlines(results)),
+        "*0 Overview* has the scoreboard, the paper's numbers against ours and the article.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page and the figures into the folder of a scale."""
+    folder = Path(arguments[0])
+    render.write_text(front(folder), folder / "front.rst")
+    overview.write([folder], folder / "figures")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""The article: typeset from files, of the length that ReScience C asks for, no number typed."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("typst", reason="typst is not installed")
+
+from publishing import article, front
+from reporting import findings
+
+ROOT = Path(__file__).resolve().parents[2]
+LAPTOP = ROOT / "results" / "published" / "laptop"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    out = tmp_path_factory.mktemp("article")
+    article.write([LAPTOP], out)
+    return out
+
+
+def pages(pdf):
+    return len(re.findall(rb"/Type\s*/Page\b(?!s)", pdf))
+
+
+def test_it_has_8_to_14_pages(written):
+    assert 8 <= pages((written / "article.pdf").read_bytes()) <= 14
+
+
+def test_it_holds_the_verdicts_and_a_sentence_for_every_claim_that_failed(written):
+    data = json.loads((written / "article.json").read_text(encoding="utf-8"))
+    claims = findings.ledger(findings.read([LAPTOP]))
+    for word, number in findings.count(claims).items():
+        assert (f"{number} {word}" in data["verdicts"]) == (number > 0)
+    lost = claims[claims["verdict"] == "not replicated"]
+    assert len(data["failed"]) == len(lost)
+    assert len(data["open"]) == (claims["verdict"] == "not tested at this scale").sum()
+
+
+def test_the_prose_of_the_template_states_no_result():
+    """Numbers of results come from article.json; the template may name constants of the method."""
+    text = (ROOT / "report" / "article.typ").read_text(encoding="utf-8")
+    prose = re.sub(r"#(set|show|let|figure|align|block|text|v|for|if)\b[^\n]*", "", text)
+    prose = re.sub(r"\w+: ?[\d.]+(mm|pt|em|%|fr)?", "", prose)
+    numbers = set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?%?", prose))
+    allowed = {"2020", "2", "95%", "10", "3", "50", "1", "8", "100", "0"}  # the method's constants
+    assert numbers <= allowed
+
+
+def test_the_front_page_has_the_counts_and_ten_headline_numbers():
+    text = front.front(LAPTOP)
+    results = findings.read([LAPTOP])
+    for word, number in findings.count(findings.ledger(results)).items():
+        assert (f"* - {word}\n     - {number}" in text) == (number > 0)
+    shown = findings.headlines(results)
+    assert len(shown) == 10
+    assert all(claim in text.replace("\\", "") for claim in shown["claim"])
+
+
+def test_a_folder_without_a_ledger_is_refused_in_one_line(tmp_path, capsys):
+    assert article.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: no claims.csv in")
