@@ -38,17 +38,22 @@ command.leave(work)
 """
 
 
+def furnish(folder):
+    """Make a checkout with a config, a workflow of one job, and nothing else."""
+    (folder / "config").mkdir()
+    for path in (ROOT / "config").iterdir():
+        shutil.copy(path, folder / "config")
+    (folder / "snakemake.py").write_text(SNAKEMAKE)
+    (folder / "job.py").write_text(JOB)
+    (folder / "publishing").mkdir()
+    for name in ("__init__", "runtimes"):
+        (folder / f"publishing/{name}.py").write_text("")
+    (folder / "busy").touch()
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """A checkout with a config, a workflow of one job, and nothing else."""
-    (tmp_path / "config").mkdir()
-    shutil.copy(ROOT / "config/quick.yaml", tmp_path / "config")
-    (tmp_path / "snakemake.py").write_text(SNAKEMAKE)
-    (tmp_path / "job.py").write_text(JOB)
-    (tmp_path / "publishing").mkdir()
-    for name in ("__init__", "runtimes"):
-        (tmp_path / f"publishing/{name}.py").write_text("")
-    (tmp_path / "busy").touch()
+    furnish(tmp_path)
     yield tmp_path
     (tmp_path / "busy").unlink(missing_ok=True)
 
