@@ -8,6 +8,7 @@ Training, checkpoint writes, workers of environments, and the launcher with a st
 
 import argparse
 import contextlib
+import json
 import multiprocessing
 import os
 import random
@@ -23,6 +24,7 @@ import numpy as np
 import psutil
 import torch
 
+from experiments import config as configs
 from experiments import run
 from multitask.rl.fleet import Fleet
 from multitask.runs.checkpoint import Session
@@ -32,7 +34,14 @@ from tests.multitask.rl.test_fleet import makers
 
 BEGIN, END = "<!-- begin kills -->\n", "<!-- end kills -->"
 CONTEXT = multiprocessing.get_context("fork")  # what is imported once need not be imported again
-TINY = str(run.ROOT / "tests" / "tiny.yaml")
+
+
+def long_enough() -> str:
+    """The tiny config with more epochs of MultiMNIST, as JSON: a run that lasts some seconds."""
+    config = configs.read(str(run.ROOT / "tests" / "tiny.yaml"))
+    more = {"epochs": 30, "evaluate_every": 30}
+    blocks = {"multimnist": {**config["experiments"]["multimnist"], **more}}
+    return json.dumps({**config, "experiments": blocks})
 
 
 def killed_after(work: Callable[[], object], seconds: float, begun: Callable[[], bool]) -> bool:
@@ -51,7 +60,7 @@ def killed_after(work: Callable[[], object], seconds: float, begun: Callable[[],
 def train(folder: Path, method: str) -> None:
     """Train one method of MultiMNIST at the tiny scale, a checkpoint after every step."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        arguments = ["multimnist", method, "--seeds", "0-1", "--config", TINY]
+        arguments = ["multimnist", method, "--seeds", "0-1", "--config", long_enough()]
         arguments += ["--out", str(folder / "r/x/y" / method), "--checkpoint-seconds", "0"]
         sys.exit(run.main([*arguments, "--checkpoints", str(folder / "checkpoints")]))
 
@@ -63,15 +72,17 @@ def metrics(folder: Path, method: str) -> bytes:
 def training(draw: random.Random, folder: Path, wanted: int) -> tuple[int, int]:
     """Kills of trainings; each is resumed, and may be killed again; (kills, unequal ends)."""
     kills = unequal = 0
-    while kills < wanted:
-        method = draw.choice(("sum", "pcgrad", "uncertainty"))
-        whole, broken = folder / f"whole{kills}", folder / f"broken{kills}"
+    for number in range(wanted):
+        if kills >= wanted:
+            break
+        method = ("sum", "pcgrad", "uncertainty")[number % 3]
+        whole, broken = folder / f"whole{number}", folder / f"broken{number}"
         killed_after(partial(train, whole, method), 600, lambda: True)
         here = 0
-        for _ in range(draw.randrange(2, 6)):
+        for _ in range(5):
             checkpoints = broken / "checkpoints"
             begun = partial(any, checkpoints.rglob("*.pt")) if here == 0 else (lambda: True)
-            here += killed_after(partial(train, broken, method), draw.uniform(0, 0.8), begun)
+            here += killed_after(partial(train, broken, method), draw.uniform(0.1, 1.5), begun)
         killed_after(partial(train, broken, method), 600, lambda: True)
         unequal += metrics(whole, method) != metrics(broken, method)
         kills += here

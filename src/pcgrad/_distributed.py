@@ -27,6 +27,10 @@ def world(group: Group) -> Any | None:
                 "local surgery on purpose"
             )
         return None
+    if group is not False and not hasattr(group, "size"):
+        raise TypeError(
+            f"group must be a torch.distributed.ProcessGroup, False or None, got {group!r}"
+        )
     return None if group is False or dist.get_world_size(group) == 1 else group
 
 

@@ -142,6 +142,10 @@ def apply_weights(
     if len(parameters) != len(blocks):
         raise ValueError(f"{len(parameters)} parameters but {len(blocks)} gradients")
     tasks = blocks[0].shape[0]
+    if not isinstance(weights, Tensor):
+        raise TypeError(
+            f"weights must be a tensor, got a {type(weights).__name__}; use torch.tensor"
+        )
     if weights.shape not in ((tasks,), (len(blocks), tasks)):
         raise ValueError(
             f"weights must be [{tasks}] or [{len(blocks)}, {tasks}], got {list(weights.shape)}"

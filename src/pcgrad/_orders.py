@@ -15,7 +15,7 @@ FEW = 10
 
 
 def _check_tasks(tasks: int) -> None:
-    if not isinstance(tasks, int) or tasks < 1:
+    if not isinstance(tasks, int) or isinstance(tasks, bool) or tasks < 1:
         raise ValueError(f"the number of tasks must be a positive integer, got {tasks!r}")
 
 

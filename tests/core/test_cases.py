@@ -730,3 +730,28 @@ def test_many_tasks_go_by_blocks(tasks: int) -> None:
         blocks = pcgrad.surgery_coefficients(gramian, orders)
         steps = pcgrad.surgery_coefficients(gramian.unsqueeze(0), orders)[0]
         torch.testing.assert_close(blocks, steps, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: pcgrad.random_orders(3, 5), "a generator is a torch.Generator, got 5"),
+        (lambda: pcgrad.random_orders(True), "positive integer, got True"),
+        (
+            lambda: pcgrad.apply_weights([torch.zeros(3)], [torch.ones(2, 3)], [1.0, 2.0]),
+            "weights must be a tensor, got a list",
+        ),
+        (lambda: pcgrad.backward(*two_losses(), group=5), "group must be .* got 5"),
+        (lambda: pcgrad.backward(*two_losses(1j)), "the loss of task 1 is complex"),
+    ],
+)
+def test_an_argument_of_another_kind_is_named_in_one_line(call, words):
+    """Bug: torch's or Python's own words, about something inside."""
+    with pytest.raises((TypeError, ValueError), match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def two_losses(factor=1.0):
+    x = torch.ones(3, requires_grad=True)
+    return [x.sum(), (x * factor).sum()], [x]
