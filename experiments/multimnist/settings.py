@@ -11,10 +11,10 @@ from system.settings import given
 class Settings(Supervised):
     """Table 4; Section 5.1."""
 
-    data: Literal["digits", "mnist"] = given(
+    data: Literal["digits", "mnist", "fashion_mnist", "mnist_fashion"] = given(
         "mnist",
         "",
-        "Source of the digits, scikit-learn's embedded set or real MNIST below data_root.",
+        "Source of both images: scikit-learn's embedded digits, MNIST, Fashion-MNIST, or a digit and a garment.",
     )
     data_seed: int = given(
         0,

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from multitask.data.download import data_root
-from multitask.data.mnist import Digits, mnist, sklearn_digits
+from multitask.data.mnist import Digits, fashion_mnist, mnist, sklearn_digits
 from multitask.data.multimnist import two_digits
 from multitask.methods import METHODS as ROWS
 from multitask.models.lenet import Dropout, LeNet
@@ -32,38 +32,47 @@ Settings = Mapping[str, Any]
 
 
 def source(settings: Settings) -> Digits:
-    """The digits that the images are composed of."""
-    return (
-        sklearn_digits()
-        if settings["data"] == "digits"
-        else mnist(data_root(settings["data_root"]))
-    )
+    """The images for the left place: digits, or garments where all are."""
+    if settings["data"] == "digits":
+        return sklearn_digits()
+    read = fashion_mnist if settings["data"] == "fashion_mnist" else mnist
+    return read(data_root(settings["data_root"]))
+
+
+def other_source(settings: Settings) -> Digits:
+    """The images for the right place: garments beside MNIST's digits, else the left place's."""
+    if settings["data"] == "mnist_fashion":
+        return fashion_mnist(data_root(settings["data_root"]))
+    return source(settings)
 
 
 def fingerprint(settings: Settings) -> dict[str, Any]:
-    """Name, sizes and content hash of the source digits, and whether they are the paper's data."""
-    digits = source(settings)
+    """Name, sizes and content hash of the source images, and whether they are real."""
+    digits, others = source(settings), other_source(settings)
     train, test = len(digits.train[1]), len(digits.test[1])
     name = settings["data"]
     return {
         "name": name,
-        "real": name == "mnist",
+        "real": name != "digits",
         "train": train,
         "test": test,
         "sha256": digits.sha256,
+        **({"right sha256": others.sha256} if name == "mnist_fashion" else {}),
     }
 
 
-def splits(digits: Digits, settings: Settings) -> dict[str, Data]:
+def splits(digits: Digits, settings: Settings, others: Digits | None = None) -> dict[str, Data]:
     """Composed train, test and (if any) validation images, the same for every seed and method.
 
     Validation digits are set apart before pairing, so that none of them is seen in training.
+    `others`: the images for the right place, if they are other ones.
     """
     options = {"offset": settings["offset"], "resize": settings["resize"]}
-    images, labels = digits.train
-    held = round(settings["validation_share"] * len(labels))
-    order = torch.randperm(len(labels), generator=generator(settings["data_seed"], "validation"))
-    wanted = settings["train_examples"] or len(labels)
+    others = others or digits
+    count = len(digits.train[1])
+    held = round(settings["validation_share"] * count)
+    order = torch.randperm(count, generator=generator(settings["data_seed"], "validation"))
+    wanted = settings["train_examples"] or count
     composed: dict[str, Data] = {}
     for name, rows, examples in (
         ("train", order[held:].sort().values, round(wanted * (1 - settings["validation_share"]))),
@@ -71,16 +80,21 @@ def splits(digits: Digits, settings: Settings) -> dict[str, Data]:
     ):
         if examples:
             draw = generator(settings["data_seed"], f"pairs/{name}")
-            composed[name] = two_digits((images[rows], labels[rows]), examples, draw, **options)
+            left, right = (
+                (images[rows], labels[rows]) for images, labels in (digits.train, others.train)
+            )
+            composed[name] = two_digits(left, examples, draw, **options, others=right)
     draw = generator(settings["data_seed"], "pairs/test")
-    composed["test"] = two_digits(digits.test, settings["test_examples"], draw, **options)
+    composed["test"] = two_digits(
+        digits.test, settings["test_examples"], draw, **options, others=others.test
+    )
     return composed
 
 
 def problem(method: str, seed: int, settings: Settings) -> Problem:
     """Data, network, losses and metrics for the loop."""
     device = choose_device(settings["device"])
-    composed = splits(source(settings), settings)
+    composed = splits(source(settings), settings, other_source(settings))
     data = {name: tuple(part.to(device) for part in parts) for name, parts in composed.items()}
     with initialization(seed):
         dropout = Dropout(settings["dropout"], settings["dropout_form"])

@@ -13,7 +13,7 @@ config, machines and seconds. Metrics are thinned to 2,000 rows per run (one met
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +55,23 @@ PATTERNS = (
 SEVERAL = {"table_metaworld": ("table_reach", "table_mt3", "table_mt10", "table_mt50")}
 
 
-def expected(root: Path) -> list[str]:
+def expected(root: Path, experiments: Collection[str]) -> list[str]:
     """What a complete scale holds: an output of each figure and table script, notebook and proof
-    there is.
+    there is, without those of experiments that train and are not among the scale's `experiments`.
     """
+
+    def shown(script: Path) -> bool:
+        return script.parent.name in experiments or not script.with_name("task.py").is_file()
+
     names = [
         f"figures/{s.stem}.{kind}"
-        for s in root.glob("experiments/*/figure_*.py")
+        for s in filter(shown, root.glob("experiments/*/figure_*.py"))
         for kind in ("png", "pdf")
     ]
     tables = [
-        t for s in root.glob("experiments/*/table_*.py") for t in SEVERAL.get(s.stem, (s.stem,))
+        t
+        for s in filter(shown, root.glob("experiments/*/table_*.py"))
+        for t in SEVERAL.get(s.stem, (s.stem,))
     ]
     names += [f"tables/{table}.{kind}" for table in tables for kind in ("csv", "md", "tex")]
     names += [
@@ -129,9 +135,9 @@ def publish(
         raise ValueError(f"no scale {scale!r}: there is no {path}")
     config = read_yaml(path, "restore it from the repository")
     runs = read_runs(folder.glob("runs/*/*/*/metrics.csv"))
-    absent = [name for name in expected(root) if not (folder / name).is_file()] + absent_runs(
-        config, runs
-    )
+    absent = [
+        name for name in expected(root, config["experiments"]) if not (folder / name).is_file()
+    ] + absent_runs(config, runs)
     command = f"snakemake --cores all --configfile config/{scale}.yaml"
     if absent and not partial:
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""

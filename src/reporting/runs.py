@@ -301,6 +301,8 @@ def _hashes(infos: list[dict[str, Any]]) -> str:
 def _precision(info: dict[str, Any]) -> str:
     """What a run's products were computed in; runs without a word on it are of float32."""
     used = str(info.get("precision", "float32"))
+    if info["method"].endswith("_bfloat16"):  # of rows that compare precisions
+        used = "bfloat16"
     return used if used == "float32" else f"{used} (losses, Gramians, weights in float32)"
 
 

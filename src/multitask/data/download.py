@@ -26,11 +26,12 @@ def data_root(configured: str) -> Path:
     return Path(chosen or configured)
 
 
-def fetch(folder: Path, name: str, sha256: str, mirrors: Sequence[str]) -> Path:
+def fetch(folder: Path, name: str, checksum: str, mirrors: Sequence[str]) -> Path:
     """Download `name` into `folder` from the first mirror that serves the published content.
 
     A file arrives under its name only whole and verified (pooch). UserError says what to put where
     if no mirror helps."""
+    known = checksum if ":" in checksum else f"sha256:{checksum}"
     path = folder / name
     if os.path.lexists(path) and not path.is_file():  # a pipe would be read for ever
         raise UserError(f"{path} is no regular file; delete it and run again to download it")
@@ -39,12 +40,12 @@ def fetch(folder: Path, name: str, sha256: str, mirrors: Sequence[str]) -> Path:
     for mirror in mirrors:
         downloader = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS)
         try:
-            if path.is_file() and pooch.hashes_match(path, f"sha256:{sha256}"):
+            if path.is_file() and pooch.hashes_match(path, known):
                 return path
             with scratch(path) as temporary:
                 found = pooch.retrieve(
                     mirror + name,
-                    f"sha256:{sha256}",
+                    known,
                     fname=name,
                     path=temporary,
                     downloader=downloader,
@@ -58,5 +59,5 @@ def fetch(folder: Path, name: str, sha256: str, mirrors: Sequence[str]) -> Path:
             reasons.append(f"{mirror}: {type(error).__name__}")
     raise UserError(
         f"{folder / name} is missing and no mirror gave it ({'; '.join(reasons)}); "
-        f"put {name} (sha256 {sha256}) into {folder}, or point PCGRAD_DATA or data_root at a folder that has it"
+        f"put {name} ({known.replace(':', ' ')}) into {folder}, or point PCGRAD_DATA or data_root at a folder that has it"
     )

@@ -1,9 +1,10 @@
-"""Sources of handwritten digits: real MNIST from its four idx files, and scikit-learn's embedded
-digits.
+"""Sources of small gray images: real MNIST and Fashion-MNIST from their idx files, and
+scikit-learn's embedded digits.
 """
 
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -45,6 +46,33 @@ MNIST_FILES = {
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 }
+FASHION_MIRRORS = (
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+)
+# As above; of the packed files the published md5.
+FASHION_FILES = {
+    "train-images-idx3-ubyte": (
+        (60_000, SIDE, SIDE),
+        "md5:8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    ),
+    "train-labels-idx1-ubyte": (
+        (60_000,),
+        "md5:25c81989df183df01b3e8a0aad5dffbe",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    ),
+    "t10k-images-idx3-ubyte": (
+        (10_000, SIDE, SIDE),
+        "md5:bef4ecab320f06d8554ea6380940ec79",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    ),
+    "t10k-labels-idx1-ubyte": (
+        (10_000,),
+        "md5:bb300cfdad3c16e7a12a480ee83cd310",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+}
 DIGITS_TEST = 360  # of scikit-learn's 1,797 images, about a fifth
 
 
@@ -64,11 +92,27 @@ def mnist(root: Path) -> Digits:
     """Real MNIST from `root`/MNIST/raw (torchvision's layout, .gz or unpacked); missing files are
     downloaded.
     """
-    folder = root / "MNIST" / "raw"
+    return _idx_set(root / "MNIST" / "raw", MNIST_FILES, MIRRORS)
+
+
+@lru_cache(maxsize=1)
+def fashion_mnist(root: Path) -> Digits:
+    """Fashion-MNIST (Xiao et al. 2017, MIT license), garments in MNIST's format, from
+    `root`/FashionMNIST/raw; missing files are downloaded.
+    """
+    return _idx_set(root / "FashionMNIST" / "raw", FASHION_FILES, FASHION_MIRRORS)
+
+
+def _idx_set(
+    folder: Path,
+    files: Mapping[str, tuple[tuple[int, ...], str, str]],
+    mirrors: Sequence[str],
+) -> Digits:
+    """Both splits of a set of four idx files, checked by their content."""
     arrays = {}
-    for name, (shape, packed, unpacked) in MNIST_FILES.items():
+    for name, (shape, packed, unpacked) in files.items():
         found = [path for path in (folder / name, folder / f"{name}.gz") if os.path.lexists(path)]
-        path = found[0] if found else fetch(folder, f"{name}.gz", packed, MIRRORS)
+        path = found[0] if found else fetch(folder, f"{name}.gz", packed, mirrors)
         arrays[name] = read_idx(path, shape, unpacked)
     return Digits(
         (arrays["train-images-idx3-ubyte"], arrays["train-labels-idx1-ubyte"].long()),

@@ -48,12 +48,19 @@ def compose(left: Tensor, right: Tensor, *, offset: int, resize: str) -> Tensor:
 
 
 def two_digits(
-    digits: tuple[Tensor, Tensor], examples: int, draw: Generator, *, offset: int, resize: str
+    digits: tuple[Tensor, Tensor],
+    examples: int,
+    draw: Generator,
+    *,
+    offset: int,
+    resize: str,
+    others: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Normalized images [N, 1, 28, 28], labels of the left and of the right digit [N]; `examples`
-    0: one a digit.
+    0: one a digit. `others`: as many images and labels for the right place, such as garments.
     """
     images, labels = digits
+    right_images, right_labels = others or digits
     left, right = pair(len(labels), examples or len(labels), draw)
-    composed = compose(images[left], images[right], offset=offset, resize=resize)
-    return composed[:, None].div_(255).sub_(MEAN).div_(DEVIATION), labels[left], labels[right]
+    composed = compose(images[left], right_images[right], offset=offset, resize=resize)
+    return composed[:, None].div_(255).sub_(MEAN).div_(DEVIATION), labels[left], right_labels[right]

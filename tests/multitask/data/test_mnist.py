@@ -216,3 +216,13 @@ def test_sklearn_digits_are_split_once():
         174,
         180,
     ]  # the published counts
+
+
+def test_fashion_mnist_is_checked_by_content(tmp_path):
+    """Bug: any four idx files pass for Fashion-MNIST, MNIST's among them."""
+    folder = tmp_path / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    name = next(iter(digits_module.FASHION_FILES))
+    write_idx(folder / name, IMAGES.repeat(20_000, 1, 1))
+    with pytest.raises(UserError, match=name):
+        digits_module.fashion_mnist(tmp_path)

@@ -80,3 +80,16 @@ def test_no_examples_asked_for_means_one_for_every_digit():
     )
     assert len(found) == 7
     assert left.tolist() == list(range(7))
+
+
+def test_garments_stand_in_the_right_place_with_their_own_labels():
+    """Bug: both places, or both labels, come from the same set."""
+    digits = torch.full((5, 28, 28), 100, dtype=torch.uint8), torch.arange(5)
+    garments = torch.full((5, 28, 28), 200, dtype=torch.uint8), torch.arange(5) + 10
+    draw = torch.Generator().manual_seed(0)
+    images, left, right = two_digits(digits, 5, draw, offset=6, resize="nearest", others=garments)
+    assert left.tolist() == [0, 1, 2, 3, 4]
+    assert set(right.tolist()) <= set(range(10, 15))
+    raw = images * DEVIATION + MEAN
+    assert torch.allclose(raw[:, :, 0, 0], torch.tensor(100 / 255), atol=1e-6)
+    assert torch.allclose(raw[:, :, 20, 20], torch.tensor(200 / 255), atol=1e-6)

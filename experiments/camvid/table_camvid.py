@@ -1,0 +1,33 @@
+"""Table of CamVid (ours): segmentation and distance to class boundaries of real street images."""
+
+from reporting.comparison import Comparison
+from reporting.tables import Quantity
+
+LAST = 3  # a run's number is its mean over so many last epochs
+TABLE = Comparison(
+    source="table_camvid",
+    title="Table CamVid: segmentation and distance to class boundaries (ours)",
+    experiment="camvid",
+    methods=("cross_stitch_equal", "cross_stitch_equal_pcgrad", "mtan_equal", "mtan_equal_pcgrad"),
+    pairs=(
+        ("mtan_equal_pcgrad", "mtan_equal"),
+        ("cross_stitch_equal_pcgrad", "cross_stitch_equal"),
+    ),
+    quantities=(
+        Quantity("segmentation", "test_mIoU_per_image", "mIoU, %", last=LAST, compare=True),
+        Quantity("segmentation", "test_PixAcc_per_image", "PixAcc, %", last=LAST, compare=True),
+        Quantity("boundary", "test_AbsErr", "distance AbsErr", 4, last=LAST, compare=True),
+        Quantity("boundary", "test_RelErr", "distance RelErr", 3, last=LAST, compare=True),
+        Quantity("all", "conflict_share", "conflicts", 3, over="all"),
+        Quantity("all", "length_ratio", "length ratio", 3, over="all"),
+        Quantity("all", "run_seconds", "seconds a run", 0),
+        Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
+    ),
+    paper_rows={},
+    notes=(
+        f"a run's number: mean over its last {LAST} epochs; higher is better for mIoU and PixAcc, lower for errors",
+        "not in the paper: tests the claim of Tables 5 and 7 on real images with another second task",
+        "distance: of a pixel to the nearest class boundary of the annotation, 1 from 16 pixels on; no depth",
+        "equal weights; mIoU and PixAcc are means over images",
+    ),
+)
