@@ -106,7 +106,7 @@ def install(monkeypatch: pytest.MonkeyPatch, core: Core, *modules: ModuleType) -
     """
     for module in (
         pcgrad,
-        sys.modules["pcgrad.surgery"],
+        sys.modules["pcgrad._surgery"],
         *modules,
     ):  # the attribute pcgrad.surgery is the function
         monkeypatch.setattr(module, "surgery_coefficients", core)

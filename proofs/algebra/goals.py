@@ -199,7 +199,7 @@ def reciprocal_gap() -> Goal:
             "Δ⁺ > 0": after > 0,
             "tσ ≥ 0": step >= 0,
             "descent": after <= gap - step * square / 2,
-            "D² ≥ 0": radius2 >= 0,
+            "‖g‖² ≥ 0": square >= 0,
             "convexity": gap * gap <= square * radius2,
         },
         2 * radius2 * (gap - after) >= step * gap * after,

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import z3
+
 from proofs.algebra import cases, descent, goals, many, momentum, pair
 from proofs.algebra.goals import Goal
 
@@ -35,6 +37,9 @@ TURNS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 }
 SIGNS = ("> 0", "≥ 0", "≤ 0", "conflict")  # ends of the names of hypotheses about a sign alone
 SIGN_ONLY = "true as well: only the signs of the symbols enter this goal"
+FACTS: dict[str, list[Any]] = {  # true besides, but not needed by the proof
+    "reciprocal_gap": [z3.Real("D2") >= 0, z3.Real("gap") >= z3.Real("after")],
+}
 REASONS: dict[str, str] = {
     "opposite_derivative: 2": "true as well: the weights depend on the lengths' ratio alone",
     "theorem3_complete: D / T": SIGN_ONLY,
@@ -154,12 +159,13 @@ def identities(stride: int = 1) -> Matrix:
     return Matrix(total, killed, [], survivors)
 
 
-def weaker(mutant: Goal, original: Goal) -> bool:
+def weaker(mutant: Goal, original: Goal, facts: list[Any]) -> bool:
     """Whether z3 shows that a mutant follows from the original, given the signs of its symbols."""
     hypotheses = list(mutant.hypotheses.values())
-    stronger = all(goals.proves(hypotheses, h) for h in original.hypotheses.values())
+    given = [*hypotheses, *facts]
+    stronger = all(goals.proves(given, h) for h in original.hypotheses.values())
     signs = [h for name, h in original.hypotheses.items() if name.endswith(SIGNS)]
-    signs += [goals.S1 > 0, goals.S2 > 0, goals.C * goals.C < 1, goals.SQUARE > 0]
+    signs += [*facts, goals.S1 > 0, goals.S2 > 0, goals.C * goals.C < 1, goals.SQUARE > 0]
     return stronger and goals.proves([*signs, original.claim], mutant.claim)
 
 
@@ -177,7 +183,7 @@ def of_goals(stride: int = 1) -> Matrix:
             except Exception:  # not proved, no instance, or no formula
                 killed += 1
                 continue
-            if weaker(found, original):
+            if weaker(found, original, FACTS.get(function.__name__, [])):
                 implied.append(mutant.change)
             else:
                 survivors[mutant.change] = _reason(mutant)

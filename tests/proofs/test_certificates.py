@@ -67,9 +67,9 @@ def test_mutants_of_an_identity_are_killed(name):
 def test_a_mutant_that_the_original_implies_is_told_from_a_survivor():
     x = z3.Real("x")
     original = Goal({"x > 2": x > 2}, x > 1)
-    assert mutation.weaker(Goal({"x > 3": x > 3}, x > 1), original)
-    assert mutation.weaker(Goal({"x > 2": x > 2}, x > 0), original)
-    assert not mutation.weaker(Goal({"x > 1.5": x > 1.5}, x > 1), original)
+    assert mutation.weaker(Goal({"x > 3": x > 3}, x > 1), original, [])
+    assert mutation.weaker(Goal({"x > 2": x > 2}, x > 0), original, [])
+    assert not mutation.weaker(Goal({"x > 1.5": x > 1.5}, x > 1), original, [])
 
 
 def test_intervals_contain_what_they_stand_for():
