@@ -17,6 +17,8 @@ Candidates = dict[
 
 CPU = torch.device("cpu")
 LEAST, MOST = 5, 101  # repeats
+FEW = 3  # timed calls of what is too slow for the least number of turns
+LONGEST = 12.0  # seconds of a call from which a code is left out
 QUICK = 0.1  # seconds up to which the state of caches shows
 SLOW = 1.0  # seconds from which a first call needs no other one as warm-up
 ONCE = 5.0  # seconds from which the memory of a first call counts, set-up and all
@@ -58,7 +60,7 @@ def interleaved(
     A quick call is timed right after an untimed one of the same code: training repeats a step, and
     what another code left in caches and freed memory is no part of it. Repeats go on until `budget`
     seconds are spent: at least `least`, at most `most`. Candidates for which `least` turns do not
-    fit are timed once, slowest first; the first `always` take their turns in any case. `first`:
+    fit are timed FEW times, slowest first; the first `always` take their turns in any case. `first`:
     seconds of a call of every candidate that was made before, which then is the warm-up of the slow
     ones.
     """
@@ -72,9 +74,7 @@ def interleaved(
     )
     while optional and least * sum(warm[name] for name in turns) > budget:
         del turns[optional.pop()]
-    times: dict[str, list[float]] = {
-        name: [] if name in turns else [warm[name]] for name in candidates
-    }
+    times: dict[str, list[float]] = {name: [] for name in candidates}
     start = time.perf_counter()
     for repeat in range(most):
         if repeat >= least and time.perf_counter() - start > budget:
@@ -83,6 +83,10 @@ def interleaved(
             if warm[name] < QUICK:
                 call()
             times[name].append(seconds(call, device))
+    for _ in range(FEW):
+        for name, call in candidates.items():
+            if name not in turns:
+                times[name].append(seconds(call, device))
     return times
 
 

@@ -158,6 +158,16 @@ def cifar100(tasks: int, each: int, filters: int, units: int, device: torch.devi
         return functional.cross_entropy(functional.linear(features, *own), batch[1])
 
     generator = torch.Generator().manual_seed(0)
+    own_parameters = [p for head in heads for p in head.parameters()]
+
+    def accumulator(dtype: torch.dtype | None = None) -> pcgrad.Accumulator:
+        return pcgrad.Accumulator(shared, tasks=tasks, own_parameters=own_parameters, dtype=dtype)
+
+    def sequential(accumulated: pcgrad.Accumulator) -> None:
+        for t in range(tasks):
+            loss = functional.cross_entropy(model(images[t], t), labels[t])
+            accumulated.add([loss], tasks=[t])
+        accumulated.backward(generator=generator, group=False)
 
     def vectorized() -> None:
         own = [torch.stack([getattr(head, name) for head in heads]) for name in ("weight", "bias")]
@@ -172,5 +182,30 @@ def cifar100(tasks: int, each: int, filters: int, units: int, device: torch.devi
         lambda: [functional.cross_entropy(model(images[t], t), labels[t]) for t in range(tasks)],
         plain,
         shares_input=False,
-        routes={"pcgrad_vmap": vectorized},
+        routes={
+            "pcgrad_vmap": vectorized,
+            "pcgrad_sequential": partial(sequential, accumulator()),
+            "pcgrad_bfloat16": partial(sequential, accumulator(torch.bfloat16)),
+        },
+    )
+
+
+def tiny(tasks: int, layers: int, width: int, device: torch.device) -> Network:
+    """Many layers of a few units: calls cost more than numbers."""
+    with initialization(0):
+        parts = [part for _ in range(layers) for part in (nn.Linear(width, width), nn.Tanh())]
+        trunk = nn.Sequential(*parts).to(device)
+        heads = [nn.Linear(width, 1).to(device) for _ in range(tasks)]
+        x = torch.randn(8, width).to(device)
+
+    def losses() -> list[Tensor]:
+        features = trunk(x)
+        return [head(features).square().mean() for head in heads]
+
+    return Network(
+        list(trunk.parameters()),
+        [list(head.parameters()) for head in heads],
+        losses,
+        lambda: torch.stack(losses()).sum(),
+        shares_input=True,
     )

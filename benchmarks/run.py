@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 
 from benchmarks import report, steps, surgery
-from benchmarks.measure import interleaved, peak, quartiles
+from benchmarks.measure import LONGEST, interleaved, peak, quartiles
 from benchmarks.surgery import Case
 from multitask.runs.devices import choose_device
 from multitask.runs.errors import UserError
@@ -56,7 +56,8 @@ def measured(
             peaks[name], first[name] = peak(candidates[name], device)
         except torch.OutOfMemoryError:
             absent[name] = "out of memory"
-    present = {name: candidates[name] for name in peaks}
+    absent |= {name: "left out" for name, took in first.items() if took > LONGEST}
+    present = {name: candidates[name] for name in peaks if name not in absent}
     always = 3 if "bound" in candidates else 2
     times = interleaved(present, budget=budget, always=always, first=first, device=device)
     rows: list[dict[str, Any]] = []
@@ -134,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument(
-        "--seconds", type=float, default=8.0, help="per case, for repeats beyond the least number"
+        "--seconds", type=float, default=4.0, help="per case, for repeats beyond the least number"
     )
     parser.add_argument(
         "--cases", nargs="*", default=[""], help="only those whose name contains one of these words"

@@ -77,6 +77,7 @@ def cases(device: torch.device) -> list[Case]:
         )
     makers |= {
         f"CIFAR-100 net, 20 x {each} images": (20, partial(networks.cifar100, 20, each, 160, 320, device)),
+        "2,000 tiny tensors": (5, partial(networks.tiny, 5, 1000, 4, device)),
         "LeNet MultiMNIST, 256 images": (2, partial(images.multimnist, 256, device)),
         f"MTAN NYUv2, {scenes} of {height}x{sides}": (
             3, partial(images.nyuv2, WIDTHS, scenes, height, sides, device)),

@@ -81,13 +81,20 @@ def captured(gradients: torch.Tensor, generator: torch.Generator) -> Callable[[]
     return replay
 
 
+def named(size: int) -> str:
+    """1e6, or 6e4."""
+    power = math.floor(math.log10(size))
+    return f"{size // 10**power}e{power}"
+
+
 def cases(device: torch.device) -> list[Case]:
     """The grid, from small to large; gradients of more than MOST_BYTES are left out."""
     grid = [(tasks, size) for tasks in TASKS for size in SIZES if 4 * tasks * size <= MOST_BYTES]
+    grid += [(50, 60_000), (1000, 10**3)]
     return [
         Case(
             "surgery",
-            f"T={tasks} P=1e{round(math.log10(size))}",
+            f"T={tasks} P={named(size)}",
             tasks,
             partial(candidates, tasks, size, device),
         )

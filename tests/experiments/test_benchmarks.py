@@ -78,6 +78,9 @@ def test_every_code_makes_the_same_step(name):
     shared = len(network.shared)
     assert not torch.allclose(plain[0], found["literal"][0], rtol=0.01)
     assert {"pcgrad", "literal", "torchjd", "conflictfree"} <= set(found)
+    rough = found.pop("pcgrad_bfloat16", None)  # task gradients of 8 bits
+    if rough is not None:
+        assert torch.allclose(rough[0], found["literal"][0], rtol=0.1, atol=1e-3)
     for code, gradients in found.items():
         for k, (mine, theirs) in enumerate(zip(gradients, found["literal"], strict=True)):
             assert torch.allclose(mine, theirs, rtol=1e-3, atol=1e-6), (code, k)
@@ -134,7 +137,7 @@ def test_bytes_that_a_call_keeps_for_the_next_one_count():
     assert 4000 <= peak(call)[0] <= 2 * 4000 + 100
 
 
-def test_candidates_take_turns_and_the_slow_ones_are_called_once():
+def test_candidates_take_turns_and_the_slow_ones_are_timed_three_times():
     called = []
     names = ("reference", "ours", "peer", "slow")
     candidates = {name: functools.partial(called.append, name) for name in names}
@@ -145,7 +148,7 @@ def test_candidates_take_turns_and_the_slow_ones_are_called_once():
     times = interleaved(
         candidates, budget=50.0, first=dict.fromkeys(names[:3], 1.5) | {"slow": 60.0}
     )
-    assert times["slow"] == [60.0]
+    assert len(times["slow"]) == 3
     assert [len(times[name]) > 4 for name in names[:3]] == [True] * 3
 
 
@@ -158,7 +161,7 @@ def test_ratios_are_taken_within_a_turn():
 
 def test_gradients_beyond_two_gigabytes_are_left_out():
     names = [case.name for case in surgery.cases(CPU)]
-    assert len(names) == len(set(names)) == 24
+    assert len(names) == len(set(names)) == 26
     assert "T=50 P=1e7" in names  # 2.0 GB
     assert all(
         4 * int(n.split("=")[1].split()[0]) * float(n.split("P=")[1]) <= surgery.MOST_BYTES
@@ -198,7 +201,7 @@ def test_no_such_case_ends_in_one_line(capsys):
     assert error.count("\n") == 1
 
 
-def test_table_prints_ratios_notes_and_single_calls():
+def test_table_prints_ratios_and_notes():
     common = {
         "kind": "step",
         "case": "a",
@@ -229,7 +232,7 @@ def test_table_prints_ratios_notes_and_single_calls():
         },
         {
             "code": "libmtl",
-            "repeats": 1,
+            "repeats": 3,
             "ratio": 35.04,
             "ratio_low": 35.04,
             "ratio_high": 35.04,
@@ -240,7 +243,7 @@ def test_table_prints_ratios_notes_and_single_calls():
     table = pd.DataFrame([{**common, "note": "", **row} for row in rows])
     cells = report.shown(table, "step", "time").iloc[0]
     assert cells["ours"] == "1.25 (1.20 to 1.30)"
-    assert cells["LibMTL"] == "35.0*"
+    assert cells["LibMTL"] == "35.0"
     assert cells["literal Algorithm 1"] == "out of memory"
     assert cells["plain step, ms"] == "5.00"
     assert report.shown(table, "step", "memory").iloc[0]["ours"] == "1.50"
