@@ -45,7 +45,7 @@ check: $(STAMP)  ## style, types and unit tests, in about two minutes
 	$(IN_ENV) ruff check .
 	$(IN_ENV) ruff format --check .
 	$(IN_ENV) mypy
-	$(IN_ENV) pytest -n 2 $(UNIT)
+	OMP_NUM_THREADS=1 $(IN_ENV) pytest -n 2 --dist loadfile $(UNIT)
 
 test: $(STAMP)  ## style, types, workflow and tests
 	$(IN_ENV) ruff check .
@@ -53,7 +53,7 @@ test: $(STAMP)  ## style, types, workflow and tests
 	$(IN_ENV) mypy
 	$(IN_ENV) snakefmt --check Snakefile experiments notebooks proofs report
 	$(IN_ENV) snakemake --lint
-	$(IN_ENV) pytest
+	OMP_NUM_THREADS=1 $(IN_ENV) pytest -n 2 --dist loadfile
 
 publish: $(STAMP)  ## copy the scale's results into results/published/, with a manifest, and its tables into the README
 	$(MODULE) publishing.publish $(SCALE) $(PARTIAL)
