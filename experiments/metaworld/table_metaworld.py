@@ -26,6 +26,7 @@ METHODS = (
     *("sac_reward_normalized", "sac_pcgrad_reward_normalized", "sac_weight_decay"),
 )
 ALONE = ("fixed_goal", "varied_goals")  # the rows of reach, learned alone
+FLOAT32, VERSION_2 = "_float32", "_v2"  # rows that check bfloat16, rows with the later rewards
 LAST = 10  # collections over which the end of a run is averaged
 SUCCESS = "evaluation_success"
 IQM = f"{SUCCESS}_iqm"  # over tasks and seeds at once, not over means of tasks
@@ -96,6 +97,9 @@ def table(tasks: str) -> TaskSet:
     episodes.
     """
     methods, last = (ALONE, 1) if tasks == "reach" else (METHODS, LAST)
+    checked = [(method, method + FLOAT32) for method in methods if tasks in ("reach", "mt3")]
+    later = [method + VERSION_2 for method in ("sac_pcgrad", "sac") if tasks == "mt10"]
+    methods = (*methods, *(second for _, second in checked), *later)
     # Returns of several tasks differ by orders of magnitude: a mean would be that of one of them.
     one = Quantity("all", "return", "return in training", 0, last=last)
     alone = [one] if tasks == "reach" else []
@@ -108,6 +112,8 @@ def table(tasks: str) -> TaskSet:
         pairs=(
             *(("sac_pcgrad", other) for other in METHODS if other != "sac_pcgrad"),
             ("multihead_sac_pcgrad", "multihead_sac"),
+            *checked,
+            *([(later[0], later[1])] if later else []),
         ),
         quantities=(
             Quantity("all", SUCCESS, "success", 3, last=last, compare=True),

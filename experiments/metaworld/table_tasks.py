@@ -14,6 +14,7 @@ METHODS = (  # learned alone first: what cannot be learned alone, no method can 
     *("independent", "sac", "sac_pcgrad", "multihead_sac", "multihead_sac_pcgrad"),
     *("direction_only", "magnitude_only", "gradnorm", "cosreg", "sac_pcgrad_fixed"),
     *("sac_reward_normalized", "sac_pcgrad_reward_normalized", "sac_weight_decay"),
+    *("sac_v2", "sac_pcgrad_v2"),
 )
 SUCCESS = "evaluation_success"
 LAST = 10  # evaluations over which the end of a run is averaged

@@ -42,9 +42,13 @@ LABELS = {
 }
 
 
+# A row named <method><ending> is that method with something changed.
+ENDINGS = {"_tuned": "tuned", "_float32": "float32", "_v2": "version 2 rewards"}
+
+
 def label(method: str) -> str:
-    """The method's name in words; `<method>_tuned` is the method with values chosen on validation
-    data.
-    """
-    base = method.removesuffix("_tuned")
-    return LABELS.get(base, base.replace("_", " ")) + ", tuned" * (base != method)
+    """The method's name in words; an ending of ENDINGS says what differs from the method."""
+    for ending, words in ENDINGS.items():
+        if method.endswith(ending) and method not in LABELS:
+            return f"{label(method.removesuffix(ending))}, {words}"
+    return LABELS.get(method, method.replace("_", " "))

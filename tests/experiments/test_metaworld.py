@@ -12,6 +12,7 @@ import pytest
 from experiments import config as configs
 from experiments import run
 from multitask.rl.sac import METHODS
+from multitask.rl.sac.precision import precision_of
 from multitask.rl.training import fingerprint, train
 from multitask.runs.checkpoint import Session
 
@@ -77,6 +78,24 @@ def test_surgery_acts_at_quick_scale(tmp_path):
         ratios = [v for _, _, metric, v in records.rows if metric == f"length_ratio_{component}"]
         assert sum(shares) > 0
         assert any(abs(ratio - 1) > 1e-6 for ratio in ratios)
+
+
+@pytest.mark.parametrize(
+    ("row", "own"),
+    [("sac_float32", {"precision": "float32"}), ("sac_v2", {"reward_function_version": "v2"})],
+)
+def test_a_row_with_an_ending_is_its_method_under_those_settings(tmp_path, row, own):
+    settings = run.settings_of(tiny(precision="bfloat16"), "metaworld_mt10")
+    named, plain = (
+        train(method, 0, given, Session(tmp_path / f"{method}.pt", {})).rows
+        for method, given in ((row, settings), ("sac", settings | own))
+    )
+    assert named == plain
+
+
+def test_run_json_names_the_precision_of_the_row():
+    settings = run.settings_of(tiny(precision="bfloat16"), "metaworld_mt10")
+    assert precision_of(settings, "sac_float32") == "float32"
 
 
 @pytest.mark.parametrize("method", ["multihead_sac_pcgrad", "independent", "cosreg", "gradnorm"])
@@ -157,7 +176,7 @@ def test_bad_settings_end_in_one_line(tmp_path, capsys, change, words):
     assert message.startswith("error: ")
     assert words in message
     assert "\n" not in message
-    assert not (tmp_path / "runs").exists()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.slow

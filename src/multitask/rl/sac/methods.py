@@ -44,6 +44,21 @@ METHODS = {
 }
 
 
+# A row named <method><ending> is the method with these settings in place of the config's.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "_float32": {"precision": "float32"},  # what bfloat16 is compared with
+    "_v2": {"reward_function_version": "v2"},  # Meta-World's later rewards
+}
+
+
+def of_row(name: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The method and the settings that a row's name stands for."""
+    for ending, own in VARIANTS.items():
+        if name.endswith(ending):
+            return name.removesuffix(ending), {**settings, **own}
+    return name, settings
+
+
 class GradNorm:
     """Weights w_t of the task gradients of N networks, moved until their norms follow the training
     rates.
