@@ -165,7 +165,7 @@ def test_progress_can_be_read_while_the_run_goes_on(tmp_path, capsys):
     ("change", "words"),
     [
         ({"tasks": ["reach-v3", "pusch-v3"]}, "push-v3"),
-        ({"tasks": "MT11"}, "MT50"),
+        ({"tasks": "MT11"}, "metaworld_mt10.tasks: 'MT11'"),
         ({"reward_function_version": "v7"}, "v7"),
         ({"samples_per_collection": 30}, "multiple of horizon"),
     ],
