@@ -85,7 +85,7 @@ def test_surgery_acts_at_quick_scale(tmp_path):
     [("sac_float32", {"precision": "float32"}), ("sac_v2", {"reward_function_version": "v2"})],
 )
 def test_a_row_with_an_ending_is_its_method_under_those_settings(tmp_path, row, own):
-    settings = run.settings_of(tiny(precision="bfloat16"), "metaworld_mt10")
+    settings = configs.settings_of(tiny(precision="bfloat16"), "metaworld_mt10", "sac")
     named, plain = (
         train(method, 0, given, Session(tmp_path / f"{method}.pt", {})).rows
         for method, given in ((row, settings), ("sac", settings | own))
@@ -94,7 +94,7 @@ def test_a_row_with_an_ending_is_its_method_under_those_settings(tmp_path, row, 
 
 
 def test_run_json_names_the_precision_of_the_row():
-    settings = run.settings_of(tiny(precision="bfloat16"), "metaworld_mt10")
+    settings = configs.settings_of(tiny(precision="bfloat16"), "metaworld_mt10", "sac")
     assert precision_of(settings, "sac_float32") == "float32"
 
 
