@@ -5,7 +5,7 @@ paper.
 from typing import Any
 
 from multitask.rl import training as metaworld
-from multitask.rl.sac.methods import of_row
+from multitask.rl.sac.methods import settings_of_row
 from multitask.rl.training import fingerprint
 from multitask.runs.checkpoint import Session
 from multitask.runs.records import Records
@@ -17,6 +17,6 @@ METHODS = ("fixed_goal", "varied_goals", "fixed_goal_float32", "varied_goals_flo
 
 def train(method: str, seed: int, settings: dict[str, Any], session: Session) -> Records:
     """Train SAC with the goals that the row's name says; see `multitask.rl.sac`."""
-    row, settings = of_row(method, settings)
-    goals = row.partition("_")[0]
+    settings = settings_of_row(method, settings)
+    goals = method.partition("_")[0]
     return metaworld.train("sac", seed, {**settings, "goals": goals}, session)

@@ -16,7 +16,7 @@ from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from multitask.rl.envs import TASK_SETS, MetaWorld, check_names
 from multitask.rl.fleet import Fleet
 from multitask.rl.sac import train as train_sac
-from multitask.rl.sac.methods import of_row
+from multitask.rl.sac.methods import settings_of_row
 from multitask.runs.checkpoint import Session
 from multitask.runs.errors import UserError
 from multitask.runs.records import Records
@@ -54,7 +54,7 @@ def sources(tasks: Sequence[str]) -> dict[str, str]:
 
 def train(method: str, seed: int, settings: dict[str, Any], session: Session) -> Records:
     """Train one method under one seed; see `multitask.rl.sac` for the algorithm and its choices."""
-    method, settings = of_row(method, settings)
+    settings = settings_of_row(method, settings)
     choices = {key: settings[key] for key in ("horizon", "reward_function_version", "goals")}
     makers = [
         partial(MetaWorld, task, seed=seed, **choices) for task in task_names(settings["tasks"])

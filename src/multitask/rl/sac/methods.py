@@ -41,22 +41,25 @@ METHODS = {
     "sac_reward_normalized": Method(normalize_rewards=True),
     "sac_pcgrad_reward_normalized": Method(surgery="pcgrad", normalize_rewards=True),
     "sac_weight_decay": Method(decay=True),
+    # Other settings, no other method: see VARIANTS.
+    "sac_float32": Method(),
+    "sac_pcgrad_float32": Method(surgery="pcgrad"),
+    "sac_v2": Method(),
+    "sac_pcgrad_v2": Method(surgery="pcgrad"),
 }
 
 
-# A row named <method><ending> is the method with these settings in place of the config's.
+# Rows whose names end so have these settings in place of the config's.
 VARIANTS: dict[str, dict[str, Any]] = {
     "_float32": {"precision": "float32"},  # what bfloat16 is compared with
     "_v2": {"reward_function_version": "v2"},  # Meta-World's later rewards
 }
 
 
-def of_row(name: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The method and the settings that a row's name stands for."""
-    for ending, own in VARIANTS.items():
-        if name.endswith(ending):
-            return name.removesuffix(ending), {**settings, **own}
-    return name, settings
+def settings_of_row(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a row: those of the config, or its own."""
+    own = next((own for ending, own in VARIANTS.items() if name.endswith(ending)), {})
+    return {**settings, **own}
 
 
 class GradNorm:

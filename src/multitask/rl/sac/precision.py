@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from multitask.rl.sac.methods import METHODS, Method, of_row
+from multitask.rl.sac.methods import METHODS, Method, settings_of_row
 from multitask.runs.devices import choose_device, has_bfloat16_units
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
@@ -23,8 +23,8 @@ def choose_precision(asked: str, method: Method, device: torch.device) -> tuple[
 def precision_of(settings: dict[str, Any], method: str) -> str:
     """The precision of a run of this method's row, for run.json; one line on stderr where it is not
     the one asked for."""
-    method, settings = of_row(method, settings)
-    asked, row = settings["precision"], METHODS.get(method, Method())
+    asked = settings_of_row(method, settings)["precision"]
+    row = METHODS.get(method, Method())
     runs, reason = choose_precision(asked, row, choose_device(settings["device"]))
     if reason:
         print(f"precision: {asked} asked for, {runs} runs: {reason}", file=sys.stderr)
