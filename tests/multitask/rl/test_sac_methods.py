@@ -8,7 +8,7 @@ from multitask.rl.replay import Batch, Replay
 from multitask.rl.sac import METHODS, Learner, actor_losses, critic_losses, draw_orders, td_target
 from multitask.rl.sac.learner import CRITICS
 from multitask.rl.sac.loop import learn
-from multitask.rl.sac.methods import GradNorm, Method, cosine_penalty
+from multitask.rl.sac.methods import GradNorm, Method, cosine_penalty, settings_of_row
 from multitask.rl.sac.networks import Tap, task_gradients
 from multitask.runs.seeding import generator
 from pcgrad import direction_only, magnitude_only, surgery
@@ -47,12 +47,15 @@ def updated(method: str | Method, one: Batch | None = None, **changes) -> Learne
 
 
 def test_the_rows_of_the_figures_are_there():
+    plain = {m: method for m, method in METHODS.items() if not settings_of_row(m, {})}
     assert METHODS["sac"] == Method()
-    assert {m for m, method in METHODS.items() if method.surgery == "pcgrad"} == {
+    assert {m for m, method in plain.items() if method.surgery == "pcgrad"} == {
         *("sac_pcgrad", "sac_pcgrad_fixed", "multihead_sac_pcgrad"),
         "sac_pcgrad_reward_normalized",
     }
-    assert len(set(METHODS.values())) == len(METHODS) == 13
+    assert len(set(plain.values())) == len(plain) == 13
+    for name in set(METHODS) - set(plain):  # other settings, the same method
+        assert METHODS[name] == METHODS[name.rpartition("_")[0]]
 
 
 @pytest.mark.parametrize("method", METHODS)
