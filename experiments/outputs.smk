@@ -119,6 +119,13 @@ def caption(writer):
     return str(own if (folder / own).is_file() else "captions/output.rst")
 
 
+# A table that no entry names is its experiment's own.
+LISTED = {writer.partition(":")[0] for writer, *_ in TABLES.values()}
+TABLES |= {
+    name: (f"{experiment}.table_{name}:TABLE", [experiment], name, [])
+    for experiment, name in zip(*glob_wildcards("experiments/{experiment,[^/]+}/table_{name}.py"))
+    if f"{experiment}.table_{name}" not in LISTED
+}
 TABLES, FIGURES = here(TABLES), here(FIGURES)
 
 

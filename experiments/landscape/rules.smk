@@ -17,7 +17,7 @@ rule landscape:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=settings("landscape"),
+        settings=lambda wildcards: settings("landscape"),
         code=entry_hash("experiments.landscape.run", "run"),
         folder=subpath(output.summary, parent=True),
     shell:

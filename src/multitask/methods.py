@@ -3,10 +3,11 @@ update.
 
 Everything else (initial values, batches, dropout masks, schedule, optimizer) is the same under one
 seed. The two choices are independent, so that a table can pair them (the paper's NYUv2 row is
-uncertainty weights with PCGrad)."""
+uncertainty weights with PCGrad). A new method is a row of METHODS with a class or function of its
+own: the code hash of a run covers only what its row refers to."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
@@ -17,29 +18,18 @@ from torch import Tensor, nn
 
 from pcgrad import Weighting, direction_only, magnitude_only, surgery
 
-
-@dataclass(frozen=True)
-class Method:
-    """`losses`: weights before the gradients are taken; `gradients`: from the task gradients to one
-    update.
-    """
-
-    losses: str = "equal"
-    gradients: str = "sum"
+Reduction = Literal["sum", "mean"]
 
 
-METHODS = {
-    "single_task": Method(),  # a network of its own for every task; the experiment builds it
-    "sum": Method(),
-    "uncertainty": Method(losses="uncertainty"),
-    "mgda": Method(gradients="mgda"),
-    "cagrad": Method(gradients="cagrad"),
-    "nash_mtl": Method(gradients="nash_mtl"),
-    "upgrad": Method(gradients="upgrad"),
-    "pcgrad": Method(gradients="pcgrad"),
-    "direction_only": Method(gradients="direction_only"),
-    "sum_pcgrad_length": Method(gradients="magnitude_only"),
-}
+class Equal(nn.Module):
+    """Losses as they are: the plain sum of Section 2.1."""
+
+    def __init__(self, tasks: int) -> None:
+        super().__init__()
+
+    def forward(self, losses: Sequence[Tensor]) -> list[Tensor]:
+        """The losses, unchanged."""
+        return list(losses)
 
 
 class Uncertainty(nn.Module):
@@ -86,64 +76,63 @@ class DynamicAverage(nn.Module):
         self.history = torch.stack([self.history[1], averages.to(self.history)])
 
 
-class Equal(nn.Module):
-    """Losses as they are: the plain sum of Section 2.1."""
-
-    def forward(self, losses: Sequence[Tensor]) -> list[Tensor]:
-        """The losses, unchanged."""
-        return list(losses)
+def pcgrad(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
+    """Algorithm 1."""
+    return surgery(gramian, orders, reduction=reduction).weights
 
 
-def loss_weighting(kind: str, tasks: int) -> nn.Module:
-    """The module that weights the losses; its parameters, if any, are trained beside the model's."""
-    if kind == "uncertainty":
-        return Uncertainty(tasks)
-    return DynamicAverage(tasks) if kind == "dwa" else Equal()
+def pcgrad_direction(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
+    """The direction of Algorithm 1's update at the length of the plain sum."""
+    return direction_only(gramian, pcgrad(gramian, orders, reduction))
 
 
-def gradient_weighting(kind: str, orders: Tensor, reduction: Literal["sum", "mean"]) -> Weighting:
-    """How a method weights task gradients: from their Gramian [T, T] to w [T], update sum_j w_j g_j.
+def pcgrad_length(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
+    """The direction of the plain sum at the length of Algorithm 1's update."""
+    return magnitude_only(gramian, pcgrad(gramian, orders, reduction))
 
-    "pcgrad": Algorithm 1. "direction_only": its direction at the length of the plain sum.
-    "magnitude_only": the plain sum's direction at the length of Algorithm 1's update. The others come from torchjd: "mgda": the shortest vector of the convex hull, by Frank-Wolfe as in
-    Sener and Koltun (2018, Algorithm 2), on the gradients as they are: its authors' setting for
-    MultiMNIST is `normalization_type=none` (issue 14 of isl-org/MultiObjectiveOptimization).
-    "cagrad" (Liu et al. 2021, c = 0.4) and "upgrad" (Quinton and Rey 2024) are stated for the mean
-    of the losses; here they carry the factor T of the sum. "nash_mtl" (Navon et al. 2022): an
-    update of length 1 at most, as in its public code, solved anew at every step instead of from the
-    last step's solution, so that a resumed run needs no history.
-    """
 
-    def weights(gramian: Tensor) -> Tensor:
-        if kind in ("pcgrad", "direction_only", "magnitude_only"):
-            found = surgery(gramian, orders, reduction=reduction).weights
-            if kind == "pcgrad":
-                return found
-            ablation = direction_only if kind == "direction_only" else magnitude_only
-            return ablation(gramian, found)
-        if not gramian.diagonal().isfinite().all():
-            # Solvers would fail without naming the task; the loop names it.
-            return torch.full_like(gramian.diagonal(), torch.nan)
-        return _peer(kind, len(gramian))(gramian)
+def mgda(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
+    """The shortest vector of the gradients' convex hull, by Frank-Wolfe (Sener and Koltun 2018,
+    Algorithm 2).
 
-    return weights
+    On the gradients as they are: the authors' setting for MultiMNIST is `normalization_type=none`
+    (issue 14 of isl-org/MultiObjectiveOptimization)."""
+    return _solved(_peer("MGDAWeighting"), gramian)
+
+
+def cagrad(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
+    """CAGrad with c = 0.4 (Liu et al. 2021); stated for the mean of the losses, so times T here."""
+    return len(gramian) * _solved(_peer("CAGradWeighting", c=0.4), gramian)
+
+
+def upgrad(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
+    """UPGrad (Quinton and Rey 2024); stated for the mean of the losses, so times T here."""
+    return len(gramian) * _solved(_peer("UPGradWeighting"), gramian)
+
+
+def nash_mtl(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
+    """Nash-MTL (Navon et al. 2022): an update of length 1 at most, as in its public code.
+
+    Solved anew at every step instead of from the last step's solution, so that a resumed run needs
+    no history."""
+    tasks = len(gramian)
+    weighting = _peer("NashMTL", n_tasks=tasks, max_norm=1.0, update_weights_every=1).weighting
+    return _solved(partial(_nash, weighting), gramian)
 
 
 @cache
-def _peer(kind: str, tasks: int) -> Weighting:
-    """torchjd's weights of a Gramian [T, T]; kept, because setting up a solver costs more than
-    using it.
-    """
-    from torchjd import aggregation as peers
+def _peer(name: str, **options: Any) -> Any:
+    """An object of torchjd, made once: setting up a solver costs more than using it."""
+    from torchjd import aggregation
 
-    if kind == "mgda":
-        return peers.MGDAWeighting()
-    if kind in ("cagrad", "upgrad"):
-        weighting = peers.CAGradWeighting(c=0.4) if kind == "cagrad" else peers.UPGradWeighting()
-        return lambda gramian: tasks * weighting(gramian)
-    return partial(
-        _nash, peers.NashMTL(n_tasks=tasks, max_norm=1.0, update_weights_every=1).weighting
-    )
+    return getattr(aggregation, name)(**options)
+
+
+def _solved(weighting: Weighting, gramian: Tensor) -> Tensor:
+    """Weights [T] of a Gramian [T, T]; nan for one that is not finite, on which solvers fail."""
+    if not gramian.diagonal().isfinite().all():
+        return torch.full_like(gramian.diagonal(), torch.nan)
+    return weighting(gramian)
 
 
 def _nash(weighting: Any, gramian: Tensor) -> Tensor:
@@ -153,3 +142,31 @@ def _nash(weighting: Any, gramian: Tensor) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # cvxpy on the problem's form, and on zero gradients
         return weighting(vectors * values.clamp(min=0).sqrt())
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a row changes.
+
+    Attributes:
+        losses: Class of the module that weights the losses before their gradients are taken.
+        gradients: From the Gramian [T, T], the orders and the reduction to the weights w [T] of the
+            update sum_j w_j g_j; None for the gradient of the summed losses.
+    """
+
+    losses: Callable[[int], nn.Module] = Equal
+    gradients: Callable[[Tensor, Tensor, Reduction], Tensor] | None = None
+
+
+METHODS = {
+    "single_task": Method(),  # a network of its own for every task; the experiment builds it
+    "sum": Method(),
+    "uncertainty": Method(losses=Uncertainty),
+    "mgda": Method(gradients=mgda),
+    "cagrad": Method(gradients=cagrad),
+    "nash_mtl": Method(gradients=nash_mtl),
+    "upgrad": Method(gradients=upgrad),
+    "pcgrad": Method(gradients=pcgrad),
+    "direction_only": Method(gradients=pcgrad_direction),
+    "sum_pcgrad_length": Method(gradients=pcgrad_length),
+}

@@ -14,13 +14,13 @@ from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
 from multitask.averages import Averages
-from multitask.methods import DynamicAverage, Method, gradient_weighting, loss_weighting
+from multitask.methods import DynamicAverage, Method
 from multitask.runs.checkpoint import Session, State
 from multitask.runs.errors import require_finite
 from multitask.runs.precision import computing
 from multitask.runs.records import Records
 from multitask.runs.seeding import generator
-from pcgrad import backward, fixed_orders, random_orders
+from pcgrad import Weighting, backward, fixed_orders, random_orders
 
 Data = tuple[Tensor, ...]  # tensors with one row per example
 
@@ -86,9 +86,7 @@ class Fit:
     ) -> None:
         self.problem, self.method, self.seed, self.settings = problem, method, seed, settings
         self.device = problem.train[0].device
-        self.weighting = loss_weighting(self.method.losses, len(problem.tasks)).to(
-            next(problem.model.parameters())
-        )
+        self.weighting = self.method.losses(len(problem.tasks)).to(next(problem.model.parameters()))
         shared = {id(parameter) for parameter in problem.shared}
         self.everything = [*problem.model.parameters(), *self.weighting.parameters()]
         self.own = [parameter for parameter in self.everything if id(parameter) not in shared]
@@ -136,12 +134,12 @@ class Fit:
             raw = self.problem.losses(batch, self.dropout)
         self.averages.add_losses(raw, len(batch[0]))
         losses = self.weighting(raw)
-        if self.method.gradients == "sum":
+        weigh = self.method.gradients
+        if weigh is None:
             torch.stack(losses).sum().backward()
         else:
-            weighting = gradient_weighting(
-                self.method.gradients, orders, self.settings["reduction"]
-            )
+            reduction = self.settings["reduction"]
+            weighting: Weighting = lambda gramian: weigh(gramian, orders, reduction)  # noqa: E731
             result = backward(
                 losses, self.problem.shared, own_parameters=self.own, weighting=weighting
             )

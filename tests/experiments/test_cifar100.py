@@ -12,6 +12,7 @@ from torch.nn import functional
 from experiments import config as configs
 from experiments.cifar100 import task
 from multitask import supervised
+from multitask.methods import Method, pcgrad
 from multitask.models.convnet import ConvNet
 from multitask.runs.checkpoint import Session
 from multitask.runs.errors import UserError
@@ -211,10 +212,8 @@ def test_learns_at_the_quick_scale(method, root, tmp_path):
 
 
 def test_an_update_of_the_wrong_sign_does_not_pass_for_learning(root, tmp_path, monkeypatch):
-    right = supervised.gradient_weighting
-    monkeypatch.setattr(
-        supervised, "gradient_weighting", lambda *method: lambda gramian: -right(*method)(gramian)
-    )
+    wrong = Method(gradients=lambda *given: -pcgrad(*given))
+    monkeypatch.setitem(task.ROWS, "pcgrad", task.ROWS["pcgrad"]._replace(method=wrong))
     assert not learns("pcgrad", root, tmp_path)
 
 

@@ -20,6 +20,7 @@ from experiments import run
 from experiments.multimnist import task
 from multitask import supervised
 from multitask.data.mnist import Digits
+from multitask.methods import Method, pcgrad
 from multitask.models.lenet import Dropout, LeNet
 from multitask.runs.checkpoint import Session
 from multitask.runs.errors import UserError
@@ -163,10 +164,8 @@ def test_learns_at_the_quick_scale(method, tmp_path):
 
 
 def test_an_update_of_the_wrong_sign_does_not_pass_for_learning(tmp_path, monkeypatch):
-    right = supervised.gradient_weighting
-    monkeypatch.setattr(
-        supervised, "gradient_weighting", lambda *method: lambda gramian: -right(*method)(gramian)
-    )
+    wrong = Method(gradients=lambda *given: -pcgrad(*given))
+    monkeypatch.setitem(task.ROWS, "pcgrad", wrong)
     assert not learns("pcgrad", tmp_path)
 
 

@@ -11,7 +11,7 @@ from experiments import config as configs
 from experiments.nyuv2 import task
 from multitask import supervised
 from multitask.dense import problem as dense
-from multitask.methods import Method
+from multitask.methods import DynamicAverage, Method, Uncertainty, pcgrad
 from multitask.models.dense_networks import ARCHITECTURES
 from multitask.runs.checkpoint import Session
 from multitask.runs.errors import UserError
@@ -49,9 +49,9 @@ def session(tmp_path):
 def test_rows_are_networks_weightings_and_pcgrad():
     assert len(task.METHODS) == 2 + 5 * 3 * 2
     assert {architecture for architecture, _ in dense.ROWS.values()} == set(ARCHITECTURES)
-    assert dense.ROWS["one_task"] == ("one_task", Method("equal", "sum"))
-    assert dense.ROWS["cross_stitch_dwa"] == ("cross_stitch", Method("dwa", "sum"))
-    assert dense.ROWS["mtan_uncertainty_pcgrad"] == ("mtan", Method("uncertainty", "pcgrad"))
+    assert dense.ROWS["one_task"] == ("one_task", Method())
+    assert dense.ROWS["cross_stitch_dwa"] == ("cross_stitch", Method(DynamicAverage))
+    assert dense.ROWS["mtan_uncertainty_pcgrad"] == ("mtan", Method(Uncertainty, pcgrad))
     assert set(QUICK["experiments"]["nyuv2"]["methods"]) <= set(task.METHODS)
     assert {dense.ROWS[row][0] for row in QUICK["experiments"]["nyuv2"]["methods"]} == set(
         ARCHITECTURES

@@ -11,7 +11,7 @@ from supervised_helpers import SETTINGS, TASKS, StopAfter, toy, unbroken
 
 from multitask import supervised
 from multitask.methods import METHODS as ROWS
-from multitask.methods import DynamicAverage, Method, gradient_weighting
+from multitask.methods import DynamicAverage, Method, Uncertainty, pcgrad
 from multitask.runs import devices
 from multitask.runs.checkpoint import Stopped
 from multitask.runs.devices import choose_device
@@ -21,8 +21,8 @@ from multitask.supervised import Fit, epoch_batches, epoch_orders, make_optimize
 
 METHODS = {
     **ROWS,
-    "dwa": Method(losses="dwa"),
-    "uncertainty_pcgrad": Method(losses="uncertainty", gradients="pcgrad"),
+    "dwa": Method(losses=DynamicAverage),
+    "uncertainty_pcgrad": Method(losses=Uncertainty, gradients=pcgrad),
 }
 OPPOSITE = [[1.0, -2.0, 0.5, 1.0], [-1.0, 2.0, -0.5, -1.0]]
 EQUAL = [[1.0, -2.0, 0.5, 1.0], [1.0, -2.0, 0.5, 1.0]]
@@ -374,7 +374,7 @@ def test_peers_do_what_their_papers_say(tasks):
     gramian = g @ g.T
     assert (gramian < 0).any()
     update = {
-        kind: gradient_weighting(kind, None, "sum")(gramian) @ g
+        kind: ROWS[kind].gradients(gramian, None, "sum") @ g
         for kind in ("mgda", "cagrad", "upgrad", "nash_mtl")
     }
     assert (g @ update["upgrad"]).min() >= -1e-6, "no task's loss rises"
@@ -387,7 +387,7 @@ def test_peers_do_what_their_papers_say(tasks):
     )
     assert (g @ update["cagrad"]).min() > (g @ total).min(), "the worst task gains"
     assert update["nash_mtl"].norm() == pytest.approx(1)
-    weights = gradient_weighting("nash_mtl", None, "sum")(gramian)
+    weights = ROWS["nash_mtl"].gradients(gramian, None, "sum")
     bargain = weights * (gramian @ weights)
     torch.testing.assert_close(
         bargain, bargain.mean().expand(tasks), rtol=0.05, atol=0

@@ -50,7 +50,8 @@ def retrained(tmp_path):
         (
             "src/multitask/methods.py",
             'METHODS = {\n    "',
-            'METHODS = {\n    "new": Method("x"),\n    "',
+            "def new(gramian, orders, reduction):\n    return gramian.diagonal()\n\n\n"
+            'METHODS = {\n    "new": Method(gradients=new),\n    "',
         ),
         (
             "src/multitask/rl/sac/methods.py",
@@ -97,8 +98,8 @@ def test_these_edits_retrain_nothing(retrained, path, old, new):
         ),
         (
             "src/multitask/methods.py",
-            '"pcgrad": Method(gradients="pcgrad")',
-            '"pcgrad": Method(gradients="sum")',
+            '"pcgrad": Method(gradients=pcgrad)',
+            '"pcgrad": Method(gradients=cagrad)',
             {("multimnist", "pcgrad"), ("celeba", "pcgrad")},
         ),
         ("src/pcgrad/_measures.py", "return ", "return 0 * ", ROWS),
