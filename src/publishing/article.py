@@ -248,7 +248,7 @@ def drawing(results: Sequence[Results], name: str) -> Path | None:
 
 
 def statements(results: Sequence[Results]) -> list[list[str]]:
-    """The table of the theory: statement, verdict, what it rests on."""
+    """The table of the theory: statement and reading, verdict, what decided it."""
     for one in results:
         table = one.table("table_theory")
         if len(table):
@@ -259,7 +259,13 @@ def statements(results: Sequence[Results]) -> list[list[str]]:
                 kind="stable",
             )
             return [
-                [str(row["statement"]), str(row["verdict"]), str(row["rests_on"])]
+                [
+                    f"{row['statement']} ({row['reading']})"
+                    if isinstance(row.get("reading"), str)  # nan where judged as printed
+                    else str(row["statement"]),
+                    str(row["verdict"]),
+                    str(row.get("decided_by", row.get("rests_on"))),  # rests_on: earlier tables
+                ]
                 for row in table.to_dict("records")
             ]
     return []
