@@ -51,6 +51,8 @@ def _indent_arguments(
             inside = line.strip() in ("Args:", "Raises:")
         elif inside and line.strip() and not re.match(r" {4}[*\w, ]+: ", line):
             lines[number] = " " * 8 + line.strip()
+        # |w| is an absolute value, not a substitution.
+        lines[number] = re.sub(r"(?<![\w`|])\|(\w+)\|(?![\w`|])", r"\\|\1\\|", lines[number])
 
 
 def setup(app: Any) -> None:

@@ -22,6 +22,7 @@ rule overview:
         ),
         pdf=expand("<results>/figures/{name}.pdf", name=["scoreboard", "paper_against_ours"]),
         front="<results>/front.rst",
+        narrow=directory("<results>/tables/narrow"),
     log:
         "<logs>/overview.log",
     benchmark:

@@ -78,7 +78,11 @@ def content(
         "settings": settings(results),
         "deviations": deviations(root),
         "figures": [],
-        "tables": [table_of(one, name) for name, one in findings.strongest(results).items()],
+        "tables": [
+            found
+            for name, one in findings.strongest(results).items()
+            if (found := table_of(one, name))["rows"]
+        ],
         "theory": plain(findings.theory(claims)),
         "statements": statements(results),
         "tried": tried(results),
@@ -187,6 +191,8 @@ def deviations(root: Path) -> list[str]:
 def table_of(one: Results, name: str) -> dict[str, Any]:
     """A table cut to method, compared quantities and the paper's number."""
     table = one.table(name)
+    if not {"method", "task", "metric", "paper"} <= set(table.columns):  # not one of methods
+        return {"header": [], "rows": [], "caption": one.title(name)}
     compared = [
         (t, m)
         for t, m in dict.fromkeys(zip(table.get("task", []), table.get("metric", []), strict=True))
@@ -276,7 +282,7 @@ def tried(results: Sequence[Results]) -> list[str]:
     lines = []
     for name, one in findings.strongest(results).items():
         table = one.table(name)
-        if "paper" not in table:
+        if not {"paper", "method"} <= set(table.columns):
             continue
         own = table[~table["method"].str.contains(" - ")]
         named = set(own[own["paper"].notna()]["method"])

@@ -1,6 +1,6 @@
 """The front page of Snakemake's report and the figures over all results of one scale.
 
-    python -m publishing.front results/quick      # writes front.rst, figures/scoreboard.*, …
+    python -m publishing.front results/quick   # writes front.rst, figures/scoreboard.*, tables/narrow/*
 
 `front.rst` has the verdict counts and the ten headline numbers, all read from `claims.csv`."""
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from publishing.article import table_of
 from reporting import findings, overview, render
 
 TITLE = """Replication of *Gradient Surgery for Multi-Task Learning* (Yu, Kumar, Gupta, Levine, Hausman, Finn; NeurIPS 2020)
@@ -50,9 +51,23 @@ def front(folder: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def narrow_tables(folder: Path) -> None:
+    """Every table with method, compared quantities, paper and seeds alone, as a LaTeX `table`."""
+    (folder / "tables" / "narrow").mkdir(parents=True, exist_ok=True)
+    one = findings.Results(folder)
+    for name in one.tables():
+        found = table_of(one, name)
+        if not found["rows"]:
+            continue
+        shown = pd.DataFrame(found["rows"], columns=found["header"])
+        text = render.narrow(shown, found["header"], caption=found["caption"], label=f"tab:{name}")
+        render.write_text(text, folder / "tables" / "narrow" / f"{name}.tex")
+
+
 def main(arguments: list[str]) -> int:
-    """Write the page and the figures into the folder of a scale."""
+    """Write the page, the figures and the narrow tables into the folder of a scale."""
     folder = Path(arguments[0])
+    narrow_tables(folder)
     render.write_text(front(folder), folder / "front.rst")
     overview.write([folder], folder / "figures")
     return 0

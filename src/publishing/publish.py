@@ -32,6 +32,7 @@ PATTERNS = (
         "tables/*.csv",
         "tables/*.md",
         "tables/*.tex",
+        "tables/narrow/*.tex",
         "tables/*.html",
     ),
     *(

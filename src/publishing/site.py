@@ -118,6 +118,8 @@ def page(source: Path, root: Path, name: str, text: str, *, at: str = "docs") ->
 
     def follow(match: re.Match[str]) -> str:
         path = (root / at / match[2]).resolve()
+        if not path.exists() and match[1].startswith("!"):  # a picture that is not published yet
+            return f"*({match[1].strip('![(]')})*"
         if not path.exists() or not path.is_relative_to(root):
             return match[0]
         inside = path.relative_to(root).as_posix()

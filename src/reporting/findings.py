@@ -143,7 +143,8 @@ def claim_sentence(line: Mapping[Any, Any]) -> str:
 def count(claims: pd.DataFrame) -> dict[str, int]:
     """{verdict: number of claims}, in the order of the verdicts."""
     numbers = claims["verdict"].value_counts()
-    return {word: int(numbers.get(word, 0)) for word in VERDICTS}
+    earlier = [word for word in numbers.index if word not in VERDICTS]  # of older results
+    return {word: int(numbers.get(word, 0)) for word in (*VERDICTS, *earlier)}
 
 
 def verdict_words(claims: pd.DataFrame) -> str:
@@ -186,8 +187,8 @@ def better_low(metric: str) -> bool:
 
 def differences(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The lines "a - b" of a table with enough seeds: left, right, gain (positive: a is better)."""
-    if "method" not in table:
-        return
+    if not {"method", "task", "metric", "mean", "ci_low", "ci_high", "seeds"} <= set(table.columns):
+        return  # not a table of methods
     for line in table.to_dict("records"):
         left, minus, right = str(line["method"]).partition(" - ")
         if not minus or line["seeds"] < LEAST_SEEDS or not np.isfinite(line["mean"]):

@@ -73,7 +73,7 @@ def scoreboard(results: Sequence[Results]) -> Figure:
     style()
     claims = ledger(results)
     numbers = {word: number for word, number in count(claims).items() if number}
-    groups = [(word, claims[claims["verdict"] == word]) for word in SIGNS if word in numbers]
+    groups = [(word, claims[claims["verdict"] == word]) for word in numbers_in_order(numbers)]
     rows = sum(len(part) + 1.4 for _, part in groups)
     fig = plt.figure(figsize=(9.6, ROW * rows + 1.3))
     fig.set_layout_engine("none")
@@ -91,15 +91,27 @@ def scoreboard(results: Sequence[Results]) -> Figure:
     return fig
 
 
+def sign_of(word: str) -> tuple[str, str]:
+    """Color and sign of a verdict; those of an open one for a word of older results."""
+    return SIGNS.get(word, SIGNS[INCONCLUSIVE])
+
+
+def numbers_in_order(numbers: dict[str, int]) -> list[str]:
+    """The verdicts that occur, in the order of SIGNS."""
+    return sorted(
+        numbers, key=lambda word: list(SIGNS).index(word) if word in SIGNS else len(SIGNS)
+    )
+
+
 def _counts(fig: Figure, numbers: dict[str, int]) -> None:
     """A bar whose parts are the verdicts, with their numbers."""
     height = fig.get_figheight()
     ax = fig.add_axes((0.02, 1 - 0.42 / height, 0.96, 0.34 / height))
     ax.set_axis_off()
     left, total = 0.0, sum(numbers.values())
-    for word in (word for word in SIGNS if word in numbers):
+    for word in numbers_in_order(numbers):
         number = numbers[word]
-        ax.barh(0, number, left=left, color=SIGNS[word][0], edgecolor="white", height=1)
+        ax.barh(0, number, left=left, color=sign_of(word)[0], edgecolor="white", height=1)
         ax.text(
             left + number / 2,
             0,
@@ -112,12 +124,12 @@ def _counts(fig: Figure, numbers: dict[str, int]) -> None:
         )
         left += number
     ax.set_xlim(0, total)
-    words = "   ".join(f"{SIGNS[word][1]} {number} {word}" for word, number in numbers.items())
+    words = "   ".join(f"{sign_of(word)[1]} {number} {word}" for word, number in numbers.items())
     fig.text(0.02, 1 - 0.52 / height, words, fontsize=8.5, va="top")
 
 
 def _group(ax: Axes, y: float, word: str, part: pd.DataFrame) -> float:
-    tint, sign = SIGNS[word]
+    tint, sign = sign_of(word)
     y += 0.9
     ax.text(0.02, y, f"{word} ({len(part)})", weight="bold", color=tint, fontsize=9, va="center")
     for x, name in (

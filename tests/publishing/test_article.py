@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,15 @@ def test_the_front_page_has_the_counts_and_ten_headline_numbers():
 def test_a_folder_without_a_ledger_is_refused_in_one_line(tmp_path, capsys):
     assert article.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: no claims.csv in")
+
+
+def test_every_table_has_a_narrow_latex_form(tmp_path):
+    shutil.copytree(LAPTOP / "tables", tmp_path / "laptop" / "tables")
+    shutil.copy(LAPTOP / "claims.csv", tmp_path / "laptop")
+    front.narrow_tables(tmp_path / "laptop")
+    text = (tmp_path / "laptop/tables/narrow/table_4.tex").read_text(encoding="utf-8")
+    assert r"\label{tab:table_4}" in text
+    assert r"\caption{Table 4: MultiMNIST" in text
+    widths = {line.count(" & ") for line in text.splitlines() if line.endswith(r"\\")}
+    assert widths == {4}  # method, left, right, paper, seeds
+    assert text.isascii()  # pdflatex reads it
