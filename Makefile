@@ -74,6 +74,7 @@ bench: $(STAMP)  ## time and memory of one step beside other implementations; OU
 	-$(LOCKED) -q --no-deps -r requirements/bench.txt
 	$(MODULE) benchmarks.run --out $(or $(OUT),results/benchmarks)
 	$(MODULE) benchmarks.rl --out $(or $(OUT),results/benchmarks)
+	$(MODULE) benchmarks.precision --out $(or $(OUT),results/benchmarks)
 
 # Trains from a clone at a tagged commit next to the project, two runs at a time at low priority; stopped, it goes on where
 # it was. TARGETS="metaworld_mt10/sac/0-4 triad" names runs, TAG=name another (or a new) tag.
