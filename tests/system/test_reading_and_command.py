@@ -1,0 +1,81 @@
+"""Pipes, devices and endless files are refused at once; commands end in one line and a status."""
+
+import errno
+import os
+import signal
+
+import pytest
+
+from multitask.data.idx import read_idx
+from system import command, stopping
+from system.errors import UserError
+from system.reading import open_plain, read_bytes, read_json
+
+
+def test_only_regular_files_of_a_bounded_size_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(2**40)
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        with pytest.raises(OSError, match=r"regular|directory"):
+            open_plain(path)
+    with pytest.raises(OSError, match="too long"):
+        read_bytes(tmp_path / "sparse", 1000)
+    for name in ("pipe", "sparse"):
+        with pytest.raises(UserError, match=name):
+            read_json(tmp_path / name, "mend it")
+        with pytest.raises(UserError, match=name):
+            read_idx(tmp_path / name, (3, 28, 28), "0" * 64)
+
+
+def raises(error):
+    def work():
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (UserError("two\nlines"), "error: two\\nlines"),
+        (
+            MemoryError("Unable to allocate 7 TiB"),
+            "error: out of memory (Unable to allocate 7 TiB)",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: x\nmore"),
+            "error: out of memory",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device", "a.csv"), "error: a.csv: No space left"),
+    ],
+)
+def test_faults_of_user_and_machine_are_one_line(capsys, error, said):
+    assert command.run(raises(error)) == command.FAULT
+    found = capsys.readouterr().err
+    assert found.startswith(said)
+    assert found.count("\n") == 1
+
+
+def test_a_fault_of_the_code_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        command.run(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("number", stopping.SIGNALS)
+def test_signals_stop_at_once_or_wait_for_what_is_saved(capsys, number):
+    before = signal.getsignal(number)
+    done = []
+
+    def waits():
+        stopping.wait()
+        signal.raise_signal(number)
+        done.append("saved")
+        stopping.proceed()
+        done.append("never")
+
+    assert command.run(lambda: signal.raise_signal(number)) == command.STOPPED
+    assert command.run(waits) == command.STOPPED
+    assert done == ["saved"]
+    assert capsys.readouterr().err.count(f"stopped by {number.name}") == 2
+    assert signal.getsignal(number) is before
