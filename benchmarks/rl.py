@@ -245,7 +245,7 @@ def main() -> None:
     machine = f"The learner on {where}, torch {torch.__version__}, {platform.machine()}"
     if not has_bfloat16_units(device):
         machine += "; no units for bfloat16: what is called bfloat16 ran in float32"
-    text = table.to_markdown(index=False, floatfmt=".2f")
+    text = table.to_markdown(index=False, floatfmt=".4g")
     (args.out / "rl.md").write_text(
         f"{text}\n\n{machine}; medians of {args.repeats} repeats.\n", encoding="utf-8"
     )
