@@ -1,21 +1,21 @@
 """Gradient surgery for multi-task learning (PCGrad; Yu, Kumar, Gupta, Levine, Hausman, Finn,
 NeurIPS 2020).
 
-In the place of ``sum(losses).backward()``, for losses that share a graph::
+Instead of ``sum(losses).backward()``, for losses that share a graph::
 
     losses = [loss_a, loss_b]
     optimizer.zero_grad()
-    pcgrad.backward(losses, trunk.parameters(), generator=generator)  # heads get their plain
-    gradients optimizer.step()
+    pcgrad.backward(losses, trunk.parameters(), generator=generator)  # heads: plain gradients
+    optimizer.step()
 
-The four steps by hand, here for one batch per task::
+One graph at a time, or one surgery on the sum of micro-batches::
 
-    losses, gradients, own = pcgrad.task_gradients_batched(loss, shared, own_parameters, batches)
-    gramian = pcgrad.gramian(gradients)
-    surgery = pcgrad.surgery(gramian, pcgrad.random_orders(tasks, generator))
-    pcgrad.apply_weights(shared, gradients, surgery.weights)
+    accumulator = pcgrad.Accumulator(trunk.parameters(), tasks=T)  # once
+    for i, batch in enumerate(batches):
+        accumulator.add([loss(i, batch)], tasks=[i])
+    accumulator.backward(generator=generator)
 
-One batch per task and layers that are linear: one backward pass in the place of T::
+One batch per task and layers that are linear: one backward pass for all tasks::
 
     recorder = pcgrad.LinearRecorder(trunk, tasks=T)  # once
     with recorder:
@@ -28,8 +28,10 @@ gradients cost no backward passes of the trunk (the upper bound of Sener and Kol
 
     features = trunk(x)
     z = features.detach().requires_grad_()
-    pcgrad.backward([loss(head(z), y) for head, loss, y in zip(heads, criteria, targets)], [z],
-    generator=generator) features.backward(z.grad)
+    pcgrad.backward([loss(head(z), y) for head, loss, y in zip(heads, criteria, targets)], [z])
+    features.backward(z.grad)
+
+``examples/`` has tested recipes for mixed precision, data parallelism, frameworks and more.
 """
 
 from pcgrad._ablations import direction_only, magnitude_only
