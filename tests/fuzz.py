@@ -397,7 +397,7 @@ def run(kind: str, inputs: int, method: str = "fork") -> dict[str, Any]:
         theirs.close()
         try:
             while True:
-                if not ours.poll(10 * SECONDS):
+                if not ours.poll(120 * SECONDS):  # hangs; the start imports torch on a busy machine
                     process.kill()
                 first, found = ours.recv()
                 if found in counts:

@@ -1,9 +1,11 @@
 """The training command: what it writes, how it stops, how it refuses."""
 
+import errno
 import gc
 import importlib
 import json
 import os
+import signal
 import types
 
 import pytest
@@ -217,3 +219,41 @@ def test_the_collector_forgets_what_was_loaded_and_works_again():
         assert not any(each is loaded for each in gc.get_objects())
     finally:
         gc.unfreeze()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_a_seeds_last_evaluation_stops_after_that_seed(tmp_path, toy, capsys, number):
+    """Bug: it was forgotten, and the other seeds were trained to their end."""
+    trained = []
+
+    def train(method, seed, settings, session):
+        records = toy_train(method, seed, settings, session)
+        trained.append(seed)
+        if trained == [0, 1]:
+            signal.raise_signal(number)  # after the last step
+        return records
+
+    toy.train = train
+    status, out = command(tmp_path, seeds="0-2")
+    assert (status, trained) == (run.EXIT_STOPPED, [0, 1])
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (out / "metrics.csv").exists()
+    status, out = command(tmp_path, seeds="0-2")
+    assert (status, trained) == (0, [0, 1, 2])
+    _, unbroken = command(tmp_path / "unbroken", seeds="0-2")
+    assert (out / "metrics.csv").read_bytes() == (unbroken / "metrics.csv").read_bytes()
+
+
+def test_a_full_disk_is_one_line_and_loses_no_seed(tmp_path, toy, capsys, monkeypatch):
+    """Bug: a traceback, from whichever file was being written."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with monkeypatch.context() as patch:
+        patch.setattr("system.writing.os.replace", lambda *_: (_ for _ in ()).throw(full))
+        status, out = command(tmp_path)
+    assert status == run.EXIT_FAULT
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert error.count("\n") == 1
+    status, out = command(tmp_path)
+    assert status == 0
+    assert [one.name for one in out.iterdir() if one.name.startswith(".")] == []
