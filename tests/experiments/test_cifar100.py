@@ -229,7 +229,12 @@ def trace(method, settings, tmp_path):
     return [list(row) for row in kept]
 
 
-@pytest.mark.parametrize("method", task.METHODS)
+# Nash-MTL's solver stops at a tolerance: with 20 tasks the last bit of a Gramian decides where, so
+# its numbers repeat on one machine and for one code only. MultiMNIST's trace covers it for two.
+TRACED = tuple(method for method in task.METHODS if method != "nash_mtl")
+
+
+@pytest.mark.parametrize("method", TRACED)
 def test_golden_trace(method, trace_settings, tmp_path):
     traces.check("cifar100", method, trace(method, trace_settings, tmp_path))
 
@@ -241,7 +246,7 @@ def regenerate():
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         settings = {**TRACE, "data_root": folder}
-        content = {method: trace(method, settings, Path("/nonexistent")) for method in task.METHODS}
+        content = {method: trace(method, settings, Path("/nonexistent")) for method in TRACED}
     traces.write("cifar100", content)
 
 

@@ -3,23 +3,52 @@ numbers may alter.
 
 A number that changed means that published tables are superseded: say so in the CHANGELOG, then
 regenerate by running the test file of the experiment (`PYTHONPATH=src:. python
-tests/experiments/test_<name>.py`)."""
+tests/experiments/test_<name>.py`).
+
+Small networks with batch normalization magnify the last bits of a product until nothing is left of
+a number after some epochs. Their traces are therefore recorded on two processors by the same code:
+`golden/<experiment>.json` on an Intel Xeon, `golden/amd_epyc/` on an AMD EPYC. On either one its
+own trace counts, whole. On another processor only those rows count in which both recordings agree.
+"""
 
 import json
 from pathlib import Path
 
 import pytest
 
+from multitask.runs.provenance import machine
+
 FOLDER = Path(__file__).resolve().parents[1] / "golden"
+RECORDED = {"Intel(R) Xeon(R) Processor": FOLDER, "AMD EPYC": FOLDER / "amd_epyc"}
+EXACT, ELSEWHERE = 1e-9, 1e-6  # relative, on a recorded processor and on another
+
+
+def read(folder, experiment, method):
+    """The golden rows [step, task, metric, value], or None where none are recorded."""
+    path = folder / f"{experiment}.json"
+    traces = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return traces.get(method)
 
 
 def check(experiment, method, rows):
     """The rows (step, task, metric, value) equal the golden ones to 1e-9."""
-    golden = json.loads((FOLDER / f"{experiment}.json").read_text(encoding="utf-8"))[method]
-    assert [list(row[:3]) for row in rows] == [row[:3] for row in golden]
+    golden, other = (read(folder, experiment, method) for folder in RECORDED.values())
+    processor, tolerance = machine()["processor"], EXACT
+    if other is not None and RECORDED.get(processor) == FOLDER / "amd_epyc":
+        golden = other
+    elif other is not None and processor not in RECORDED:
+        tolerance = ELSEWHERE
     assert len(golden) >= 20
-    for (step, name, metric, value), (*_, expected) in zip(rows, golden, strict=True):
-        assert value == pytest.approx(expected, rel=1e-9, abs=1e-12), (step, name, metric)
+    assert [list(row[:3]) for row in rows] == [row[:3] for row in golden]
+    compared = 0
+    for place, ((step, name, metric, value), (*_, expected)) in enumerate(
+        zip(rows, golden, strict=True)
+    ):
+        if tolerance == ELSEWHERE and other[place][3] != pytest.approx(expected, rel=EXACT):
+            continue
+        compared += 1
+        assert value == pytest.approx(expected, rel=tolerance, abs=1e-12), (step, name, metric)
+    assert compared
 
 
 def write(experiment, traces):
