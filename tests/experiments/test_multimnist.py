@@ -218,7 +218,7 @@ def test_kill_9_and_the_same_command_give_the_same_numbers(tmp_path):
     assert process.wait() == -signal.SIGKILL
     state = torch.load(checkpoint, weights_only=True)["state"]
     assert "finished" not in state
-    assert not (tmp_path / "killed/run").exists()
+    assert not any((tmp_path / "killed/run").rglob("*"))
     assert run.main(arguments) == 0
     assert not checkpoint.exists()
     whole, killed = (
@@ -241,7 +241,7 @@ def test_faults_are_one_line_and_leave_no_output(tmp_path, capsys, changes, meth
     assert message in error
     assert error.startswith("error: ")
     assert "\n" not in error
-    assert not (tmp_path / "run").exists()
+    assert not any((tmp_path / "run").rglob("*"))
 
 
 def test_missing_data_is_one_line(tmp_path, capsys, monkeypatch):
