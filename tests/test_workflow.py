@@ -23,8 +23,6 @@ NOT_COPIED = (
     ".git",
     ".venv",
     ".snakemake",
-    "data",
-    "results",
     "__pycache__",
     "*.egg-info",
     ".*_cache",
@@ -98,8 +96,14 @@ def edited(path, edit):
         )  # Snakemake looks at a script's time
 
 
+def left_out(folder, names):
+    """What a copy of the tree does without: by name anywhere, data and results at the top alone."""
+    everywhere = shutil.ignore_patterns(*NOT_COPIED)(folder, names)
+    return everywhere | ({"data", "results"} if Path(folder) == ROOT else set())
+
+
 def copy_tree(folder):
-    return Path(shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(*NOT_COPIED)))
+    return Path(shutil.copytree(ROOT, folder / "tree", ignore=left_out))
 
 
 @pytest.fixture(scope="module")
