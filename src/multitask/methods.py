@@ -1,10 +1,12 @@
-"""What the methods of a comparison do differently: loss weights, and how task gradients become one
-update.
+"""Methods of the comparisons: how losses are weighted and gradients become one update.
 
 Everything else (initial values, batches, dropout masks, schedule, optimizer) is the same under one
-seed. The two choices are independent, so that a table can pair them (the paper's NYUv2 row is
-uncertainty weights with PCGrad). A new method is a row of METHODS with a class or function of its
-own: the code hash of a run covers only what its row refers to."""
+seed. The two choices are independent, so that a table can pair them: the paper's NYUv2 row is
+uncertainty weights with PCGrad.
+
+To add a method, add a row to METHODS and a class or function of its own. The code hash of a run
+covers only what its row refers to, so the other runs stay valid.
+"""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,62 +24,67 @@ Reduction = Literal["sum", "mean"]
 
 
 class Equal(nn.Module):
-    """Losses as they are: the plain sum of Section 2.1."""
+    """Leaves the losses as they are: the plain sum of Section 2.1."""
 
     def __init__(self, tasks: int) -> None:
         super().__init__()
 
     def forward(self, losses: Sequence[Tensor]) -> list[Tensor]:
-        """The losses, unchanged."""
+        """Returns the losses, unchanged."""
         return list(losses)
 
 
 class Uncertainty(nn.Module):
-    """Homoscedastic uncertainty weights, L_i / (2 exp(s_i)) + s_i / 2 with learned s_i (Kendall et
-    al. 2018).
+    """Homoscedastic uncertainty weights with learned s_i (Kendall et al. 2018).
 
-    The form and the start s_i = -1/2 are those of MTAN's public code (im2im_pred/utils.py), the
-    paper's base."""
+        L_i / (2 exp(s_i)) + s_i / 2
+
+    The form and the start s_i = -1/2 are those of MTAN's public code (im2im_pred/utils.py), on
+    which the paper builds.
+    """
 
     def __init__(self, tasks: int) -> None:
         super().__init__()
         self.log_variances = nn.Parameter(torch.full((tasks,), -0.5))
 
     def forward(self, losses: Sequence[Tensor]) -> list[Tensor]:
-        """The weighted losses; their sum is what the method minimizes."""
+        """Returns the weighted losses; the method minimizes their sum."""
         pairs = zip(losses, self.log_variances, strict=True)
         return [loss / (2 * s.exp()) + s / 2 for loss, s in pairs]
 
 
 class DynamicAverage(nn.Module):
-    """Dynamic weight averaging (Liu et al. 2019, equation 7): T exp(r_i / 2) / sum_k exp(r_k / 2),
-    temperature 2.
+    """Dynamic weight averaging (Liu et al. 2019, equation 7) with temperature 2.
 
-    r_i is the ratio of task i's average losses over the last two epochs; 1 in the first two.
-    Weights sum to T."""
+        w_i = T exp(r_i / 2) / sum_k exp(r_k / 2)
+
+    r_i is the ratio of task i's average losses over the last two epochs, and 1 in the first two
+    epochs. The weights sum to T.
+    """
 
     TEMPERATURE = 2.0
     history: Tensor
 
     def __init__(self, tasks: int) -> None:
         super().__init__()
-        # In float64 as recorded: rows are the epoch before last and the last one; nan before there
-        # is any.
+        # Rows: the epoch before last and the last one, nan until they exist. A buffer, so that
+        # checkpoints hold it; float64, as the averages are.
         self.register_buffer("history", torch.full((2, tasks), torch.nan, dtype=torch.float64))
 
     def forward(self, losses: Sequence[Tensor]) -> list[Tensor]:
-        """The weighted losses."""
+        """Returns the weighted losses."""
+        # A ratio that does not exist yet is nan and counts as 1.
         ratios = (self.history[1] / self.history[0]).nan_to_num(1.0)
         weights = len(losses) * (ratios / self.TEMPERATURE).softmax(0)
         return [loss * weight.to(loss) for loss, weight in zip(losses, weights, strict=True)]
 
     def end_epoch(self, averages: Tensor) -> None:
-        """Take note of an epoch's average losses [T], before weights."""
+        """Stores an epoch's average losses [T], taken before weighting."""
         self.history = torch.stack([self.history[1], averages.to(self.history)])
 
 
 def pcgrad(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
-    """Algorithm 1."""
+    """PCGrad (Algorithm 1)."""
     return surgery(gramian, orders, reduction=reduction).weights
 
 
@@ -92,29 +99,36 @@ def pcgrad_length(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tens
 
 
 def mgda(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
-    """The shortest vector of the gradients' convex hull, by Frank-Wolfe (Sener and Koltun 2018,
-    Algorithm 2).
+    """MGDA: the shortest vector in the gradients' convex hull (Sener and Koltun 2018, Algorithm 2).
 
-    On the gradients as they are: the authors' setting for MultiMNIST is `normalization_type=none`
-    (issue 14 of isl-org/MultiObjectiveOptimization)."""
+    It is found by Frank-Wolfe, on gradients that are not normalized: the authors' setting for
+    MultiMNIST is `normalization_type=none` (issue 14 of isl-org/MultiObjectiveOptimization).
+    """
     return _solved(_peer("MGDAWeighting"), gramian)
 
 
 def cagrad(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
-    """CAGrad with c = 0.4 (Liu et al. 2021); stated for the mean of the losses, so times T here."""
+    """CAGrad with c = 0.4 (Liu et al. 2021).
+
+    It is defined for the mean of the losses, hence the factor T.
+    """
     return len(gramian) * _solved(_peer("CAGradWeighting", c=0.4), gramian)
 
 
 def upgrad(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
-    """UPGrad (Quinton and Rey 2024); stated for the mean of the losses, so times T here."""
+    """UPGrad (Quinton and Rey 2024).
+
+    It is defined for the mean of the losses, hence the factor T.
+    """
     return len(gramian) * _solved(_peer("UPGradWeighting"), gramian)
 
 
 def nash_mtl(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
-    """Nash-MTL (Navon et al. 2022): an update of length 1 at most, as in its public code.
+    """Nash-MTL (Navon et al. 2022): an update of length at most 1, as in its public code.
 
-    Solved anew at every step instead of from the last step's solution, so that a resumed run needs
-    no history."""
+    Every step solves the problem anew instead of starting from the last step's solution, so that a
+    resumed run needs no history.
+    """
     tasks = len(gramian)
     weighting = _peer("NashMTL", n_tasks=tasks, max_norm=1.0, update_weights_every=1).weighting
     return _solved(partial(_nash, weighting), gramian)
@@ -122,36 +136,41 @@ def nash_mtl(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
 
 @cache
 def _peer(name: str, **options: Any) -> Any:
-    """An object of torchjd, made once: setting up a solver costs more than using it."""
+    """Returns an object of torchjd, built once because setting up a solver is slow."""
+    # Imported here: runs of other methods do not need torchjd.
     from torchjd import aggregation
 
     return getattr(aggregation, name)(**options)
 
 
 def _solved(weighting: Weighting, gramian: Tensor) -> Tensor:
-    """Weights [T] of a Gramian [T, T]; nan for one that is not finite, on which solvers fail."""
+    """Returns weights [T] for a Gramian [T, T]; nan if it is not finite."""
+    # The solvers raise on such a Gramian; nan weights let the loop report the task instead.
     if not gramian.diagonal().isfinite().all():
         return torch.full_like(gramian.diagonal(), torch.nan)
     return weighting(gramian)
 
 
 def _nash(weighting: Any, gramian: Tensor) -> Tensor:
-    """Nash-MTL takes gradients: any matrix with their Gramian will do."""
+    """Runs Nash-MTL, which expects gradients, on a matrix with their Gramian."""
+    # V sqrt(λ) has the Gramian V λ Vᵀ; rounding may leave tiny negative eigenvalues.
     values, vectors = torch.linalg.eigh(gramian)
+    # Discard the last solution, from which the solver would start.
     weighting.prvs_alpha = np.ones(len(gramian), dtype=np.float32)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # cvxpy on the problem's form, and on zero gradients
+        # cvxpy warns about the problem's form and about zero gradients.
+        warnings.simplefilter("ignore")
         return weighting(vectors * values.clamp(min=0).sqrt())
 
 
 @dataclass(frozen=True)
 class Method:
-    """What a row changes.
+    """How a method weights losses and combines gradients.
 
     Attributes:
         losses: Class of the module that weights the losses before their gradients are taken.
-        gradients: From the Gramian [T, T], the orders and the reduction to the weights w [T] of the
-            update sum_j w_j g_j; None for the gradient of the summed losses.
+        gradients: Maps the Gramian [T, T], the orders and the reduction to the weights w [T] of the
+            update sum_j w_j g_j; None takes the gradient of the summed losses.
     """
 
     losses: Callable[[int], nn.Module] = Equal
@@ -159,7 +178,8 @@ class Method:
 
 
 METHODS = {
-    "single_task": Method(),  # a network of its own for every task; the experiment builds it
+    # The experiment builds a network of its own for every task.
+    "single_task": Method(),
     "sum": Method(),
     "uncertainty": Method(losses=Uncertainty),
     "mgda": Method(gradients=mgda),

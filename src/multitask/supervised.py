@@ -1,9 +1,9 @@
-"""The one supervised loop: epochs, methods, schedule, records, checkpoints. An experiment supplies
-a `Problem`.
+"""Trains a `Problem` with one method: epochs, schedule, records, checkpoints.
 
 Under one seed every method sees the same initial values, batches, dropout masks and schedule.
-Batches and projection orders are drawn anew for each epoch from a stream of (seed, epoch), so a
-resumed run needs no history for them."""
+Batches and projection orders are drawn for each epoch from a stream of (seed, epoch), so a resumed
+run needs no history of them.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,35 +27,51 @@ Data = tuple[Tensor, ...]  # tensors with one row per example
 
 @dataclass(frozen=True)
 class Problem:
-    """What an experiment gives the loop.
+    """The data, model, losses and metrics that an experiment gives to the loop.
 
-    `losses(batch, draw)` returns one scalar per task, at least in float32 whatever the precision of
-    the forward pass; `draw` is the generator of dropout masks and other noise. Losses may share one forward pass or have one each (a task's own examples).
-    `evaluate(data)` returns {(task, metric): value} and runs without gradients in evaluation mode.
-    `shared` are the parameters under surgery; all others get the plain sum of their gradients.
-    `batches(seed, epoch)` gives the rows of an epoch's batches; without it they are a permutation,
-    cut."""
+    Attributes:
+        tasks: Names of the tasks.
+        model: The network; the loop switches it between training and evaluation mode.
+        shared: The parameters under surgery. All others get the plain sum of their gradients.
+        train: Training data.
+        evaluations: Data of every split that is evaluated, by the split's name.
+        losses: `losses(batch, draw)` returns one scalar per task, in float32 or longer whatever the
+            precision of the forward pass. `draw` generates dropout masks and other noise. The
+            losses may share one forward pass or have one each.
+        evaluate: `evaluate(data)` returns {(task, metric): value}. The loop calls it without
+            gradients and in evaluation mode.
+        batches: `batches(seed, epoch)` returns the rows of each batch of an epoch. By default a
+            random permutation is cut into batches.
+    """
 
     tasks: tuple[str, ...]
     model: nn.Module
     shared: Sequence[nn.Parameter]
     train: Data
-    evaluations: Mapping[str, Data]  # name of the split ("test", "validation") -> data
+    evaluations: Mapping[str, Data]
     losses: Callable[[Data, Generator], Sequence[Tensor]]
     evaluate: Callable[[Data], Mapping[tuple[str, str], float]]
     batches: Callable[[int, int], Sequence[Tensor]] | None = None
 
 
 def epoch_batches(examples: int, batch_size: int, seed: int, epoch: int) -> tuple[Tensor, ...]:
-    """Indices of the batches of one epoch, a permutation by seed and epoch alone; the last batch
-    may be short.
+    """Returns the rows of each batch of an epoch; the last batch may be short.
+
+    The permutation depends on the seed and the epoch alone.
     """
     return torch.randperm(examples, generator=generator(seed, f"batch/{epoch}")).split(batch_size)
 
 
 def epoch_orders(kind: str, tasks: int, batches: int, seed: int, epoch: int) -> Tensor:
-    """Projection orders [batches, T, T-1] of one epoch: "random" per task, one "shared"
-    permutation, or "fixed".
+    """Returns the projection orders [batches, T, T-1] of one epoch.
+
+    Args:
+        kind: "random" draws one order per task, "shared" one permutation for all tasks, "fixed"
+            takes the tasks as numbered.
+        tasks: Number of tasks T.
+        batches: Number of updates in the epoch.
+        seed: Seed of the run.
+        epoch: Number of the epoch, from 1.
     """
     if kind == "fixed":
         return fixed_orders(tasks).expand(batches, -1, -1)
@@ -67,8 +83,9 @@ def epoch_orders(kind: str, tasks: int, batches: int, seed: int, epoch: int) -> 
 def make_optimizer(
     parameters: Sequence[nn.Parameter], settings: Mapping[str, Any]
 ) -> torch.optim.Optimizer:
-    """SGD with momentum or Adam, both with an L2 penalty; the learning rate is set anew at every
-    epoch.
+    """Returns SGD with momentum or Adam, both with an L2 penalty.
+
+    The loop sets the learning rate at the start of every epoch.
     """
     rate, decay = settings["learning_rate"], settings["weight_decay"]
     if settings["optimizer"] == "sgd":
@@ -79,14 +96,16 @@ def make_optimizer(
 
 
 class Fit:
-    """One run of one method under one seed: the moving parts and their state."""
+    """One run of one method under one seed."""
 
     def __init__(
         self, problem: Problem, method: Method, seed: int, settings: Mapping[str, Any]
     ) -> None:
         self.problem, self.method, self.seed, self.settings = problem, method, seed, settings
         self.device = problem.train[0].device
+        # The weights of the losses may be learned: they belong on the model's device.
         self.weighting = self.method.losses(len(problem.tasks)).to(next(problem.model.parameters()))
+        # Compare by identity: `==` on tensors compares their elements.
         shared = {id(parameter) for parameter in problem.shared}
         self.everything = [*problem.model.parameters(), *self.weighting.parameters()]
         self.own = [parameter for parameter in self.everything if id(parameter) not in shared]
@@ -94,10 +113,15 @@ class Fit:
         self.dropout = generator(seed, "dropout")
         self.averages = Averages(problem.tasks, self.device)
         self.records = Records()
-        self.epoch, self.step = 1, 0  # the next step to take; epochs count from 1
+        # The next step to take; epochs count from 1.
+        self.epoch, self.step = 1, 0
 
     def state(self) -> State:
-        """All that a resumed run needs; refused if a loss or gradient was not finite."""
+        """Returns all that a resumed run needs.
+
+        Raises:
+            UserError: A loss or a gradient was not finite.
+        """
         self.check()
         return {
             "model": self.problem.model.state_dict(),
@@ -111,7 +135,7 @@ class Fit:
         }
 
     def restore(self, state: State) -> None:
-        """Continue from `state`."""
+        """Restores what `state` returned."""
         self.problem.model.load_state_dict(state["model"])
         self.weighting.load_state_dict(state["weighting"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -124,18 +148,20 @@ class Fit:
             raise ValueError(f"epoch {self.epoch}, step {self.step}")
 
     def check(self) -> None:
-        """Stop with the task's name if a loss or gradient since the epoch's start was not finite."""
+        """Raises a UserError if a loss or gradient of this epoch was not finite."""
         require_finite(self.averages.faults(), f"epoch {self.epoch}, step {self.step}")
 
     def update(self, batch: Data, orders: Tensor) -> None:
-        """One step: losses, gradients by the method, optimizer."""
+        """Takes one step: losses, gradients by the method, optimizer."""
         self.optimizer.zero_grad()
         with computing(self.settings["precision"], self.device):
+            # Only the forward pass runs in low precision; weighting and surgery stay outside.
             raw = self.problem.losses(batch, self.dropout)
         self.averages.add_losses(raw, len(batch[0]))
         losses = self.weighting(raw)
         weigh = self.method.gradients
         if weigh is None:
+            # Methods that only weight losses need no task gradients: one backward pass is enough.
             torch.stack(losses).sum().backward()
         else:
             reduction = self.settings["reduction"]
@@ -144,17 +170,19 @@ class Fit:
                 losses, self.problem.shared, own_parameters=self.own, weighting=weighting
             )
             self.averages.add_gradients(result.gramian, result.weights)
+        # Clip after surgery, so that the limit applies to the gradient that is used.
         if self.settings["clip_norm"]:
             nn.utils.clip_grad_norm_(self.everything, self.settings["clip_norm"])
         self.optimizer.step()
 
     def train_epoch(self, session: Session) -> None:
-        """The steps of the current epoch that are not done yet; each ends where a checkpoint may be
-        taken.
+        """Takes the remaining steps of the current epoch.
+
+        A checkpoint may be written after each step.
         """
         settings, problem = self.settings, self.problem
-        # Epochs 1 to decay_every - 1 run at the full rate: the public code decays before its 10th
-        # epoch.
+        # Epochs 1 to decay_every - 1 run at the full rate, as in the public code, which decays
+        # before its 10th epoch.
         rate = settings["learning_rate"] * settings["decay"] ** (
             self.epoch // settings["decay_every"]
         )
@@ -171,19 +199,22 @@ class Fit:
         )
         orders = orders.to(self.device)
         problem.model.train()
+        # A checkpoint may be written after the last step of an epoch, so equality is sound.
         if self.step > len(batches):
             raise session.damaged(f"step {self.step} of {len(batches)}")
         while self.step < len(batches):
             rows = batches[self.step].to(self.device, non_blocking=True)
+            # The data are on the device already: only row numbers move.
             self.update(tuple(part[rows] for part in problem.train), orders[self.step])
             self.step += 1
+            # The check waits for the device, so it is not made at every step.
             if self.step % settings["log_every"] == 0:
                 self.check()
             session.tick(self.state)
 
     @torch.no_grad()
     def evaluate(self, epoch: int) -> None:
-        """Record every metric of every split."""
+        """Records every metric of every split."""
         self.problem.model.eval()
         for split, data in self.problem.evaluations.items():
             with computing(self.settings["precision"], self.device):
@@ -196,8 +227,9 @@ class Fit:
                 self.records.add(epoch, task, f"{split}_{metric}", value)
 
     def end_epoch(self) -> None:
-        """Record the epoch's averages and, every so many epochs and after the last, the metrics;
-        move on.
+        """Records the epoch's averages, evaluates when due, and moves to the next epoch.
+
+        The metrics are measured every `evaluate_every` epochs and after the last one.
         """
         self.check()
         self.averages.record(self.records, self.epoch)
@@ -215,10 +247,14 @@ class Fit:
 def fit(
     problem: Problem, method: Method, seed: int, settings: Mapping[str, Any], session: Session
 ) -> Records:
-    """Train `problem` by `method` and return its records; resumes from the session's checkpoint."""
+    """Trains `problem` by `method` and returns the records.
+
+    The run resumes from the session's checkpoint if there is one.
+    """
     run = Fit(problem, method, seed, settings)
     saved = session.load(like=run.state())
     if saved is None:
+        # Epoch 0 holds the metrics of the initial values.
         run.evaluate(0)
     else:
         with session.restoring():

@@ -1,4 +1,4 @@
-"""Episodes of all tasks, in lockstep."""
+"""Plays whole episodes of all tasks in lockstep."""
 
 from collections.abc import Callable
 
@@ -18,14 +18,23 @@ def collect(
     store: Callable[[Batch], None] | None,
     when: str = "collection",
 ) -> dict[str, Tensor]:
-    """Play whole episodes in all tasks, in lockstep, and store every transition (where there is
-    somewhere to store it).
+    """Plays whole episodes in all tasks, in lockstep, and stores every transition.
 
-    `policy`: observations `[T, O]` -> actions `[T, A]`; `store` gets an episode at a time, `[T,
-    horizon, ...]`. Returns per task `[T, episodes]`: `return` (undiscounted, raw), `success` (at
-    any step), `success_last` and `distance` (from object to goal, m; nan where a task has none) at
-    the last step. UserError that names task, `when` and step if an observation, reward or success
-    is not finite: nothing of that episode is stored.
+    Args:
+        fleet: The environments of the T tasks.
+        policy: Observations `[T, O]` -> actions `[T, A]`.
+        episodes: Episodes per task.
+        store: Receives one episode at a time, `[T, horizon, ...]`; None stores nothing.
+        when: Where in the run this happens, for error messages.
+
+    Returns:
+        Per task `[T, episodes]`: `return` (undiscounted, raw), `success` (at any step),
+        `success_last` and `distance` (from object to goal, m; nan where a task has none) at the
+        last step.
+
+    Raises:
+        UserError: An observation, reward or success is not finite. The message names task, `when`
+            and step; nothing of that episode is stored.
     """
     found: dict[str, list[np.ndarray]] = {
         "return": [],
@@ -43,8 +52,7 @@ def collect(
             action = policy(torch.from_numpy(observation)).cpu().numpy()
             step = fleet.step(action)
             refuse_not_finite(fleet, f"{when}, episode {episode}, step {len(rows) + 1}")
-            # The observation of a step is the final one at a time limit: the reset comes later, in
-            # the next episode.
+            # At a time limit this is the final observation: the reset follows in the next episode.
             rows.append([observation, action, step.reward, step.observation, step.terminated])
             total, ever = total + step.reward, ever | step.success
             observation = step.observation
@@ -54,6 +62,7 @@ def collect(
             raise RuntimeError(
                 "the tasks' episodes ended at different steps; lockstep needs one horizon for all"
             )
+        # One episode of all tasks [T, horizon, ...]: the rows so far are step by step.
         if store is not None:
             columns = (
                 np.stack(part, axis=1).astype(np.float64) for part in zip(*rows, strict=True)
@@ -65,7 +74,7 @@ def collect(
 
 
 def refuse_not_finite(fleet: Fleet, when: str) -> None:
-    """UserError if the simulator's last answer holds nan or inf."""
+    """Raises a UserError if the last reset or step returned nan or inf."""
     broken = fleet.not_finite()
     if broken:
         raise UserError(

@@ -1,4 +1,4 @@
-"""From the task gradients of a network to its step: Gramian, weights, gradient, Adam."""
+"""Turns the task gradients of a network into a step: Gramian, weights, gradient, Adam."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from pcgrad import direction_only, gramian, magnitude_only, surgery
 
 
 class Descent:
-    """The optimizer of one network (the actor, or both critics), and how a method weighs its tasks."""
+    """The optimizer of one network (actor or critics), with a method's weights of the tasks."""
 
     def __init__(self, settings: dict[str, Any], method: Method, network: Network) -> None:
         self.method, self.network, self.reduction = method, network, settings["reduction"]
@@ -36,23 +36,25 @@ class Descent:
         losses: Tensor | None = None,
         penalty: Sequence[Tensor | None] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One step from the task gradients in the network's `stacks`.
+        """Takes one step from the task gradients in the network's `stacks`.
 
         Shared parameters get Σ_t w_t g_t, a task's own parameters their plain gradient.
 
         Args:
-            orders: `[N, T, T-1]`.
-            losses: `[N, T]`, where GradNorm may take training rates from them.
-            penalty: gradients to be added, by parameter.
+            orders: Visiting orders `[N, T, T-1]`.
+            losses: Losses `[N, T]` from which GradNorm takes training rates; None takes equal
+                rates.
+            penalty: Gradients to add, one per parameter.
 
         Returns:
-            Gramians `[N, T, T]` and weights `[N, T]` used.
+            The Gramians `[N, T, T]` and the weights `[N, T]` that were used.
         """
         network = self.network
         gramians = self.gramians()
         weights = self.weigh(gramians, orders)
         if self.gradnorm is not None:
             norms = network.stacks[network.last_shared_weight()].flatten(2).norm(dim=-1)
+            # GradNorm balances the gradients of the last shared layer (choice 13).
             weights = weights * self.gradnorm.update(norms, losses)
         network.weigh(weights)
         for gradient, extra in zip(network.gradients, penalty or (), strict=False):
@@ -63,23 +65,28 @@ class Descent:
         return gramians, weights
 
     def gramians(self) -> Tensor:
-        """Products of the task gradients `[N, T, T]` float64: of what is shared, if anything is."""
+        """Returns the products of the task gradients, `[N, T, T]` in float64.
+
+        They are taken over the shared parameters, or over all parameters if none are shared.
+        """
         network = self.network
         if network.shared_stack is not None:
             return torch.stack([gramian([stack]) for stack in network.shared_stack])
-        # Gradients of different tasks have no products.
+        # Different tasks have no parameter in common, so the Gramian is diagonal.
         squares = [stack.flatten(2).double().square().sum(-1) for stack in network.stacks]
         return torch.diag_embed(torch.stack(squares).sum(0))
 
     def weigh(self, gramians: Tensor, orders: Tensor) -> Tensor:
-        """Weights `[N, T]` of the task gradients in the update of each member."""
+        """Returns the weights `[N, T]` of the task gradients in the update of each member."""
         tasks = gramians.shape[-1]
         if self.method.surgery == "none" or self.method.own == "all":
             plain = 1.0 if self.reduction == "sum" else 1 / tasks
             return torch.full_like(gramians[..., 0], plain)
+        # The Gramian of concatenated vectors is the sum of their Gramians.
         seen = gramians.sum(0, keepdim=True) if self.joint else gramians
         visited = orders[:1] if self.joint else orders
-        if gramians.device.type == "cpu":  # a few tasks are quicker one network at a time
+        # On the CPU a few tasks are faster without the batch dimension.
+        if gramians.device.type == "cpu":
             pairs = zip(seen, visited, strict=True)
             found = [surgery(g, o, reduction=self.reduction).weights for g, o in pairs]
             weights = torch.stack(found)
@@ -92,7 +99,7 @@ class Descent:
         return weights.expand(len(gramians), -1)
 
     def state(self) -> dict[str, Any]:
-        """Everything that a checkpoint needs to go on."""
+        """Returns all that a checkpoint needs."""
         return {
             "parameters": self.network.parameters,
             "optimizer": self.optimizer.state_dict(),
@@ -100,7 +107,7 @@ class Descent:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Restore `state()`."""
+        """Restores what `state` returned."""
         self.network.load(state["parameters"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.gradnorm is not None:

@@ -27,19 +27,24 @@ STREAMS = ("action", "batch", "update", "order")
 
 
 def check_settings(settings: dict[str, Any]) -> None:
-    """UserError for settings that contradict each other."""
+    """Raises a UserError for settings that contradict each other."""
     if settings["samples_per_collection"] % settings["horizon"]:
         raise UserError(
-            f"samples_per_collection {settings['samples_per_collection']} is no multiple of horizon "
-            f"{settings['horizon']}; collections hold whole episodes"
+            f"samples_per_collection {settings['samples_per_collection']} is no multiple of "
+            f"horizon {settings['horizon']}; collections hold whole episodes"
         )
     if settings["warm_up_paths"] < 1:
         raise UserError("warm_up_paths must be at least 1: the first updates need samples")
 
 
 def draw_orders(kind: str, tasks: int, updates: int, draw: torch.Generator) -> Tensor:
-    """Visiting orders of a whole collection, `[updates, 3, T, T-1]`: random per task, one shared by
-    all, or fixed.
+    """Draws the visiting orders of a whole collection, `[updates, 3, T, T-1]`.
+
+    Args:
+        kind: "random" draws one order per task, "shared" one for all tasks, "fixed" draws nothing.
+        tasks: Number of tasks T.
+        updates: Updates in the collection.
+        draw: The stream of orders.
     """
     if kind == "fixed":
         return fixed_orders(tasks).expand(updates, len(COMPONENTS), tasks, tasks - 1)
@@ -47,8 +52,9 @@ def draw_orders(kind: str, tasks: int, updates: int, draw: torch.Generator) -> T
 
 
 class Policies:
-    """How actions are chosen: observations `[T, O]` -> actions `[T, A]`, from one stream of random
-    numbers.
+    """Ways to choose actions: observations `[T, O]` -> actions `[T, A]`.
+
+    All of them draw from one stream of random numbers.
     """
 
     def __init__(
@@ -58,19 +64,19 @@ class Policies:
         self.shape = (len(fleet.names), fleet.action_size)
 
     def explore(self, _: Tensor) -> Tensor:
-        """Uniform in [-1, 1]: the warm-up."""
+        """Draws actions uniformly from [-1, 1], for the warm-up."""
         return 2 * torch.rand(self.shape, generator=self.stream, dtype=self.dtype) - 1
 
     def sampled(self, observations: Tensor) -> Tensor:
-        """From the actor's distribution: training."""
+        """Samples actions from the actor's distribution, for training."""
         return self._sample(self.learner.actor, observations)
 
     def sampled_by_copy(self) -> Callable[[Tensor], Tensor]:
-        """`sampled` by the actor as it is now, whatever it learns meanwhile."""
+        """Returns `sampled` with a copy of the actor's present parameters."""
         return partial(self._sample, [p.detach().clone() for p in self.learner.actor])
 
     def deterministic(self, observations: Tensor) -> Tensor:
-        """tanh(μ): evaluation."""
+        """Returns tanh(μ), for evaluation."""
         return self._act(
             self.learner.actor, observations, torch.zeros(self.shape, dtype=self.dtype)
         )
@@ -82,6 +88,7 @@ class Policies:
 
     @torch.inference_mode()
     def _act(self, actor: Sequence[Tensor], observations: Tensor, noise: Tensor) -> Tensor:
+        # The noise comes from the CPU, so that every device plays with the same numbers.
         codes = self.learner.codes
         inputs = with_task(observations.to(codes).unsqueeze(1), codes)
         return sample_actions(actor, inputs, noise.to(codes.device).unsqueeze(1))[0].squeeze(1)
@@ -90,11 +97,10 @@ class Policies:
 def learn(
     learner: Learner, replay: Replay, streams: dict[str, torch.Generator], settings: dict[str, Any]
 ) -> list[dict[str, Tensor]]:
-    """The updates that follow a collection; what each says."""
+    """Makes the updates that follow a collection and returns their logs."""
     updates, size = settings["updates_per_collection"], settings["batch_per_task"]
     codes, tasks = learner.codes, learner.tasks
-    # Everything random of the coming updates in one draw each, on the CPU: the same on every
-    # device.
+    # One draw on the CPU for all updates of the collection: every device sees the same numbers.
     indices = replay.draw_indices(updates, size, streams["batch"]).to(codes.device)
     shape = (updates, 2, tasks, size, replay.widths[1])
     noise = torch.randn(shape, generator=streams["update"], dtype=codes.dtype).to(codes.device)
@@ -105,8 +111,7 @@ def learn(
         scale = scale / replay.reward_deviation().unsqueeze(-1)
     every, logs = settings["curvature_every"], []
     for update in range(updates):
-        # The last update of the collection is measured, and every curvature_every-th before it; 0
-        # measures none.
+        # Count back from the collection's last update, so that it is always measured.
         measure = every > 0 and (updates - 1 - update) % every == 0
         batch = replay.gather(indices[update])
         batch = batch._replace(reward=scale * batch.reward)
@@ -115,8 +120,10 @@ def learn(
 
 
 def evaluation_episodes(settings: dict[str, Any], collection: int) -> int:
-    """Episodes per task that evaluate the policy after a collection: some every
-    `evaluation_every`-th, others after the last one.
+    """Returns how many episodes per task evaluate the policy after a collection.
+
+    `final_evaluation_episodes` follow the last collection, `evaluation_episodes` every
+    `evaluation_every`-th of the others.
     """
     if collection == settings["collections"]:
         return settings["final_evaluation_episodes"]
@@ -131,14 +138,16 @@ def play_and_learn(
     settings: dict[str, Any],
     when: str = "collection",
 ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
-    """One collection and the updates that belong to it: the episodes, and what the updates say.
+    """Plays one collection and makes its updates; returns its episodes and the updates' logs.
 
-    With `overlap` both run at once, and still repeat to the bit: a thread plays with a copy of the
-    actor, the updates draw from what the collections before have stored, and the new episodes are
-    stored when both are done."""
+    With `overlap` both run at once and still repeat bit for bit: a thread plays with a copy of the
+    actor, the updates draw from the earlier collections, and the new episodes are stored when both
+    have ended.
+    """
     episodes = settings["samples_per_collection"] // settings["horizon"]
     if not settings.get("overlap", False):
         return collect(fleet, policies.sampled, episodes, replay.add, when), update()
+    # The buffer must not grow while updates read it, so the episodes wait here.
     waiting: list[Batch] = []
     with ThreadPoolExecutor(1, "episodes") as thread:
         playing = thread.submit(
@@ -160,11 +169,15 @@ def train(
     method: str,
     dtype: torch.dtype = torch.float32,
 ) -> Records:
-    """Train on all tasks and record every collection; resumes from the session's checkpoint.
+    """Trains on all tasks and records every collection; resumes from the session's checkpoint.
 
-    Checkpoints lie between collections, where no episode runs, so that they hold networks,
-    optimizers, buffers and generators but no simulator state. UserError that names the task if a
-    loss or gradient is not finite."""
+    Checkpoints are written between collections, where no episode runs: they hold networks,
+    optimizers, buffers and generators, but no simulator state.
+
+    Raises:
+        UserError: The settings contradict each other, or a loss or gradient is not finite; the
+            message names the tasks.
+    """
     check_settings(settings)
     device = choose_device(settings["device"])
     names, tasks, codes = fleet.names, len(fleet.names), torch.from_numpy(fleet.codes)
@@ -175,6 +188,7 @@ def train(
     warm_up = settings["warm_up_paths"] * horizon
 
     learner = Learner(settings, codes, sizes, METHODS[method], seed, device, dtype)
+    # A short run does not need the memory of the whole buffer.
     capacity = min(settings["buffer_capacity"], warm_up + last * samples)
     replay = Replay(tasks, capacity, *sizes, dtype, device)
     streams = {name: generator(seed, name) for name in STREAMS}
@@ -191,6 +205,7 @@ def train(
             "records": records.rows,
         }
 
+    # `state` reads the number of the current collection; 0 is the warm-up.
     collection = 0
     saved = session.load(like=state())
     if saved is None:
@@ -202,6 +217,7 @@ def train(
         )
     else:
         with session.restoring():
+            # The warm-up always precedes a checkpoint, so the next collection is at least 2.
             first, records = saved["next"], Records(saved["records"])
             if not 1 < first <= last + 1:
                 raise ValueError(f"collection {first} of {last}")

@@ -1,5 +1,6 @@
-"""Networks and losses of multi-task SAC; inputs `[T, B, ...]`, networks of N members (see
-`multitask.rl.sac.networks`).
+"""Losses of multi-task SAC on inputs `[T, B, ...]`.
+
+The networks have N members; see `multitask.rl.sac.networks`.
 """
 
 import math
@@ -15,8 +16,9 @@ LOG_STD_RANGE = (-20.0, 2.0)
 
 
 def with_task(observation: Tensor, codes: Tensor) -> Tensor:
-    """Append its task's code `[T, C]` (a one-hot, or a goal) to every observation `[T, B, O]` ->
-    `[T, B, O + C]`.
+    """Appends each task's code to its observations: `[T, B, O]` -> `[T, B, O + C]`.
+
+    The codes `[T, C]` are one-hots or goals.
     """
     tasks, batch = observation.shape[:2]
     return torch.cat(
@@ -27,21 +29,20 @@ def with_task(observation: Tensor, codes: Tensor) -> Tensor:
 def sample_actions(
     actor: Sequence[Tensor], inputs: Tensor, noise: Tensor, taps: list[Tap] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Squashed Gaussian: actions tanh(μ + σ·noise) `[T, B, A]` and their log-densities `[T, B]`."""
+    """Samples a squashed Gaussian: actions tanh(μ + σ·noise) `[T, B, A]`, log-densities `[T, B]`."""
     mean, log_std = mlp(actor, inputs, 1, taps)[0].chunk(2, dim=-1)
     log_std = log_std.clamp(*LOG_STD_RANGE)
     raw = mean + log_std.exp() * noise
     gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-    log_tanh_slope = 2 * (
-        math.log(2) - raw - torch.nn.functional.softplus(-2 * raw)
-    )  # log(1 − tanh²), stably
+    # log(1 − tanh²) in a form that does not overflow or cancel for large |raw|
+    log_tanh_slope = 2 * (math.log(2) - raw - torch.nn.functional.softplus(-2 * raw))
     return raw.tanh(), (gaussian - log_tanh_slope).sum(-1)
 
 
 def evaluate(
     critics: Sequence[Tensor], inputs: Tensor, actions: Tensor, taps: list[Tap] | None = None
 ) -> Tensor:
-    """Both critics at `[T, B, ...]`: Q `[2, T, B]`."""
+    """Evaluates both critics at `[T, B, ...]`: Q `[2, T, B]`."""
     return mlp(critics, torch.cat([inputs, actions], dim=-1), 2, taps).squeeze(-1)
 
 
@@ -56,7 +57,10 @@ def td_target(
     *,
     discount: float,
 ) -> Tensor:
-    """r + γ (1 − terminated) [min_n Q̄_n(s', a') − α_t log π(a'|s')] with a' ~ π(·|s'): `[T, B]`."""
+    """Returns the critics' target `[T, B]`.
+
+    r + γ (1 − terminated) [min_n Q̄_n(s', a') − α_t log π(a'|s')],   a' ~ π(·|s')
+    """
     inputs = with_task(batch.next_observation, codes)
     actions, log_density = sample_actions(actor, inputs, noise)
     value = evaluate(targets, inputs, actions).amin(0) - alpha.unsqueeze(-1) * log_density
@@ -70,7 +74,7 @@ def critic_losses(
     target: Tensor,
     taps: list[Tap] | None = None,
 ) -> Tensor:
-    """½ mean_B (Q_n − target)² per critic and task `[2, T]`."""
+    """Returns ½ mean_B (Q_n − target)² per critic and task, `[2, T]`."""
     q = evaluate(critics, with_task(batch.observation, codes), batch.action, taps)
     return 0.5 * (q - target).square().mean(-1)
 
@@ -84,7 +88,10 @@ def actor_losses(
     noise: Tensor,
     taps: list[Tap] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """mean_B [α_t log π(a|s) − min_n Q_n(s, a)] per task `[1, T]`, and log π `[T, B]`."""
+    """Returns the actor's losses `[1, T]` and log π `[T, B]`.
+
+    mean_B [α_t log π(a|s) − min_n Q_n(s, a)]   per task
+    """
     inputs = with_task(batch.observation, codes)
     actions, log_density = sample_actions(actor, inputs, noise, taps)
     value = evaluate(critics, inputs, actions).amin(0)

@@ -1,6 +1,4 @@
-"""The compared methods: what each changes of the one loop, and GradNorm and CosReg, which no
-surgery expresses.
-"""
+"""The compared methods, with GradNorm and CosReg, which no surgery expresses."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,19 +9,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Method:
-    """What a method changes; everything else is equal in all of them."""
+    """What a method changes; everything else is equal for all methods."""
 
     # none, pcgrad, or one of its ablations direction_only, magnitude_only (Figure 3, right)
     surgery: str = "none"
     # what every task has for itself: nothing, head (the output layers), all (independent networks)
     own: str = "nothing"
-    order: str = ""  # visiting order in the place of the config's
+    # visiting order that replaces the config's
+    order: str = ""
     gradnorm: bool = False
     cosreg: bool = False
-    normalize_rewards: bool = (
-        False  # divide each task's rewards by their standard deviation in its buffer
-    )
-    decay: bool = False  # L2 penalty `weight_decay` on actor and critics
+    # divide each task's rewards by their standard deviation in its buffer
+    normalize_rewards: bool = False
+    # L2 penalty `weight_decay` on actor and critics
+    decay: bool = False
 
 
 METHODS = {
@@ -37,11 +36,11 @@ METHODS = {
     "magnitude_only": Method(surgery="magnitude_only"),
     "gradnorm": Method(gradnorm=True),
     "cosreg": Method(cosreg=True),
-    # Kurin et al. 2022: what plain SAC lacks is said to be these, not surgery.
+    # Kurin et al. 2022 attribute the gains over plain SAC to these instead of to surgery.
     "sac_reward_normalized": Method(normalize_rewards=True),
     "sac_pcgrad_reward_normalized": Method(surgery="pcgrad", normalize_rewards=True),
     "sac_weight_decay": Method(decay=True),
-    # Other settings, no other method: see VARIANTS.
+    # The same methods under other settings: see VARIANTS.
     "sac_float32": Method(),
     "sac_pcgrad_float32": Method(surgery="pcgrad"),
     "sac_v2": Method(),
@@ -49,7 +48,7 @@ METHODS = {
 }
 
 
-# Rows whose names end so have these settings in place of the config's.
+# Settings that replace the config's in rows whose names have these endings.
 VARIANTS: dict[str, dict[str, Any]] = {
     "_float32": {"precision": "float32"},  # what bfloat16 is compared with
     "_v2": {"reward_function_version": "v2"},  # Meta-World's later rewards
@@ -57,32 +56,39 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def settings_of_row(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a row: those of the config, or its own."""
+    """Returns the config's settings with those that the row replaces."""
     own = next((own for ending, own in VARIANTS.items() if name.endswith(ending)), {})
     return {**settings, **own}
 
 
 class GradNorm:
-    """Weights w_t of the task gradients of N networks, moved until their norms follow the training
-    rates.
+    """Weights w_t of the task gradients of N networks (Chen et al. 2018, Algorithm 1).
 
-    Chen et al. 2018, Algorithm 1: minimize Σ_t |w_t‖g_t‖ − c_t| over w, where c_t =
-    mean_s(w_s‖g_s‖) r_t^a is held constant and r_t = (L_t/L_t(0)) / mean_s(L_s/L_s(0)); then scale
-    the weights so that they sum to T."""
+    An update takes one step on
 
-    SMALLEST = 1e-3  # a weight that reached zero would have no gradient to come back
+        minimize over w   Σ_t |w_t‖g_t‖ − c_t|
+        c_t = mean_s(w_s‖g_s‖) r_t^a                     held constant
+        r_t = (L_t/L_t(0)) / mean_s(L_s/L_s(0))          training rate
+
+    and then scales the weights so that they sum to T.
+    """
+
+    # A weight of zero would have no gradient and could not grow again.
+    SMALLEST = 1e-3
 
     def __init__(
         self, settings: dict[str, Any], networks: int, tasks: int, dtype: torch.dtype, device: Any
     ) -> None:
         self.asymmetry = settings["gradnorm_alpha"]
         self.weights = torch.ones(networks, tasks, dtype=dtype, device=device)
-        self.first_losses = torch.zeros_like(self.weights)  # zero: not measured yet
+        # Zero marks losses that are not measured yet.
+        self.first_losses = torch.zeros_like(self.weights)
         self.optimizer = torch.optim.Adam([self.weights], lr=settings["gradnorm_rate"])
 
     def update(self, norms: Tensor, losses: Tensor | None) -> Tensor:
-        """Move the weights by the norms ‖g_t‖ `[N, T]` and return them; `losses` None: equal
-        training rates.
+        """Moves the weights by the norms ‖g_t‖ `[N, T]` and returns a copy of them.
+
+        If `losses` is None, all tasks have equal training rates.
         """
         target = (self.weights * norms).mean(-1, keepdim=True)
         if losses is not None:
@@ -91,6 +97,7 @@ class GradNorm:
             )
             progress = losses.detach() / self.first_losses
             target = target * (progress / progress.mean(-1, keepdim=True)) ** self.asymmetry
+        # The derivative of |w_t‖g_t‖ − c_t| in w_t, with c_t constant.
         self.weights.grad = norms * (self.weights * norms - target).sign()
         self.optimizer.step()
         self.weights.clamp_min_(self.SMALLEST)
@@ -98,7 +105,7 @@ class GradNorm:
         return self.weights.clone()
 
     def state(self) -> dict[str, Any]:
-        """Everything that a checkpoint needs to go on."""
+        """Returns all that a checkpoint needs."""
         return {
             "weights": self.weights,
             "first_losses": self.first_losses,
@@ -106,20 +113,22 @@ class GradNorm:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Restore `state()`."""
+        """Restores what `state` returned."""
         self.weights.copy_(state["weights"])
         self.first_losses.copy_(state["first_losses"])
         self.optimizer.load_state_dict(state["optimizer"])
 
 
 def cosine_penalty(gradients: Tensor) -> Tensor:
-    """CosReg's ‖Ĝ Ĝᵀ − I‖²_F / (T (T − 1)) of unit task gradients (Suteu and Guo 2019), summed over
-    networks.
+    """Returns CosReg's penalty (Suteu and Guo 2019), summed over networks.
+
+        ‖Ĝ Ĝᵀ − I‖²_F / (T (T − 1)),   rows of Ĝ: task gradients of length 1
 
     Args:
-        gradients: `[N, T, ...]`, differentiable.
+        gradients: Task gradients `[N, T, ...]`, differentiable.
     """
     tasks = gradients.shape[1]
     unit = torch.nn.functional.normalize(gradients.flatten(2), dim=-1)
+    # The diagonal of Ĝ Ĝᵀ is 1 and cancels with I, so the mask replaces the subtraction.
     off_diagonal = unit @ unit.mT * (1 - torch.eye(tasks, dtype=unit.dtype, device=unit.device))
     return off_diagonal.square().sum() / max(1, tasks * (tasks - 1))

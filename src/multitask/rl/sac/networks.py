@@ -1,14 +1,14 @@
-"""Fully connected ReLU networks as plain lists of stacked tensors, so that members and tasks are
-batch dimensions.
+"""Fully connected ReLU networks as plain lists of stacked tensors.
 
 A network is `[weight_0, bias_0, weight_1, bias_1, ...]` with weights `[M, inputs, outputs]` and
-biases `[M, outputs]`. N members (1 actor, 2 critics) are evaluated on all T tasks in one pass; a
-layer is shared by the tasks (M = N) or every task has its own (M = N·T, row-major in (n, t)): a
-shared trunk with heads, or wholly independent networks.
+biases `[M, outputs]`. One pass evaluates N members (1 actor, 2 critics) on all T tasks. The tasks
+share a layer (M = N), or every task has its own (M = N·T, row-major in (n, t)). This covers a
+shared trunk with heads and wholly independent networks.
 
-The gradient of every task costs one ordinary backward pass: it stops at the layers' outputs, whose
-gradients δ belong to single samples; a task's gradient of a layer is xᵀδ over the task's own
-samples, x being the layer's input."""
+The gradients of all tasks cost one ordinary backward pass. It stops at the layers' outputs, whose
+gradients δ belong to single samples. A task's gradient of a layer is xᵀδ over the task's own
+samples, where x is the layer's input.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,9 +16,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-Tap = tuple[
-    Tensor, Tensor
-]  # a layer's input [M, R, inputs] and output before the ReLU [M, R, outputs]
+# A layer's input [M, R, inputs] and its output before the ReLU [M, R, outputs].
+Tap = tuple[Tensor, Tensor]
 
 
 def init_mlp(
@@ -27,11 +26,19 @@ def init_mlp(
     generator: torch.Generator,
     dtype: torch.dtype,
 ) -> list[Tensor]:
-    """Members drawn independently: weights uniform in ±√(6/(inputs + outputs)) (Glorot and Bengio,
-    2010), biases zero.
+    """Draws the parameters of independent members (Glorot and Bengio 2010).
 
-    `members`: M, or M of every layer. Drawn in float64 on the CPU and then cast, so that every
-    dtype and device starts from the same network.
+    Weights are uniform in ±√(6/(inputs + outputs)), biases are zero.
+
+    Args:
+        sizes: Numbers of inputs, hidden units and outputs.
+        members: M of all layers, or M of every layer.
+        generator: A CPU generator.
+        dtype: Type of the result. Values are drawn in float64 on the CPU and then cast, so that
+            every dtype and device starts from the same network.
+
+    Returns:
+        `[weight_0, bias_0, ...]`.
     """
     layers = list(pairwise(sizes))
     counts = [members] * len(layers) if isinstance(members, int) else members
@@ -49,19 +56,21 @@ def init_mlp(
 def mlp(
     parameters: Sequence[Tensor], inputs: Tensor, members: int, taps: list[Tap] | None = None
 ) -> Tensor:
-    """Evaluate all members on all tasks: inputs `[T, B, sizes[0]]` -> `[N, T, B, sizes[-1]]`.
+    """Evaluates all members on all tasks: inputs `[T, B, sizes[0]]` -> `[N, T, B, sizes[-1]]`.
 
-    With `taps` the layers' inputs and outputs are appended to it, for `task_gradients`.
+    If `taps` is given, each layer's input and output are appended to it, for `task_gradients`.
     """
     tasks, batch = inputs.shape[:2]
     hidden = inputs.flatten(0, 1).expand(members, tasks * batch, inputs.shape[-1])
     for layer in range(0, len(parameters), 2):
         weight, bias = parameters[layer], parameters[layer + 1]
+        # Rows are ordered by (n, t), so that they split evenly over M = N and over M = N·T.
         rows = hidden.reshape(weight.shape[0], -1, hidden.shape[-1])
         hidden = torch.baddbmm(bias.unsqueeze(-2), rows, weight)
         if taps is not None:
+            # No parameter requires a gradient: the graph starts at the first layer's output.
             if not hidden.requires_grad:
-                hidden.requires_grad_()  # the graph starts here: no parameter asks for its gradient
+                hidden.requires_grad_()
             taps.append((rows, hidden))
         if layer + 2 < len(parameters):
             hidden = hidden.relu()
@@ -71,13 +80,13 @@ def mlp(
 def task_gradients(
     losses: Tensor, taps: Sequence[Tap], *, create_graph: bool = False
 ) -> list[Tensor]:
-    """Gradients `[N, T, *shape]` of losses `[N, T]`, each of a task's own samples, in the order of
-    the parameters.
+    """Returns the gradients `[N, T, *shape]` of losses `[N, T]` in the order of the parameters.
 
-    Right where no layer mixes samples, as here, and where every loss reaches the network through
-    its own member and samples alone.
+    This is correct where no layer mixes samples, as here, and where every loss reaches the network
+    only through its own member and samples.
     """
     members, tasks = losses.shape
+    # The sum is enough: each loss reaches only its own rows of the outputs.
     deltas = torch.autograd.grad(
         losses.sum(), [output for _, output in taps], create_graph=create_graph
     )
