@@ -1,11 +1,11 @@
-"""Runs that survive: atomic checkpoints, a clean stop on a signal or at a deadline, resume bit for
-bit.
+"""Checkpoints: atomic writes, a clean stop on a signal or deadline, bit-exact resume.
 
-A checkpoint holds tensors, numbers, strings, lists and dicts only (`torch.load(weights_only=True)`
-reads it back), and an identity: seed, method, settings, threads and code hash of the run it belongs
-to. Another identity is refused. The file ends with the sha256 of all before it, as the comment of
-the ZIP archive that torch writes: torch compares no checksum, and a flipped bit would resume to
-other numbers.
+A checkpoint holds only tensors, numbers, strings, lists and dicts, so that
+`torch.load(weights_only=True)` reads it. It also holds the identity of its run: seed, method,
+settings, threads and code hash. A checkpoint of another identity is refused.
+
+The file ends with the sha256 of all bytes before it, stored as the comment of the ZIP archive that
+torch writes. torch compares no checksum, so without it a flipped bit would resume to wrong numbers.
 """
 
 import contextlib
@@ -32,7 +32,8 @@ __all__ = ["Session", "State", "Stopped"]
 
 State = dict[str, Any]
 
-END_RECORD = struct.Struct("<4s4H2LH")  # how every ZIP archive ends; the last field: comment length
+# The last record of every ZIP archive; its last field is the length of the comment that follows.
+END_RECORD = struct.Struct("<4s4H2LH")
 END_SIGNATURE = b"PK\5\6"
 DIGEST_LENGTH = 64
 
@@ -40,7 +41,7 @@ DIGEST_LENGTH = 64
 class Session:
     """The lifetime of one run (one method, one seed) over any number of processes.
 
-    The loop calls `load` once and `tick` after every step (or wherever its state is consistent).
+    The loop calls `load` once, and `tick` after every step or wherever its state is consistent.
     """
 
     def __init__(
@@ -52,27 +53,38 @@ class Session:
         every_seconds: float = 60.0,
         accept_code_change: bool = False,
     ) -> None:
-        """`deadline`: time.monotonic() after which the next tick saves and stops."""
+        """Prepares a run; reads nothing yet.
+
+        Args:
+            path: The checkpoint file.
+            identity: What identifies the run: seed, method, settings, threads, code hash.
+            deadline: `time.monotonic()` after which the next tick saves and stops.
+            every_seconds: Time between two checkpoints; 0 writes one at every tick.
+            accept_code_change: Whether to resume a checkpoint of another code hash.
+        """
         self.path = path
         self.identity = identity
         self.deadline = deadline
         self.every_seconds = every_seconds
         self.accept_code_change = accept_code_change
-        self.code_hashes = [
-            str(identity.get("code_hash"))
-        ]  # under which the run was made, in order
+        # the code hashes under which parts of the run were made, in order
+        self.code_hashes = [str(identity.get("code_hash"))]
         self._saved: State | None = None
         self._started = self._last_save = time.monotonic()
         self._save_seconds = 0.0
         self._shown = 0
 
     def load(self, like: State | None = None) -> State | None:
-        """The state saved last, None at a first start; UserError if it is damaged or of another
-        run.
+        """Returns the state saved last, or None at a first start.
 
-        `like`: the state of a run that has not begun; what was saved must have its keys, types and
-        shapes.
+        Args:
+            like: State of a run that has not begun. The saved state must have its keys, types and
+                shapes.
+
+        Raises:
+            UserError: The checkpoint is damaged or belongs to another run.
         """
+        # `lexists`: a broken link is an error to report, not a first start.
         if self._saved is None and os.path.lexists(self.path):
             self._saved = self._read()
         if self._saved is None:
@@ -94,17 +106,19 @@ class Session:
                 f"checkpoint {self.path} cannot be read ({reason(error)}); make it readable, or "
                 "delete it to start again"
             ) from None
-        except Exception as error:  # a damaged archive raises nearly anything
+        # A damaged archive may raise almost any exception.
+        except Exception as error:
             raise self.damaged(error) from None
         self._refuse_other(saved["identity"])
         self.code_hashes = saved["code_hashes"]
         if (present := str(self.identity.get("code_hash"))) != self.code_hashes[-1]:
             self.code_hashes = [*self.code_hashes, present]
+        # Continue the clock of the earlier processes.
         self._started = time.monotonic() - saved["elapsed"]
         return saved
 
     def _refuse_other(self, identity: State) -> None:
-        """UserError that names what differs from the identity of this run."""
+        """Raises a UserError that names what differs from the identity of this run."""
         changed = [
             key
             for key in {*identity, *self.identity}
@@ -116,18 +130,22 @@ class Session:
             remedy = " or pass --accept-code-change" if changed == ["code_hash"] else ""
             named = ", ".join(sorted(changed))
             raise UserError(
-                f"checkpoint {self.path} was written under another {named}; delete it to start again{remedy}"
+                f"checkpoint {self.path} was written under another {named}; "
+                f"delete it to start again{remedy}"
             )
 
     def damaged(self, error: object) -> UserError:
-        """What to raise when the saved state cannot be that of this run."""
+        """Returns the error to raise when the saved state cannot be that of this run."""
         return UserError(
             f"checkpoint {self.path} is damaged ({error!s:.100}); delete it to start again"
         )
 
     @contextlib.contextmanager
     def restoring(self) -> Iterator[None]:
-        """Whatever fails within, while a loaded state is put to use, means that it is damaged."""
+        """Turns any failure within the block into an error that the checkpoint is damaged.
+
+        Use it where a loaded state is restored.
+        """
         try:
             yield
         except UserError:
@@ -136,13 +154,11 @@ class Session:
             raise self.damaged(error) from None
 
     def elapsed(self) -> float:
-        """Seconds that the run has taken so far, earlier processes included up to their last
-        checkpoint.
-        """
+        """Returns the seconds that the run has taken, up to the last checkpoint of each process."""
         return time.monotonic() - self._started
 
     def save(self, state: State) -> None:
-        """Write the checkpoint whole; a failure (full disk) leaves the old one."""
+        """Writes the checkpoint whole; a failure (such as a full disk) leaves the old one."""
         began = time.monotonic()
         content = {
             "identity": self.identity,
@@ -154,7 +170,8 @@ class Session:
             with whole(self.path, "w+b") as file:
                 torch.save(content, file)
                 seal(file)
-        except (UserError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        # torch reports a full disk as RuntimeError.
+        except (UserError, RuntimeError) as error:
             first = str(error).partition("\n")[0].partition(";")[0]
             message = (
                 f"checkpoint {self.path} could not be written ({first}); free some space and resume"
@@ -166,13 +183,11 @@ class Session:
 
     @property
     def progress(self) -> Path:
-        """The rows of the run so far, as CSV beside the checkpoint."""
+        """Path of a CSV file with the rows of the run so far, next to the checkpoint."""
         return self.path.with_suffix(".csv")
 
     def show(self, rows: Sequence[tuple[int, str, str, float]]) -> None:
-        """Append the rows since the last call to `progress`, which can be plotted while the run
-        goes on.
-        """
+        """Appends the rows since the last call to `progress`, for plots of an unfinished run."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self.progress.open(
@@ -188,12 +203,13 @@ class Session:
         self._shown = len(rows)
 
     def tick(self, state: Callable[[], State]) -> None:
-        """Save when a checkpoint is due; on SIGTERM or past the deadline save and raise Stopped."""
+        """Saves when a checkpoint is due; on SIGTERM or past the deadline saves and raises Stopped."""
         now = time.monotonic()
+        # From the first tick there is something to save: signals wait for the checkpoint.
         stopping.wait()
         late = self.deadline is not None and now >= self.deadline
         stop = bool(stopping.asked()) or late
-        # Large buffers take seconds to write: no more than a twentieth of the time goes into that.
+        # Large buffers take seconds to write: spend at most a twentieth of the time on it.
         due = max(self.every_seconds, 20 * self._save_seconds) if self.every_seconds else 0.0
         if stop or now - self._last_save >= due:
             self.save(state())
@@ -203,13 +219,14 @@ class Session:
 
 
 def seal(file: IO[bytes]) -> None:
-    """Append to a ZIP archive, opened for reading and writing, the sha256 of all before it."""
+    """Appends the sha256 of its content to a ZIP archive that is open for reading and writing."""
     file.flush()
     file.seek(-END_RECORD.size, os.SEEK_END)
     *fields, comment = END_RECORD.unpack(file.read())
     if fields[0] != END_SIGNATURE or comment:
         raise RuntimeError("torch.save wrote no archive that ends as expected")
     file.seek(-END_RECORD.size, os.SEEK_END)
+    # The digest covers the new length of the comment, so the record is written first.
     file.write(END_RECORD.pack(*fields, DIGEST_LENGTH))
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
@@ -217,7 +234,10 @@ def seal(file: IO[bytes]) -> None:
 
 
 def verify(file: IO[bytes]) -> None:
-    """ValueError unless the file ends with the sha256 of all before it; then stands at 0."""
+    """Raises a ValueError unless the file ends with the sha256 of all before it.
+
+    Afterwards the file's position is 0.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - DIGEST_LENGTH))
     stored = file.read()
@@ -232,7 +252,7 @@ def verify(file: IO[bytes]) -> None:
 
 
 def check_frame(saved: Any) -> None:
-    """ValueError unless a checkpoint has the parts that `Session.save` writes, in their types."""
+    """Raises a ValueError unless a checkpoint has the parts that `Session.save` writes."""
     types = {"identity": dict, "state": dict, "elapsed": float, "code_hashes": list}
     for key, kind in types.items():
         if not isinstance(saved, dict) or not isinstance(saved.get(key), kind):
@@ -242,10 +262,16 @@ def check_frame(saved: Any) -> None:
 
 
 def compare(saved: Any, like: Any, place: str) -> None:
-    """ValueError that names the first part of a state that is not as in a run that has not begun.
+    """Raises a ValueError that names the first part of a state that does not match `like`.
 
-    Types and the keys of dicts must be the same, tensors of the same shape and type; what is empty
-    at the beginning (records, the optimizer's moments, the replay) may hold anything later."""
+    Types and keys must be the same, tensors must have the same shape and type. What is empty in a
+    run that has not begun (records, the optimizer's moments, the replay) may hold anything later.
+
+    Args:
+        saved: The state of a checkpoint.
+        like: The state of a run that has not begun.
+        place: Where in the state the parts are, for the message.
+    """
     if isinstance(like, Tensor):
         if not isinstance(saved, Tensor):
             raise ValueError(f"{place} is no tensor")
@@ -265,6 +291,7 @@ def compare(saved: Any, like: Any, place: str) -> None:
         if like and len(saved) == len(like):
             for index, pair in enumerate(zip(saved, like, strict=True)):
                 compare(*pair, f"{place}.{index}")
+    # A number may change its type, as a metric of 0 becomes 0.5; a bool may not.
     elif type(like) in (int, float):
         if type(saved) not in (int, float):
             raise ValueError(f"{place} is no number")

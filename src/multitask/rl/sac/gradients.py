@@ -1,17 +1,18 @@
 """Losses and task gradients of one update, by hand and by autograd.
 
-Both routes write the task gradients into the networks' `stacks`, from the same losses (see
-`multitask.rl.sac.losses`). By hand is what training runs. Autograd is its reference, and serves
-CosReg, whose penalty needs second derivatives; it computes in the dtype of the parameters.
+Both routes compute the losses of `multitask.rl.sac.losses` and write the task gradients into the
+networks' `stacks`. Training runs the route by hand. The route by autograd is its reference, and
+serves CosReg, whose penalty needs second derivatives; it computes in the dtype of the parameters.
 
-Every route has three steps, to be called in this order:
+Each route has three steps, to be called in this order:
 
     target(noise)         -> y [T, B]
     critics(target)       -> losses [2, T], penalty
     actor(noise)          -> losses [1, T], log π [T, B], penalty
 
-with `penalty` the gradients that a method adds, or None. The critics may step between the last
-two."""
+`penalty` holds the gradients that a method adds, or is None. The critics may step between the last
+two.
+"""
 
 import math
 from typing import NamedTuple
@@ -35,7 +36,7 @@ Penalty = list[Tensor | None] | None
 
 
 class Networks(NamedTuple):
-    """What an update reads and changes."""
+    """The networks that an update reads and changes."""
 
     actor: Network
     critics: Network
@@ -52,7 +53,10 @@ class Actions(NamedTuple):
 
 
 def draw_actions(output: Tensor, noise: Tensor) -> Actions:
-    """The squashed Gaussian of `losses.sample_actions`, from the actor's output `[T·B, 2A]`."""
+    """Draws from the squashed Gaussian of `losses.sample_actions`.
+
+    `output` is the actor's, `[T·B, 2A]`.
+    """
     mean, raw_log_std = output.chunk(2, dim=-1)
     log_std = raw_log_std.clamp(*LOG_STD_RANGE)
     deviation = log_std.exp() * noise
@@ -60,27 +64,28 @@ def draw_actions(output: Tensor, noise: Tensor) -> Actions:
     gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     log_tanh_slope = 2 * (math.log(2) - raw - torch.nn.functional.softplus(-2 * raw))
     log_density = (gaussian - log_tanh_slope).sum(-1)
+    # Clipping stops the gradient of log σ, so it is remembered where σ was inside the range.
     return Actions(raw.tanh(), log_density, deviation, (raw_log_std == log_std).to(raw.dtype))
 
 
 class ByHand:
-    """Forward and backward passes written by hand, in the networks' compute dtype."""
+    """Hand-written forward and backward passes, in the networks' compute dtype."""
 
     def __init__(
         self, networks: Networks, codes: Tensor, batch: Batch, alpha: Tensor, discount: float
     ) -> None:
-        """`codes` `[T, C]`, `alpha` `[T]`."""
+        """Prepares the rows of the batch; `codes` is `[T, C]`, `alpha` `[T]`."""
         self.networks, self.codes, self.batch = networks, codes, batch
         self.alpha, self.discount = alpha.unsqueeze(-1), discount
         self.states = self._rows(batch.observation)
 
     def _rows(self, observation: Tensor) -> Tensor:
-        """Observations and codes `[T·B, O + C]` in the dtype of the products."""
+        """Returns observations and codes `[T·B, O + C]` in the dtype of the products."""
         rows = with_task(observation, self.codes).flatten(0, 1)
         return rows.to(self.networks.actor.compute)
 
     def target(self, noise: Tensor) -> Tensor:
-        """`losses.td_target`."""
+        """Computes `losses.td_target`."""
         actor, _, targets = self.networks
         states = self._rows(self.batch.next_observation)
         drawn = draw_actions(actor.forward(0, states), noise.flatten(0, 1))
@@ -91,7 +96,7 @@ class ByHand:
         return self.batch.reward + self.discount * (1 - self.batch.terminated) * value
 
     def critics(self, target: Tensor) -> tuple[Tensor, Penalty]:
-        """`losses.critic_losses`; dL/dQ = (Q − y) / B."""
+        """Computes `losses.critic_losses` and its task gradients from dL/dQ = (Q − y) / B."""
         critics, shape = self.networks.critics, target.shape
         action = self.batch.action.flatten(0, 1).to(self.states.dtype)
         inputs = torch.cat([self.states, action], dim=-1)
@@ -104,13 +109,16 @@ class ByHand:
         return torch.stack(losses), None
 
     def actor(self, noise: Tensor) -> tuple[Tensor, Tensor, Penalty]:
-        """`losses.actor_losses`, with q = min_n Q_n and dq/da its gradient at the action a:
+        """Computes `losses.actor_losses` and its task gradients.
 
-            dL/draw   = [α · 2a − dq/da (1 − a²)] / B        raw = μ + σ ε, a = tanh(raw)
+        With q = min_n Q_n, dq/da its gradient at the action a, raw = μ + σ ε and a = tanh(raw):
+
+            dL/draw   = [α · 2a − dq/da (1 − a²)] / B
             dL/dμ     = dL/draw
             dL/dlog σ = dL/draw · σ ε − α / B                0 where log σ is clipped
 
-        for log π = Σ_A [−log σ − log(1 − a²)] + const and d log(1 − a²)/draw = −2a."""
+        This follows from log π = Σ_A [−log σ − log(1 − a²)] + const and d log(1 − a²)/draw = −2a.
+        """
         actor, (tasks, batch) = self.networks.actor, self.batch.reward.shape
         kept: list[Tensor] = []
         drawn = draw_actions(actor.forward(0, self.states, kept), noise.flatten(0, 1))
@@ -125,13 +133,17 @@ class ByHand:
         return losses.unsqueeze(0), log_density, None
 
     def _smaller_value(self, action: Tensor) -> tuple[Tensor, Tensor]:
-        """min_n Q_n at the states `[T·B, 1]` and its gradient in the action `[T·B, A]`; where both
-        are equal, half of each."""
+        """Returns min_n Q_n at the states `[T·B, 1]` and its gradient in the action `[T·B, A]`.
+
+        Where both critics are equal, each contributes half of its gradient, as autograd's `amin`
+        does.
+        """
         critics = self.networks.critics
         inputs = torch.cat([self.states, action.to(self.states.dtype)], dim=-1)
         kept: tuple[list[Tensor], list[Tensor]] = ([], [])
         first, second = (critics.forward(n, inputs, kept[n]) for n in (0, 1))
-        share = 0.5 * (1 - (first - second).sign())  # of the first
+        # 1 where the first critic is smaller, 0 where the second is, 1/2 where they are equal
+        share = 0.5 * (1 - (first - second).sign())
         slopes = [
             critics.input_gradient(n, kept[n], part, action.shape[-1])
             for n, part in ((0, share), (1, 1 - share))
@@ -140,7 +152,7 @@ class ByHand:
 
 
 class ByAutograd:
-    """The losses differentiated by autograd; with `cosreg_weight` also CosReg's penalty."""
+    """The losses differentiated by autograd; with `cosreg_weight` it adds CosReg's penalty."""
 
     def __init__(
         self,
@@ -155,21 +167,21 @@ class ByAutograd:
         self.alpha, self.discount, self.cosreg_weight = alpha, discount, cosreg_weight
 
     def target(self, noise: Tensor) -> Tensor:
-        """`losses.td_target`."""
+        """Computes `losses.td_target`."""
         actor, _, targets = (network.parameters for network in self.networks)
         return td_target(
             self.batch, self.codes, actor, targets, self.alpha, noise, discount=self.discount
         )
 
     def critics(self, target: Tensor) -> tuple[Tensor, Penalty]:
-        """`losses.critic_losses`."""
+        """Computes `losses.critic_losses` and its task gradients."""
         network, taps = self.networks.critics, list[Tap]()
         leaves = self._leaves(network)
         losses = critic_losses(leaves, self.batch, self.codes, target, taps)
         return losses.detach(), self._differentiate(network, leaves, losses, taps)
 
     def actor(self, noise: Tensor) -> tuple[Tensor, Tensor, Penalty]:
-        """`losses.actor_losses`."""
+        """Computes `losses.actor_losses` and its task gradients."""
         network, taps = self.networks.actor, list[Tap]()
         leaves, critics = self._leaves(network), self.networks.critics.parameters
         losses, log_density = actor_losses(
@@ -178,7 +190,10 @@ class ByAutograd:
         return losses.detach(), log_density, self._differentiate(network, leaves, losses, taps)
 
     def _leaves(self, network: Network) -> list[Tensor]:
-        """Second derivatives need the parameters in the graph; else it starts at the first layer."""
+        """Returns the parameters that the losses are computed from.
+
+        Second derivatives need the parameters in the graph; otherwise it starts at the first layer.
+        """
         if self.cosreg_weight is None:
             return network.parameters
         return [p.detach().requires_grad_() for p in network.parameters]
@@ -192,5 +207,6 @@ class ByAutograd:
             mine.copy_(stack.detach())
         if self.cosreg_weight is None:
             return None
+        # The task gradients are still in the graph, so the penalty can be differentiated again.
         value = self.cosreg_weight * cosine_penalty(stacks[network.last_shared_weight()])
         return list(torch.autograd.grad(value, leaves, allow_unused=True))

@@ -1,4 +1,4 @@
-"""One update of everything that learns: critics, actor, temperatures, targets."""
+"""One update of all that learns: critics, actor, temperatures, targets."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ TEMPERATURE_WIDTH = 64
 
 
 class Learner:
-    """Networks, temperatures and their optimizers; `update` is one gradient step of everything."""
+    """Networks, temperatures and their optimizers; `update` takes one step of all of them."""
 
     def __init__(
         self,
@@ -33,10 +33,16 @@ class Learner:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        """`codes` `[T, C]`: what tells the tasks apart; `sizes`: numbers of observations and
-        actions.
+        """Draws the initial parameters under the seed.
 
-        `dtype` is that of the parameters; `settings["precision"]` may ask for products in bfloat16.
+        Args:
+            settings: Settings of the run; `settings["precision"]` may ask for products in bfloat16.
+            codes: `[T, C]`, which tell the tasks apart.
+            sizes: Numbers of observations and actions.
+            method: The method of the run.
+            seed: Seed of the initial values.
+            device: Where to compute.
+            dtype: Type of the parameters.
         """
         self.settings, self.method = settings, method
         self.codes = codes.to(device, dtype)
@@ -48,6 +54,7 @@ class Learner:
 
         def network(inputs: int, outputs: int, members: int) -> Network:
             hidden = [settings["width"]] * settings["layers"]
+            # The number of layers, counted from the output, that every task has for itself.
             own = {"nothing": 0, "head": 1, "all": len(hidden) + 1}[method.own]
             counts = [members] * (len(hidden) + 1 - own) + [members * self.tasks] * own
             drawn = init_mlp([inputs, *hidden, outputs], counts, draw, dtype)
@@ -55,10 +62,11 @@ class Learner:
 
         actor = network(inputs, 2 * action, 1)
         critics = network(inputs + action, 1, 2)
+        # The targets start as a copy of the critics and never need gradients.
         targets = Network(critics.parameters, 2, self.tasks, compute, trained=False)
         self.networks = Networks(actor, critics, targets)
         if settings.get("temperature") == "network":
-            # Zero output weights: α = 1 for every task at the start, as in the table.
+            # Zero output weights give α = 1 for every task at the start, as zero log α does.
             sizes_alpha = [codes.shape[1], TEMPERATURE_WIDTH, 1]
             self.temperature = [p.to(device) for p in init_mlp(sizes_alpha, 1, draw, dtype)]
             self.temperature[2].zero_()
@@ -86,12 +94,12 @@ class Learner:
         return self.networks.targets.parameters
 
     def log_alpha(self, parameters: list[Tensor] | None = None) -> Tensor:
-        """log α of every task `[T]`."""
+        """Returns log α of every task, `[T]`."""
         p = parameters or self.temperature
         return p[0] if len(p) == 1 else mlp(p, self.codes.unsqueeze(1), 1)[0, :, 0, 0]
 
     def route(self, batch: Batch, alpha: Tensor) -> ByHand | ByAutograd:
-        """How this update's losses are differentiated."""
+        """Returns the way in which this update's losses are differentiated."""
         common = (self.networks, self.codes, batch, alpha, self.settings["discount"])
         if self.method.cosreg:
             return ByAutograd(*common, cosreg_weight=self.settings["cosreg_weight"])
@@ -100,12 +108,20 @@ class Learner:
     def update(
         self, batch: Batch, noise: Tensor, orders: Tensor, measure_curvature: bool
     ) -> dict[str, Tensor]:
-        """Critics, actor, temperatures, targets; noise `[2, T, B, A]` (at s', at s), orders `[3, T,
-        T-1]`.
+        """Takes one step of critics, actor, temperatures and targets.
 
-        Returns tensors on the device (no host synchronization): losses `[3, T]`, gramians `[3, T,
-        T]`, weights `[3, T]`, and where asked curvature `[2, 3]` (remainder, definition 3) and
-        squared_step `[3]`."""
+        Args:
+            batch: Transitions `[T, B, ...]`.
+            noise: `[2, T, B, A]`, for the actions at s' and at s.
+            orders: Visiting orders `[3, T, T-1]`.
+            measure_curvature: Whether to measure the curvature along this step.
+
+        Returns:
+            Tensors on the device, without waiting for it: losses `[3, T]`, gramians `[3, T, T]`,
+                weights `[3, T]`; if measured also curvature `[2, 3]` (remainder, definition 3) and
+                squared_step `[3]`.
+        """
+        # One α for the whole update: the temperatures step after critics and actor.
         alpha = self.log_alpha().exp()
         route = self.route(batch, alpha)
         before = [
@@ -116,7 +132,8 @@ class Learner:
         losses_of_critics, penalty = route.critics(target)
         critics = self.critics_descent.step(orders[CRITICS], losses_of_critics, penalty)
         losses_of_actor, log_density, penalty = route.actor(noise[1])
-        actor = self.actor_descent.step(orders[ACTOR], None, penalty)  # choice 13: no rates
+        # An actor's loss may be negative, so GradNorm takes no rates from it (choice 13).
+        actor = self.actor_descent.step(orders[ACTOR], None, penalty)
         self.step_temperatures(log_density.mean(-1) + self.target_entropy)
         self.networks.targets.approach(self.networks.critics, self.settings["target_rate"])
 
@@ -131,9 +148,8 @@ class Learner:
         return log
 
     def step_temperatures(self, excess: Tensor) -> None:
-        """Step the temperatures along −Σ_t log α_t · mean_B(log π + target entropy), as the base
-        code has it.
-        """
+        """Steps along −Σ_t log α_t · mean_B(log π + target entropy), as the base code does."""
+        # In the table the loss is linear in log α, so its gradient needs no autograd.
         if len(self.temperature) == 1:
             self.temperature[0].grad = -excess
         else:
@@ -152,8 +168,9 @@ class Learner:
         alpha: Tensor,
         noise: Tensor,
     ) -> dict[str, Tensor]:
-        """Curvature of L = Σ_t L_t (actor, Q1, Q2) along the update just made, on its own batch; in
-        float64.
+        """Measures the curvature of L = Σ_t L_t (actor, Q1, Q2) along the update just made.
+
+        All of it is computed in float64 on the update's own batch.
         """
         critics, codes = [p.double() for p in self.critics], self.codes.double()
         actor = curvature(
@@ -186,7 +203,7 @@ class Learner:
         }
 
     def state(self) -> dict[str, Any]:
-        """Everything that a checkpoint needs to go on."""
+        """Returns all that a checkpoint needs."""
         return {
             "actor": self.actor_descent.state(),
             "critics": self.critics_descent.state(),
@@ -196,7 +213,7 @@ class Learner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Restore `state()`."""
+        """Restores what `state` returned."""
         self.actor_descent.load(state["actor"])
         self.critics_descent.load(state["critics"])
         self.networks.targets.load(state["targets"])
@@ -208,6 +225,9 @@ class Learner:
 def compute_dtype(
     settings: dict[str, Any], method: Method, device: torch.device, dtype: torch.dtype
 ) -> torch.dtype:
-    """The dtype of the hidden layers' products; parameters in float64 are multiplied in float64."""
+    """Returns the dtype of the hidden layers' products.
+
+    Parameters in float64 are always multiplied in float64.
+    """
     runs, _ = choose_precision(settings.get("precision", FLOAT32), method, device)
     return torch.bfloat16 if runs == BFLOAT16 and dtype == torch.float32 else dtype

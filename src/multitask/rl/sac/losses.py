@@ -29,7 +29,10 @@ def with_task(observation: Tensor, codes: Tensor) -> Tensor:
 def sample_actions(
     actor: Sequence[Tensor], inputs: Tensor, noise: Tensor, taps: list[Tap] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Samples a squashed Gaussian: actions tanh(μ + σ·noise) `[T, B, A]`, log-densities `[T, B]`."""
+    """Samples a squashed Gaussian: actions tanh(μ + σ·noise) `[T, B, A]` and log-densities.
+
+    The log-densities log π(a|s) have shape `[T, B]`.
+    """
     mean, log_std = mlp(actor, inputs, 1, taps)[0].chunk(2, dim=-1)
     log_std = log_std.clamp(*LOG_STD_RANGE)
     raw = mean + log_std.exp() * noise

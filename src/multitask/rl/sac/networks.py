@@ -68,7 +68,7 @@ def mlp(
         rows = hidden.reshape(weight.shape[0], -1, hidden.shape[-1])
         hidden = torch.baddbmm(bias.unsqueeze(-2), rows, weight)
         if taps is not None:
-            # No parameter requires a gradient: the graph starts at the first layer's output.
+            # Where no parameter requires a gradient, the graph starts at the first output.
             if not hidden.requires_grad:
                 hidden.requires_grad_()
             taps.append((rows, hidden))

@@ -12,7 +12,7 @@ FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 
 def choose_precision(asked: str, method: Method, device: torch.device) -> tuple[str, str]:
-    """What runs, and why it is not what is asked for ("" where it is)."""
+    """Returns the precision that runs, and the reason if it is not the one asked for ("")."""
     if asked == BFLOAT16 and method.cosreg:
         return FLOAT32, "CosReg's second derivatives are taken in float32"
     if asked == BFLOAT16 and not has_bfloat16_units(device):
@@ -21,8 +21,10 @@ def choose_precision(asked: str, method: Method, device: torch.device) -> tuple[
 
 
 def precision_of(settings: dict[str, Any], method: str) -> str:
-    """The precision of a run of this method's row, for run.json; one line on stderr where it is not
-    the one asked for."""
+    """Returns the precision of a run of this method's row, for run.json.
+
+    If it is not the precision asked for, one line on stderr says so.
+    """
     asked = settings_of_row(method, settings)["precision"]
     row = METHODS.get(method, Method())
     runs, reason = choose_precision(asked, row, choose_device(settings["device"]))

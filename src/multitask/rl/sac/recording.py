@@ -1,4 +1,4 @@
-"""What the loop writes down of every collection; first of all, that its numbers are finite."""
+"""Records each collection's metrics after checking that they are finite."""
 
 import math
 from collections.abc import Sequence
@@ -17,10 +17,14 @@ COMPONENTS = ("actor", "q1", "q2")
 def record_episodes(
     records: Records, collection: int, names: Sequence[str], episodes: dict[str, Tensor]
 ) -> None:
-    """Means over the collection's episodes, per task and over tasks; collection 0 is the warm-up."""
+    """Records means over the collection's episodes, per task and over tasks.
+
+    Collection 0 is the warm-up.
+    """
     for metric, values in episodes.items():
         for name, value in zip(names, values.mean(1).tolist(), strict=True):
-            if not math.isnan(value):  # a distance that the task does not have
+            # A task may have no distance.
+            if not math.isnan(value):
                 records.add(collection, name, metric, value)
         if not values.isnan().all():
             records.add(collection, "all", metric, values.nanmean().item())
@@ -33,9 +37,12 @@ def record_updates(
     logs: list[dict[str, Tensor]],
     learner: Learner,
 ) -> None:
-    """The collection's losses, temperatures, conflicts and curvature; first of all, that they are
-    finite.
+    """Records the collection's losses, temperatures, conflicts and curvature.
+
+    Raises:
+        UserError: A loss or gradient is not finite.
     """
+    # One transfer per quantity for the whole collection.
     losses, gramians, weights = (
         torch.stack([log[key] for log in logs]).double().cpu()
         for key in ("losses", "gramians", "weights")
@@ -53,6 +60,7 @@ def record_updates(
                 f"gradient_norm_{component}",
                 squares[:, index, task].sqrt().mean().item(),
             )
+    # Independent networks share nothing, so their gradients cannot conflict.
     for index, component in enumerate(COMPONENTS if learner.method.own != "all" else ()):
         for metric, value in conflict_statistics(gramians[:, index], weights[:, index]).items():
             records.add(collection, "all", f"{metric}_{component}", value)
@@ -72,12 +80,16 @@ def record_updates(
 
 
 def check_finite(values: Tensor, names: Sequence[str], collection: int) -> None:
-    """UserError that names the tasks whose loss or gradient broke first; values `[U, 3, T]` are nan
-    or inf there.
+    """Raises a UserError that names the tasks whose loss or gradient broke first.
 
-    The networks are shared, so that one update later every task is broken; within an update the
-    critics come first."""
+    Args:
+        values: `[U, 3, T]`, nan or inf where a loss or gradient is.
+        names: Names of the tasks.
+        collection: Number of the collection.
+    """
     bad = ~values.isfinite()
+    # The networks are shared, so one update later every task is broken: only the first update tells
+    # which task failed. Within an update the critics come before the actor.
     if bad.any():
         update = int(bad.any(-1).any(-1).nonzero()[0])
         critics, actor = values[update, 1:].sum(0), values[update, 0]
