@@ -1,3 +1,1 @@
-"""What can change a number: the supervised loop, the RL loop, data, baselines, checkpoints, seeds,
-records.
-"""
+"""All that can change a number: loops, data, baselines, checkpoints, seeds, records."""

@@ -1,4 +1,4 @@
-"""Binary attributes of an image, each a task: the problem that CelebA and UC Merced give the loop."""
+"""Problems whose tasks are binary attributes of an image: CelebA and UC Merced."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,14 +24,14 @@ def problem(
     seed: int,
     settings: Mapping[str, Any],
 ) -> Problem:
-    """Data, network, losses and metrics for the loop.
+    """Builds the problem for the loop: data, network, losses and metrics.
 
     Args:
-        tasks: names of the attributes, T of them.
-        images: per split bytes [N, 3, S, S].
-        labels: per split 0 or 1 [N, T].
-        seed: of the initial values.
-        settings: device, width and blocks of the network.
+        tasks: Names of the attributes, T of them.
+        images: Bytes [N, 3, S, S] of every split.
+        labels: 0 or 1, [N, T], of every split.
+        seed: Seed of the initial values.
+        settings: Device, width and blocks of the network.
     """
     device = choose_device(settings["device"])
     data = {
@@ -43,12 +43,12 @@ def problem(
     }
     with initialization(seed):
         model = FaceNet(len(tasks), settings["width"], settings["blocks"])
+    # Convolutions are faster when the channels of a pixel are neighbors in memory.
     model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def predict(images: Tensor) -> list[Tensor]:
-        """Logits [B, 2] per task for bytes [B, 3, S, S], which the base code makes numbers of 0 to
-        1.
-        """
+        """Returns logits [B, 2] per task for bytes [B, 3, S, S]."""
+        # The base code scales bytes to numbers from 0 to 1.
         numbers = images.to(next(model.parameters()).dtype) / 255
         predictions = model(numbers.contiguous(memory_format=torch.channels_last))
         return [full(logits) for logits in predictions]
@@ -62,6 +62,7 @@ def problem(
     def evaluate(examples: Data) -> dict[tuple[str, str], float]:
         count = len(examples[0])
         totals = torch.zeros(2, len(tasks), dtype=torch.float64, device=device)
+        # In parts of a fixed size: the whole split does not fit into a GPU's memory at once.
         for rows in torch.arange(count, device=device).split(EVALUATION_BATCH):
             images, labels = (part[rows] for part in examples)
             logits = torch.stack(predict(images), 1)

@@ -1,5 +1,6 @@
-"""An epoch's averages, accumulated on the device without waiting for it: losses and the geometry of
-task gradients.
+"""An epoch's averages: losses and the geometry of task gradients.
+
+They are accumulated on the device, without waiting for it.
 """
 
 import math
@@ -18,19 +19,23 @@ GEOMETRY = ("cosine", "conflict_share", "magnitude_similarity", "length_ratio")
 class Averages:
     """Sums and counts of one epoch.
 
-    Recorded per epoch: `train_loss` per task (mean over examples, before loss weights), and for
-    "all", over pairs and
-    steps: `cosine` (Definition 1), `conflict_share`, `magnitude_similarity` (Definition 2); over
-    steps: `length_ratio`,
-    ||update|| / ||sum of the task gradients|| on the shared parameters. Undefined values (a zero
-    gradient) count not."""
+    Recorded per epoch:
+
+    - per task: `train_loss`, the mean over examples before loss weights;
+    - for "all", means over pairs and steps: `cosine` (Definition 1), `conflict_share`,
+      `magnitude_similarity` (Definition 2);
+    - for "all", the mean over steps: `length_ratio`, ||update|| / ||sum of the task gradients|| on
+      the shared parameters.
+
+    Values that are undefined for a zero gradient are left out.
+    """
 
     def __init__(self, tasks: Sequence[str], device: torch.device) -> None:
         self.tasks, self.device = tuple(tasks), device
         self.reset()
 
     def reset(self) -> None:
-        """Begin an epoch."""
+        """Starts an epoch."""
         zeros = {"losses": len(self.tasks), "sums": len(GEOMETRY), "counts": len(GEOMETRY)}
         self.parts = {
             name: torch.zeros(n, dtype=torch.float64, device=self.device)
@@ -40,24 +45,24 @@ class Averages:
         self.examples = 0
 
     def add_losses(self, losses: Sequence[Tensor], examples: int) -> None:
-        """Mean losses over `examples` examples."""
+        """Adds mean losses over `examples` examples."""
         values = torch.stack([loss.detach() for loss in losses]).double()
         self._watch(values)
         self.parts["losses"] += values * examples
         self.examples += examples
 
     def add_gradients(self, gramian: Tensor, weights: Tensor) -> None:
-        """Task gradients by their Gramian [T, T] and the weights [T] of the update."""
+        """Adds task gradients by their Gramian [T, T] and the weights [T] of the update."""
         self._watch(gramian.diagonal())
+        # Every pair once: the measures are symmetric.
         pairs = torch.triu_indices(len(self.tasks), len(self.tasks), offset=1, device=self.device)
         ratio = ((weights @ gramian @ weights) / gramian.sum()).sqrt()
         measured = [
             cosine(gramian)[pairs[0], pairs[1]],
             conflicting(gramian)[pairs[0], pairs[1]].double(),
             magnitude_similarity(gramian)[pairs[0], pairs[1]],
-            torch.where(
-                ratio.isfinite(), ratio, torch.nan
-            ),  # opposite gradients: their sum has no length
+            # Opposite gradients have a sum without length: the ratio is undefined.
+            torch.where(ratio.isfinite(), ratio, torch.nan),
         ]
         self.parts["sums"] += torch.stack([values.nansum() for values in measured])
         self.parts["counts"] += torch.stack(
@@ -65,15 +70,15 @@ class Averages:
         )
 
     def _watch(self, values: Tensor) -> None:
-        """Mark the tasks that are the first to be not finite: once they are, the next update spoils
-        all others.
-        """
+        """Marks the tasks that are the first to be not finite."""
         now = values.isfinite().logical_not()
+        # The next update spoils all tasks, so nothing is marked once there is a mark.
         self.parts["faulty"] |= now & self.parts["faulty"].any().logical_not()
 
     def faults(self) -> dict[str, float]:
-        """Per task nan if it was the first whose loss or gradient was not finite, else 0; one
-        synchronization.
+        """Returns nan for the tasks that were the first to be not finite, 0 for the others.
+
+        This waits for the device once.
         """
         return {
             task: math.nan if bad else 0.0
@@ -81,11 +86,11 @@ class Averages:
         }
 
     def mean_losses(self) -> Tensor:
-        """The epoch's average loss per task [T], before loss weights."""
+        """Returns the epoch's average loss per task [T], before loss weights."""
         return self.parts["losses"] / self.examples
 
     def record(self, records: Records, epoch: int) -> None:
-        """Write the epoch's averages; what was never measured has no row."""
+        """Records the epoch's averages; a measure without any defined value has no row."""
         for task, loss in zip(self.tasks, self.mean_losses().tolist(), strict=True):
             records.add(epoch, task, "train_loss", loss)
         sums, counts = self.parts["sums"].tolist(), self.parts["counts"].tolist()
@@ -94,10 +99,10 @@ class Averages:
                 records.add(epoch, "all", metric, total / count)
 
     def state(self) -> State:
-        """For a checkpoint."""
+        """Returns what a checkpoint needs."""
         return {**self.parts, "examples": self.examples}
 
     def restore(self, state: State) -> None:
-        """From a checkpoint."""
+        """Restores what `state` returned."""
         self.parts = {name: state[name].to(self.device) for name in self.parts}
         self.examples = state["examples"]

@@ -15,7 +15,9 @@ class Supervised(Block):
     precision: Literal["float32", "bfloat16"] = given(
         "float32",
         "",
-        "Of the networks' convolutions and matrix products (SAC: of the hidden layers); weights, losses, task gradients and Gramians stay in float32. A device without bfloat16 units runs in float32 and says so.",
+        "Of the networks' convolutions and matrix products (SAC: of the hidden layers); weights, "
+        "losses, task gradients and Gramians stay in float32. A device without bfloat16 units "
+        "runs in float32 and says so.",
     )
     optimizer: Literal["sgd", "adam"] = described(
         "SGD with momentum, or Adam with its usual constants."

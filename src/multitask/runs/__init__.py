@@ -1,1 +1,1 @@
-"""What every run needs: seeds, devices, checkpoints, records, provenance, errors."""
+"""Services that every run needs: seeds, devices, checkpoints, records, provenance, errors."""

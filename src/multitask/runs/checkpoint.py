@@ -203,7 +203,10 @@ class Session:
         self._shown = len(rows)
 
     def tick(self, state: Callable[[], State]) -> None:
-        """Saves when a checkpoint is due; on SIGTERM or past the deadline saves and raises Stopped."""
+        """Saves when a checkpoint is due.
+
+        On SIGTERM or past the deadline it saves and raises Stopped.
+        """
         now = time.monotonic()
         # From the first tick there is something to save: signals wait for the checkpoint.
         stopping.wait()

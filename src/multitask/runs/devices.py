@@ -1,4 +1,4 @@
-"""Where a run computes."""
+"""Chooses the device of a run."""
 
 import torch
 
@@ -6,7 +6,7 @@ from multitask.runs.errors import UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a config: "cpu", "cuda", or "auto" for a GPU when there is one."""
+    """Returns the device of a config: "cpu", "cuda", or "auto" for a GPU if there is one."""
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "device: cuda, but torch finds no GPU; set device to cpu or auto in the config"
@@ -17,7 +17,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def has_bfloat16_units(device: torch.device) -> bool:
-    """Whether this device multiplies in bfloat16 natively; emulation is slower than float32."""
+    """Tells whether a device multiplies in bfloat16 natively; emulation is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities()

@@ -22,7 +22,7 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that compute."""
+    """Returns the versions of Python and of the packages that compute."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -32,8 +32,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-# Variables of the environment that choose other instructions or algorithms, and with them other
-# last bits.
+# Environment variables that select instructions or algorithms and so may change last bits.
 NUMERIC = (
     *(
         "ATEN_CPU_CAPABILITY",
@@ -48,12 +47,12 @@ NUMERIC = (
 
 
 def numeric_settings() -> dict[str, str]:
-    """What the environment sets of NUMERIC."""
+    """Returns the variables of NUMERIC that the environment sets."""
     return {name: os.environ[name] for name in NUMERIC if name in os.environ}
 
 
 def machine() -> dict[str, Any]:
-    """Processor and system in words; no host name."""
+    """Describes processor and system, without the host name."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -69,8 +68,9 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit of the checkout, with "+changes" if the tree differs from it; "unknown" outside
-    git.
+    """Returns the checkout's commit, or "unknown" outside git.
+
+    "+changes" follows if the tree differs from the commit.
     """
     try:
         run = {"cwd": ROOT, "capture_output": True, "text": True, "check": True, "timeout": 20}

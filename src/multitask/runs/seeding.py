@@ -1,7 +1,7 @@
-"""One seed, many independent streams: each consumer of randomness gets a named child generator.
+"""Named, independent random streams from one seed, one for each consumer of randomness.
 
-A stream depends on the seed and its own name alone, so that two methods under one seed see the same
-data order, the same initialization and the same environments whatever else they draw.
+A stream depends only on the seed and its name. Two methods under one seed therefore see the same
+data order, initialization and environments, however many numbers other streams draw.
 """
 
 from __future__ import annotations
@@ -13,32 +13,34 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:  # imported where it is used: worker processes of environments need no torch
+# Imported where it is used: the worker processes of environments need no torch.
+if TYPE_CHECKING:
     import torch
 
 
 def child_seed(seed: int, name: str) -> int:
-    """The seed of the stream `name`: the first 63 bits of sha256("seed/name")."""
+    """Returns the seed of the stream `name`: the first 63 bits of sha256("seed/name")."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int, name: str) -> torch.Generator:
-    """A CPU generator for the stream `name` ("data", "batch", "order", "dropout", "action", ...)."""
+    """Returns a CPU generator for the stream `name`, such as "data", "batch" or "dropout"."""
     import torch
 
     return torch.Generator().manual_seed(child_seed(seed, name))
 
 
 def numpy_generator(seed: int, name: str) -> np.random.Generator:
-    """The same for NumPy consumers."""
+    """Returns a NumPy generator for the stream `name`."""
     return np.random.default_rng(child_seed(seed, name))
 
 
 @contextmanager
 def initialization(seed: int, name: str = "initialization") -> Iterator[None]:
-    """Run module constructors, which draw from torch's global generator, on the stream `name`, then
-    restore it.
+    """Runs module constructors on the stream `name` of torch's global generator.
+
+    Constructors draw from the global generator; its state is restored afterwards.
     """
     import torch
 

@@ -1,12 +1,12 @@
-"""Which code can change a number, as a hash: the definitions that an entry point reaches.
+"""Hashes of the code that can change a number: the definitions that an entry point reaches.
 
-A run's hash covers every top-level definition that its task reaches by name, over all modules of
-the repository: functions, classes, constants. Comments, docstrings, annotations, and the place of a
-definition do not count. Of the tables METHODS and ROWS only the row of the run's method counts, so
-that a new method, or a helper for another experiment, leaves every other hash as it is.
+A run's hash covers every top-level definition (function, class, constant) that its task reaches by
+name, over all modules of the repository. Comments, docstrings, annotations, and the place of a
+definition do not count. Of the tables METHODS and ROWS only the row of the run's method counts. A
+new method, or a helper for another experiment, therefore leaves every other hash as it is.
 
-`experiments/moves.yaml` records code changes that golden traces prove neutral; `canonical` maps
-every hash that it lists to the oldest hash of the same results.
+`experiments/moves.yaml` records code changes that golden traces prove neutral. `canonical` maps
+every hash listed there to the oldest hash of the same results.
 """
 
 import ast
@@ -20,11 +20,15 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 MOVES = ROOT / "experiments" / "moves.yaml"
-TABLES = ("METHODS", "ROWS")  # tables of which a run uses one row
-ALWAYS = "<always>"  # a module's statements that bind nothing and run when it is imported
-ENTRIES = ("train_one", "prepare_torch")  # of experiments/run.py: what surrounds every task
+# Tables of which a run uses one row.
+TABLES = ("METHODS", "ROWS")
+# The name of a module's statements that bind nothing and run when it is imported.
+ALWAYS = "<always>"
+# The functions of experiments/run.py that surround every task.
+ENTRIES = ("train_one", "prepare_torch")
 
-Symbol = tuple[str, str, str]  # module, name ("" for the whole module), row of a table
+# Module, name ("" for the whole module), row of a table.
+Symbol = tuple[str, str, str]
 
 
 class _Neutral(ast.NodeTransformer):
@@ -66,7 +70,7 @@ class _Neutral(ast.NodeTransformer):
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    """The statements without bare strings: docstrings of modules, classes, functions, attributes."""
+    """Drops bare strings: docstrings of modules, classes, functions and attributes."""
     return [
         statement
         for statement in body
@@ -80,12 +84,12 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 @cache
 def _syntax(source: str) -> ast.Module:
-    """The tree of a source text without what cannot change a number."""
+    """Parses a source text and removes what cannot change a number."""
     return _Neutral().visit(ast.parse(source))
 
 
 def code_hash(paths: Iterable[str | Path], root: Path = ROOT) -> str:
-    """Hash of whole files or folders below `root`, without comments, docstrings and annotations."""
+    """Hashes whole files or folders below `root`, without comments, docstrings, annotations."""
     files: set[Path] = set()
     for path in paths:
         full = root / path
@@ -102,10 +106,11 @@ def code_hash(paths: Iterable[str | Path], root: Path = ROOT) -> str:
 
 @dataclass
 class _Module:
-    """One file: which statements bind a name, where imported names come from, what always runs."""
+    """The statements of one file by the names that they bind, its imports, and the rest."""
 
     bindings: dict[str, list[ast.stmt]] = field(default_factory=dict)
-    imports: dict[str, str] = field(default_factory=dict)  # local name -> "module:name"
+    # local name -> "module:name"
+    imports: dict[str, str] = field(default_factory=dict)
     always: list[ast.stmt] = field(default_factory=list)
 
 
@@ -127,14 +132,16 @@ def _read_module(source: str) -> _Module:
 
 
 def _never_runs(statement: ast.If) -> bool:
-    """Whether a block is for type checkers or for the command line."""
+    """Tells whether a block is for type checkers or for the command line."""
     return ast.unparse(statement.test) in ("TYPE_CHECKING", "__name__ == '__main__'")
 
 
 def _add_imports(module: _Module, statement: ast.stmt) -> None:
+    # Imports inside functions count too.
     for node in ast.walk(statement):
         if isinstance(node, ast.Import):
             for alias in node.names:
+                # `import a.b` binds `a`; `import a.b as c` binds the submodule.
                 origin = alias.name if alias.asname else alias.name.partition(".")[0]
                 module.imports[alias.asname or origin] = f"{origin}:"
         elif isinstance(node, ast.ImportFrom) and node.module != "__future__":
@@ -143,7 +150,10 @@ def _add_imports(module: _Module, statement: ast.stmt) -> None:
 
 
 def _bound(statement: ast.stmt) -> list[str]:
-    """The names that a definition or a plain assignment binds; none for any other statement."""
+    """Returns the names that a definition or a plain assignment binds.
+
+    Any other statement has none; it then counts as one that always runs.
+    """
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [statement.name]
     if not isinstance(statement, ast.Assign):
@@ -154,17 +164,19 @@ def _bound(statement: ast.stmt) -> list[str]:
         for element in (target.elts if isinstance(target, ast.Tuple) else [target])
     ]
     names = [target.id for target in targets if isinstance(target, ast.Name)]
+    # A target such as `table[key]` binds no name: the statement as a whole changes something.
     return names if len(names) == len(targets) else []
 
 
 class _References(ast.NodeVisitor):
-    """Dotted names that a statement reads, each with the constant key that follows, if any."""
+    """Collects the dotted names that a statement reads, each with a constant key that follows."""
 
     def __init__(self) -> None:
         self.found: set[tuple[str, str]] = set()
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
         name = _dotted(node.value)
+        # `METHODS["pcgrad"]` refers to one row of the table.
         if name and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str):
             self.found.add((name, node.slice.value))
         else:
@@ -182,7 +194,7 @@ class _References(ast.NodeVisitor):
 
 
 def _dotted(node: ast.expr) -> str:
-    """`a.b.c` as text; "" for any other expression."""
+    """Returns `a.b.c` as text, or "" for any other expression."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
@@ -199,7 +211,7 @@ def _references(statement: ast.stmt) -> frozenset[tuple[str, str]]:
 
 
 class Code:
-    """The definitions below one root and what each of them refers to."""
+    """The definitions below one root and the definitions that each refers to."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -208,9 +220,9 @@ class Code:
         self._records: dict[Symbol, tuple[str, list[Symbol]]] = {}
 
     def hash(self, entries: Iterable[tuple[str, str]], method: str) -> str:
-        """Hash of all that the entries (module, name) reach; of METHODS and ROWS `method`'s row.
+        """Hashes all that the entries (module, name) reach; of tables, only `method`'s row.
 
-        The content of a definition counts and what its names stand for, not the file it is in.
+        A definition counts by its content and by what its names refer to, not by its file.
         """
         pending = [self._entry(module, name, method) for module, name in entries]
         reached: dict[Symbol, str] = {}
@@ -219,6 +231,7 @@ class Code:
             if symbol not in reached:
                 reached[symbol], targets = self._record(symbol)
                 pending += targets
+        # Sorted, so that neither the order of entries nor that of definitions counts.
         text = "\n\n".join(sorted(set(reached.values())))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -233,7 +246,10 @@ class Code:
         return found
 
     def names(self, origin: str) -> tuple[str, ...]:
-        """The constant keys or elements of a table, possibly behind `tuple(...)` or other names."""
+        """Returns the constant keys or elements of a table.
+
+        The table may be wrapped in `tuple(...)` or be another name of a table.
+        """
         symbol = self._symbol(origin, "")
         if isinstance(symbol, str) or not symbol[1]:
             return ()
@@ -252,19 +268,21 @@ class Code:
             for one in elements
             if isinstance(one, ast.Constant) and isinstance(one.value, str)
         ]
+        # An element that is not constant is unknown until the module runs.
         return tuple(found) if len(found) == len(elements) else ()
 
     @staticmethod
     def _with_row(symbol: Symbol, method: str) -> Symbol:
-        """A table's row is the method's where no constant key says another."""
+        """Restricts a table to the method's row, unless a constant key selects another."""
         module, name, row = symbol
         return (module, name, row or method) if name in TABLES else symbol
 
     def _record(self, symbol: Symbol) -> tuple[str, list[Symbol]]:
-        """The text of a definition with what its names stand for, and the definitions it reaches."""
+        """Returns the text of a definition with its names resolved, and the definitions it reaches."""
         if symbol not in self._records:
             edges = {f"{name}={self._label(to)}": to for name, to in self._follow(symbol)}
             targets = [to for to in edges.values() if not isinstance(to, str)]
+            # Using a definition imports its module, and so runs the statements at its top level.
             if symbol[1] != ALWAYS:
                 targets += [(name, ALWAYS, "") for name in self._imported(symbol[0])]
             text = "\n".join([*self._dumps(symbol), *sorted(edges)])
@@ -272,7 +290,7 @@ class Code:
         return self._records[symbol]
 
     def _module(self, name: str) -> _Module | None:
-        """A module of the repository by its dotted name; None for any other."""
+        """Returns a module of the repository by its dotted name, or None for any other."""
         if name not in self._modules:
             stem = name.replace(".", "/")
             places = [
@@ -282,14 +300,18 @@ class Code:
             ]
             path = next((path for path in places if path.is_file()), None)
             if path is None and (self.root / stem).is_dir():
-                self._modules[name] = _Module()  # a folder without __init__.py
+                # A folder without __init__.py is a namespace package.
+                self._modules[name] = _Module()
             else:
                 source = path.read_text(encoding="utf-8") if path else None
                 self._modules[name] = None if source is None else _read_module(source)
         return self._modules[name]
 
     def _symbol(self, origin: str, row: str) -> Symbol | str:
-        """The definition behind "module:name.attribute"; the origin itself outside the repository."""
+        """Returns the definition behind "module:name.attribute".
+
+        Outside the repository it returns the origin itself.
+        """
         if (origin, row) not in self._symbols:
             self._symbols[origin, row] = self._resolve(origin, row)
         return self._symbols[origin, row]
@@ -309,7 +331,8 @@ class Code:
             return self._symbol(module.imports[name] + further, row)
         if self._module(f"{where}.{name}") is not None:
             return self._symbol(f"{where}.{name}:{rest}", row)
-        return where, "", ""  # made at run time: the whole module counts
+        # The name is made at run time: the whole module counts.
+        return where, "", ""
 
     def _statements(self, symbol: Symbol) -> list[ast.stmt]:
         where, name, row = symbol
@@ -327,11 +350,15 @@ class Code:
         return [_dump(statement) for statement in self._statements(symbol)]
 
     def _label(self, target: Symbol | str) -> str:
-        """What a name stands for: a foreign name, or the content of a definition, not its place."""
+        """Returns what a name refers to: a foreign name, or a hash of a definition's content.
+
+        The place of a definition does not count, so that it may move to another file.
+        """
         if isinstance(target, str):
             return target
         if target[1] in TABLES and not target[2]:
-            return target[1]  # which row counts depends on the run: `hash` adds that row
+            # Which row counts depends on the run: `hash` adds that row.
+            return target[1]
         return hashlib.sha256("\n".join(self._dumps(target)).encode()).hexdigest()[:16]
 
     def _follow(self, symbol: Symbol) -> Iterator[tuple[str, Symbol | str]]:
@@ -345,7 +372,7 @@ class Code:
                     yield name, self._symbol(f"{symbol[0]}:{name}", row)
 
     def _imported(self, name: str) -> Iterator[str]:
-        """Modules whose top-level statements run when `name` is imported: it, its parents, theirs."""
+        """Yields the modules that run when `name` is imported: itself, its parents, their imports."""
         pending, seen = [name], set()
         while pending:
             current = pending.pop()
@@ -365,7 +392,10 @@ _ROWS: dict[tuple[ast.stmt, str], ast.stmt] = {}
 
 
 def _one_row(statement: ast.stmt, row: str) -> ast.stmt:
-    """A table reduced to one row; any other statement, or a table without that row, as it is."""
+    """Reduces a table to one row; returns any other statement as it is.
+
+    A table without that row also stays as it is.
+    """
     if (
         not row
         or not isinstance(statement, ast.Assign)
@@ -375,6 +405,7 @@ def _one_row(statement: ast.stmt, row: str) -> ast.stmt:
     keys = [key.value if isinstance(key, ast.Constant) else None for key in statement.value.keys]
     if None in keys or row not in keys:
         return statement
+    # The same node for the same row, so that the caches keyed by statement hit.
     if (statement, row) not in _ROWS:
         value = statement.value.values[keys.index(row)]
         _ROWS[statement, row] = ast.Assign(
@@ -390,14 +421,14 @@ def _dump(statement: ast.stmt) -> str:
 
 @cache
 def _code(root: Path) -> Code:
-    """One reading of the sources per process."""
+    """Returns the sources below `root`, read once per process."""
     return Code(root)
 
 
 def training_hash(experiment: str, method: str = "", root: Path = ROOT) -> str:
-    """Hash of the code that can change a run of one method, in its canonical form.
+    """Hashes the code that can change a run of one method, in canonical form.
 
-    Without a method: of the code that finds or makes the experiment's data.
+    Without a method it hashes the code that finds or makes the experiment's data.
     """
     task = f"experiments.{experiment}.task"
     entries = [(task, "fingerprint")]
@@ -407,38 +438,39 @@ def training_hash(experiment: str, method: str = "", root: Path = ROOT) -> str:
 
 
 def entry_hash(module: str, name: str, root: Path = ROOT) -> str:
-    """Hash of every definition that one function reaches."""
+    """Hashes every definition that one function reaches."""
     return canonical(_code(root).hash([(module, name)], ""))
 
 
 def script_hash(*paths: str, root: Path = ROOT) -> str:
-    """Hash of scripts and of every definition that they reach."""
+    """Hashes scripts and every definition that they reach."""
     modules = [path.removesuffix(".py").removeprefix("src/").replace("/", ".") for path in paths]
     return canonical(_code(root).hash([(module, "") for module in modules], ""))
 
 
 def method_names(experiment: str, root: Path = ROOT) -> tuple[str, ...]:
-    """The names in a task's METHODS, read from the source: importing a task would import torch.
+    """Reads the names in a task's METHODS from the source; importing a task would import torch.
 
-    Empty where METHODS is neither a table with constant keys, nor a tuple of names, nor made of
-    one.
+    The result is empty unless METHODS is a table with constant keys, a tuple of names, or made of
+    one of these.
     """
     return _code(root).names(f"experiments.{experiment}.task:METHODS")
 
 
 @cache
 def _moves() -> dict[str, str]:
-    """Hash -> the oldest hash with the same results, from experiments/moves.yaml."""
+    """Returns {hash: the oldest hash with the same results}, from experiments/moves.yaml."""
     oldest: dict[str, str] = {}
     moves = yaml.safe_load(MOVES.read_text(encoding="utf-8")) if MOVES.is_file() else []
     for move in moves:
         for methods in move["hashes"].values():
             for hashes in methods.values():
+                # A later move may start from a hash that an earlier one has mapped already.
                 first = oldest.get(hashes[0], hashes[0])
                 oldest |= {one: oldest.get(one, first) for one in hashes[1:]}
     return oldest
 
 
 def canonical(hashed: str) -> str:
-    """The oldest hash whose results a hash is recorded to repeat; itself where none is."""
+    """Returns the oldest hash whose results `hashed` is recorded to repeat, or `hashed` itself."""
     return _moves().get(hashed, hashed)

@@ -1,4 +1,4 @@
-"""What a process does once, when it starts. Imports no torch."""
+"""Settings of the process that are made once, at its start. Imports no torch."""
 
 import contextlib
 import ctypes
@@ -8,30 +8,31 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """Import libraries within: the garbage collector looks at nothing made here, not now, not
-    later, not at the end.
+    """Excludes libraries that are imported within the block from garbage collection.
 
-    torch makes half a million objects that live as long as the process; walking through them costs
-    a job a second."""
+    torch makes half a million objects that live as long as the process; every full collection would
+    walk through them.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        # Frozen objects are ignored by all later collections, the one at exit included.
         gc.freeze()
         if was_enabled:
             gc.enable()
 
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+# Parameters of glibc's mallopt.
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what is freed for the next update, instead of returning it to the kernel.
+    """Lets glibc keep freed memory for the next update instead of returning it to the kernel.
 
-    Else the next update pays a fault for every page of it: an update of SAC + PCGrad on MT10 takes
-    56 in place of 48 ms in bfloat16, 97 in place of 81 in float32. No number changes. Blocks above
-    32 MiB (glibc's own limit) go back all the same; other C libraries are left as they are.
+    Returned memory costs a page fault per page at the next update. No number changes. Blocks above
+    32 MiB (glibc's own limit) are returned all the same; other C libraries are left as they are.
     """
     with contextlib.suppress(AttributeError, OSError):
         tune = ctypes.CDLL(None).mallopt

@@ -208,7 +208,10 @@ class Network:
         self.refresh()
 
     def last_shared_weight(self) -> int:
-        """Returns the position of the last shared weight among the parameters; 0 if there is none."""
+        """Returns the position of the last shared weight among the parameters, or 0.
+
+        0 also stands for a network without a shared weight.
+        """
         return max((k for k in range(0, len(self.stacks), 2) if self.is_shared[k]), default=0)
 
     def weigh(self, weights: Tensor) -> None:
