@@ -62,7 +62,7 @@ def problem(
     def evaluate(examples: Data) -> dict[tuple[str, str], float]:
         count = len(examples[0])
         totals = torch.zeros(2, len(tasks), dtype=torch.float64, device=device)
-        # In parts of a fixed size: the whole split does not fit into a GPU's memory at once.
+        # In parts of a fixed size: the activations of a whole split may not fit into memory.
         for rows in torch.arange(count, device=device).split(EVALUATION_BATCH):
             images, labels = (part[rows] for part in examples)
             logits = torch.stack(predict(images), 1)

@@ -1,1 +1,1 @@
-"""The edge to the operating system: suspicious reading, whole writing, faults and signals in one line."""
+"""The operating system's edge: guarded reading, atomic writing, one-line faults, signals."""

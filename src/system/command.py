@@ -1,4 +1,4 @@
-"""How every command ends: 0 done, 2 a fault that one line names, 3 stopped and resumable."""
+"""Exit of every command: 0 done, 2 a fault that one line names, 3 stopped and resumable."""
 
 import argparse
 import errno
@@ -10,26 +10,33 @@ from system import lifeline, stopping
 from system.errors import UserError, one_line
 
 DONE, FAULT, STOPPED = 0, 2, 3
-# Faults of the machine wherever they happen; any other OSError would be a fault of the code.
+# Errors that the machine causes wherever they occur; any other OSError is a fault of the code.
 OF_THE_MACHINE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 }
-NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")  # torch's words
+# How torch words a lack of memory.
+NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, as all others are."""
+    """A parser whose errors take one line, like all others."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; `{self.prog} --help` says more")
 
 
 def run(main: Callable[[], int | None], *, to_the_end: bool = False) -> int:
-    """Call `main` and turn faults and signals into one line on stderr and an exit status.
+    """Calls `main` and turns faults and signals into one line on stderr and an exit status.
 
-    `main` returns its status, None for 0. What is no fault of user or machine keeps its traceback.
-    `to_the_end`: nothing is left to interrupt, signals do nothing afterwards.
+    A fault that neither user nor machine caused keeps its traceback.
+
+    Args:
+        main: Returns its exit status, or None for 0.
+        to_the_end: Whether to ignore signals after `main`, when nothing is left to interrupt.
+
+    Returns:
+        The exit status.
     """
     try:
         with stopping.listening(to_the_end=to_the_end):
@@ -48,6 +55,7 @@ def run(main: Callable[[], int | None], *, to_the_end: bool = False) -> int:
     except RuntimeError as error:
         if not any(words in str(error).lower() for words in NO_MEMORY):
             raise
+        # torch appends advice and a stack to its message.
         first = str(error).partition("\n")[0]
         message = f"out of memory ({first:.150}); {LESS}"
     print(f"error: {one_line(message)}", file=sys.stderr)
@@ -58,6 +66,9 @@ LESS = "lower batch sizes, widths or numbers of examples in the config, or run f
 
 
 def leave(main: Callable[[], int | None]) -> NoReturn:
-    """Run `main` as the whole process: nothing interrupts its end, and it ends with its launcher."""
+    """Runs `main` as the whole process, which ends with its launcher.
+
+    Signals do not interrupt the end of the process.
+    """
     lifeline.watch()
     sys.exit(run(main, to_the_end=True))

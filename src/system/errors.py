@@ -1,17 +1,18 @@
-"""The one kind of error that a user can mend."""
+"""The one kind of error that a user can correct."""
 
 
 class UserError(ValueError):
-    """A fault outside the code: the message says in one line what is wrong and what to do."""
+    """A fault outside the code; its message says in one line what is wrong and what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
 
 
 def one_line(text: str) -> str:
-    """The text with line breaks, control characters and lone surrogates written as escapes.
+    """Escapes line breaks, control characters and lone surrogates in a text.
 
-    File names and the content of damaged files reach messages, and may hold any of them."""
+    Messages contain file names and parts of damaged files, which may hold any of these.
+    """
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
         for letter in text

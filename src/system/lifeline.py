@@ -1,9 +1,9 @@
-"""Jobs end with the launcher that started them, even if it is killed with -9.
+"""Ends jobs with the launcher that started them, even if it is killed with -9.
 
-The launcher holds a lock of the operating system on a file for as long as it lives, and gives its
-jobs the file's name and the number of the run (`environment`). A job looks once a second: when the
-lock is free or another run has it, the launcher is gone, and the job asks itself to stop as a
-SIGTERM would."""
+The launcher holds an operating system lock on a file as long as it lives. It passes the file's name
+and the number of the run to its jobs (`environment`). A job checks once a second: if the lock is
+free or another run holds it, the launcher has ended, and the job sends itself a SIGTERM.
+"""
 
 import contextlib
 import fcntl
@@ -19,9 +19,11 @@ EVERY_SECONDS = 1.0
 
 
 def hold(path: Path, run: str, *, attempts: int = 20) -> IO[str] | None:
-    """Take the lock and write the run's number into its file; None if another process has it.
+    """Takes the lock and writes the run's number into its file; None if another process has it.
 
-    Keep the result open: the lock lasts as long. Jobs that look for a moment do not count."""
+    Keep the result open, because closing it releases the lock. Several attempts are made, because
+    jobs that check take the lock for a moment.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+", encoding="utf-8")
     for _ in range(attempts):
@@ -30,6 +32,7 @@ def hold(path: Path, run: str, *, attempts: int = 20) -> IO[str] | None:
         except OSError:
             time.sleep(0.1)
             continue
+        # Written under the lock, so that no job reads a mixture of two numbers.
         file.truncate(0)
         file.write(run)
         file.flush()
@@ -39,25 +42,26 @@ def hold(path: Path, run: str, *, attempts: int = 20) -> IO[str] | None:
 
 
 def environment(path: Path, run: str) -> dict[str, str]:
-    """What a job's environment must have in addition."""
+    """Returns the variables to add to a job's environment."""
     return {FILE: str(path.absolute()), RUN: run}
 
 
 def gone(path: Path, run: str) -> bool:
-    """Whether the launcher of this run lives no more."""
+    """Tells whether the launcher of this run has ended."""
     try:
         with path.open(encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
-                return file.read() != run  # held: by our launcher, or by a later one
+                # The lock is held, by the launcher of this run or of a later one.
+                return file.read() != run
             return True
     except OSError:
         return True
 
 
 def watch() -> None:
-    """Watch the launcher from a thread, if one started this process."""
+    """Starts a thread that watches the launcher, if one started this process."""
     path, run = os.environ.get(FILE), os.environ.get(RUN)
     if path and run:
         threading.Thread(target=_watch, args=(Path(path), run), daemon=True).start()

@@ -1,5 +1,7 @@
-"""Reads files that other people or damaged disks may have written: regular files of a bounded size,
-and YAML and JSON without what their parsers let pass (keys given twice, numbers that are none).
+"""Reads files that other people or damaged disks may have written.
+
+Files are regular and of bounded size. YAML and JSON are read without what their parsers accept too
+easily: repeated keys, and numbers that are not finite.
 """
 
 import json
@@ -14,15 +16,21 @@ import yaml
 
 from system.errors import UserError
 
-MOST_TEXT = 64 * 2**20  # bytes of a document; the largest real one holds a few megabytes
-MOST_VALUES = 1_000_000  # of a document: references to references multiply without bound
-DEEPEST = 60  # levels of lists and mappings
+# Bytes of a document; the largest real one holds a few megabytes.
+MOST_TEXT = 64 * 2**20
+# Values of a document: YAML's references to references multiply without bound.
+MOST_VALUES = 1_000_000
+# Levels of lists and mappings.
+DEEPEST = 60
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """Open a regular file for reading; OSError for a pipe, a device or a folder.
+    """Opens a regular file for reading.
 
-    A plain `open` of a named pipe waits for a writer for ever."""
+    Raises:
+        OSError: It is a pipe, a device or a folder.
+    """
+    # A plain `open` of a named pipe would wait forever for a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -31,24 +39,33 @@ def open_plain(path: Path) -> BinaryIO:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """The content of a regular file; OSError if it is longer than `most` bytes, before it is read."""
+    """Reads a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: The file is longer; a long file is not read.
+    """
     with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise OSError(0, f"too long: {size:,} bytes, {most:,} at most", str(path))
-        content = file.read(most + 1)  # the file may still grow
+        # The file may still grow: one byte more shows it.
+        content = file.read(most + 1)
     if len(content) > most:
         raise OSError(0, f"too long: more than {most:,} bytes", str(path))
     return content
 
 
 def reason(error: OSError) -> str:
-    """What went wrong, without the number and the path that an OSError repeats."""
+    """Returns what went wrong, without the number and path that an OSError repeats."""
     return error.strerror or str(error) or type(error).__name__
 
 
 def read_text(path: Path, remedy: str) -> str:
-    """The text of a file; UserError that ends with the remedy."""
+    """Reads a UTF-8 text file.
+
+    Raises:
+        UserError: The file is missing, unreadable or not UTF-8; the message ends with `remedy`.
+    """
     try:
         content = read_bytes(path, MOST_TEXT)
     except FileNotFoundError:
@@ -63,13 +80,17 @@ def read_text(path: Path, remedy: str) -> str:
 
 
 def place(text: str, at: int) -> tuple[int, int]:
-    """Line and column, both from 1, of character `at` of a text."""
+    """Returns the line and column, both from 1, of the character at index `at` of a text."""
     before = text[:at]
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
 def parse_json(text: str, name: str, remedy: str) -> Any:
-    """The JSON document `text`; UserError with line and column, or the key that is given twice."""
+    """Parses a JSON document.
+
+    Raises:
+        UserError: The message names line and column, or the key that is given twice.
+    """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
@@ -89,19 +110,20 @@ def parse_json(text: str, name: str, remedy: str) -> Any:
         raise UserError(f"{name}, {at}: no JSON ({error.msg}); {remedy}") from None
     except UserError:
         raise
-    except (RecursionError, ValueError) as error:  # too deep; integers of thousands of digits
+    # The document is nested too deeply, or holds integers of thousands of digits.
+    except (RecursionError, ValueError) as error:
         raise UserError(f"{name}: no sound JSON ({error}); {remedy}") from None
     check_values(content, name, remedy)
     return content
 
 
 def read_json(path: Path, remedy: str) -> Any:
-    """The JSON document in a file, checked by `parse_json`."""
+    """Reads a JSON document from a file and checks it with `parse_json`."""
     return parse_json(read_text(path, remedy), str(path), remedy)
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values only, and every key once: PyYAML lets the last of two keys win."""
+    """Loads plain values only, and refuses repeated keys, of which PyYAML keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -117,35 +139,43 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, name: str, remedy: str) -> Any:
-    """The YAML document `text`; UserError with line and column."""
+    """Parses a YAML document.
+
+    Raises:
+        UserError: The message names line and column.
+    """
     try:
         content = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise UserError(f"{name}{at}: no sound YAML ({error.problem}); {remedy}") from None
-    except yaml.reader.ReaderError as error:  # a character that YAML does not admit
+    # The text has a character that YAML does not admit.
+    except yaml.reader.ReaderError as error:
         line, column = place(text, error.position)
         at = f"line {line}, column {column}"
         raise UserError(f"{name}, {at}: no sound YAML ({error.reason}); {remedy}") from None
     except RecursionError:
         raise UserError(f"{name}: nested too deeply; {remedy}") from None
-    except (ValueError, TypeError, OverflowError) as error:  # a date of month 13, and the like
+    # A scalar is impossible, such as a date in month 13.
+    except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{name}: no sound YAML ({error}); {remedy}") from None
     check_values(content, name, remedy)
     return content
 
 
 def read_yaml(path: Path, remedy: str) -> Any:
-    """The YAML document in a file, checked by `parse_yaml`."""
+    """Reads a YAML document from a file and checks it with `parse_yaml`."""
     return parse_yaml(read_text(path, remedy), str(path), remedy)
 
 
 def check_values(content: Any, name: str, remedy: str) -> None:
-    """UserError that names the first value of a document that no sound document holds.
+    """Raises a UserError that names the first value that no sound document holds.
 
-    Numbers are finite and integers fit into 64 bits; keys are text; nothing is nested or repeated
-    by references without bound. By hand, not by recursion, so that no nesting exhausts the stack."""
+    Numbers must be finite and integers fit into 64 bits; keys must be text; nothing may be nested
+    or repeated by references without bound.
+    """
+    # A list of waiting values instead of recursion, so that no nesting exhausts the stack.
     waiting: list[tuple[Any, tuple[str, ...]]] = [(content, ())]
     count = 0
     while waiting:
@@ -172,7 +202,8 @@ def _fault(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value} is no finite number"
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        digits = value.bit_length() * 30103 // 100000 + 1  # log10(2); str() refuses huge ones
+        # 0.30103 is log10(2); str() refuses to convert huge integers.
+        digits = value.bit_length() * 30103 // 100000 + 1
         return f"an integer of about {digits} digits does not fit into 64 bits"
     if value is not None and not isinstance(value, dict | list | str | int | float):
         return f"a value of type {type(value).__name__}; put text into quotes"

@@ -1,7 +1,7 @@
 """A run's two result files: `metrics.csv`, and `run.json`, which vouches for it.
 
-`run.json` holds, as `metrics`, the sha256, the number of rows and the seeds of the `metrics.csv`
-beside it. Whoever reads a run reads it here, so that no number of a damaged file reaches a table.
+`run.json` holds under `metrics` the sha256, the number of rows and the seeds of `metrics.csv`. All
+code reads runs through this module, so that no number of a damaged file reaches a table.
 """
 
 import csv
@@ -13,7 +13,8 @@ from typing import Any
 from system.errors import UserError
 from system.reading import parse_json, read_bytes, reason
 
-MOST_BYTES = 2**30  # of a metrics.csv
+# The longest metrics.csv that is read.
+MOST_BYTES = 2**30
 REMEDY = "train the run again"
 NEEDED: dict[str, Any] = {
     "experiment": str,
@@ -37,14 +38,18 @@ OPTIONAL: dict[str, Any] = {
 
 
 def describe(content: bytes) -> dict[str, Any]:
-    """What `run.json` says of a `metrics.csv`: sha256, rows below the header, seeds."""
+    """Describes a `metrics.csv` for `run.json`: sha256, rows below the header, seeds."""
     rows = list(csv.reader(io.StringIO(content.decode("utf-8"))))[1:]
     seeds = sorted({int(row[0]) for row in rows if row})
     return {"sha256": hashlib.sha256(content).hexdigest(), "rows": len(rows), "seeds": seeds}
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """The content of a `run.json`; UserError unless it has the parts and types of one."""
+    """Reads a `run.json`.
+
+    Raises:
+        UserError: It is missing or unreadable, or lacks the parts and types of a `run.json`.
+    """
     try:
         text = read_bytes(path, MOST_BYTES).decode("utf-8")
     except FileNotFoundError:
@@ -64,6 +69,7 @@ def read_info(path: Path) -> dict[str, Any]:
     for key, kind in {**NEEDED, **OPTIONAL}.items():
         if key in info and not isinstance(info[key], kind):
             raise UserError(f"{path}: {key} is {info[key]!r:.60}; {REMEDY}")
+    # `type(...) is int` also refuses true and false, which are ints in Python.
     if not info["seeds"] or not all(type(seed) is int and seed >= 0 for seed in info["seeds"]):
         raise UserError(f"{path}: seeds are {info['seeds']!r:.60}, not numbers; {REMEDY}")
     for seed, seconds in info.get("seconds", {}).items():
@@ -73,10 +79,12 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def read_run(path: Path) -> tuple[dict[str, Any], str]:
-    """A run by its `metrics.csv`: the content of its `run.json`, and the text of the metrics.
+    """Reads a run by its `metrics.csv`: the content of `run.json` and the text of the metrics.
 
-    UserError that names the file if the metrics are not those that `run.json` vouches for, or if
-    the run lies where another method's belongs."""
+    Raises:
+        UserError: The metrics are not those that `run.json` vouches for, or the run is in a folder
+            of another experiment or method.
+    """
     beside = path.with_name("run.json")
     info = read_info(beside)
     try:
@@ -87,18 +95,20 @@ def read_run(path: Path) -> tuple[dict[str, Any], str]:
         raise UserError(f"{path} cannot be read ({reason(error)}); make it readable") from None
     if "metrics" not in info:
         raise UserError(
-            f"{beside} has no digest of its metrics.csv, as older code wrote it; {REMEDY}, or vouch "
-            f"for what is there: python -m publishing.seal {path.parent}"
+            f"{beside} has no digest of its metrics.csv, as older code wrote it; {REMEDY}, "
+            f"or vouch for what is there: python -m publishing.seal {path.parent}"
         )
     if hashlib.sha256(content).hexdigest() != info["metrics"].get("sha256"):
         rows, expected = content.count(b"\n") - 1, info["metrics"].get("rows")
         raise UserError(
-            f"{path} was changed after the run (it has {rows} rows, {expected} were written); {REMEDY}"
+            f"{path} was changed after the run (it has {rows} rows, {expected} were written); "
+            f"{REMEDY}"
         )
     if describe(content) != info["metrics"] or not set(info["metrics"]["seeds"]) <= {
         *info["seeds"]
     }:
         raise UserError(f"{beside} does not fit its metrics.csv (seeds or rows); {REMEDY}")
+    # Runs are kept as runs/<experiment>/<method>/<run>; other layouts are not checked.
     place = path.parent.parts
     if place[-4:-3] == ("runs",) and place[-3:-1] != (info["experiment"], info["method"]):
         found = f"{info['experiment']}/{info['method']}"

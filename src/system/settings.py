@@ -1,7 +1,8 @@
-"""Typed settings: a frozen dataclass says type, bounds, meaning, default and source of every key.
+"""Typed settings: a frozen dataclass declares each key's type, bounds, default and source.
 
-The check of config files, `make config` and the code read one and the same declaration. A subclass
-may give an inherited setting another default and source; meaning and bounds stay."""
+The check of config files, `make config` and the code all read this declaration. A subclass may give
+an inherited setting another default and source; its meaning and bounds stay.
+"""
 
 import inspect
 import types
@@ -25,24 +26,24 @@ PLAIN = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
 
 def described(text: str, **limits: Any) -> Any:
-    """A setting without a default: its meaning and limits, for a base class.
+    """Declares a setting without a default, by meaning and limits, for a base class.
 
     Args:
         text: What the setting does, in one sentence.
         limits: `least`, `most`, `above`, `below`, `step` for a number or the numbers of a list;
             `shortest`, `longest` for a list; `methods`: names of the only methods that read it;
-            `only`: (key, value) of another setting without which nothing reads it.
+            `only`: (key, value) of another setting, without which the setting is not read.
     """
     return field(metadata={"text": text, **limits})
 
 
 def given(default: Any, source: str = "", text: str = "", **limits: Any) -> Any:
-    """A setting with the paper's value and where it is given ("not given" if nowhere).
+    """Declares a setting with the paper's value and its source ("not given" if there is none).
 
     Args:
         default: The value at the scale of the paper.
         source: Section, table, appendix or base code that gives it.
-        text: What the setting does; of an inherited setting it is known already.
+        text: What the setting does; an inherited setting has its text already.
         limits: As for `described`.
     """
     metadata = {"source": source, **({"text": text} if text else {}), **limits}
@@ -55,7 +56,7 @@ class Block:
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
-        """The settings of this class out of a larger mapping, as attributes.
+        """Takes the settings of this class out of a larger mapping.
 
         Raises:
             UserError: A setting is missing and has no default.
@@ -70,17 +71,22 @@ class Block:
 
 
 def notes(cls: type[Block]) -> dict[str, dict[str, Any]]:
-    """{setting: its text, source and limits}, those of base classes included."""
+    """Returns {setting: its text, source and limits}, including those of base classes."""
     found: dict[str, dict[str, Any]] = {}
     for base in reversed(cls.__mro__):
         for name, one in getattr(base, "__dataclass_fields__", {}).items():
+            # A class also lists its bases' fields; only those that it declares itself may override.
             if name in inspect.get_annotations(base):
                 found[name] = {**found.get(name, {}), **one.metadata}
     return found
 
 
 def defaults(cls: type[Block]) -> dict[str, Any]:
-    """{setting: default} as a YAML file holds them; TypeError names a setting that has none."""
+    """Returns {setting: default} as a YAML file holds them.
+
+    Raises:
+        TypeError: A setting has no default.
+    """
     values = {one.name: one.default for one in fields(cls)}
     without = [name for name, value in values.items() if value is MISSING]
     if without:
@@ -93,7 +99,10 @@ def _listed(value: Any) -> Any:
 
 
 def unread(cls: type[Block], values: Mapping[str, Any], method: str) -> set[str]:
-    """The settings that a run of `method` does not read: its numbers cannot depend on them."""
+    """Returns the settings that a run of `method` does not read.
+
+    Its numbers cannot depend on them.
+    """
     found = set()
     for name, note in notes(cls).items():
         key, wanted = note.get("only", ("", None))
@@ -103,7 +112,7 @@ def unread(cls: type[Block], values: Mapping[str, Any], method: str) -> set[str]
 
 
 def schema(cls: type[Block]) -> dict[str, Any]:
-    """The JSON Schema of a mapping that holds some of the settings and nothing else."""
+    """Returns the JSON Schema of a mapping that holds some of the settings and nothing else."""
     hints = typing.get_type_hints(cls)
     properties = {
         name: {"description": note["text"], **_schema_of(hints[name], note)}
@@ -118,7 +127,7 @@ def schema(cls: type[Block]) -> dict[str, Any]:
 
 
 def _schema_of(hint: Any, note: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of one type; `note` holds the limits of numbers and lists."""
+    """Returns the schema of one type; `note` holds the limits of numbers and lists."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return {"enum": list(arguments)}

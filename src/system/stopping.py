@@ -1,7 +1,9 @@
-"""SIGTERM and SIGINT belong to the process: whatever it does, it saves what there is and ends.
+"""Handles SIGTERM and SIGINT for the process: it saves what there is and ends.
 
-A signal ends the process at once while nothing would be lost. From `wait` on, called wherever a
-checkpoint can be taken, it waits for the next `check`; a second signal does not wait."""
+A signal ends the process at once while nothing would be lost. After `wait`, which is called
+wherever a checkpoint can be taken, it takes effect at the next checkpoint. A second signal ends the
+process at once.
+"""
 
 import contextlib
 import signal
@@ -11,17 +13,19 @@ from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-PATIENCE = 1.0  # seconds: one Ctrl-C may arrive several times, through the group and by the parent
+# In seconds: one Ctrl-C may arrive several times, through the process group and by the parent.
+PATIENCE = 1.0
 
 
 class Stopped(BaseException):
-    """The process was asked to stop; the message says by what and how to go on.
+    """The process was asked to stop; the message says by what and how to resume.
 
-    No Exception: code that turns every exception into a message of its own must not catch it."""
+    It is no Exception, so that code that catches every exception does not catch it.
+    """
 
 
 class _Request:
-    """What was asked of this process; signals are global, and so is this."""
+    """The signal that was received. Signals are global to the process, and so is this class."""
 
     name = ""
     at = 0.0
@@ -29,7 +33,8 @@ class _Request:
 
 
 def listen_to(number: int, _frame: FrameType | None = None) -> None:
-    """The handler: note the signal and, unless a checkpoint is to be taken first, stop at once."""
+    """Handles a signal: stores it and stops at once, unless a checkpoint comes first."""
+    # Only a signal after PATIENCE is a second request: earlier ones repeat the first.
     again = bool(_Request.name) and time.monotonic() - _Request.at > PATIENCE
     if not _Request.name:
         _Request.name, _Request.at = signal.Signals(number).name, time.monotonic()
@@ -42,10 +47,14 @@ RESUME = "the same command resumes from what is saved"
 
 @contextlib.contextmanager
 def listening(*, to_the_end: bool = False) -> Iterator[None]:
-    """Handle both signals within; outside they do what they did before, or nothing `to_the_end`."""
+    """Handles both signals within the block.
+
+    Afterwards they are handled as before, or ignored if `to_the_end`.
+    """
     _Request.name, _Request.waits = "", False
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may install handlers
+        # Only the main thread may install handlers.
+        yield
         return
     before = [(number, signal.signal(number, listen_to)) for number in SIGNALS]
     try:
@@ -57,17 +66,20 @@ def listening(*, to_the_end: bool = False) -> Iterator[None]:
 
 
 def wait() -> None:
-    """From now on a signal waits for `check`: there is something to save."""
+    """Makes later signals wait for `proceed`, because there is something to save."""
     _Request.waits = True
 
 
 def proceed() -> None:
-    """All is saved: a signal stops at once again, and so does one that has been waiting."""
+    """Lets signals stop the process at once again; raises Stopped if one has been waiting.
+
+    Call it when all is saved.
+    """
     _Request.waits = False
     if _Request.name:
         raise Stopped(f"stopped by {_Request.name}; {RESUME}")
 
 
 def asked() -> str:
-    """The name of the signal that waits, or ""."""
+    """Returns the name of the signal that waits, or ""."""
     return _Request.name

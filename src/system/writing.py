@@ -1,8 +1,9 @@
-"""Writes files and folders whole or not at all, and sweeps away what killed processes left.
+"""Writes files and folders whole or not at all, and deletes what killed processes left.
 
-A new file is made under a hidden temporary name in the folder of its target, flushed to disk, then
-renamed. Its maker holds a lock of the operating system (`flock`) on it: a temporary file or folder
-that nobody locks belongs to a process that is gone, and the next writer of the target deletes it.
+A new file is written under a hidden temporary name in the folder of its target, flushed to disk,
+then renamed. The writer holds an operating system lock (`flock`) on it meanwhile. A temporary file
+or folder without a lock belongs to a process that has ended, and the next writer of the target
+deletes it.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ MEND = "free some space, make its folder writable or choose another place, and r
 
 
 def locked(descriptor: int) -> bool:
-    """Whether the lock of an open file or folder could be taken; False if another process has it."""
+    """Tries to lock an open file or folder; False if another process holds the lock."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -32,7 +33,7 @@ def locked(descriptor: int) -> bool:
 
 
 def sweep(target: Path) -> None:
-    """Delete what killed writers of `target` left beside it."""
+    """Deletes the temporary files and folders that killed writers of `target` left."""
     for path in target.parent.glob(f".{_escaped(target.name)}.*{ENDING}"):
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY)
@@ -48,6 +49,7 @@ def sweep(target: Path) -> None:
 
 
 def _escaped(name: str) -> str:
+    # A name may contain the wildcards of `glob`.
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
@@ -57,23 +59,31 @@ def _make_folder(ending: str, beginning: str, folder: Path) -> tuple[int, str]:
 
 
 def _claim(path: Path, make: Callable[[str, str, Path], tuple[int, str]]) -> tuple[int, str]:
-    """Make a temporary file or folder for `path` and lock it: its descriptor and name."""
+    """Makes and locks a temporary file or folder for `path`; returns its descriptor and name."""
     while True:
         descriptor, made = make(ENDING, f".{path.name}.", path.parent)
-        with contextlib.suppress(OSError):  # a file system without locks: nobody sweeps there
+        # On a file system without locks nothing is swept, so the lock is not needed.
+        with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.path.exists(made):  # else a sweep came between making and locking
+        # Another process may have swept it between making and locking: then try again.
+        if os.path.exists(made):
             return descriptor, made
         os.close(descriptor)
 
 
 @contextlib.contextmanager
 def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file that becomes `path` at the end of the block: a reader sees all or
-    nothing.
+    """Opens a temporary file that becomes `path` at the end of the block.
 
-    `mode`: "w" for text (UTF-8, line ends as they are) or "wb". UserError if the disk is full or
-    the folder cannot be written; then, and after any other exception, nothing is left."""
+    A reader of `path` sees all of the new content or none. After an exception nothing is left.
+
+    Args:
+        path: The file to write.
+        mode: "w" for text (UTF-8, line ends unchanged), "wb" or "w+b" for bytes.
+
+    Raises:
+        UserError: The disk is full or the folder cannot be written.
+    """
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     temporary = ""
     try:
@@ -83,9 +93,11 @@ def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         with os.fdopen(descriptor, mode, **text) as file:
             yield file
             file.flush()
+            # Flushed before the rename, so that a crash cannot leave a renamed, empty file.
             os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
-            os.replace(temporary, path)  # while the lock is held
+            # Inside the block, while the lock is held: a sweep must not delete the file.
+            os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):
             if temporary:
@@ -96,20 +108,25 @@ def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
+    """Writes a text file whole."""
     with whole(path) as file:
         file.write(text)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write one JSON document whole; ValueError for a NaN, since JSON has none."""
+    """Writes one JSON document whole.
+
+    Raises:
+        ValueError: The content holds a NaN, which JSON does not have.
+    """
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 @contextlib.contextmanager
 def scratch(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target`, gone at the end of the block, or at the next one after a
-    kill.
+    """Yields a temporary folder next to `target` and deletes it at the end of the block.
+
+    After a kill, the next call for the same target deletes it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target)
@@ -123,13 +140,22 @@ def scratch(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path, mend: str = MEND) -> Iterator[Path]:
-    """A temporary folder that becomes `path` at the end of the block; `path` must not exist.
+    """Yields a temporary folder that becomes `path` at the end of the block.
 
-    If another process was first, its folder stays and this one is dropped. UserError if the disk is
-    full or the folder cannot be written."""
+    `path` must not exist. If another process makes it first, that folder stays and this one is
+    deleted.
+
+    Args:
+        path: The folder to make.
+        mend: The end of the error message: what the user can do.
+
+    Raises:
+        UserError: The disk is full or the folder cannot be written.
+    """
     try:
         with scratch(path) as temporary:
             yield temporary
+            # `mkdtemp` makes folders that only their owner can read.
             temporary.chmod(0o755)
             with contextlib.suppress(OSError):
                 temporary.rename(path)
@@ -140,7 +166,11 @@ def whole_folder(path: Path, mend: str = MEND) -> Iterator[Path]:
 
 
 def probe(folder: Path) -> None:
-    """Make a folder and write into it, so that a fault shows before hours of work; UserError."""
+    """Makes a folder and writes into it, so that a fault shows before hours of work.
+
+    Raises:
+        UserError: The folder cannot be made or written.
+    """
     made: list[Path] = []
     try:
         made = [part for part in (folder, *folder.parents) if not part.exists()]
@@ -149,7 +179,8 @@ def probe(folder: Path) -> None:
             file.write(b"probe")
             file.flush()
     except OSError as error:
-        for part in made:  # only what this call made, and only while it is empty
+        # Remove only what this call made, and only while it is empty.
+        for part in made:
             with contextlib.suppress(OSError):
                 part.rmdir()
         raise UserError(f"cannot write into {folder} ({reason(error)}); {MEND}") from None

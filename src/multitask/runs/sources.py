@@ -278,7 +278,7 @@ class Code:
         return (module, name, row or method) if name in TABLES else symbol
 
     def _record(self, symbol: Symbol) -> tuple[str, list[Symbol]]:
-        """Returns the text of a definition with its names resolved, and the definitions it reaches."""
+        """Returns a definition's text with its names resolved, and the definitions it reaches."""
         if symbol not in self._records:
             edges = {f"{name}={self._label(to)}": to for name, to in self._follow(symbol)}
             targets = [to for to in edges.values() if not isinstance(to, str)]
@@ -372,7 +372,7 @@ class Code:
                     yield name, self._symbol(f"{symbol[0]}:{name}", row)
 
     def _imported(self, name: str) -> Iterator[str]:
-        """Yields the modules that run when `name` is imported: itself, its parents, their imports."""
+        """Yields the modules that run when `name` is imported: it, its parents, their imports."""
         pending, seen = [name], set()
         while pending:
             current = pending.pop()
