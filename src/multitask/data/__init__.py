@@ -1,1 +1,1 @@
-"""Data sets: a file for each, downloads, and generated stand-ins in the real file layouts."""
+"""Data sets: one module each, downloads, and generated stand-ins in the real file layouts."""

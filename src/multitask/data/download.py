@@ -1,6 +1,4 @@
-"""Where data lies and how it gets there: `data_root`, checksums, mirrors, and a message when
-nothing helps.
-"""
+"""The folder of the data sets, and verified downloads into it from mirrors."""
 
 import os
 from collections.abc import Sequence
@@ -15,26 +13,39 @@ TIMEOUT_SECONDS = 30
 
 
 def data_root(configured: str) -> Path:
-    """The folder of the data sets: the environment variable PCGRAD_DATA if set, else the config's
-    `data_root`.
+    """Returns the folder of the data sets.
+
+    It is the environment variable PCGRAD_DATA if set, else the config's `data_root`.
     """
     chosen = os.environ.get("PCGRAD_DATA")
     if chosen and not Path(chosen).is_dir():
         raise UserError(
-            f"PCGRAD_DATA={chosen} is no folder; correct it, or unset it to use data_root of the config"
+            f"PCGRAD_DATA={chosen} is no folder; correct it, "
+            "or unset it to use data_root of the config"
         )
     return Path(chosen or configured)
 
 
 def fetch(folder: Path, name: str, checksum: str, mirrors: Sequence[str]) -> Path:
-    """Download `name` into `folder` from the first mirror that serves the published content.
+    """Downloads `name` into `folder` from the first mirror that serves the published content.
 
-    A file arrives under its name only whole and verified (pooch). UserError says what to put where
-    if no mirror helps."""
+    A file appears under its name only when it is whole and verified (by pooch).
+
+    Args:
+        folder: Where to put the file.
+        name: Name of the file, at the mirrors and in the folder.
+        checksum: sha256 of the published content, or another hash as "md5:...".
+        mirrors: Addresses to which the name is appended.
+
+    Raises:
+        UserError: No mirror helps; the message says which file to put where.
+    """
     known = checksum if ":" in checksum else f"sha256:{checksum}"
     path = folder / name
-    if os.path.lexists(path) and not path.is_file():  # a pipe would be read for ever
+    # Reading a pipe would never end.
+    if os.path.lexists(path) and not path.is_file():
         raise UserError(f"{path} is no regular file; delete it and run again to download it")
+    # Before the download, so that a full or read-only disk is reported at once.
     probe(folder)
     reasons = []
     for mirror in mirrors:
@@ -52,12 +63,11 @@ def fetch(folder: Path, name: str, checksum: str, mirrors: Sequence[str]) -> Pat
                 )
                 os.replace(found, path)
             return path
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
+        # The errors of requests are OSErrors; a wrong checksum is a ValueError.
+        except (OSError, ValueError) as error:
             reasons.append(f"{mirror}: {type(error).__name__}")
     raise UserError(
         f"{folder / name} is missing and no mirror gave it ({'; '.join(reasons)}); "
-        f"put {name} ({known.replace(':', ' ')}) into {folder}, or point PCGRAD_DATA or data_root at a folder that has it"
+        f"put {name} ({known.replace(':', ' ')}) into {folder}, "
+        "or point PCGRAD_DATA or data_root at a folder that has it"
     )

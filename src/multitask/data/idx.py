@@ -1,8 +1,9 @@
-"""The idx format of MNIST, plain or gzipped, read with every fault named.
+"""The idx format of MNIST, plain or gzipped.
 
 Layout (big endian): two zero bytes, a type code (0x08: unsigned byte), the number of dimensions D,
-D sizes as uint32, then the values. MNIST's magic numbers follow: 0x00000801 for labels (D = 1),
-0x00000803 for images (D = 3)."""
+D sizes as uint32, then the values. MNIST's magic numbers follow from it: 0x00000801 for labels (D =
+1), 0x00000803 for images (D = 3).
+"""
 
 import gzip
 import hashlib
@@ -21,16 +22,23 @@ UNSIGNED_BYTE = 0x08
 
 
 def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> Tensor:
-    """The uint8 tensor of `shape` in the idx file `path` (gzipped if it ends in .gz).
+    """Reads the uint8 tensor in an idx file, gzipped if its name ends in .gz.
 
-    `sha256` is that of the unpacked content, so that it holds for the plain and for the gzipped
-    file. UserError names the file and the remedy when it is truncated, of another format, shape or
-    content."""
+    Args:
+        path: The file.
+        shape: Shape that the tensor must have.
+        sha256: Digest of the unpacked content, the same for the plain and the gzipped file.
+
+    Raises:
+        UserError: The file is truncated or has another format, shape or content; the message names
+            the file and the remedy.
+    """
     remedy = "delete it and run again to download it, or put the original file there"
     header = 4 + 4 * len(shape)
     most = header + math.prod(shape)
     try:
-        content = read_most(path, most + 1)  # one byte more shows that there is more
+        # One byte more than expected shows that the file is too long.
+        content = read_most(path, most + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path} is truncated or no gzip file ({error}); {remedy}") from None
     except OSError as error:
@@ -41,7 +49,8 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> Tensor:
     if content[:4] != magic:
         found = content[:4].hex() or "nothing"
         raise UserError(
-            f"{path} is no idx file of {len(shape)} dimensions: magic {found}, not {magic.hex()}; {remedy}"
+            f"{path} is no idx file of {len(shape)} dimensions: "
+            f"magic {found}, not {magic.hex()}; {remedy}"
         )
     sizes = struct.unpack(f">{len(shape)}I", content[4:header]) if len(content) >= header else ()
     if sizes != shape:
@@ -57,13 +66,15 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> Tensor:
         raise UserError(
             f"{path} differs from the published file (sha256 of the unpacked content); {remedy}"
         )
+    # A copy: tensors over immutable bytes would not be safe to write to.
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=header).reshape(shape)
 
 
 def read_most(path: Path, most: int) -> bytes:
-    """At most so many bytes of the unpacked content of a regular file, however long it is.
+    """Reads at most `most` bytes of the unpacked content of a regular file.
 
-    A file of some kilobytes may unpack to any length."""
+    The limit matters, because a gzip file of some kilobytes may unpack to any length.
+    """
     with open_plain(path) as file:
         if path.suffix != ".gz":
             return file.read(most)
@@ -72,9 +83,7 @@ def read_most(path: Path, most: int) -> bytes:
 
 
 def write_idx(path: Path, values: Tensor) -> None:
-    """Write a uint8 tensor as an idx file (gzipped if `path` ends in .gz), e.g. to make a small set
-    of one's own.
-    """
+    """Writes a uint8 tensor as an idx file, gzipped if `path` ends in .gz."""
     if values.dtype != torch.uint8:
         raise TypeError(f"write_idx takes uint8 values, not {values.dtype}")
     content = bytes([0, 0, UNSIGNED_BYTE, values.dim()]) + struct.pack(

@@ -1,6 +1,4 @@
-"""Sources of small gray images: real MNIST and Fashion-MNIST from their idx files, and
-scikit-learn's embedded digits.
-"""
+"""Small gray images: MNIST and Fashion-MNIST from idx files, and scikit-learn's digits."""
 
 import hashlib
 import os
@@ -23,7 +21,7 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-# name: shape, sha256 of the published .gz file, sha256 of its unpacked content
+# Name: shape, sha256 of the published .gz file, sha256 of its unpacked content.
 MNIST_FILES = {
     "train-images-idx3-ubyte": (
         (60_000, SIDE, SIDE),
@@ -50,7 +48,7 @@ FASHION_MIRRORS = (
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 )
-# As above; of the packed files the published md5.
+# As above, but with the published md5 of the packed files.
 FASHION_FILES = {
     "train-images-idx3-ubyte": (
         (60_000, SIDE, SIDE),
@@ -73,13 +71,15 @@ FASHION_FILES = {
         "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
 }
-DIGITS_TEST = 360  # of scikit-learn's 1,797 images, about a fifth
+# About a fifth of scikit-learn's 1,797 images.
+DIGITS_TEST = 360
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Images [N, 28, 28] uint8 (0: background) and labels [N] int64 of the two splits, with a
-    fingerprint.
+    """Images and labels of the two splits, with a fingerprint.
+
+    Images are [N, 28, 28] uint8 (0: background), labels [N] int64.
     """
 
     train: tuple[Tensor, Tensor]
@@ -89,16 +89,18 @@ class Digits:
 
 @lru_cache(maxsize=1)
 def mnist(root: Path) -> Digits:
-    """Real MNIST from `root`/MNIST/raw (torchvision's layout, .gz or unpacked); missing files are
-    downloaded.
+    """Reads MNIST from `root`/MNIST/raw, torchvision's layout, as .gz or unpacked.
+
+    Missing files are downloaded.
     """
     return _idx_set(root / "MNIST" / "raw", MNIST_FILES, MIRRORS)
 
 
 @lru_cache(maxsize=1)
 def fashion_mnist(root: Path) -> Digits:
-    """Fashion-MNIST (Xiao et al. 2017, MIT license), garments in MNIST's format, from
-    `root`/FashionMNIST/raw; missing files are downloaded.
+    """Reads Fashion-MNIST, garments in MNIST's format, from `root`/FashionMNIST/raw.
+
+    Missing files are downloaded (Xiao et al. 2017, MIT license).
     """
     return _idx_set(root / "FashionMNIST" / "raw", FASHION_FILES, FASHION_MIRRORS)
 
@@ -108,9 +110,10 @@ def _idx_set(
     files: Mapping[str, tuple[tuple[int, ...], str, str]],
     mirrors: Sequence[str],
 ) -> Digits:
-    """Both splits of a set of four idx files, checked by their content."""
+    """Reads both splits of a set of four idx files and checks their content."""
     arrays = {}
     for name, (shape, packed, unpacked) in files.items():
+        # A broken link counts as present, so that reading it reports the fault.
         found = [path for path in (folder / name, folder / f"{name}.gz") if os.path.lexists(path)]
         path = found[0] if found else fetch(folder, f"{name}.gz", packed, mirrors)
         arrays[name] = read_idx(path, shape, unpacked)
@@ -123,14 +126,14 @@ def _idx_set(
 
 @lru_cache(maxsize=1)
 def sklearn_digits() -> Digits:
-    """scikit-learn's 8x8 digits, enlarged to 28x28 (bilinear), split by a fixed permutation into
-    1,437 and 360.
+    """Reads scikit-learn's 8x8 digits and enlarges them to 28x28 (bilinear).
+
+    A fixed permutation splits them into 1,437 and 360.
     """
-    # What sklearn.datasets.load_digits reads; importing scikit-learn would take a second.
+    # The file of sklearn.datasets.load_digits, read without the slow import of scikit-learn.
     file = metadata.distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
-    table = torch.from_numpy(
-        np.loadtxt(str(file), delimiter=",")
-    ).long()  # a line: 64 pixels 0...16, the digit
+    # A line holds 64 pixels 0...16 and the digit.
+    table = torch.from_numpy(np.loadtxt(str(file), delimiter=",")).long()
     small, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
     images = enlarge(small, top=16)
     order = torch.randperm(len(labels), generator=generator(0, "data"))
@@ -141,10 +144,10 @@ def sklearn_digits() -> Digits:
 
 
 def enlarge(small: Tensor, top: int) -> Tensor:
-    """Bilinear 8x8 -> 28x28 (half-pixel centers) of integers 0...`top` to uint8 0...255, in
-    integers: exact everywhere.
+    """Enlarges 8x8 to 28x28 by bilinear interpolation with half-pixel centers.
 
-    Pixel i lies at (i + 1/2) 8/28 - 1/2 = (4i - 5)/14 of the small image's grid.
+    Integers 0...`top` become uint8 0...255. The arithmetic is in integers, so it is exact on every
+    machine. Pixel i is at (i + 1/2) 8/28 - 1/2 = (4i - 5)/14 on the small image's grid.
     """
     count = small.shape[-1]
     at = (4 * torch.arange(SIDE) - 5).clamp(0, 14 * (count - 1))
@@ -153,6 +156,7 @@ def enlarge(small: Tensor, top: int) -> Tensor:
     weights[torch.arange(SIDE), low] = 14 - part
     weights[torch.arange(SIDE), (low + 1).clamp(max=count - 1)] += part
     scale = 14 * 14 * top
+    # Adding half of the divisor rounds to the nearest integer.
     return ((weights @ small @ weights.T * 255 + scale // 2) // scale).to(torch.uint8)
 
 

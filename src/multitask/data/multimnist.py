@@ -1,11 +1,10 @@
-"""MultiMNIST: two digits in one image, top left and bottom right; each is a task (Section 5.1,
-Table 4).
+"""MultiMNIST: two digits in one image, each of which is a task (Section 5.1, Table 4).
 
-The paper gives the two places and 60,000 examples. The rest is what Sener and Koltun's public code
-does (multi_task/loaders/multi_mnist_loader.py): canvas 36x36, the left digit at (0, 0), the right
-one at (6, 6), the pixelwise maximum where they overlap, the canvas reduced to 28x28 by nearest
-neighbor, values normalized by (0.1307, 0.3081).
-That code draws its pairs from an unseeded generator; here they come from a seed.
+The paper gives the two places (top left, bottom right) and 60,000 examples. The rest follows Sener
+and Koltun's public code (multi_task/loaders/multi_mnist_loader.py): canvas 36x36, the left digit at
+(0, 0), the right one at (6, 6), the pixelwise maximum where they overlap, the canvas reduced to
+28x28 by nearest neighbor, values normalized by (0.1307, 0.3081). That code draws its pairs from an
+unseeded generator; here a seed determines them.
 """
 
 import torch
@@ -18,23 +17,31 @@ CHUNK = 10_000
 
 
 def pair(count: int, examples: int, draw: Generator) -> tuple[Tensor, Tensor]:
-    """Indices (left, right) [examples] into `count` images: the left ones in turn, each beside a
-    random *other* one.
+    """Draws indices (left, right) [examples] of pairs of `count` images.
+
+    The left ones come in turn; each gets a random *other* image on its right.
     """
     if count < 2:
         raise ValueError(f"pairs need two images at least, not {count}")
     left = torch.arange(examples) % count
+    # Uniform over all images but the left one: numbers from `left` on move up by one.
     right = torch.randint(count - 1, (examples,), generator=draw)
     return left, right + (right >= left)
 
 
 def compose(left: Tensor, right: Tensor, *, offset: int, resize: str) -> Tensor:
-    """Canvases with `left` at (0, 0), `right` at (offset, offset), reduced to the digits' own size:
-    [N, S, S] -> same.
+    """Puts digits on canvases and reduces these to the digits' size: [N, S, S] -> [N, S, S].
 
-    `resize`: "nearest" picks pixel floor((i + 1/2) 36/28), which no version of a library can
-    change; "bilinear" is torch's, half-pixel centers, no antialiasing. Values stay on the scale
-    0...255."""
+    Args:
+        left: Digits placed at (0, 0).
+        right: Digits placed at (offset, offset).
+        offset: Row and column of the right digit.
+        resize: "nearest" takes pixel floor((i + 1/2) 36/28), the same in every version of a
+            library; "bilinear" is torch's, with half-pixel centers and no antialiasing.
+
+    Returns:
+        Values on the scale 0...255.
+    """
     mode = {"nearest": "nearest-exact", "bilinear": "bilinear"}[resize]
     side = left.shape[-1]
     chunks = []
@@ -56,8 +63,18 @@ def two_digits(
     resize: str,
     others: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalized images [N, 1, 28, 28], labels of the left and of the right digit [N]; `examples`
-    0: one a digit. `others`: as many images and labels for the right place, such as garments.
+    """Builds normalized images [N, 1, 28, 28] and the labels [N] of both digits.
+
+    Args:
+        digits: Images and labels.
+        examples: Number of pairs; 0 makes one for each digit.
+        draw: The generator of the pairs.
+        offset: As for `compose`.
+        resize: As for `compose`.
+        others: As many images and labels for the right place, such as garments.
+
+    Returns:
+        Images, labels of the left digit, labels of the right digit.
     """
     images, labels = digits
     right_images, right_labels = others or digits

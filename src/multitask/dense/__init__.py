@@ -1,1 +1,1 @@
-"""Dense prediction (NYUv2, CityScapes): the problem, its losses and its metrics."""
+"""Dense prediction (NYUv2, CityScapes, CamVid): the problem, its losses and its metrics."""

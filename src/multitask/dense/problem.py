@@ -1,9 +1,10 @@
-"""What NYUv2 and CityScapes share: the rows of their tables, and the problem that the loop trains.
+"""What NYUv2, CityScapes and CamVid share: the rows of their tables, and the problem.
 
-The paper's base is MTAN's public code (lorenmt/mtan, im2im_pred): SegNet networks on images as they
-are in [0, 1], no augmentation, Adam, losses and metrics of `dense_losses` and `dense_metrics`. A
-row's network, its loss weights and PCGrad are independent choices; the paper has PCGrad with MTAN
-(both sets), Cross-Stitch and Dense (Table 6)."""
+The paper builds on MTAN's public code (lorenmt/mtan, im2im_pred): SegNet networks on images in [0,
+1], no augmentation, Adam, and the losses and metrics of `multitask.dense`. A row's network, loss
+weights and PCGrad are independent choices. The paper combines PCGrad with MTAN (both sets),
+Cross-Stitch and Dense (Table 6).
+"""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,21 +34,22 @@ from multitask.runs.records import Records
 from multitask.runs.seeding import initialization
 from multitask.supervised import Data, Problem, fit
 
-Generate = Callable[
-    [Path, dict[str, int], int, int, int], Path
-]  # root, examples per split, height, width, seed
+# Arguments: root, examples per split, height, width, seed.
+Generate = Callable[[Path, dict[str, int], int, int, int], Path]
 
 LOSSES = {
     "segmentation": segmentation_loss,
     "depth": depth_loss,
-    "boundary": depth_loss,  # the distance to a class boundary, 0 where it is unknown
+    # The distance to a class boundary, 0 where it is unknown.
+    "boundary": depth_loss,
     "normal": normal_loss,
 }
 
 Settings = Mapping[str, Any]
 
 
-ROWS = {  # row of a table: its network and its method
+# Row of a table: its network and its method.
+ROWS = {
     "one_task": ("one_task", Method()),
     "stan": ("stan", Method()),
     "split_wide_equal": ("split_wide", Method()),
@@ -84,8 +86,9 @@ ROWS = {  # row of a table: its network and its method
 
 
 def scenes_of(settings: Settings, source: Source, generate: Generate, classes: int) -> Scenes:
-    """The real set below data_root/<lower-case name>, or what `generate` writes in its layout, with
-    its `classes`.
+    """Reads the real set, or generates a set with `classes` in its layout.
+
+    The real set is in data_root/<lower-case name>.
     """
     counts = settings["train_examples"], settings["test_examples"]
     size = settings["height"], settings["width"]
@@ -93,7 +96,8 @@ def scenes_of(settings: Settings, source: Source, generate: Generate, classes: i
         folder = data_root(settings["data_root"]) / source.name.lower()
     elif 0 in counts or settings["classes"] != classes:
         raise UserError(
-            f"generated data need train_examples and test_examples above 0 and classes: {classes}; correct them"
+            "generated data need train_examples and test_examples above 0 "
+            f"and classes: {classes}; correct them"
         )
     else:
         examples = dict(zip(SPLITS, counts, strict=True))
@@ -102,13 +106,13 @@ def scenes_of(settings: Settings, source: Source, generate: Generate, classes: i
 
 
 def heads(scenes: Scenes, settings: Settings) -> dict[str, int]:
-    """Tasks and the channels of their predictions; normals if the data have them."""
+    """Returns the tasks and the channels of their predictions; normals if the data have them."""
     outputs = {"segmentation": settings["classes"], scenes.second: 1, "normal": 3}
     return dict(list(outputs.items())[: len(scenes.train) - 1])
 
 
 def fingerprint(scenes: Scenes, settings: Settings) -> dict[str, Any]:
-    """Name, sizes and content hash of the data, and whether they are the paper's."""
+    """Returns name, sizes and content hash of the data, and whether they are the paper's."""
     name = settings["data"]
     train, test = len(scenes.train[0]), len(scenes.test[0])
     return {
@@ -121,8 +125,9 @@ def fingerprint(scenes: Scenes, settings: Settings) -> dict[str, Any]:
 
 
 def problem(row: str, seed: int, settings: Settings, scenes: Scenes) -> Problem:
-    """Data, network, losses and metrics for the loop; tasks are segmentation, depth and, with such
-    data, normals.
+    """Builds the problem for the loop: data, network, losses and metrics.
+
+    The tasks are segmentation, depth and, if the data have them, normals.
     """
     device = choose_device(settings["device"])
     train, test = (
@@ -150,7 +155,10 @@ def problem(row: str, seed: int, settings: Settings, scenes: Scenes) -> Problem:
 def measure(
     model: nn.Module, outputs: Mapping[str, int], examples: Data, batch_size: int
 ) -> dict[tuple[str, str], float]:
-    """Every metric {(task, name): value} of a split, in batches in order; `loss` beside them."""
+    """Returns every metric {(task, name): value} of a split, the loss included.
+
+    Batches are taken in the order of the data.
+    """
     batches: dict[str, list[dict[str, float]]] = {task: [] for task in outputs}
     counts = torch.zeros(outputs["segmentation"] + 1, outputs["segmentation"], dtype=torch.int64)
     for batch in zip(*(part.split(batch_size) for part in examples), strict=True):
@@ -159,6 +167,7 @@ def measure(
             values = {"loss": LOSSES[task](prediction, truth).item()}
             if task == "segmentation":
                 pixels = confusion(prediction.argmax(1), truth, outputs[task])
+                # The metrics of 2020 need the counts of the whole set, those of 2019 each image's.
                 counts += pixels.sum(0).cpu()
                 values |= per_image(pixels)
             else:
@@ -171,8 +180,9 @@ def measure(
 
 
 def train(row: str, seed: int, settings: Settings, session: Session, scenes: Scenes) -> Records:
-    """One run; resumable. `relative_parameters` (the tables' #P) is recorded once, at the widths of
-    the run.
+    """Trains one run; it is resumable.
+
+    `relative_parameters` (#P of the tables) is recorded once, at the widths of the run.
     """
     records = fit(problem(row, seed, settings, scenes), ROWS[row][1], seed, settings, session)
     size = relative_parameters(ROWS[row][0], heads(scenes, settings), settings["widths"])
