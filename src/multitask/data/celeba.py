@@ -1,15 +1,18 @@
-"""CelebA's aligned faces with 40 binary attributes (Liu et al. 2015), read and reduced as in the
-paper's base code.
+"""CelebA's aligned faces with 40 binary attributes (Liu et al. 2015).
 
 Layout below the data root, as the published archives unpack (for non-commercial research; not
-downloaded here): `celeba/img_align_celeba/000001.jpg` ... (178x218), `celeba/list_attr_celeba.txt`
-(count; 40 names; a line per image of its name and 40 values, 1 or -1),
-`celeba/list_eval_partition.txt` (a line per image: 0 train, 1 validation, 2 test).
+downloaded here):
 
-Pixels as in Sener and Koltun's code (multi_task/loaders/celeba_loader.py): channels blue, green,
-red; a mean of their Cityscapes loader subtracted; then scipy's former `imresize`, which stretches
-what is no bytes to each image's own range 0...255 and reduces the whole picture to a square,
-bilinear with antialiasing. Dividing by 255 is left to the task."""
+- `celeba/img_align_celeba/000001.jpg` ...: 178x218 pixels
+- `celeba/list_attr_celeba.txt`: count; 40 names; per image a line of its name and 40 values, 1 or
+  -1
+- `celeba/list_eval_partition.txt`: per image a line with 0 train, 1 validation, 2 test
+
+Images are reduced as in Sener and Koltun's code (multi_task/loaders/celeba_loader.py): channels in
+the order blue, green, red; a mean of their Cityscapes loader subtracted; then scipy's former
+`imresize`. That function stretches values that are not bytes to each image's own range 0...255 and
+reduces the whole picture to a square, bilinear with antialiasing. The task divides by 255.
+"""
 
 import hashlib
 import io
@@ -32,8 +35,10 @@ from system.reading import read_bytes, read_text, reason
 
 FOLDER = "celeba"
 WIDTH, HEIGHT = 178, 218
-SPLITS = ("train", "validation", "test")  # 0, 1, 2 in the partition file
-PUBLISHED = 162_770, 19_867, 19_962  # images of the splits
+# Codes 0, 1, 2 in the partition file.
+SPLITS = ("train", "validation", "test")
+# Images of the splits.
+PUBLISHED = 162_770, 19_867, 19_962
 MEAN = {"red": 72.39239876, "green": 82.90891754, "blue": 73.15835921}
 ATTRIBUTES = (
     *(
@@ -85,25 +90,36 @@ ATTRIBUTES = (
     ),
     *("Wearing_Necklace", "Wearing_Necktie", "Young"),
 )
-FORMATS = ("JPEG", "PNG")  # Pillow knows dozens, and starts another program for one of them
-MOST_IMAGE = 4 * 2**20  # bytes; a picture of this size, not compressed, has 116,412
-PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")  # no path that leads elsewhere
+# Pillow reads dozens of formats, and starts another program for one of them.
+FORMATS = ("JPEG", "PNG")
+# In bytes; a CelebA picture has 116,412 bytes uncompressed.
+MOST_IMAGE = 4 * 2**20
+# Refuses paths that lead out of the folder.
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 REMEDY = "put the original files of CelebA there"
 
 
 @dataclass(frozen=True)
 class Collection:
-    """A set of images with binary attributes in CelebA's list format: its files below the folder,
-    its attributes, the sides of its images, the images of each split, and where it comes from.
+    """A set of images with binary attributes in CelebA's list format.
+
+    Attributes:
+        images: Folder of the images.
+        list_file: The list of attributes.
+        attributes: Names of the attributes, in the list's order.
+        size: Width and height of the images.
+        published: Images of the splits train, validation, test.
+        remedy: What to do about a damaged file.
+        missing: What to put where, if the folder is missing.
     """
 
     images: str
     list_file: str
     attributes: tuple[str, ...]
-    size: tuple[int, int]  # width, height
-    published: tuple[int, int, int]  # images of the splits
+    size: tuple[int, int]
+    published: tuple[int, int, int]
     remedy: str
-    missing: str  # what to put where, if the folder is missing
+    missing: str
 
 
 CELEBA = Collection(
@@ -113,15 +129,17 @@ CELEBA = Collection(
     (WIDTH, HEIGHT),
     PUBLISHED,
     REMEDY,
-    "put CelebA's img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt there (Liu et al. "
-    "2015, mmlab.ie.cuhk.edu.hk/projects/CelebA.html; for non-commercial research, to be cited)",
+    "put CelebA's img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt there "
+    "(Liu et al. 2015, mmlab.ie.cuhk.edu.hk/projects/CelebA.html; for non-commercial research, "
+    "to be cited)",
 )
 
 
 @dataclass(frozen=True)
 class Faces:
-    """Per split images [N, 3, S, S] uint8 and attributes [N, T] uint8 (1: present), with a hash of
-    all.
+    """Images and attributes of every split, with a hash of all.
+
+    Images are [N, 3, S, S] uint8, attributes [N, T] uint8 (1: present).
     """
 
     images: Mapping[str, Tensor]
@@ -130,8 +148,10 @@ class Faces:
 
 
 def read_attributes(path: Path, collection: Collection = CELEBA) -> dict[str, NDArray[np.uint8]]:
-    """{file name: values 0 or 1} from the list of attributes; UserError names the line that is
-    wrong.
+    """Reads {file name: values 0 or 1} from the list of attributes.
+
+    Raises:
+        UserError: The list is damaged; the message names the line that is wrong.
     """
     wanted, remedy = collection.attributes, collection.remedy
     lines = read_text(path, remedy).splitlines()
@@ -147,7 +167,8 @@ def read_attributes(path: Path, collection: Collection = CELEBA) -> dict[str, ND
             f"{len(names)} names",
         )
         raise UserError(
-            f"{path}: line 2 does not name the {len(wanted)} attributes in their order ({odd}); {remedy}"
+            f"{path}: line 2 does not name the {len(wanted)} attributes in their order ({odd}); "
+            f"{remedy}"
         )
     if len(lines) - 2 != int(count):
         raise UserError(
@@ -175,8 +196,10 @@ def read_attributes(path: Path, collection: Collection = CELEBA) -> dict[str, ND
 def read_partition(
     path: Path, known: Mapping[str, object], remedy: str = REMEDY
 ) -> dict[str, list[str]]:
-    """{split: file names in the file's order} from `list_eval_partition.txt`, which must list every
-    known name once.
+    """Reads {split: file names in the file's order} from `list_eval_partition.txt`.
+
+    Raises:
+        UserError: The file does not list every known name exactly once.
     """
     found: dict[str, list[str]] = {split: [] for split in SPLITS}
     seen = set()
@@ -195,7 +218,8 @@ def read_partition(
     names = sum(map(len, found.values()))
     if len(seen) != len(known) or names != len(seen):
         raise UserError(
-            f"{path} lists {names} images, {len(seen)} of them different, not {len(known)}; {remedy}"
+            f"{path} lists {names} images, {len(seen)} of them different, not {len(known)}; "
+            f"{remedy}"
         )
     return found
 
@@ -203,42 +227,46 @@ def read_partition(
 def read_image(
     path: Path, side: int, collection: Collection = CELEBA
 ) -> tuple[NDArray[np.uint8], bytes]:
-    """One image as the network sees it [3, side, side] (blue, green, red), and the sha256 of its
-    file.
+    """Reads one image as the network sees it, and the sha256 of its file.
+
+    The pixels are [3, side, side] in the order blue, green, red.
     """
     remedy = collection.remedy
     try:
         content = read_bytes(path, MOST_IMAGE)
-        warnings.simplefilter(
-            "ignore", Image.DecompressionBombWarning
-        )  # the size is compared below
+        # The size is compared below, before any pixel is decoded.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            size = image.size  # from the header: a picture of any size may stand in a short file
+            # The size is in the header: a short file may hold a picture of any size.
+            size = image.size
             picture = image.convert("RGB") if size == collection.size else None
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {remedy} ({collection.images})") from None
     except UnidentifiedImageError:
         raise UserError(f"{path} is no picture in JPEG or PNG; {remedy} again") from None
-    except Exception as error:  # a damaged picture raises nearly anything
+    # A damaged picture may raise almost any exception.
+    except Exception as error:
         words = reason(error) if isinstance(error, OSError) else type(error).__name__
         raise UserError(f"{path} is no whole picture ({words:.80}); {remedy} again") from None
     if picture is None:
         raise UserError(
-            f"{path} has {size[0]}x{size[1]} pixels, not {collection.size[0]}x{collection.size[1]}; {remedy}"
+            f"{path} has {size[0]}x{size[1]} pixels, "
+            f"not {collection.size[0]}x{collection.size[1]}; {remedy}"
         )
     return reduced(picture, side), hashlib.sha256(content).digest()
 
 
 def reduced(picture: Image.Image, side: int) -> NDArray[np.uint8]:
-    """The base code's pixels [3, side, side]: mean subtracted, stretched to 0...255, resized; see
-    the module's text.
+    """Returns the base code's pixels [3, side, side]; see the module's description.
 
-    With v = pixel - mean of the channel over the whole image: floor(255 (v - min v) / (max v - min
-    v) + 1/2)."""
+    With v = pixel - mean of its channel, over the whole image:
+
+        floor(255 (v - min v) / (max v - min v) + 1/2), then resized
+    """
     means = np.array(list(MEAN.values()))
     ends = np.array(picture.getextrema()) - means[:, None]
     low, high = ends.min(), ends.max()
-    # A byte has 256 values: a table of them per channel instead of arithmetic per pixel.
+    # A byte has 256 values: a table per channel replaces arithmetic per pixel.
     scaled = (np.arange(256) - means[:, None] - low) * (255 / (high - low))
     table = (scaled.clip(0, 255) + 0.5).astype(np.uint8)
     small = picture.point(table.ravel().tolist()).resize((side, side), Image.Resampling.BILINEAR)
@@ -254,14 +282,23 @@ def read(
     published: bool = True,
     collection: Collection = CELEBA,
 ) -> Faces:
-    """The set in `folder`, or `limits` images of each split chosen by `seed` (0: all), in the
-    partition's order.
+    """Reads the set in `folder`, or a part of each split, in the partition's order.
 
-    `published`: with the counts of the published set. UserError in one line if anything is missing,
-    damaged or too few."""
+    Args:
+        folder: Folder of the set.
+        side: Rows and columns of the reduced images.
+        limits: Images of each split, chosen by `seed`; 0 takes all.
+        seed: Seed of the choice.
+        published: Whether the splits must have the published sizes.
+        collection: The files and attributes of the set.
+
+    Raises:
+        UserError: Anything is missing, damaged or too few.
+    """
     if not folder.is_dir():
         raise UserError(
-            f"{folder} is missing; {collection.missing}, or point PCGRAD_DATA or data_root elsewhere"
+            f"{folder} is missing; {collection.missing}, "
+            "or point PCGRAD_DATA or data_root elsewhere"
         )
     attributes = read_attributes(folder / collection.list_file, collection)
     partition = read_partition(folder / "list_eval_partition.txt", attributes, collection.remedy)
@@ -270,7 +307,8 @@ def read(
         names = partition[split]
         if published and len(names) != count:
             raise UserError(
-                f"{folder}: the {split} split has {len(names)} images, not {count}; {collection.remedy}"
+                f"{folder}: the {split} split has {len(names)} images, not {count}; "
+                f"{collection.remedy}"
             )
         names = [names[row] for row in subset(len(names), limit, split, seed)]
         pixels = np.empty((len(names), 3, side, side), dtype=np.uint8)
@@ -286,12 +324,15 @@ def read(
 
 
 def subset(count: int, limit: int, split: str, seed: int) -> list[int]:
-    """`limit` rows of a split, without order preferred, then sorted; 0 takes all; UserError if
-    there are fewer.
+    """Draws `limit` rows of a split at random and sorts them; 0 takes all.
+
+    Raises:
+        UserError: The split has fewer rows.
     """
     if limit > count:
         raise UserError(
-            f"{split}_examples: {limit} are more than the {count} there are; choose fewer, or 0 for all"
+            f"{split}_examples: {limit} are more than the {count} there are; "
+            "choose fewer, or 0 for all"
         )
     order = torch.randperm(count, generator=generator(seed, f"subset/{split}"))
     return sorted(order[: limit or count].tolist())

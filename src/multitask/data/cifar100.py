@@ -1,8 +1,11 @@
-"""CIFAR-100 from its three Python pickles, read without running any code that a pickle may carry.
+"""CIFAR-100 from its three Python pickles, read without running code that a pickle may carry.
 
-Layout of `cifar-100-python` (Krizhevsky 2009): `train`, `test`: {b"data": uint8 [N, 3072], red
-plane first, b"fine_labels", b"coarse_labels": N integers each}; `meta`: {b"fine_label_names",
-b"coarse_label_names"}."""
+Layout of `cifar-100-python` (Krizhevsky 2009):
+
+- `train`, `test`: {b"data": uint8 [N, 3072], red plane first; b"fine_labels" and b"coarse_labels":
+  N integers each}
+- `meta`: {b"fine_label_names", b"coarse_label_names"}
+"""
 
 import hashlib
 import os
@@ -24,13 +27,15 @@ from multitask.runs.seeding import generator
 from system.reading import reason
 from system.writing import scratch
 
-TASKS, CLASSES, SIDE = 20, 5, 32  # coarse labels, fine labels of each, pixels
-PER_CLASS = {"train": 500, "test": 100}  # of the published set
+# Coarse labels, fine labels of each, pixels.
+TASKS, CLASSES, SIDE = 20, 5, 32
+# Images of every fine class in the published set.
+PER_CLASS = {"train": 500, "test": 100}
 FOLDER, ARCHIVE = "cifar-100-python", "cifar-100-python.tar.gz"
 ARCHIVE_SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 MIRRORS = ("https://www.cs.toronto.edu/~kriz/",)
-# Sums, modulo 2^256, of the sha256 of every image with its two labels: the published content in any
-# order. From a copy whose counts, means and deviations are the published ones.
+# Digests of the published content (see `content_digest`), from a copy whose counts, means and
+# deviations are the published ones.
 CONTENT = {
     "train": "68ba4e4d8568b79a03270eb31a2a35ad6b5a24753c7acf132dcf305556b771ea",
     "test": "8a33adb1e16adba0d2ab34fafa3a6082608d065cd8c20b0bab06ee6d83d457da",
@@ -57,15 +62,21 @@ class Cifar100:
 
 
 def remedy(folder: Path, published: bool) -> str:
-    """What helps against a damaged file: a generated set cannot be downloaded."""
+    """Returns what helps against a damaged file; a generated set cannot be downloaded."""
     if published:
         return f"delete {folder} and run again to download it, or put the original files there"
     return f"delete {folder.parent} and run again to make it anew"
 
 
 def read_images(path: Path, per_class: int | None) -> Images:
-    """One split, its shapes, label ranges and (if given) counts per fine class checked; UserError
-    names the fault.
+    """Reads one split and checks its shapes and label ranges.
+
+    Args:
+        path: The pickle of the split.
+        per_class: Images that every fine class must have; None accepts any counts.
+
+    Raises:
+        UserError: The file is damaged or of another form.
     """
     mend = remedy(path.parent, per_class is not None)
     content = read_pickle(path, mend)
@@ -74,7 +85,8 @@ def read_images(path: Path, per_class: int | None) -> Images:
     ]
     if missing:
         raise UserError(
-            f"{path} has no {', '.join(missing)}; put the original CIFAR-100 file there (not CIFAR-10's)"
+            f"{path} has no {', '.join(missing)}; "
+            "put the original CIFAR-100 file there (not CIFAR-10's)"
         )
     data = content[b"data"]
     if not isinstance(data, np.ndarray):
@@ -97,7 +109,7 @@ def read_images(path: Path, per_class: int | None) -> Images:
             raise UserError(
                 f"{path}: fine class {odd} has {counts[odd]} images, not {per_class}; {mend}"
             )
-    # A copy: an array that is a view of a file's bytes cannot be written to.
+    # Copy, because an array that is a view of a file's bytes is read-only.
     images = torch.from_numpy(np.array(data, order="C")).reshape(-1, 3, SIDE, SIDE)
     return Images(images, coarse, fine)
 
@@ -105,12 +117,17 @@ def read_images(path: Path, per_class: int | None) -> Images:
 def read_labels(
     path: Path, content: dict[bytes, Any], key: bytes, count: int, classes: int, mend: str
 ) -> Tensor:
-    """One list or array of labels [N]; UserError unless they are `count` integers below `classes`."""
+    """Reads one list or array of labels [N].
+
+    Raises:
+        UserError: The labels are not `count` integers below `classes`.
+    """
     values = content[key]
     if isinstance(values, list):
         odd = next((value for value in values if type(value) is not int), None)
         if odd is not None:
             raise UserError(f"{path}: {key.decode()} holds a {type(odd).__name__}; {mend}")
+        # Python integers have no bounds: clip them to values that the check below still refuses.
         values = np.array([min(max(value, -1), classes) for value in values], dtype=np.int64)
     if not isinstance(values, np.ndarray) or values.shape != (count,):
         size = list(values.shape) if isinstance(values, np.ndarray) else type(values).__name__
@@ -119,13 +136,18 @@ def read_labels(
     if len(wrong):
         found = content[key][wrong[0]]
         raise UserError(
-            f"{path}: {key.decode()}[{wrong[0]}] is {found!s:.30}, outside 0...{classes - 1}; {mend}"
+            f"{path}: {key.decode()}[{wrong[0]}] is {found!s:.30}, "
+            f"outside 0...{classes - 1}; {mend}"
         )
     return torch.from_numpy(values.astype(np.int64))
 
 
 def read_names(folder: Path, published: bool) -> tuple[str, ...]:
-    """The names of the coarse classes from `meta`; UserError unless they are 20 printable texts."""
+    """Reads the names of the coarse classes from `meta`.
+
+    Raises:
+        UserError: They are not 20 printable texts.
+    """
     path, mend = folder / "meta", remedy(folder, published)
     names = read_pickle(path, mend).get(b"coarse_label_names", [])
     if not isinstance(names, list) or len(names) != TASKS:
@@ -143,8 +165,9 @@ def read_names(folder: Path, published: bool) -> tuple[str, ...]:
 
 
 def content_digest(part: Images) -> str:
-    """A digest of the images with their labels that does not depend on their order: the sum of the
-    records' sha256, modulo 2^256.
+    """Returns a digest of images and labels that does not depend on their order.
+
+    It is the sum of the records' sha256, modulo 2^256.
     """
     rows = zip(part.images.flatten(1).numpy(), part.tasks.tolist(), part.fine.tolist(), strict=True)
     total = 0
@@ -156,7 +179,7 @@ def content_digest(part: Images) -> str:
 
 
 def check_content(folder: Path, data: "Cifar100") -> None:
-    """UserError unless every image and label is one of the published set."""
+    """Raises a UserError unless the images and labels are those of the published set."""
     for name, part in (("train", data.train), ("test", data.test)):
         if content_digest(part) != CONTENT[name]:
             raise UserError(
@@ -167,14 +190,21 @@ def check_content(folder: Path, data: "Cifar100") -> None:
 
 @lru_cache(maxsize=1)
 def read(folder: Path, published: bool = True) -> Cifar100:
-    """The set in `folder`; `published`: with the counts of the published one. UserError names what
-    is wrong.
+    """Reads the set in `folder`.
+
+    Args:
+        folder: Folder of the three files.
+        published: Whether counts and content must be those of the published set.
+
+    Raises:
+        UserError: A file is missing, damaged or of another set.
     """
     train, test = (
         read_images(folder / name, PER_CLASS[name] if published else None)
         for name in ("train", "test")
     )
-    for splits in ([train], [test], [train, test]):  # each has all classes, and the same
+    # Each split has all classes, and both have the same: hence the check of the union.
+    for splits in ([train], [test], [train, test]):
         within_superclass(
             torch.cat([part.tasks for part in splits]), torch.cat([part.fine for part in splits])
         )
@@ -190,7 +220,7 @@ def read(folder: Path, published: bool = True) -> Cifar100:
 
 
 def cifar100(root: Path) -> Cifar100:
-    """The real set below `root`; downloaded and unpacked if it is not there."""
+    """Reads the published set below `root`; downloads and unpacks it if it is not there."""
     folder = root / FOLDER
     if not os.path.lexists(folder):
         unpack(fetch(root, ARCHIVE, ARCHIVE_SHA256, MIRRORS), folder)
@@ -198,14 +228,16 @@ def cifar100(root: Path) -> Cifar100:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack the archive's one folder to `folder`, whole or not at all."""
+    """Unpacks the archive's one folder to `folder`, whole or not at all."""
     with scratch(folder) as temporary:
         try:
             with tarfile.open(archive) as tar:
+                # The filter refuses paths and links that lead out of the folder.
                 tar.extractall(temporary, filter="data")
             (temporary / FOLDER).rename(folder)
         except (OSError, tarfile.TarError, EOFError, zlib.error) as error:
-            if not folder.is_dir():  # else another process was faster
+            # Otherwise another process was faster, and its folder is as good.
+            if not folder.is_dir():
                 words = reason(error) if isinstance(error, OSError) else str(error)
                 raise UserError(
                     f"{archive} cannot be unpacked to {folder} ({words}); free some space, or "
@@ -214,17 +246,20 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def within_superclass(tasks: Tensor, fine: Tensor) -> Tensor:
-    """Labels 0...4 of the fine classes within their superclass, in the order of their numbers [N].
+    """Returns labels 0...4 [N] of the fine classes within their superclass, in numerical order.
 
-    UserError unless every superclass has exactly five fine classes and every fine class one
-    superclass."""
+    Raises:
+        UserError: A superclass has not exactly five fine classes, or a fine class has two
+            superclasses.
+    """
     table = torch.full((TASKS * CLASSES,), -1)
     owners = torch.full((TASKS * CLASSES,), -1)
     for task in range(TASKS):
         classes = fine[tasks == task].unique()
         if len(classes) != CLASSES:
             raise UserError(
-                f"coarse class {task} has {len(classes)} fine classes, not {CLASSES}; the labels are damaged"
+                f"coarse class {task} has {len(classes)} fine classes, not {CLASSES}; "
+                "the labels are damaged"
             )
         if (owners[classes] >= 0).any():
             shared = int(classes[owners[classes] >= 0][0])
@@ -237,10 +272,15 @@ def within_superclass(tasks: Tensor, fine: Tensor) -> Tensor:
 
 
 def balanced_subset(fine: Tensor, examples: int, seed: int) -> Tensor:
-    """Rows of a subset with equally many images of every fine class, in their order; 0 takes all
-    [examples].
+    """Returns the rows of a subset with equally many images of every fine class, sorted.
 
-    UserError if `examples` is no multiple of the number of classes, or more than there are.
+    Args:
+        fine: Fine labels [N].
+        examples: Images in the subset; 0 takes all.
+        seed: Seed of the choice.
+
+    Raises:
+        UserError: `examples` is no multiple of the number of classes, or more than there are.
     """
     if examples == 0:
         return torch.arange(len(fine))
@@ -248,7 +288,8 @@ def balanced_subset(fine: Tensor, examples: int, seed: int) -> Tensor:
     fewest = int(fine.bincount(minlength=TASKS * CLASSES).min())
     if rest or per_class > fewest:
         raise UserError(
-            f"{examples} images are no multiple of {TASKS * CLASSES}, or more than {fewest} of a class; choose another "
+            f"{examples} images are no multiple of {TASKS * CLASSES}, "
+            f"or more than {fewest} of a class; choose another "
             "number for train_examples or test_examples, or 0 for all"
         )
     order = torch.randperm(len(fine), generator=generator(seed, "subset"))

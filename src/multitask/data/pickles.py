@@ -1,10 +1,10 @@
-"""Reads the pickles of CIFAR-100 without Python's unpickler: no byte of a file can call anything.
+"""Reads the pickles of CIFAR-100 without Python's unpickler: no file can call any function.
 
-Python's own reader, even with a list of permitted names, lets a file hand NumPy's constructors any
-state (and thereby a pointer), and reserves gigabytes for a number of nine bytes. This one follows
-the format's opcodes, as `pickletools` parses them, for what these files are made of: dictionaries,
-lists and tuples of numbers and strings, and arrays of integers. The three names that real files ask
-for stand for three small functions here.
+Python's own reader, even with a list of permitted names, lets a file pass any state (and so a
+pointer) to NumPy's constructors, and reserves gigabytes for a number of nine bytes. This reader
+follows the opcodes that `pickletools` parses, and supports what CIFAR's files contain:
+dictionaries, lists and tuples of numbers and strings, and arrays of integers. Three small functions
+here replace the three names that real files refer to.
 """
 
 import math
@@ -19,18 +19,20 @@ from numpy.typing import NDArray
 from multitask.runs.errors import UserError
 from system.reading import read_bytes, reason
 
-MOST_BYTES = 400 * 2**20  # the largest real file, `train`, has 155,246,000
-MOST_OPCODES = 3_000_000  # `train` has 200,000; one written by Python 3 perhaps five times that
+# The largest real file, `train`, has 155,246,000 bytes.
+MOST_BYTES = 400 * 2**20
+# `train` has 200,000 opcodes; a file written by Python 3 has about five times as many.
+MOST_OPCODES = 3_000_000
 
 
 class _Array:
-    """An array while its file is read: `content` comes with the opcode BUILD."""
+    """An array while its file is read; the opcode BUILD sets its `content`."""
 
     content: NDArray[Any] | None = None
 
 
 class _Type:
-    """An array's type while its file is read: a code such as "u1", then perhaps its byte order."""
+    """An array's type while its file is read: a code such as "u1", later its byte order."""
 
     def __init__(self, code: str) -> None:
         self.code = code
@@ -38,7 +40,7 @@ class _Type:
 
 
 class _Mark:
-    """Where the items of a list, tuple or dictionary begin on the stack."""
+    """The start of the items of a list, tuple or dictionary on the stack."""
 
 
 MARK = _Mark()
@@ -46,12 +48,12 @@ CODES = {f"{kind}{size}" for kind in "ui" for size in (1, 2, 4, 8)}
 
 
 def _new_array(*_: Any) -> _Array:
-    """Stands for numpy's `_reconstruct`: an array without shape, type or content."""
+    """Replaces numpy's `_reconstruct`: an array without shape, type or content."""
     return _Array()
 
 
 def _new_type(code: Any, *_: Any) -> _Type:
-    """Stands for `numpy.dtype`."""
+    """Replaces `numpy.dtype`."""
     name = code.decode("ascii") if isinstance(code, bytes) else code
     if name not in CODES:
         raise ValueError(f"it holds an array of type {name!r:.40}")
@@ -59,7 +61,7 @@ def _new_type(code: Any, *_: Any) -> _Type:
 
 
 def _encoded(text: Any, encoding: Any) -> bytes:
-    """Stands for `_codecs.encode`, by which Python 3 writes bytes for Python 2."""
+    """Replaces `_codecs.encode`, with which Python 3 writes bytes for Python 2."""
     if encoding not in ("latin1", b"latin1") or not isinstance(text, str):
         raise ValueError("it encodes something else than latin1")
     return text.encode("latin-1")
@@ -75,7 +77,7 @@ NAMES: dict[str, Callable[..., Any]] = {
 
 
 def _set_type(made: _Type, state: tuple[Any, ...]) -> None:
-    """The state of a type: (version, byte order, None, None, None, -1, -1, 0)."""
+    """Sets the state of a type: (version, byte order, None, None, None, -1, -1, 0)."""
     order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
     if order not in ("|", "<", ">", "=") or state[2:5] != (None, None, None):
         raise ValueError("it holds an array of a composed type")
@@ -83,13 +85,14 @@ def _set_type(made: _Type, state: tuple[Any, ...]) -> None:
 
 
 def _set_array(made: _Array, state: tuple[Any, ...]) -> None:
-    """The state of an array: (version, shape, type, whether columns come first, bytes)."""
+    """Sets the state of an array: (version, shape, type, whether columns come first, bytes)."""
     _, shape, kind, columns_first, content = state
     if not (isinstance(shape, tuple) and isinstance(kind, _Type) and isinstance(content, bytes)):
         raise ValueError("it holds an array of another form")
     if not 1 <= len(shape) <= 2 or not all(type(n) is int and 0 <= n < 2**40 for n in shape):
         raise ValueError(f"it holds an array of shape {shape!r:.60}")
     dtype = np.dtype(f"{kind.order}{kind.code}")
+    # Compared before anything of the announced size is made.
     if math.prod(shape) * dtype.itemsize != len(content):
         raise ValueError(f"it holds {len(content)} bytes for an array of shape {shape!r:.60}")
     flat = np.frombuffer(content, dtype)
@@ -104,7 +107,7 @@ class _Machine:
         self.memory: dict[int, Any] = {}
 
     def to_mark(self) -> list[Any]:
-        """Take what lies above the last mark, and the mark."""
+        """Removes and returns the items above the last mark, and removes the mark."""
         for index in range(len(self.stack) - 1, -1, -1):
             if self.stack[index] is MARK:
                 items = self.stack[index + 1 :]
@@ -113,39 +116,44 @@ class _Machine:
         raise ValueError("it closes what it never opened")
 
     def take(self, kind: type) -> Any:
-        """Take the topmost value, which must be of a kind."""
+        """Removes and returns the topmost value, which must be of the given type."""
         value = self.stack.pop()
         if type(value) is not kind:
             raise ValueError(f"it holds a {type(value).__name__} where a {kind.__name__} belongs")
         return value
 
     def top(self, kind: type) -> Any:
-        """Look at the topmost value, which must be of a kind."""
+        """Returns the topmost value, which must be of the given type."""
         self.stack.append(self.take(kind))
         return self.stack[-1]
 
     def set_items(self, items: list[Any]) -> None:
-        """Put keys and values in turn into the dictionary on top."""
+        """Adds alternating keys and values to the dictionary on top."""
         if len(items) % 2:
             raise ValueError("it holds a key without a value")
         self.top(dict).update(zip(items[::2], items[1::2], strict=True))
 
     def push_global(self, name: str) -> None:
-        """Push what a name stands for; ValueError for all but NAMES."""
+        """Pushes the replacement of a name.
+
+        Raises:
+            ValueError: The name is not in NAMES.
+        """
         if name not in NAMES:
             raise ValueError(f"it asks for {name.replace(' ', '.'):.80}")
         self.stack.append(NAMES[name])
 
     def reduce(self) -> None:
-        """Call the function on the stack, one of NAMES, with the tuple above it."""
+        """Calls the function on the stack, one of NAMES, with the tuple above it."""
         arguments = self.take(tuple)
         function = self.stack.pop()
+        # By identity: a value from the file may compare equal to anything.
         if not any(function is known for known in NAMES.values()):
             raise ValueError("it calls what is no function")
         self.stack.append(function(*arguments))
 
     def build(self) -> None:
-        """Give the array or type on the stack the state above it."""
+        """Gives the array or type on the stack the state above it."""
         state = self.take(tuple)
         made = self.stack[-1]
         if isinstance(made, _Array):
@@ -157,11 +165,16 @@ class _Machine:
 
 
 def _python2(text: str) -> bytes:
-    return text.encode("latin-1")  # `pickletools` decodes Python 2's strings so
+    # `pickletools` decodes Python 2's strings as Latin-1.
+    return text.encode("latin-1")
 
 
 def _step(machine: _Machine, opcode: str, argument: Any) -> None:
-    """One opcode; ValueError for those that no file of numbers and strings needs."""
+    """Executes one opcode.
+
+    Raises:
+        ValueError: No file of numbers and strings needs this opcode.
+    """
     stack, memory = machine.stack, machine.memory
     match opcode:
         case "PROTO" | "FRAME":
@@ -216,10 +229,14 @@ def _step(machine: _Machine, opcode: str, argument: Any) -> None:
 
 
 def loads(content: bytes) -> Any:
-    """What a pickle holds; any exception if it is damaged or holds more than arrays of integers,
-    lists, tuples, dictionaries, numbers and strings.
+    """Returns what a pickle holds; strings of Python 2 become bytes.
 
-    Strings of Python 2 come as bytes. Arrays are found as values of the outermost dictionary."""
+    Arrays are supported as values of the outermost dictionary.
+
+    Raises:
+        Exception: Any exception, if the pickle is damaged or holds more than arrays of integers,
+            lists, tuples, dictionaries, numbers and strings.
+    """
     machine = _Machine()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
         if count >= MOST_OPCODES:
@@ -236,7 +253,11 @@ def loads(content: bytes) -> Any:
 
 
 def read_pickle(path: Path, remedy: str = "put the original file there") -> dict[bytes, Any]:
-    """The dictionary in a CIFAR file; UserError that ends with the remedy."""
+    """Reads the dictionary in a CIFAR file.
+
+    Raises:
+        UserError: The file is missing or damaged; the message ends with `remedy`.
+    """
     try:
         content = read_bytes(path, MOST_BYTES)
     except FileNotFoundError:
@@ -245,7 +266,8 @@ def read_pickle(path: Path, remedy: str = "put the original file there") -> dict
         raise UserError(f"{path} cannot be read ({reason(error)}); {remedy}") from None
     try:
         found = loads(content)
-    except Exception as error:  # a damaged pickle raises nearly anything
+    # A damaged pickle may raise almost any exception.
+    except Exception as error:
         words = f"{type(error).__name__}: {error}"
         raise UserError(f"{path} is no CIFAR-100 file ({words:.150}); {remedy}") from None
     if not isinstance(found, dict):

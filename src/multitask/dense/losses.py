@@ -28,7 +28,10 @@ def depth_loss(predicted: Tensor, depth: Tensor) -> Tensor:
 
 
 def normal_loss(predicted: Tensor, normals: Tensor) -> Tensor:
-    """Returns the mean of 1 - cosine of unit vectors [B, 3, H, W] where the true one is not zero."""
+    """Returns the mean of 1 - cosine of unit vectors [B, 3, H, W].
+
+    Pixels whose true vector is zero are left out.
+    """
     known = known_normals(normals)
     cosine = (predicted * normals).sum(1)
     return ((1 - cosine) * known).sum() / known.sum().clamp(min=1)
