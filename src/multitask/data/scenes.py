@@ -1,13 +1,16 @@
-"""Scenes with several label images each, in the layout of MTAN's preprocessed sets (Liu, Johns and
-Davison 2019).
+"""Scenes with several label images each, in the layout of MTAN's preprocessed sets.
 
-<folder>/{train,val}/<part>/<i>.npy, i = 0, 1, ...: "image" [H, W, 3] in [0, 1]; "label" [H, W], a
-class or -1; "depth" [H, W, 1], 0 where unknown: meters in NYUv2, in CityScapes the stereo disparity
-as a share of 65,536 (inverse depth, issues 15 and 25 of lorenmt/mtan); NYUv2 also "normal" [H, W,
-3], (right, ahead, up), 0 where unknown. CityScapes comes with 2, 7 and 19 classes in "label_2",
-"label_7", "label_19". Their split "val" is the test set of every published table. Read into memory
-as they are: per pixel 29 bytes (NYUv2: 2.55 + 2.10 GB), 17 without normals (CityScapes at
-128x256: 1.66 + 0.28 GB).
+Source: Liu, Johns and Davison (2019). Layout: <folder>/{train,val}/<part>/<i>.npy, i = 0, 1, ...
+
+- "image" [H, W, 3] in [0, 1]
+- "label" [H, W]: a class, or -1
+- "depth" [H, W, 1], 0 where unknown: meters in NYUv2; in CityScapes the stereo disparity as a share
+  of 65,536 (inverse depth, issues 15 and 25 of lorenmt/mtan)
+- "normal" [H, W, 3], NYUv2 only: (right, ahead, up), 0 where unknown
+
+CityScapes comes with 2, 7 and 19 classes in "label_2", "label_7", "label_19". The split "val" is
+the test set of every published table. Sets are kept in memory: 29 bytes per pixel (NYUv2: 2.55 +
+2.10 GB), or 17 without normals (CityScapes at 128x256: 1.66 + 0.28 GB).
 """
 
 import hashlib
@@ -28,39 +31,54 @@ from torch import Tensor
 from multitask.runs.errors import UserError
 from system.reading import read_bytes, reason
 
-SPLITS = ("train", "val")  # folders
-OVERSHOOT = 0.5  # of image values beyond [0, 1]: some resamplings overshoot, 0...255 does far more
+# Folders of the splits.
+SPLITS = ("train", "val")
+# Permitted distance of image values from [0, 1]: some resamplings overshoot a little, while
+# images in 0...255 exceed it by far.
+OVERSHOOT = 0.5
+# Permitted excess of a unit vector's component over 1.
 UNIT_SLACK = 0.01
-WIDEST = 8  # bytes of a value
-LONGEST_HEADER = 10_000  # bytes of an .npy file before its values
+# Bytes of a value.
+WIDEST = 8
+# Bytes of an .npy file before its values.
+LONGEST_HEADER = 10_000
 
-Part = tuple[str, int]  # folder and channels; 0: a plane without a channel axis
+# Folder and channels; 0 channels: a plane without a channel axis.
+Part = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a set's folders are called and where it comes from; of `labels` the first folder that
-    exists counts.
+    """What a set's folders are called and where the set comes from.
+
+    Attributes:
+        name: Name of the set.
+        labels: Possible folders of the labels, of which the first that exists is read.
+        normals: Whether the set has surface normals.
+        terms: Where to get the set and under which terms.
+        second: The task whose values are in the folder depth/.
     """
 
     name: str
     labels: tuple[str, ...]
     normals: bool
     terms: str
-    second: str = "depth"  # what the files below depth/ hold, the name of the task
+    second: str = "depth"
 
 
 NYUV2 = Source(
     "NYUv2",
     ("label",),
     True,
-    "the preprocessed set that the README of lorenmt/mtan on GitHub links to; for research, cite Silberman et al. 2012",
+    "the preprocessed set that the README of lorenmt/mtan on GitHub links to; "
+    "for research, cite Silberman et al. 2012",
 )
 CITYSCAPES = Source(
     "CityScapes",
     ("label_7", "label"),
     False,
-    "the 128x256 set that the README of lorenmt/mtan on GitHub links to; non-commercial use after registration at "
+    "the 128x256 set that the README of lorenmt/mtan on GitHub links to; "
+    "non-commercial use after registration at "
     "cityscapes-dataset.com, cite Cordts et al. 2016",
 )
 
@@ -69,7 +87,8 @@ CAMVID = Source(
     "CamVid",
     ("label",),
     False,
-    "SegNet's copy of CamVid at 96x128 with 7 classes and, below depth/, the distance to the nearest class boundary; "
+    "SegNet's copy of CamVid at 96x128 with 7 classes and, below depth/, "
+    "the distance to the nearest class boundary; "
     "for research, non-commercial, cite Brostow et al. 2008",
     second="boundary",
 )
@@ -77,24 +96,35 @@ CAMVID = Source(
 
 @dataclass(frozen=True)
 class Scenes:
-    """Splits of images [N, 3, H, W], labels [N, H, W] int8, depths [N, 1, H, W], perhaps normals
-    [N, 3, H, W].
+    """Both splits of a set, with a hash of their content.
+
+    A split is images [N, 3, H, W], labels [N, H, W] int8, depths [N, 1, H, W] and, if the set has
+    them, normals [N, 3, H, W]. `second` is the task of the third part.
     """
 
     train: tuple[Tensor, ...]
     test: tuple[Tensor, ...]
     sha256: str
-    second: str = "depth"  # the task of the third part
+    second: str = "depth"
 
 
 @lru_cache(maxsize=1)
 def read_scenes(
     folder: Path, source: Source, classes: int, size: tuple[int, int], counts: tuple[int, int]
 ) -> Scenes:
-    """Both splits of a set; `counts` examples of train and test are expected, 0: any number.
+    """Reads both splits of a set.
 
-    UserError names the file and the remedy for whatever is missing, damaged or not as described
-    above."""
+    Args:
+        folder: Folder of the set.
+        source: The set's folders and origin.
+        classes: Number of classes of the labels.
+        size: Rows and columns of the images.
+        counts: Expected examples of train and test; 0 accepts any number.
+
+    Raises:
+        UserError: Something is missing, damaged or not as described above; the message names the
+            file and the remedy.
+    """
     digest = hashlib.sha256()
     splits = []
     for split, expected in zip(SPLITS, counts, strict=True):
@@ -105,19 +135,20 @@ def read_scenes(
 def read_split(
     folder: Path, source: Source, classes: int, size: tuple[int, int], expected: int = 0
 ) -> tuple[Tensor, ...]:
-    """One split by itself."""
+    """Reads one split alone."""
     return _split(folder, source, classes, size, expected, hashlib.sha256())
 
 
 def _split(
     folder: Path, source: Source, classes: int, size: tuple[int, int], expected: int, digest: Any
 ) -> tuple[Tensor, ...]:
-    """Read and check one split; its contents go into `digest`, example by example."""
+    """Reads and checks one split; its contents go into `digest`, example by example."""
     parts = _parts(folder, source)
     count = _count(folder, parts, expected)
     arrays = []
     for _, channels in parts:
         shape = (count, channels, *size) if channels else (count, *size)
+        # Filled file by file, so that a set is in memory only once.
         arrays.append(torch.empty(shape, dtype=torch.float32 if channels else torch.int8))
     for i in range(count):
         for (name, channels), array in zip(parts, arrays, strict=True):
@@ -130,21 +161,22 @@ def _split(
 
 
 def _parts(folder: Path, source: Source) -> list[Part]:
-    """The parts of an example, in the order of `Scenes`."""
+    """Returns the parts of an example, in the order of `Scenes`."""
     label = next((name for name in source.labels if (folder / name).is_dir()), source.labels[0])
     parts = [("image", 3), (label, 0), ("depth", 1), *([("normal", 3)] if source.normals else [])]
     for name, _ in parts:
         if not (folder / name).is_dir():
             names = ",".join(name for name, _ in parts)
             raise UserError(
-                f"no folder {folder / name}; put {source.name} into {folder.parent} as {{train,val}}/"
-                f"{{{names}}}/<i>.npy ({source.terms}), or point PCGRAD_DATA or data_root elsewhere"
+                f"no folder {folder / name}; put {source.name} into {folder.parent} "
+                f"as {{train,val}}/{{{names}}}/<i>.npy ({source.terms}), "
+                "or point PCGRAD_DATA or data_root elsewhere"
             )
     return parts
 
 
 def _count(folder: Path, parts: list[Part], expected: int) -> int:
-    """The number of examples: files 0.npy, 1.npy, ... without a gap, as many of every part."""
+    """Counts the examples: every part must have the files 0.npy, 1.npy, ... without a gap."""
     found = {name: _numbered(folder / name) for name, _ in parts}
     count = max(len(names) for names in found.values())
     for name, names in found.items():
@@ -152,19 +184,22 @@ def _count(folder: Path, parts: list[Part], expected: int) -> int:
         if missing or not count:
             first = folder / name / f"{missing[0] if missing else 0}.npy"
             raise UserError(
-                f"{first} is missing ({len(names)} of {count} files are there); unpack the set again"
+                f"{first} is missing ({len(names)} of {count} files are there); "
+                "unpack the set again"
             )
     if expected not in (0, count):
         raise UserError(
-            f"{folder} holds {count} examples, not {expected}; complete the set, or set train_examples and "
-            "test_examples to 0 to take what is there"
+            f"{folder} holds {count} examples, not {expected}; complete the set, "
+            "or set train_examples and test_examples to 0 to take what is there"
         )
     return count
 
 
 def _numbered(folder: Path) -> set[str]:
-    """The names <i>.npy in a folder; UserError names a file of another name. Hidden ones do not
-    count.
+    """Returns the names <i>.npy in a folder; hidden files are ignored.
+
+    Raises:
+        UserError: A file has a name of another form.
     """
     try:
         names = {entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")}
@@ -179,17 +214,19 @@ def _numbered(folder: Path) -> set[str]:
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
-    """One file's array of finite numbers in the given shape."""
+    """Reads one file's array of finite numbers in the given shape."""
     longest = LONGEST_HEADER + WIDEST * math.prod(shape)
     try:
         values = parse_npy(read_bytes(path, longest), shape)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({reason(error)}); check its permissions, or unpack the set again"
+            f"{path} cannot be read ({reason(error)}); check its permissions, "
+            "or unpack the set again"
         ) from None
     except FormError as error:
         raise UserError(f"{path} {error}") from None
-    except Exception as error:  # a damaged header raises nearly anything
+    # A damaged header may raise almost any exception.
+    except Exception as error:
         words = str(error).partition("\n")[0]
         raise UserError(
             f"{path} is damaged or no .npy file of numbers ({words:.80}); unpack the set again"
@@ -202,13 +239,16 @@ def _read(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 class FormError(ValueError):
-    """A sound .npy file of something else."""
+    """An .npy file that is sound but holds something else."""
 
 
 def parse_npy(content: bytes, shape: tuple[int, ...]) -> NDArray[Any]:
-    """The array in an .npy file's bytes; any exception unless it holds plain numbers of this shape.
+    """Returns the array in the bytes of an .npy file.
 
-    Type, shape and length are compared before anything of the announced size is made."""
+    Raises:
+        FormError: The file holds other numbers or another shape.
+        Exception: Any exception, if the file is damaged.
+    """
     file = io.BytesIO(content)
     version = np.lib.format.read_magic(file)
     parse = np.lib.format.read_array_header_1_0
@@ -222,26 +262,30 @@ def parse_npy(content: bytes, shape: tuple[int, ...]) -> NDArray[Any]:
             f"has shape {found!r:.60}, not {shape}; set height and width to the set's, or get the "
             "other version"
         )
+    # Type, shape and length are checked before an array of the announced size is made.
     if len(content) - file.tell() != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{len(content) - file.tell()} bytes for {shape}")
     flat = np.frombuffer(content, dtype, offset=file.tell())
     values = flat.reshape(shape, order="F" if columns_first else "C")
+    # A copy in the machine's byte order, because torch accepts no other.
     return values.astype(dtype.newbyteorder("="))
 
 
 def _check(path: Path, part: str, values: NDArray[Any], classes: int) -> None:
-    """The range that a part's values must lie in."""
+    """Raises a UserError unless a part's values are in their range."""
     low, high = values.min(), values.max()
     if part.startswith("label"):
         if low < -1 or high >= classes or (values != np.round(values)).any():
             raise UserError(
-                f"{path} holds labels from {low:g} to {high:g}, not integers from -1 to {classes - 1}; set classes to "
+                f"{path} holds labels from {low:g} to {high:g}, "
+                f"not integers from -1 to {classes - 1}; set classes to "
                 "the set's number, or get the version with that many"
             )
     elif part == "image":
         if low < -OVERSHOOT or high > 1 + OVERSHOOT:
             raise UserError(
-                f"{path} holds values from {low:g} to {high:g}, not from 0 to 1; divide the images by 255"
+                f"{path} holds values from {low:g} to {high:g}, not from 0 to 1; "
+                "divide the images by 255"
             )
     elif part == "depth":
         if low < 0:
@@ -250,5 +294,6 @@ def _check(path: Path, part: str, values: NDArray[Any], classes: int) -> None:
             )
     elif max(-low, high) > 1 + UNIT_SLACK:
         raise UserError(
-            f"{path} holds normals with components from {low:g} to {high:g}; they are to be unit vectors"
+            f"{path} holds normals with components from {low:g} to {high:g}; "
+            "they are to be unit vectors"
         )

@@ -1,3 +1,4 @@
-"""Stand-ins for sets that cannot be shipped, written in the real sets' own file layouts and read by
-their loaders.
+"""Stand-ins for sets that cannot be shipped, written in the real sets' file layouts.
+
+The loaders of the real sets read them.
 """

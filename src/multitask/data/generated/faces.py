@@ -1,10 +1,12 @@
-"""A stand-in for CelebA: cartoon faces with the set's 40 attributes, in its files and sizes.
+"""A stand-in for CelebA: cartoon faces with the set's 40 attributes, files and sizes.
 
-An attribute is one feature of the drawing (a color, a shape, something worn), most with a share
-near one half. As in the real set they depend on each other: facial hair, make-up and jewelry on
-Male; hair colors exclude each other; No_Beard is the absence of four kinds of it, Attractive a vote
-of three. Skin, shades, clothes, background, light, size and place vary from face to face; later
-strokes cover earlier ones (a fringe hides wrinkles): no classifier is perfect."""
+Each attribute is one feature of the drawing (a color, a shape, something worn), most with a share
+near one half. As in the real set they depend on each other: facial hair, make-up and jewelry depend
+on Male; hair colors exclude each other; No_Beard is the absence of four kinds of facial hair;
+Attractive is a vote of three attributes. Skin, shades, clothes, background, light, size and place
+vary from face to face. Later strokes cover earlier ones (a fringe hides wrinkles), so no classifier
+is perfect.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +26,8 @@ HAIR = {
     "Gray_Hair": (172, 174, 180),
 }
 DYED_HAIR = (236, 110, 180)
-BROWS = (90, 60, 40)  # and beard of a bald head
+# Brows and beard of a bald head.
+BROWS = (90, 60, 40)
 FACIAL_HAIR = ("5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns")
 WORN = ("Heavy_Makeup", "Wearing_Earrings", "Wearing_Lipstick", "Wearing_Necklace")
 HALF = (
@@ -48,12 +51,14 @@ HALF = (
     ),
     *("Pointy_Nose", "Rosy_Cheeks", "Smiling", "Wearing_Hat", "Young"),
 )
-QUALITY = 95  # of the JPEG files
+# Of the JPEG files.
+QUALITY = 95
 
 
 def generate_faces(folder: Path, counts: Mapping[str, int], seed: int) -> None:
-    """Write `folder`/celeba with `counts[split]` faces in every split; face i depends on seed,
-    split and i alone.
+    """Writes `folder`/celeba with `counts[split]` faces in every split.
+
+    Face i depends only on seed, split and i.
     """
     images = folder / "celeba" / "img_align_celeba"
     images.mkdir(parents=True)
@@ -79,7 +84,7 @@ def generate_faces(folder: Path, counts: Mapping[str, int], seed: int) -> None:
 
 
 def choose(rng: np.random.Generator) -> dict[str, bool]:
-    """The attributes of one face."""
+    """Draws the attributes of one face."""
     has = {name: bool(rng.random() < 0.5) for name in HALF}
     male = has["Male"]
     has |= {name: bool(rng.random() < (0.6 if male else 0.1)) for name in FACIAL_HAIR}
@@ -100,8 +105,18 @@ def choose(rng: np.random.Generator) -> dict[str, bool]:
 
 
 class Pen(NamedTuple):
-    """Draws on one face: its attributes, its stream, the colors of skin and hair, and what the head
-    measures.
+    """Draws on one face.
+
+    Attributes:
+        on: The picture.
+        has: The face's attributes.
+        rng: The face's stream.
+        skin: Color of the skin.
+        hair: Color of the hair.
+        x: Center of the head.
+        y: Center of the head.
+        rx: Half the width of the head.
+        ry: Half the height of the head.
     """
 
     on: ImageDraw.ImageDraw
@@ -109,13 +124,13 @@ class Pen(NamedTuple):
     rng: np.random.Generator
     skin: Color
     hair: Color
-    x: float  # center of the head
+    x: float
     y: float
-    rx: float  # half its width and height
+    rx: float
     ry: float
 
     def oval(self, x: float, y: float, rx: float, ry: float, color: Color) -> None:
-        """A filled ellipse at (x, y) from the head's center; rx, ry: half its axes."""
+        """Fills an ellipse at (x, y) from the head's center; rx, ry: half its axes."""
         self.on.ellipse(
             (self.x + x - rx, self.y + y - ry, self.x + x + rx, self.y + y + ry), fill=color
         )
@@ -123,24 +138,24 @@ class Pen(NamedTuple):
     def box(
         self, left: float, top: float, right: float, bottom: float, color: Color, radius: float = 0
     ) -> None:
-        """A filled rectangle, from the head's center."""
+        """Fills a rectangle; its sides are relative to the head's center."""
         place = (self.x + left, self.y + top, self.x + right, self.y + bottom)
         self.on.rounded_rectangle(place, radius, fill=color)
 
     def line(self, points: Sequence[tuple[float, float]], color: Color, width: int) -> None:
-        """A broken line, from the head's center."""
+        """Draws a broken line; its points are relative to the head's center."""
         self.on.line(
             [(self.x + x, self.y + y) for x, y in points], fill=color, width=width, joint="curve"
         )
 
     def shade(self, color: Color, spread: int = 12) -> Color:
-        """A color near the given one."""
+        """Returns a random color near the given one."""
         shift = self.rng.integers(-spread, spread + 1, 3)
         return tuple(int(v) for v in np.clip(np.array(color[:3]) + shift, 0, 255))
 
 
 def draw(has: Mapping[str, bool], rng: np.random.Generator) -> Image.Image:
-    """One face, 178x218 pixels, in layers from the back to the front."""
+    """Draws one face, 178x218 pixels, in layers from the back to the front."""
     colors = Image.fromarray(rng.integers(105, 155, (4, 3, 3), dtype=np.uint8))
     back = colors.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     skin = rng.uniform(0.93, 1.0) * np.array(
@@ -161,6 +176,7 @@ def draw(has: Mapping[str, bool], rng: np.random.Generator) -> Image.Image:
     for layer in (_behind, _body, _head, _hair, _eyes, _nose_and_cheeks, _beard, _mouth, _hat):
         layer(pen)
     image = back.filter(ImageFilter.GaussianBlur(6)) if has["Blurry"] else back
+    # Grain in blocks: single pixels would vanish when the loader reduces the picture.
     grain = (
         rng.integers(-10, 11, (HEIGHT // 4, WIDTH // 4, 3))
         .repeat(5, 0)
@@ -171,7 +187,7 @@ def draw(has: Mapping[str, bool], rng: np.random.Generator) -> Image.Image:
 
 
 def _behind(pen: Pen) -> None:
-    """Long hair, straight or in waves."""
+    """Draws long hair, straight or in waves."""
     for side in (-1, 1):
         if pen.has["Straight_Hair"]:
             edges = sorted((side * (pen.rx - 14), side * (pen.rx + 22)))
@@ -182,7 +198,7 @@ def _behind(pen: Pen) -> None:
 
 
 def _body(pen: Pen) -> None:
-    """Neck, shoulders, and what is worn there."""
+    """Draws neck and shoulders, and what is worn there."""
     clothes = pen.shade((90, 100, 120), 40)
     neck = 34 if pen.has["Male"] else 22
     pen.box(-84 if pen.has["Male"] else -62, 84, 84 if pen.has["Male"] else 62, 130, clothes, 14)
@@ -197,7 +213,7 @@ def _body(pen: Pen) -> None:
 
 
 def _head(pen: Pen) -> None:
-    """Ears, earrings and the face, with a square jaw or a round one."""
+    """Draws ears, earrings and the face, with a square or a round jaw."""
     for side in (-1, 1):
         pen.oval(side * (pen.rx + 2), 0, 9, 14, pen.shade(pen.skin))
         if pen.has["Wearing_Earrings"]:
@@ -211,7 +227,7 @@ def _head(pen: Pen) -> None:
 
 
 def _hair(pen: Pen) -> None:
-    """The top of the hair and its fringe; nothing of a bald head."""
+    """Draws the top of the hair and its fringe, unless the head is bald."""
     if pen.has["Bald"]:
         return
     rx, ry = pen.rx + 6, pen.ry + 12
@@ -225,7 +241,7 @@ def _hair(pen: Pen) -> None:
 
 
 def _eyes(pen: Pen) -> None:
-    """Eyes, lids, brows and glasses."""
+    """Draws eyes, lids, brows and glasses."""
     half = 3 if pen.has["Narrow_Eyes"] else 12
     brow = 12 if pen.has["Bushy_Eyebrows"] else 3
     dark = tuple(int(v * 0.5) for v in pen.hair)
@@ -246,7 +262,7 @@ def _eyes(pen: Pen) -> None:
 
 
 def _nose_and_cheeks(pen: Pen) -> None:
-    """Nose, round or pointed, and cheeks."""
+    """Draws cheeks and a round or pointed nose."""
     size = 20 if pen.has["Big_Nose"] else 8
     if pen.has["Pointy_Nose"]:
         corners = [(0, -30), (-size, 19), (size, 19)]
@@ -264,7 +280,7 @@ def _nose_and_cheeks(pen: Pen) -> None:
 
 
 def _beard(pen: Pen) -> None:
-    """Four kinds of facial hair."""
+    """Draws four kinds of facial hair."""
     if pen.has["5_o_Clock_Shadow"]:
         pen.box(-pen.rx * 0.86, 32, pen.rx * 0.86, pen.ry - 10, (50, 60, 80, 110), 18)
     dark = tuple(int(v * 0.8) for v in pen.hair)
@@ -279,7 +295,7 @@ def _beard(pen: Pen) -> None:
 
 
 def _mouth(pen: Pen) -> None:
-    """Lips in a line or a smile, thin or full, open or closed."""
+    """Draws lips in a line or a smile, thin or full, open or closed."""
     color = (
         pen.shade((214, 10, 50))
         if pen.has["Wearing_Lipstick"]
@@ -294,7 +310,7 @@ def _mouth(pen: Pen) -> None:
 
 
 def _hat(pen: Pen) -> None:
-    """A hat with a brim."""
+    """Draws a hat with a brim."""
     if pen.has["Wearing_Hat"]:
         felt = pen.shade((40, 140, 60), 30)
         pen.box(-pen.rx + 4, -pen.ry - 50, pen.rx - 4, -pen.ry + 4, felt, 8)

@@ -1,4 +1,4 @@
-"""Writing a generated set: every example from a stream of its own, the folder whole or not at all."""
+"""Writes generated sets: every example from its own stream, the folder whole or not at all."""
 
 import hashlib
 import json
@@ -20,19 +20,19 @@ from system.writing import whole_folder, write_json
 CHECKSUMS = "checksums.json"
 MEND = "free some space, make data_root writable or change it, and run again"
 
-Example = Mapping[
-    str, NDArray[Any]
-]  # "image" [H, W, 3], "label" [H, W], "depth" [H, W, 1], maybe "normal" [H, W, 3]
+# "image" [H, W, 3], "label" [H, W], "depth" [H, W, 1] and perhaps "normal" [H, W, 3].
+Example = Mapping[str, NDArray[Any]]
 
 
 def write_once(
     root: Path, name: str, parameters: Mapping[str, Any], write: Callable[[Path], None]
 ) -> Path:
-    """The folder `root`/generated/`name`-<digest>, made by `write` if it is not there.
+    """Returns the folder `root`/generated/`name`-<digest>, made by `write` if it is missing.
 
-    The digest is of the parameters and of the generators' code, so that an edited generator never
-    meets old files. A second process that comes to the same folder uses what the first one put
-    there. What is there is compared with the checksums that were written with it."""
+    The digest covers the parameters and the generators' code, so that an edited generator never
+    uses old files. If two processes make the same folder, both use the one that was finished first.
+    An existing folder is compared with the checksums that were written with it.
+    """
     identity = json.dumps(
         [dict(parameters), code_hash(["src/multitask/data/generated"])], sort_keys=True
     )
@@ -46,7 +46,7 @@ def write_once(
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """{path below the folder: sha256} of every file but the checksums and hidden ones."""
+    """Returns {path below the folder: sha256} of every file except the checksums and hidden ones."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -59,7 +59,10 @@ def checksums(folder: Path) -> dict[str, str]:
 
 @cache
 def verify(folder: Path) -> None:
-    """UserError that names the first file that is not as it was generated; once in a process."""
+    """Raises a UserError that names the first file that is not as it was generated.
+
+    Each folder is checked once in a process.
+    """
     remedy = f"delete {folder} and run again to make it anew"
     stored = read_json(folder / CHECKSUMS, remedy)
     try:
@@ -81,8 +84,9 @@ def write_scenes(
     seed: int,
     draw: Callable[[np.random.Generator], Example],
 ) -> None:
-    """`counts[split]` examples as <split>/<part>/<i>.npy; example i depends on seed, split and i
-    alone.
+    """Writes `counts[split]` examples as <split>/<part>/<i>.npy.
+
+    Example i depends only on seed, split and i.
     """
     for split, count in counts.items():
         for i in range(count):

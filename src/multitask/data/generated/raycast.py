@@ -1,9 +1,9 @@
-"""A small ray caster: boxes, balls and the inside of a room, exact to the pixel in label, depth and
-surface normal.
+"""A ray caster for boxes, balls and the inside of a room, with exact depth and normals.
 
 Frames: world x right, y ahead, z up, in meters; camera (right, ahead, up). A ray of the camera has
-length 1 *along its axis*, so the distance to a hit is the depth. All in float64, to be rounded at
-the end, so that a scene comes out the same on machines whose sine differs in the last bit.
+length 1 *along the camera's axis*, so the distance to a hit is the depth. All values are float64
+and are rounded at the end, so that a scene is the same on machines whose sine differs in the last
+bit.
 """
 
 from dataclasses import dataclass, field
@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 FAR = np.inf
-EDGE = 1e-9  # a ray starts this far ahead of its origin
+# A ray starts this far ahead of its origin, so that it does not hit the surface it starts from.
+EDGE = 1e-9
 
 
 @dataclass(frozen=True)
 class Solid:
-    """A box, turned by `yaw` about the vertical, or the ball inside it if `round`; color in [0, 1]."""
+    """A box turned by `yaw` about the vertical, or the ball inside it if `round`.
+
+    The color is in [0, 1].
+    """
 
     center: tuple[float, float, float]
     size: tuple[float, float, float]
@@ -32,7 +36,10 @@ class Solid:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole at `position`; yaw to the left, pitch up, `focal` in widths of the image."""
+    """A pinhole camera at `position`.
+
+    Yaw turns to the left, pitch up; `focal` is in widths of the image.
+    """
 
     position: tuple[float, float, float]
     yaw: float
@@ -40,11 +47,11 @@ class Camera:
     focal: float
 
     def turn(self) -> Array:
-        """Rotation [3, 3] from the camera's frame to the world's."""
+        """Returns the rotation [3, 3] from the camera's frame to the world's."""
         return _about_z(self.yaw) @ _about_x(self.pitch)
 
     def rays(self, height: int, width: int) -> Array:
-        """Directions [H W, 3] through the centers of the pixels, in the camera's frame."""
+        """Returns directions [H W, 3] through the centers of the pixels, in the camera's frame."""
         right = (np.arange(width) + 0.5 - width / 2) / (self.focal * width)
         up = (height / 2 - np.arange(height) - 0.5) / (self.focal * width)
         grid = np.stack(np.broadcast_arrays(right[None, :], 1.0, up[:, None]), axis=-1)
@@ -53,8 +60,13 @@ class Camera:
 
 @dataclass
 class Hits:
-    """What each ray meets first: depth [P] (inf: nothing), normal [P, 3] and point [P, 3] in the
-    world, solid [P].
+    """The first surface that each ray meets.
+
+    Attributes:
+        depth: [P], infinite where there is nothing.
+        normal: [P, 3], in the world.
+        index: Number of the solid [P]; -1 where there is nothing.
+        points: [P, 3], in the world.
     """
 
     depth: Array
@@ -64,13 +76,14 @@ class Hits:
 
 
 def cast(solids: list[Solid], origin: Array, rays: Array) -> Hits:
-    """The nearest surface along each ray [P, 3]; its normal faces the origin."""
+    """Finds the nearest surface along each ray [P, 3]; its normal faces the origin."""
     count = len(rays)
     hits = Hits(np.full(count, FAR), np.zeros((count, 3)), np.full(count, -1))
     squares = np.einsum("pi,pi->p", rays, rays)
     for index, solid in enumerate(solids):
         rows = _candidates(solid, origin, rays, squares)
         turn = _about_z(solid.yaw)
+        # In the solid's own frame its sides are parallel to the axes.
         start, along = (origin - solid.center) @ turn, rays[rows] @ turn
         meet = _ball if solid.round else _inside if solid.hollow else _box
         depth, normal = meet(start, along, np.asarray(solid.size) / 2)
@@ -85,23 +98,23 @@ def cast(solids: list[Solid], origin: Array, rays: Array) -> Hits:
 
 
 def _candidates(solid: Solid, origin: Array, rays: Array, squares: Array) -> NDArray[np.intp]:
-    """Rows of the rays that pass through the sphere around the solid (a quick test); all of them
-    from within it.
+    """Returns the rays that pass through the sphere around a solid, by a quick test.
+
+    From within the sphere, all rays do.
     """
     toward = np.asarray(solid.center) - origin
     along = rays @ toward
-    spare = (
-        toward @ toward - np.dot(solid.size, solid.size) / 4
-    )  # squared distance less squared radius
+    # Squared distance less squared radius; negative within the sphere.
+    spare = toward @ toward - np.dot(solid.size, solid.size) / 4
     return np.flatnonzero((along * along >= spare * squares) & ((along > 0) | (spare < 0)))
 
 
 def shade(solids: list[Solid], hits: Hits, light: Array, background: Array, sight: float) -> Array:
-    """Colors [P, 3]: diffuse light from a point on top of an ambient part, stripes across the
-    surface, and haze.
+    """Colors points [P, 3]: ambient and diffuse light, stripes across the surface, and haze.
 
-    Haze: exp(-depth / `sight`) of a surface's color is left, the rest is `background`, as where
-    there is nothing."""
+    The light is a point. exp(-depth / `sight`) of a surface's color is left by the haze; the rest
+    is `background`, which is also the color where there is nothing.
+    """
     colors = np.array([solid.color for solid in solids])[hits.index]
     stripes = np.array([solid.stripes for solid in solids])[hits.index]
     toward = light - hits.points
@@ -113,13 +126,13 @@ def shade(solids: list[Solid], hits: Hits, light: Array, background: Array, sigh
 
 
 def _box(start: Array, along: Array, half: Array) -> tuple[Array, Array]:
-    """Entry into a box at the origin of its own frame."""
+    """Returns depth and normal at the entry into a box at the origin of its own frame."""
     near, _, axis, _ = _slabs(start, along, half)
     return near, _faces(along, axis)
 
 
 def _inside(start: Array, along: Array, half: Array) -> tuple[Array, Array]:
-    """The wall that a ray from within meets."""
+    """Returns depth and normal of the wall that a ray from within meets."""
     _, far, _, axis = _slabs(start, along, half)
     return far, _faces(along, axis)
 
@@ -127,7 +140,8 @@ def _inside(start: Array, along: Array, half: Array) -> tuple[Array, Array]:
 def _slabs(
     start: Array, along: Array, half: Array
 ) -> tuple[Array, Array, NDArray[np.intp], NDArray[np.intp]]:
-    """Depths of entry (inf: missed, or behind) and of exit, with their axes."""
+    """Returns depths of entry (inf: missed, or behind) and of exit, with their axes."""
+    # A ray parallel to a side divides by zero; the infinities compare as they should.
     with np.errstate(divide="ignore", invalid="ignore"):
         one, two = (-half - start) / along, (half - start) / along
     entry, leave = np.minimum(one, two), np.maximum(one, two)
@@ -137,7 +151,7 @@ def _slabs(
 
 
 def _faces(along: Array, axis: NDArray[np.intp]) -> Array:
-    """Unit normals along `axis` against the ray."""
+    """Returns unit normals along `axis`, against the ray."""
     rows = np.arange(len(axis))
     normal = np.zeros((len(axis), 3))
     normal[rows, axis] = -np.sign(along[rows, axis])
@@ -145,7 +159,8 @@ def _faces(along: Array, axis: NDArray[np.intp]) -> Array:
 
 
 def _ball(start: Array, along: Array, half: Array) -> tuple[Array, Array]:
-    """Entry into the ellipsoid with half axes `half`."""
+    """Returns depth and normal at the entry into the ellipsoid with half axes `half`."""
+    # Scaled by the half axes, the ellipsoid is the unit sphere.
     s, d = start / half, along / half
     a, b, c = np.einsum("pi,pi->p", d, d), d @ s, s @ s - 1
     root = b * b - a * c
