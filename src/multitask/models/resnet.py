@@ -1,26 +1,29 @@
-"""ResNet with one linear head per task, as in Sener and Koltun's public code
-(multi_task/models/multi_faces_resnet.py).
+"""ResNet with one linear head per task, as in Sener and Koltun's public code.
 
-Trunk: 3x3 convolution of stride 1, batch norm, ReLU; four stages of basic blocks (He et al. 2016)
-with w, 2w, 4w, 8w filters, the last three halving the image; average over a 2x2 grid. With w = 64
-and two blocks a stage this is ResNet-18 for small images: 64x64 pixels become 8x8 cells of 512
-filters, then 2048 features; 11,168,832 shared parameters."""
+The code is multi_task/models/multi_faces_resnet.py. Trunk: 3x3 convolution of stride 1, batch norm,
+ReLU; four stages of basic blocks (He et al. 2016) with w, 2w, 4w, 8w filters, the last three
+halving the image; average over a 2x2 grid. With w = 64 and two blocks a stage this is ResNet-18 for
+small images: 64x64 pixels become 8x8 cells of 512 filters, then 2048 features, with 11,168,832
+shared parameters.
+"""
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-GRID = 2  # the code averages 4x4 of 8x8 cells, which leaves 2x2
+# The public code averages 4x4 of 8x8 cells, which leaves 2x2.
+GRID = 2
 STRIDES = (1, 2, 2, 2)
 
 
 def convolution(inputs: int, outputs: int, size: int, stride: int) -> nn.Conv2d:
-    """Without a bias: batch norm follows."""
+    """Returns a convolution without a bias, which the batch norm after it would cancel."""
     return nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
 
 
 class Block(nn.Module):
-    """relu(norm(conv(relu(norm(conv(x))))) + shortcut(x)); the shortcut is x, or a 1x1 convolution
-    if shapes differ.
+    """A basic block: relu(norm(conv(relu(norm(conv(x))))) + shortcut(x)).
+
+    The shortcut is x, or a 1x1 convolution where the shapes differ.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -40,7 +43,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Images [B, 3, S, S] -> features [B, 4 * 8 width]; S a multiple of 16."""
+    """Maps images [B, 3, S, S] to features [B, 4 * 8 width]; S is a multiple of 16."""
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
@@ -56,13 +59,13 @@ class ResNet(nn.Module):
         self.features = widths[-1] * GRID**2
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features in the order filter, row, column of the grid."""
+        """Returns features in the order filter, row, column of the grid."""
         x = self.stages(functional.relu(self.norm(self.conv(images))))
         return functional.avg_pool2d(x, x.shape[-1] // GRID).flatten(1)
 
 
 class FaceNet(nn.Module):
-    """A trunk that all tasks share, and a linear head to two logits for each of them."""
+    """A trunk that all tasks share, with a linear head to two logits for each task."""
 
     def __init__(self, tasks: int, width: int, blocks: int) -> None:
         super().__init__()
@@ -70,8 +73,9 @@ class FaceNet(nn.Module):
         self.heads = nn.ModuleList([nn.Linear(self.trunk.features, 2) for _ in range(tasks)])
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, S, S] -> logits [B, 2] (absent, present) per task; one pass of the trunk
-        for all of them.
+        """Maps images [B, 3, S, S] to logits [B, 2] (absent, present) per task.
+
+        All tasks use one pass of the trunk.
         """
         features = self.trunk(images)
         return [head(features) for head in self.heads]

@@ -1,6 +1,4 @@
-"""Hard parameter sharing: one SegNet whose last layer splits into a head per task ("Split" in
-MTAN's tables).
-"""
+"""Hard parameter sharing: one SegNet with a head per task ("Split" in MTAN's tables)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,9 +10,9 @@ from multitask.models.segnet import DEPTHS, Trunk, initialize, make_heads
 class Split(nn.Module):
     """A trunk and one head per task; with a single head it is the plain SegNet of "One Task".
 
-    Surgery: the whole trunk, which every task reaches. `wide` doubles the deepest stage's channels
-    (512 -> 1024); `deep` doubles the number of convolutions of every stage. Both are the base
-    code's ways to bring the network up to MTAN's size; the heads stay as they are.
+    Under surgery is the whole trunk, which every task reaches. `wide` doubles the deepest stage's
+    channels (512 -> 1024); `deep` doubles the number of convolutions of every stage. Both are the
+    base code's ways to match MTAN's size; the heads do not change.
     """
 
     def __init__(
@@ -33,28 +31,26 @@ class Split(nn.Module):
         initialize(self)
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The trunk's parameters, or none where there is one task."""
+        """Returns the trunk's parameters, or none if there is one task."""
         return list(self.trunk.parameters()) if len(self.heads) > 1 else []
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, H, W] -> one prediction [B, outputs, H, W] per task."""
+        """Maps images [B, 3, H, W] to one prediction [B, outputs, H, W] per task."""
         maps = self.trunk(images).decoded[-1]
         return [head(maps) for head in self.heads]
 
 
 class Separate(nn.Module):
-    """A network of its own for every task ("One Task", "STAN"): nothing is shared, nothing is under
-    surgery.
-    """
+    """A network for every task ("One Task", "STAN"): nothing is shared or under surgery."""
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """None."""
+        """Returns an empty list: no parameter is shared."""
         return []
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, H, W] -> one prediction [B, outputs, H, W] per task."""
+        """Maps images [B, 3, H, W] to one prediction [B, outputs, H, W] per task."""
         return [prediction for network in self.networks for prediction in network(images)]

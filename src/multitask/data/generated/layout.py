@@ -46,7 +46,10 @@ def write_once(
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Returns {path below the folder: sha256} of every file except the checksums and hidden ones."""
+    """Returns {path below the folder: sha256} of the files that belong to a set.
+
+    The checksums themselves and hidden files are left out.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 FAR = np.inf
-# A ray starts this far ahead of its origin, so that it does not hit the surface it starts from.
+# Hits that are nearer to a ray's origin than this, or behind it, do not count.
 EDGE = 1e-9
 
 

@@ -1,10 +1,11 @@
-"""Generated rooms in the layout of NYUv2 as MTAN's authors preprocessed it: image, 13-class label,
-depth, normals.
+"""Generated rooms in the layout of NYUv2 as MTAN's authors preprocessed it.
 
-Furnished rooms by ray casting: label, depth in meters and normals are exact. As in the real set,
-label -1 is what nobody named, normals are unit vectors (right, ahead, up) of the camera: a floor is
-(0, 0, 1), a wall ahead (0, -1, 0). Everything is drawn at random: the room, the view, which
-furniture stands where, sizes, colors, stripes, light."""
+An example is an image, labels of 13 classes, depth and normals of a furnished room. Ray casting
+makes labels, depth in meters and normals exact. As in the real set, label -1 marks unnamed objects,
+and normals are unit vectors (right, ahead, up) of the camera: a floor is (0, 0, 1), a wall ahead
+(0, -1, 0). Room, view, furniture and its places, sizes, colors, stripes and light are drawn at
+random.
+"""
 
 import math
 from collections.abc import Callable
@@ -16,12 +17,14 @@ from multitask.data.generated.layout import Example, write_once, write_scenes
 from multitask.data.generated.raycast import Array, Camera, Solid, cast, shade
 
 Place = tuple[float, float, float]
-Spot = Callable[..., Place]  # a point so far out from a wall, so high up and so far aside
+# Maps distance from a wall, height and distance aside to a point.
+Spot = Callable[..., Place]
 
 UNNAMED = -1
-FOCAL = 0.6  # of the width; the real set's camera has 0.81
-# The 13 classes in the real set's order, with their mean colors. An instance's own lies around it,
-# so that color helps and does not decide.
+# In widths of the image; the real set's camera has 0.81.
+FOCAL = 0.6
+# The 13 classes in the real set's order, with their mean colors. Instances vary around the mean,
+# so that color helps but does not decide.
 PALETTE = {
     "bed": (0.90, 0.40, 0.55),
     "books": (0.95, 0.45, 0.10),
@@ -40,7 +43,8 @@ PALETTE = {
 CLASSES = tuple(PALETTE)
 SPREAD = 0.06
 NOISE = 0.025
-SIGHT, HAZE = 9.0, (0.45, 0.60, 0.85)  # meters, color: smoke
+# Smoke: distance in meters at which 1/e of a color is left, and the color of the smoke.
+SIGHT, HAZE = 9.0, (0.45, 0.60, 0.85)
 
 
 class Room:
@@ -62,22 +66,22 @@ class Room:
             self.free()
 
     def between(self, low: float, high: float) -> float:
-        """A uniform number."""
+        """Draws a uniform number."""
         return float(self.draw.uniform(low, high))
 
     def color(self, name: str) -> Array:
-        """A color of the class."""
+        """Draws a color of the class."""
         return np.clip(np.array(PALETTE[name]) + self.draw.uniform(-SPREAD, SPREAD, 3), 0.02, 1.0)
 
     def put(self, name: str, center: Place, size: Place, yaw: float = 0.0) -> None:
-        """Add a box of a class, at times striped."""
+        """Adds a box of a class, sometimes striped."""
         stripes = self.between(3.0, 12.0) if self.draw.random() < 0.25 else 0.0
         self.solids.append(
             Solid(center, size, CLASSES.index(name), self.color(name), yaw, stripes=stripes)
         )
 
     def shell(self) -> None:
-        """Walls, floor and ceiling: the room from within, and two thin plates."""
+        """Adds walls, floor and ceiling: the room from within, and two thin plates."""
         w, d, h = self.width, self.length, self.height
         self.solids.append(
             Solid(
@@ -88,13 +92,13 @@ class Room:
         self.put("ceiling", (0, d / 2, h - 0.005), (w, d, 0.01))
 
     def against(self, place: str, part: int) -> None:
-        """A piece of furniture at one half of a wall and something hanging above it."""
+        """Adds a piece of furniture at one half of a wall, and perhaps something above it."""
         turn = {"left": math.pi / 2, "ahead": 0.0, "right": -math.pi / 2}[place]
         span = self.length if place != "ahead" else self.width
         along = part * self.between(0.08, 0.4) * span
 
         def spot(out: float, up: float, aside: float = 0.0) -> Place:
-            """World position of a point `out` from the wall, `aside` along it."""
+            """Returns the world position of a point `out` from the wall and `aside` along it."""
             if place == "ahead":
                 return along + aside, self.length - out, up
             side = 1 if place == "right" else -1
@@ -106,8 +110,9 @@ class Room:
             self.hang(spot, turn, top)
 
     def bed(self, spot: Spot, turn: float) -> float:
-        """A mattress, a headboard and a pillow; like every piece of furniture here it returns its
-        height.
+        """Adds a mattress, a headboard and a pillow.
+
+        Like every piece of furniture at a wall it returns its height.
         """
         w, d, h = self.between(1.2, 1.9), self.between(1.9, 2.2), self.between(0.4, 0.6)
         self.put("bed", spot(d / 2, h / 2), (w, d, h), turn)
@@ -116,7 +121,7 @@ class Room:
         return 1.0
 
     def sofa(self, spot: Spot, turn: float) -> float:
-        """Seat, back and two arms."""
+        """Adds a seat, a back and two arms."""
         w, d = self.between(1.4, 2.2), self.between(0.8, 1.0)
         self.put("sofa", spot(d / 2, 0.21), (w, d, 0.42), turn)
         self.put("sofa", spot(0.12, 0.42), (w, 0.24, 0.85), turn)
@@ -125,7 +130,7 @@ class Room:
         return 0.85
 
     def cabinet(self, spot: Spot, turn: float) -> float:
-        """A block, with things on it if it is low."""
+        """Adds a block, with things on it if it is low."""
         w, d, h = self.between(0.9, 1.9), self.between(0.4, 0.6), self.between(0.9, 2.2)
         self.put("furniture", spot(d / 2, h / 2), (w, d, h), turn)
         if h < 1.3:
@@ -133,7 +138,7 @@ class Room:
         return h
 
     def shelf(self, spot: Spot, turn: float) -> float:
-        """Furniture with rows of books."""
+        """Adds furniture with rows of books."""
         w, h = self.between(1.0, 1.8), self.between(1.6, 2.1)
         self.put("furniture", spot(0.15, h / 2), (w, 0.3, h), turn)
         for row in np.arange(0.3, h - 0.2, 0.4):
@@ -146,21 +151,21 @@ class Room:
         return h
 
     def television(self, spot: Spot, turn: float) -> float:
-        """A screen on a low cabinet."""
+        """Adds a screen on a low cabinet."""
         w, h = self.between(1.0, 1.5), self.between(0.4, 0.6)
         self.put("furniture", spot(0.25, h / 2), (w, 0.5, h), turn)
         self.put("television", spot(0.2, h + 0.4), (w * 0.85, 0.06, 0.65), turn)
         return h + 0.75
 
     def curtain(self, spot: Spot, turn: float) -> float:
-        """Of any color; nobody named it."""
+        """Adds a curtain of any color, which has no label."""
         size = (self.between(0.6, 1.3), 0.1, 2.2)
         color, stripes = self.draw.uniform(0.1, 0.9, 3), self.between(6.0, 14.0)
         self.solids.append(Solid(spot(0.05, 1.2), size, UNNAMED, color, turn, stripes=stripes))
         return 2.2
 
     def hang(self, spot: Spot, turn: float, top: float) -> None:
-        """A picture or a window on the wall above `top`."""
+        """Adds a picture or a window on the wall above `top`."""
         name = "window" if self.draw.random() < 0.6 else "picture"
         w, h = (1.2, 1.0) if name == "window" else (0.8, 0.6)
         w, h = w * self.between(1.0, 1.8), min(h * self.between(1.0, 1.5), self.height - top - 0.25)
@@ -168,7 +173,7 @@ class Room:
         self.put(name, spot(0.01, min(up, self.height - h / 2 - 0.1)), (w, 0.05, h), turn)
 
     def free(self) -> None:
-        """A table with chairs, a lone chair, or something on the floor, in the middle of the room."""
+        """Adds a table with a chair, a lone chair, or things on the floor, off the walls."""
         x, y = self.between(-0.35, 0.35) * self.width, self.between(0.35, 0.75) * self.length
         turn = self.between(-math.pi, math.pi)
         kind = self.draw.choice(["table", "chair", "floor"], p=[0.45, 0.35, 0.2])
@@ -182,7 +187,7 @@ class Room:
             self.clutter((x, y, 0.0), 0.5)
 
     def table(self, x: float, y: float, turn: float) -> None:
-        """A top on two side plates, with things on it."""
+        """Adds a top on two side plates, with things on it."""
         w, d, h = self.between(0.9, 1.5), self.between(0.6, 0.9), self.between(0.45, 0.78)
         self.put("table", (x, y, h), (w, d, 0.06), turn)
         for side in (-0.4, 0.4):
@@ -195,14 +200,14 @@ class Room:
         self.clutter((x, y, h + 0.03), 0.25)
 
     def chair(self, x: float, y: float, turn: float) -> None:
-        """A seat on a block, and a back."""
+        """Adds a seat on a block, and a back."""
         self.put("chair", (x, y, 0.42), (0.48, 0.48, 0.1), turn)
         self.put("chair", (x, y, 0.2), (0.3, 0.3, 0.4), turn)
         back = (x - 0.22 * math.sin(turn), y + 0.22 * math.cos(turn), 0.68)
         self.put("chair", back, (0.48, 0.06, 0.55), turn)
 
     def clutter(self, base: Place, spread: float) -> None:
-        """Balls, boxes, books and things that nobody named."""
+        """Adds balls, boxes, books and unnamed things."""
         for _ in range(int(self.draw.integers(1, 4))):
             size = (self.between(0.12, 0.38), self.between(0.12, 0.38), self.between(0.12, 0.38))
             name = str(self.draw.choice(["objects", "books", "unnamed"], p=[0.5, 0.25, 0.25]))
@@ -218,7 +223,7 @@ class Room:
             )
 
     def camera(self) -> Camera:
-        """Near the wall behind, looking into the room and a little down."""
+        """Places the camera near the wall behind, looking into the room and slightly down."""
         position = (
             self.between(-0.15, 0.15) * self.width,
             self.between(0.1, 0.5),
@@ -228,8 +233,9 @@ class Room:
 
 
 def picture(draw: np.random.Generator, height: int, width: int) -> Example:
-    """One example: image in [0, 1], label as float, depth in meters, normals; all float32 as in the
-    real files.
+    """Draws one example: image in [0, 1], label as float, depth in meters, normals.
+
+    All parts are float32, as in the real files.
     """
     room = Room(draw)
     camera = room.camera()
@@ -249,8 +255,9 @@ def picture(draw: np.random.Generator, height: int, width: int) -> Example:
 
 
 def rooms(root: Path, counts: dict[str, int], height: int, width: int, seed: int) -> Path:
-    """The folder of a set of rooms below `root`, with `counts` examples per split; made if it is
-    not there.
+    """Returns the folder of a set of rooms below `root`; makes it if it is not there.
+
+    `counts` gives the examples of every split.
     """
     parameters = {**counts, "height": height, "width": width, "seed": seed}
     draw = lambda generator: picture(generator, height, width)  # noqa: E731

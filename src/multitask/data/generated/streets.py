@@ -1,14 +1,17 @@
-"""Generated streets in the layout of CityScapes as MTAN's authors preprocessed it: image, 7-class
-label, disparity.
+"""Generated streets in the layout of CityScapes as MTAN's authors preprocessed it.
 
-Label and depth are exact. "depth" holds stereo disparity, an inverse depth, as in the real files:
-(256 d + 1) / STEPS for a disparity of d pixels, d = baseline x focal / depth. STEPS is 8,192, an
-eighth of the real set's 65,536, where values end at 0.4922: with targets that close to 0, Adam
-first shrinks the output to nothing, and narrow networks need more epochs to leave the constant
-answer than a stand-in is worth. 0 marks pixels without a measurement: here the left border, most of
-the sky and some speckles. The sky that was measured has d = 0, the smallest value, as far surfaces
-may have in the real set; it is what drives the relative error up.
-Label -1 is the car's own hood and what nobody named.
+An example is an image, labels of 7 classes and disparity. Labels and depth are exact. "depth" holds
+stereo disparity, an inverse depth, as in the real files:
+
+    (256 d + 1) / STEPS     for a disparity of d pixels, d = baseline x focal / depth
+
+STEPS is 8,192, an eighth of the real set's 65,536, with which values end at 0.4922. With targets so
+close to 0, Adam first shrinks the output to nothing, and narrow networks need more epochs to leave
+the constant answer than a stand-in justifies.
+
+0 marks pixels without a measurement: here the left border, most of the sky and some speckles.
+Measured sky has d = 0, the smallest value, as far surfaces may have in the real set; it drives the
+relative error up. Label -1 marks the car's own hood and unnamed objects.
 """
 
 import math
@@ -21,15 +24,18 @@ from multitask.data.generated.layout import Example, write_once, write_scenes
 from multitask.data.generated.raycast import Array, Camera, Solid, cast, shade
 
 UNNAMED = -1
-FOCAL = 1.105  # of the width: 2,262 of 2,048 pixels, the real camera's
-BASELINE_PIXELS = (
-    0.22 * 2262
-)  # disparity times depth, in pixels of the original images times meters
+# In widths of the image: 2,262 of 2,048 pixels, as the real camera.
+FOCAL = 1.105
+# Disparity times depth, in pixels of the original images times meters.
+BASELINE_PIXELS = 0.22 * 2262
 STEPS = 8192
-LARGEST = 32257 / STEPS  # the largest code in the real files
-LEFT_BORDER = 0.05  # of the width: seen by one camera of the two
-SKY_MEASURED, SPECKLES = 0.1, 0.03  # shares of pixels
-# The 7 classes with their mean colors; an instance's own lies around it.
+# The largest code in the real files.
+LARGEST = 32257 / STEPS
+# Share of the width that only one of the two cameras sees.
+LEFT_BORDER = 0.05
+# Shares of pixels.
+SKY_MEASURED, SPECKLES = 0.1, 0.03
+# The 7 classes with their mean colors, around which instances vary.
 PALETTE = {
     "flat": (0.38, 0.36, 0.38),
     "construction": (0.55, 0.45, 0.38),
@@ -41,7 +47,8 @@ PALETTE = {
 }
 CLASSES = tuple(PALETTE)
 SPREAD, NOISE = 0.1, 0.035
-SIGHT = 20.0  # meters; fog
+# Fog: distance in meters at which 1/e of a color is left.
+SIGHT = 20.0
 
 
 class Street:
@@ -49,10 +56,8 @@ class Street:
 
     def __init__(self, draw: np.random.Generator) -> None:
         self.draw = draw
-        self.lane, self.pavement = (
-            self.between(4.0, 7.0),
-            self.between(2.0, 4.0),
-        )  # to each side of the middle
+        # Widths on each side of the middle.
+        self.lane, self.pavement = self.between(4.0, 7.0), self.between(2.0, 4.0)
         self.solids: list[Solid] = []
         self.put("flat", (0, 100, -0.5), (2 * self.lane, 240, 1.0))
         for side in (-1, 1):
@@ -63,11 +68,11 @@ class Street:
             self.vehicle(self.between(-0.9, 0.9) * self.lane, self.between(6, 40))
 
     def between(self, low: float, high: float) -> float:
-        """A uniform number."""
+        """Draws a uniform number."""
         return float(self.draw.uniform(low, high))
 
     def color(self, name: str) -> Array:
-        """A color of the class."""
+        """Draws a color of the class."""
         return np.clip(np.array(PALETTE[name]) + self.draw.uniform(-SPREAD, SPREAD, 3), 0.02, 1.0)
 
     def put(
@@ -79,14 +84,14 @@ class Street:
         stripes: float = 0.0,
         round: bool = False,
     ) -> None:
-        """Add a box or a ball of a class."""
+        """Adds a box or a ball of a class."""
         own = self.color(name) if color is None else color
         self.solids.append(
             Solid(center, size, CLASSES.index(name), own, stripes=stripes, round=round)
         )
 
     def row(self, side: int) -> None:
-        """Houses, hedges and gaps along one side."""
+        """Adds houses, hedges and gaps along one side."""
         y = self.between(-5, 5)
         while y < 130:
             length = self.between(8, 22)
@@ -104,9 +109,7 @@ class Street:
             y += length
 
     def furniture(self, side: int) -> None:
-        """On the pavement: trees, poles with signs, people, parked cars, and things that nobody
-        named.
-        """
+        """Adds trees, poles with signs, people, parked cars and unnamed things on the pavement."""
         for y in np.arange(self.between(5, 12), 70, self.between(5, 9)):
             x = side * (self.lane + self.between(0.3, self.pavement))
             kind = self.draw.choice(
@@ -136,7 +139,7 @@ class Street:
                 )
 
     def tree(self, x: float, y: float) -> None:
-        """A trunk and a crown; both are nature."""
+        """Adds a trunk and a crown; both are nature."""
         height, crown = self.between(2, 4), self.between(2, 5)
         color = self.color("nature")
         self.put("nature", (x, y, height / 2), (0.35, 0.35, height), color * 0.7)
@@ -150,14 +153,14 @@ class Street:
         )
 
     def person(self, x: float, y: float) -> None:
-        """Legs, body and head."""
+        """Adds legs, body and head."""
         height = self.between(1.5, 1.95)
         self.put("human", (x, y, height * 0.25), (0.3, 0.3, height * 0.5))
         self.put("human", (x, y, height * 0.66), (0.55, 0.35, height * 0.36))
         self.put("human", (x, y, height * 0.92), (0.25, 0.25, height * 0.18), round=True)
 
     def vehicle(self, x: float, y: float) -> None:
-        """A car, or at times a bus or a truck."""
+        """Adds a car, or sometimes a bus or a truck."""
         color = self.color("vehicle")
         if self.draw.random() < 0.2:
             height, length = self.between(2.6, 3.6), self.between(6, 11)
@@ -169,7 +172,10 @@ class Street:
 
 
 def picture(draw: np.random.Generator, height: int, width: int) -> Example:
-    """One example: image in [0, 1], label as float, disparity; all float32 as in the real files."""
+    """Draws one example: image in [0, 1], label as float, disparity.
+
+    All parts are float32, as in the real files.
+    """
     street = Street(draw)
     position = (street.between(-0.3, 0.5) * street.lane, 0.0, street.between(1.1, 1.5))
     camera = Camera(position, street.between(-0.06, 0.06), street.between(0.02, 0.06), FOCAL)
@@ -179,6 +185,7 @@ def picture(draw: np.random.Generator, height: int, width: int) -> Example:
     colors = shade(street.solids, hits, light, street.color("sky"), SIGHT) * street.between(
         0.7, 1.15
     )
+    # Rays that meet nothing have index -1 and so take the last label, the sky's.
     labels = np.array([*(solid.label for solid in street.solids), CLASSES.index("sky")])[hits.index]
     middle = np.arange(width) / width - 0.5
     hood = np.arange(height)[:, None] >= height * (0.91 + 0.5 * middle**2)[None, :]
@@ -195,7 +202,10 @@ def picture(draw: np.random.Generator, height: int, width: int) -> Example:
 
 
 def disparity(depth: Array, hood: NDArray[np.bool_], draw: np.random.Generator) -> Array:
-    """Depths in meters [H, W] (inf: sky) in STEPS / 256 pixels of disparity; 0: not measured."""
+    """Converts depths in meters [H, W] (inf: sky) to the real files' coding of disparity.
+
+    0 marks pixels without a measurement.
+    """
     share = np.minimum((np.round(256 * BASELINE_PIXELS / depth) + 1) / STEPS, LARGEST)
     unknown = draw.random(depth.shape) < np.where(np.isinf(depth), 1 - SKY_MEASURED, SPECKLES)
     unknown[:, : math.ceil(LEFT_BORDER * depth.shape[1])] = True
@@ -203,8 +213,9 @@ def disparity(depth: Array, hood: NDArray[np.bool_], draw: np.random.Generator) 
 
 
 def streets(root: Path, counts: dict[str, int], height: int, width: int, seed: int) -> Path:
-    """The folder of a set of streets below `root`, with `counts` examples per split; made if it is
-    not there.
+    """Returns the folder of a set of streets below `root`; makes it if it is not there.
+
+    `counts` gives the examples of every split.
     """
     parameters = {**counts, "height": height, "width": width, "seed": seed}
     draw = lambda generator: picture(generator, height, width)  # noqa: E731

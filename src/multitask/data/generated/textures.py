@@ -1,14 +1,14 @@
-"""A stand-in for CIFAR-100: 20 families of shapes in five dresses each, in the real set's three
-pickles.
+"""A stand-in for CIFAR-100: 20 families of shapes in five dresses, in the real set's pickles.
 
 A family (coarse label) has one silhouette, two hues u, v a third of a turn apart and three patterns
-a, b, c; its classes are the dresses (a, u), (a, v), (b, u), (b, v), (c, u). So neither color nor
-pattern alone tells the classes of a task apart (color alone is right in two of five, pattern alone
-in three), and as families share patterns and hues, what one task learns helps others. Position,
+a, b, c. Its classes are the dresses (a, u), (a, v), (b, u), (b, v), (c, u). Neither color nor
+pattern alone tells the classes of a task apart: color alone is right in two of five cases, pattern
+alone in three. Families share patterns and hues, so what one task learns helps others. Position,
 size, tilt, phase, saturation, hue, background and noise vary.
 
-Fine labels number the names alphabetically, as in the real set: `fine % 5` gives classes of a
-family the same label."""
+Fine labels number the names alphabetically, as in the real set. `fine % 5` would give classes of a
+family the same label.
+"""
 
 import pickle
 from collections.abc import Mapping
@@ -26,14 +26,19 @@ SPLITS = {"train": b"training batch 1 of 1", "test": b"testing batch 1 of 1"}
 
 
 class Shape(NamedTuple):
-    """A silhouette in polar form: a regular polygon of `corners`, or a round with `corners` lobes
-    of some depth.
+    """A silhouette in polar form: a regular polygon, or a round shape with lobes.
+
+    Attributes:
+        corners: Corners of the polygon, or number of lobes.
+        lobes: Depth of the lobes; 0: a polygon.
+        hole: Radius of the hole relative to the edge's; drawn half a pixel larger.
+        stretch: Width over height.
     """
 
     corners: int
-    lobes: float = 0.0  # 0: polygon
-    hole: float = 0.0  # radius of the hole relative to the edge's; drawn half a pixel larger
-    stretch: float = 1.0  # width over height
+    lobes: float = 0.0
+    hole: float = 0.0
+    stretch: float = 1.0
 
 
 SHAPES = {
@@ -67,8 +72,10 @@ HUES = {
     "purple": 5 / 6,
 }
 PATTERNS = ("banded", "barred", "checked", "dotted", "falling", "ringed", "rising", "speckled")
-HUE_NOISE = 0.03  # standard deviation; the hues of a family are 1/3 apart
-PIXEL_NOISE = 0.03  # of the range
+# Standard deviation; the hues of a family are 1/3 apart.
+HUE_NOISE = 0.03
+# Standard deviation, as a share of the range.
+PIXEL_NOISE = 0.03
 
 
 class Dress(NamedTuple):
@@ -80,7 +87,7 @@ class Dress(NamedTuple):
 
 
 def classes() -> dict[str, Dress]:
-    """The 100 classes by name, in alphabetical order: a class's place is its fine label."""
+    """Returns the 100 classes by name, in alphabetical order: a class's place is its fine label."""
     found = {}
     hues = tuple(HUES)
     for family, shape in enumerate(SHAPES):
@@ -93,7 +100,7 @@ def classes() -> dict[str, Dress]:
 
 
 def generate_textures(folder: Path, train_per_class: int, test_per_class: int, seed: int) -> None:
-    """Write `train`, `test` and `meta` into `folder`/cifar-100-python, which must not exist yet.
+    """Writes `train`, `test` and `meta` into `folder`/cifar-100-python, which must not exist.
 
     Every class of every split has a stream of its own, so that no class depends on another.
     """
@@ -129,8 +136,9 @@ def _write(path: Path, content: Mapping[bytes, Any]) -> None:
 
 
 def draw(dress: Dress, count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """`count` images of a class, flat as in the real files: uint8 [count, 3072], the red plane
-    first.
+    """Draws `count` images of a class, flat as in the real files.
+
+    They are uint8 [count, 3072], the red plane first.
     """
 
     def uniform(low: float, high: float) -> Array:
@@ -152,13 +160,13 @@ def draw(dress: Dress, count: int, rng: np.random.Generator) -> NDArray[np.uint8
 
 
 def silhouette(shape: Shape, x: Array, y: Array, size: Array, tilt: Array) -> Array:
-    """How much of a pixel at (x, y) from the center the shape of radius `size` covers, 0 to 1
-    [count, 32, 32].
+    """Returns how much of each pixel a shape of radius `size` covers, 0 to 1 [count, 32, 32].
+
+    (x, y) is a pixel's position from the center.
     """
     u, v = _turned(x, y, tilt)
     u, v = u / shape.stretch**0.5, v * shape.stretch**0.5
-    # Half a sector is added so that polygons of an even number of corners stand on an edge; the
-    # others on a corner.
+    # Half a sector turns polygons with an even number of corners onto an edge.
     sector = 2 * np.pi / shape.corners
     angle = np.arctan2(v, u) + np.pi / 2 + sector / 2
     if shape.lobes:
@@ -174,7 +182,10 @@ def silhouette(shape: Shape, x: Array, y: Array, size: Array, tilt: Array) -> Ar
 def pattern(
     name: str, x: Array, y: Array, period: Array, tilt: Array, rng: np.random.Generator
 ) -> Array:
-    """Lightness -1 to 1 of a pattern at (x, y), with a random phase [count, 32, 32]."""
+    """Returns the lightness -1 to 1 of a pattern with a random phase, [count, 32, 32].
+
+    (x, y) is a pixel's position from the center.
+    """
     turn = {"barred": 0.5 * np.pi, "falling": 0.25 * np.pi, "rising": -0.25 * np.pi}.get(name, 0.0)
     v, u = _turned(x, y, tilt + turn)
     phase = rng.uniform(0, 2 * np.pi, (2, len(period), 1, 1))
@@ -194,8 +205,9 @@ def pattern(
 
 
 def color(hue: Array, saturation: Array, value: Array) -> Array:
-    """Red, green and blue [count, 3, 32, 32] of hue (1: a full turn), saturation and value, as in
-    HSV.
+    """Converts hue (1: a full turn), saturation and value to red, green and blue, as in HSV.
+
+    The result is [count, 3, 32, 32].
     """
     shifts = np.array([0, 2 / 3, 1 / 3])[:, None, None]
     tint = (np.abs((hue[:, None] + shifts) % 1 * 6 - 3) - 1).clip(0, 1)
@@ -203,7 +215,10 @@ def color(hue: Array, saturation: Array, value: Array) -> Array:
 
 
 def clouds(count: int, rng: np.random.Generator) -> Array:
-    """Smooth noise of about -1 to 1: a 5x5 grid of normals, interpolated linearly [count, 32, 32]."""
+    """Draws smooth noise [count, 32, 32] of about -1 to 1.
+
+    It is a 5x5 grid of normals, interpolated linearly.
+    """
     at = np.linspace(0, 4, SIDE)
     weights = (1 - np.abs(at[:, None] - np.arange(5))).clip(0)
     return weights @ rng.standard_normal((count, 5, 5)) @ weights.T
