@@ -1,9 +1,9 @@
-"""CIFAR-100's network (Section 5.1): three convolutions of 160 3x3 filters, two dense layers of
-320, 20 heads of 5.
+"""CIFAR-100's networks (Section 5.1).
 
-Each convolution is followed by ReLU and 2x2 max-pooling, each dense layer by ReLU (not given; as in
-the public code of routing networks that the paper builds on). What tasks share is the variant's:
-"one_fc" everything but the head, "all_fc" the convolutions, "independent" nothing.
+Three convolutions of 160 3x3 filters, two dense layers of 320, 20 heads of 5. Each convolution is
+followed by ReLU and 2x2 max-pooling, each dense layer by ReLU (not given; as in the public code of
+routing networks, on which the paper builds). The variants share different parts: "one_fc"
+everything but the head, "all_fc" the convolutions, "independent" nothing.
 """
 
 import copy
@@ -18,7 +18,7 @@ SIDE, CONVOLUTIONS = 32, 3
 
 
 class Convolutions(nn.Module):
-    """Images [B, 3, 32, 32] -> features [B, 16 filters]."""
+    """Maps images [B, 3, 32, 32] to features [B, 16 filters]."""
 
     def __init__(self, filters: int) -> None:
         super().__init__()
@@ -29,29 +29,30 @@ class Convolutions(nn.Module):
         self.features = filters * (SIDE >> CONVOLUTIONS) ** 2
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features of the last layer, flat."""
+        """Returns the features of the last layer, flattened."""
         for layer in self.layers:
             images = functional.max_pool2d(functional.relu(layer(images)), 2)
         return images.flatten(1)
 
 
 class Dense(nn.Module):
-    """Features [B, F] -> [B, units] through two layers."""
+    """Maps features [B, F] to [B, units] through two layers."""
 
     def __init__(self, features: int, units: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList([nn.Linear(features, units), nn.Linear(units, units)])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Both layers with their ReLUs."""
+        """Applies both layers with their ReLUs."""
         for layer in self.layers:
             x = functional.relu(layer(x))
         return x
 
 
 class ConvNet(nn.Module):
-    """One network for all tasks; `forward(images, task)` takes one task's images. Copies start from
-    the same values.
+    """One network for all tasks; `forward(images, task)` takes one task's images.
+
+    Copies of a part start from the same values.
     """
 
     def __init__(
@@ -66,24 +67,25 @@ class ConvNet(nn.Module):
         self.heads = nn.ModuleList([nn.Linear(units, classes) for _ in range(tasks)])
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The parameters that every task reaches."""
+        """Returns the parameters that every task reaches."""
         parts = [part[0] for part in (self.convolutions, self.dense) if len(part) == 1]
         return [parameter for part in parts for parameter in part.parameters()]
 
     def forward(self, images: Tensor, task: int) -> Tensor:
-        """Logits [B, classes] of images [B, 3, 32, 32] of one task."""
+        """Returns logits [B, classes] of images [B, 3, 32, 32] of one task."""
+        # A shared part has one copy, and task % 1 = 0 selects it.
         x = self.convolutions[task % len(self.convolutions)](images)
         return self.heads[task](self.dense[task % len(self.dense)](x))
 
 
 class StitchedNet(nn.Module):
-    """Cross-stitch, all-fc (Misra et al. 2016): shared convolutions, then a column of dense layers
-    per task, mixed.
+    """Cross-stitch, all-fc (Misra et al. 2016): shared convolutions, mixed dense columns.
 
-    After every dense layer, column k goes on with sum_j A[k, j] times the output of column j; A is
-    learned, one a layer, and starts at 0.9 on the diagonal with the other 0.1 spread evenly. Every
-    loss reaches every column: all but the heads is shared. "All-fc" is read as: the dense layers
-    are stitched."""
+    Every task has a column of dense layers. After each layer, column k continues with sum_j A[k, j]
+    times the output of column j. A is learned, one per layer, and starts with 0.9 on the diagonal
+    and the other 0.1 spread evenly. Every loss reaches every column, so everything but the heads is
+    shared. We read "all-fc" as: the dense layers are stitched.
+    """
 
     def __init__(self, tasks: int, classes: int, filters: int = 160, units: int = 320) -> None:
         super().__init__()
@@ -97,13 +99,13 @@ class StitchedNet(nn.Module):
         self.heads = nn.ModuleList([nn.Linear(units, classes) for _ in range(tasks)])
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """Everything but the heads."""
+        """Returns everything but the heads."""
         return [
             p for part in (self.convolutions, self.layers, self.mixtures) for p in part.parameters()
         ]
 
     def forward(self, images: Tensor, task: int) -> Tensor:
-        """Logits [B, classes] of images [B, 3, 32, 32] of one task."""
+        """Returns logits [B, classes] of images [B, 3, 32, 32] of one task."""
         columns = self.convolutions(images).expand(len(self.heads), -1, -1)
         for layer, mixture in zip(self.layers, self.mixtures, strict=True):
             outputs = torch.stack(

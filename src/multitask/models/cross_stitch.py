@@ -9,17 +9,17 @@ from multitask.models.segnet import Trunk, initialize, make_heads, pool, require
 
 
 class CrossStitch(nn.Module):
-    """A SegNet per task; before every stage but the first, all tasks' maps x_k are mixed to sum_k
-    s_k x_k.
+    """A SegNet per task whose maps x_k are mixed to sum_k s_k x_k before every later stage.
 
     As in the base code the nine mixtures (four in the encoder, five in the decoder) have one weight
-    s_k per task, start at one, and feed every task's next stage alike; Misra et al. give each
-    receiving task weights of its own, starting near the identity. Each task unpools the mixture
-    with its own network's indices.
+    s_k per task, start at one, and feed every task's next stage alike. In Misra et al. each
+    receiving task has weights of its own, which start near the identity. Each task unpools the
+    mixture with its own network's indices.
 
-    Surgery: every loss passes the mixtures, so all tasks reach every task's encoder, the first four
-    decoder stages and the stitches. What comes after the last stitch, a task's fifth decoder stage
-    and its head, is its own."""
+    Under surgery is what all tasks reach: every task's encoder, the first four decoder stages and
+    the stitches. A task's fifth decoder stage and head follow the last stitch and belong to it
+    alone.
+    """
 
     def __init__(self, heads: Mapping[str, int], widths: Sequence[int]) -> None:
         super().__init__()
@@ -29,9 +29,7 @@ class CrossStitch(nn.Module):
         initialize(self, uniform=True)
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """All that lies before the last stitch, the stitches included; none where there is one
-        task.
-        """
+        """Returns all parameters before the last stitch, with the stitches; none for one task."""
         before = [
             stage
             for trunk in self.networks
@@ -41,7 +39,7 @@ class CrossStitch(nn.Module):
         return shared if len(self.heads) > 1 else []
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, H, W] -> one prediction [B, outputs, H, W] per task."""
+        """Maps images [B, 3, H, W] to one prediction [B, outputs, H, W] per task."""
         require_sides(images)
         weights = iter(self.stitches)
         inputs, places = images, []
@@ -52,13 +50,14 @@ class CrossStitch(nn.Module):
         for stages in zip(*(trunk.decoder for trunk in self.networks), strict=True):
             pairs = zip(stages, places.pop(), strict=True)
             decoded = [stage(unpool(inputs, indices))[1] for stage, indices in pairs]
+            # The maps of the last decoder stage are not mixed.
             if places:
                 inputs = mix(decoded, next(weights))
         return [head(maps) for head, maps in zip(self.heads, decoded, strict=True)]
 
 
 def mix(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """sum_k weights_k maps_k over the tasks k."""
+    """Returns sum_k weights_k maps_k over the tasks k."""
     total = weights[0] * maps[0]
     for weight, part in zip(weights[1:], maps[1:], strict=True):
         total = torch.addcmul(total, weight, part)

@@ -1,7 +1,7 @@
-"""The seven networks of the dense-prediction tables (NYUv2: Tables 1, 6, 8; CityScapes: Tables 5,
-7), by name.
+"""The seven networks of the dense-prediction tables, by name.
 
-All follow MTAN's public code (im2im_pred/model_segnet_*.py), the base that the paper names.
+NYUv2: Tables 1, 6, 8; CityScapes: Tables 5, 7. All follow MTAN's public code
+(im2im_pred/model_segnet_*.py), which the paper names as its base.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,22 @@ ARCHITECTURES = ("one_task", "stan", "split_wide", "split_deep", "dense", "cross
 
 
 def build(architecture: str, heads: Mapping[str, int], widths: Sequence[int] = WIDTHS) -> nn.Module:
-    """The network of `architecture` for the tasks `heads`, {name: channels of its prediction}, in
-    this order.
+    """Builds a network for dense prediction.
 
     `model(images)` takes [B, 3, H, W] (H, W multiples of 32) and returns one tensor [B, channels,
     H, W] per task: logits, depths, or vectors of length 1 for the task named "normal".
-    `model.shared_parameters()` are those under
-    surgery: exactly the parameters that two or more tasks' losses reach (none for "one_task" and
-    "stan"). `widths` are the five stages' channels. Draw initial values under
-    `seeding.initialization`."""
+    `model.shared_parameters()` are those under surgery: exactly the parameters that two or more
+    tasks' losses reach (none for "one_task" and "stan"). Draw initial values under
+    `seeding.initialization`.
+
+    Args:
+        architecture: One of ARCHITECTURES.
+        heads: {task: channels of its prediction}, in the order of the predictions.
+        widths: Channels of the five stages.
+
+    Raises:
+        UserError: The architecture is unknown, or `widths` has not five entries.
+    """
     if architecture not in ARCHITECTURES:
         raise UserError(
             f"unknown architecture {architecture!r}; use one of {', '.join(ARCHITECTURES)}"
@@ -50,18 +57,17 @@ def build(architecture: str, heads: Mapping[str, int], widths: Sequence[int] = W
 
 
 def count_parameters(model: nn.Module) -> int:
-    """The number of trained values."""
+    """Returns the number of trained values."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def relative_parameters(
     architecture: str, heads: Mapping[str, int], widths: Sequence[int] = WIDTHS
 ) -> float:
-    """#P of the tables: parameters of all networks of `architecture` over those of one SegNet with
-    the first head.
+    """Returns #P of the tables: all parameters over those of one SegNet with the first head.
 
-    One SegNet with 13 classes has 24,981,069, the base code's own divisor. Measured at full width
-    against the paper:
+    One SegNet with 13 classes has 24,981,069 parameters, the base code's own divisor. Measured at
+    full width against the paper:
 
     | architecture | NYUv2, 3 tasks | paper | CityScapes, 2 tasks | paper |
     |---|---|---|---|---|
@@ -74,9 +80,10 @@ def relative_parameters(
     | mtan | 1.770 | 1.77 | 1.650 | 1.65 |
 
     The paper's counts of stan, split_wide and split_deep are 0.4 to 1.7% lower than the public
-    code's, from which they differ in a way no source states.
+    code's; no source states how they differ.
     """
-    with torch.device("meta"):  # shapes alone
+    # The meta device computes shapes only and takes no memory.
+    with torch.device("meta"):
         first = dict(list(heads.items())[:1])
         return count_parameters(build(architecture, heads, widths)) / count_parameters(
             Split(first, widths)

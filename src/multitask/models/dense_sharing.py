@@ -1,6 +1,4 @@
-"""Soft sharing, "Dense" in MTAN's tables: a network per task that also sees a shared network's
-features.
-"""
+"""Soft sharing ("Dense" in MTAN's tables): networks that also see a shared one's features."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,8 +20,9 @@ from multitask.models.segnet import (
 
 
 class Branch(nn.Module):
-    """One task's SegNet; every stage but the first takes the shared trunk's map of its resolution
-    beside its own.
+    """One task's SegNet, which also takes the shared trunk's maps.
+
+    Every stage but the first takes the map of its resolution together with its own.
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
@@ -38,14 +37,14 @@ class Branch(nn.Module):
         stages = [
             Stage(2 * a, b, depth) for (a, b), depth in zip(deep, reversed(DEPTHS[1:]), strict=True)
         ]
-        # In the base code the last stage alone keeps its doubled channels until its last
+        # As in the base code, only the last stage keeps its doubled channels until its last
         # convolution.
         self.decoder = nn.ModuleList(
             [*stages, Stage(2 * last, outputs, DEPTHS[0], hidden=2 * last)]
         )
 
     def forward(self, images: Tensor, shared: Activations) -> Tensor:
-        """Images [B, 3, H, W] -> features [B, widths[0], H, W]."""
+        """Maps images [B, 3, H, W] to features [B, widths[0], H, W]."""
         maps, places = images, []
         for k, stage in enumerate(self.encoder):
             maps, indices = pool(
@@ -60,9 +59,9 @@ class Branch(nn.Module):
 class DenseSharing(nn.Module):
     """A shared SegNet trunk, and per task a branch and a head.
 
-    Surgery: the trunk, which every task's loss reaches; branch and head are a task's own. The trunk
-    ends with the last unpooled map that the branches take: the base code has a fifth decoder stage
-    behind it (0.2% of a SegNet's parameters) whose output nothing uses.
+    Under surgery is the trunk, which every task's loss reaches; branches and heads belong to one
+    task. The trunk ends with the last unpooled map that the branches take. The base code has a
+    fifth decoder stage after it (0.2% of a SegNet's parameters), whose output nothing uses.
     """
 
     def __init__(self, heads: Mapping[str, int], widths: Sequence[int]) -> None:
@@ -73,11 +72,11 @@ class DenseSharing(nn.Module):
         initialize(self, uniform=True)
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The trunk's parameters, or none where there is one task."""
+        """Returns the trunk's parameters, or none if there is one task."""
         return list(self.trunk.parameters()) if len(self.heads) > 1 else []
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, H, W] -> one prediction [B, outputs, H, W] per task."""
+        """Maps images [B, 3, H, W] to one prediction [B, outputs, H, W] per task."""
         shared = self.trunk(images)
         return [
             head(branch(images, shared))

@@ -1,9 +1,9 @@
-"""LeNet with one head per task, as in Sener and Koltun's public code
-(multi_task/models/multi_lenet.py).
+"""LeNet with one head per task, as in Sener and Koltun's public code.
 
-Trunk: convolution 10 of 5x5, max-pool, ReLU; convolution 20 of 5x5, dropout of channels, max-pool,
-ReLU; 320 -> 50, ReLU. Head: 50 -> 50, ReLU, dropout, 50 -> 10. Shared parameters are the trunk's
-(21,330 of them)."""
+The code is multi_task/models/multi_lenet.py. Trunk: convolution 10 of 5x5, max-pool, ReLU;
+convolution 20 of 5x5, dropout of channels, max-pool, ReLU; 320 -> 50, ReLU. Head: 50 -> 50, ReLU,
+dropout, 50 -> 10. The trunk's 21,330 parameters are shared.
+"""
 
 import copy
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ CHANNELS, FEATURES, CLASSES = 20, 50, 10
 
 @dataclass(frozen=True)
 class Dropout:
-    """Which units are dropped in training, drawn from the caller's generator so that every method
-    sees the same masks.
+    """Draws dropout masks from the caller's generator, the same for every method.
 
-    form "base_code": one mask of channels for the whole batch and no rescaling, neither in training
-    nor in testing (what the public code does); "standard": a mask per example, kept units divided
-    by 1 - rate."""
+    Attributes:
+        rate: Probability that a unit is dropped.
+        form: "base_code" uses one mask of channels for the whole batch and never rescales, as the
+            public code does; "standard" uses a mask per example and divides kept units by 1 - rate.
+    """
 
     rate: float
     form: str
@@ -30,7 +31,7 @@ class Dropout:
     def masks(
         self, batch: int, heads: int, draw: Generator, like: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """Masks of the trunk's channels [B or 1, 20, 1, 1] and of each head's units [B, 50]."""
+        """Draws masks of the trunk's channels [B or 1, 20, 1, 1] and each head's units [B, 50]."""
         rows = 1 if self.form == "base_code" else batch
         keep = 1 - self.rate
         scale = 1.0 if self.form == "base_code" else 1 / keep
@@ -44,7 +45,7 @@ class Dropout:
 
 
 class Trunk(nn.Module):
-    """Images [B, 1, 28, 28] -> features [B, 50]."""
+    """Maps images [B, 1, 28, 28] to features [B, 50]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class Trunk(nn.Module):
         self.dense = nn.Linear(CHANNELS * 4 * 4, FEATURES)
 
     def forward(self, images: Tensor, mask: Tensor | None) -> Tensor:
-        """`mask` multiplies the second convolution's output; None keeps all of it."""
+        """Applies the layers; `mask` multiplies the second convolution's output, None keeps it."""
         x = functional.relu(functional.max_pool2d(self.conv1(images), 2))
         x = self.conv2(x)
         x = functional.relu(functional.max_pool2d(x if mask is None else x * mask.to(x.dtype), 2))
@@ -61,7 +62,7 @@ class Trunk(nn.Module):
 
 
 class Head(nn.Module):
-    """Features [B, 50] -> logits [B, 10]."""
+    """Maps features [B, 50] to logits [B, 10]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,14 +70,15 @@ class Head(nn.Module):
         self.out = nn.Linear(FEATURES, CLASSES)
 
     def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
-        """`mask` multiplies the hidden units; None keeps all of them."""
+        """Applies the layers; `mask` multiplies the hidden units, None keeps them."""
         x = functional.relu(self.hidden(features))
         return self.out(x if mask is None else x * mask.to(x.dtype))
 
 
 class LeNet(nn.Module):
-    """Trunk and heads. `separate` gives each task a trunk of its own, all starting from the same
-    values.
+    """Trunk and heads.
+
+    With `separate` each task has a trunk of its own; all start from the same values.
     """
 
     def __init__(self, heads: int, dropout: Dropout, *, separate: bool = False) -> None:
@@ -89,11 +91,14 @@ class LeNet(nn.Module):
         self.dropout = dropout
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The parameters that every task reaches: the trunk's, or none with separate trunks."""
+        """Returns the parameters that every task reaches: the trunk's, or none if separate."""
         return list(self.trunks[0].parameters()) if len(self.trunks) == 1 else []
 
     def forward(self, images: Tensor, draw: Generator | None = None) -> list[Tensor]:
-        """Logits [B, 10] per task; `draw` gives the dropout masks in training, None drops nothing."""
+        """Returns logits [B, 10] per task.
+
+        `draw` generates the dropout masks in training; None drops nothing.
+        """
         trunk_mask: Tensor | None = None
         head_masks: list[Tensor | None] = [None] * len(self.heads)
         if draw is not None and self.dropout.rate > 0:

@@ -1,9 +1,9 @@
-"""MTAN, the Multi-Task Attention Network of Liu, Johns and Davison (2019): soft masks that select
-shared features.
+"""MTAN, the Multi-Task Attention Network of Liu, Johns and Davison (2019).
 
-Every task owns a mask per stage of the shared SegNet trunk; mask times trunk features, passed on
-through a 3x3 convolution, is what the task's next mask sees. With a single task it is that paper's
-single-task baseline, "STAN"."""
+Soft masks select shared features. Every task has a mask per stage of the shared SegNet trunk. Mask
+times trunk features, passed through a 3x3 convolution, is the input of the task's next mask. With a
+single task this is that paper's single-task baseline, "STAN".
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ from multitask.models.segnet import Activations, Stage, Trunk, decoder_sizes, in
 
 
 def mask(inputs: int, outputs: int) -> nn.Sequential:
-    """[B, inputs, H, W] -> a mask [B, outputs, H, W] in (0, 1), by two 1x1 convolutions."""
+    """Returns two 1x1 convolutions: [B, inputs, H, W] -> a mask [B, outputs, H, W] in (0, 1)."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 1),
         nn.BatchNorm2d(outputs),
@@ -27,7 +27,7 @@ def mask(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Attention(nn.Module):
-    """One task's ten masks: what MTAN adds for each task, besides its head."""
+    """One task's ten masks: what MTAN adds for each task, apart from its head."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
@@ -37,10 +37,12 @@ class Attention(nn.Module):
         self.decoder = nn.ModuleList(mask(a + b, b) for a, b in decoder_sizes(widths))
 
     def forward(self, maps: Activations, down: nn.ModuleList, up: nn.ModuleList) -> Tensor:
-        """The task's features [B, widths[0], H, W]; `down` and `up` are the extractors between the
-        stages.
+        """Returns the task's features [B, widths[0], H, W].
+
+        `down` and `up` are the extractors between the stages.
         """
-        passed: list[Tensor] = []  # from the stage before; nothing before the first
+        # The features of the previous stage; empty before the first.
+        passed: list[Tensor] = []
         for attend, extract, first, last in zip(
             self.encoder, down, maps.first, maps.last, strict=True
         ):
@@ -60,11 +62,12 @@ class Attention(nn.Module):
 class MTAN(nn.Module):
     """Trunk, 3x3 extractors between the stages, and per task ten masks and a head.
 
-    Surgery: trunk and extractors, which every task's loss reaches; a task's masks and head are its
-    own. That the extractors are one set for all tasks is the base code's choice and what its
-    parameter counts rest on (1.77 and 1.65 of a SegNet with three and two tasks). They run once per
-    task within a forward pass, so their batch norms normalize each task's features by themselves in
-    training and take one step of the running statistics per task."""
+    Under surgery are trunk and extractors, which every task's loss reaches; masks and heads belong
+    to one task. As in the base code, one set of extractors serves all tasks; its parameter counts
+    depend on this (1.77 and 1.65 of a SegNet with three and two tasks). The extractors run once per
+    task within a forward pass. In training their batch norms therefore normalize each task's
+    features separately, and take one step of the running statistics per task.
+    """
 
     def __init__(self, heads: Mapping[str, int], widths: Sequence[int]) -> None:
         super().__init__()
@@ -77,12 +80,12 @@ class MTAN(nn.Module):
         initialize(self)
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The trunk's and the extractors' parameters, or none where there is one task."""
+        """Returns the trunk's and the extractors' parameters, or none if there is one task."""
         shared = [p for part in (self.trunk, self.down, self.up) for p in part.parameters()]
         return shared if len(self.heads) > 1 else []
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Images [B, 3, H, W] -> one prediction [B, outputs, H, W] per task."""
+        """Maps images [B, 3, H, W] to one prediction [B, outputs, H, W] per task."""
         maps = self.trunk(images)
         selected = [attention(maps, self.down, self.up) for attention in self.attention]
         return [head(features) for head, features in zip(self.heads, selected, strict=True)]

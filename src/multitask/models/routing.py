@@ -1,19 +1,18 @@
-"""Routing network for CIFAR-100 (Rosenbaum, Klinger and Riemer 2018): the row "routing, all-fc +
-WPL" of Table 2.
+"""Routing network for CIFAR-100: the row "routing, all-fc + WPL" of Table 2.
 
-The convolutions are shared. Each of the two dense layers is a set of modules; for every example the
-policy of its task at that depth draws the module that computes the layer. Evaluation takes the
+The convolutions are shared. Each of the two dense layers is a set of modules. For every example,
+the policy of its task at that depth draws the module that computes the layer; evaluation takes the
 likeliest module. Policies are tables: one distribution over modules per task and depth, the same
-for all examples of the task, as in the multi-agent form there.
+for all examples of the task, as in the multi-agent form of Rosenbaum, Klinger and Riemer (2018).
 
 Policies learn by the weighted policy learner (Abdallah and Lesser 2008), not by gradients of the
 network's loss:
 
     pi <- project(pi + rate * A(a) * (pi(a) if A(a) < 0 else 1 - pi(a)))     for every module a
 
-where A(a) is the mean of (reward - running mean reward of the task) over the batch's examples that
-took a. An example's reward at a depth is +1 if it was classified right and -1 if not, plus
-`collaboration` times the share of all tasks' recent selections at that depth which fell on the same
+A(a) is the mean of (reward - running mean reward of the task) over the batch's examples that took
+a. An example's reward at a depth is +1 if it was classified right and -1 if not, plus
+`collaboration` times the share of all tasks' recent selections at that depth that chose the same
 module.
 """
 
@@ -26,17 +25,16 @@ from torch.nn import functional
 
 from multitask.models.convnet import Convolutions
 
-# Not given, and ours. The base code (cle-ros/RoutingNetworks) routes three layers of 20 modules
-# each, with ratio 0.3, on another network, and its learner regresses log-probabilities instead of
-# following the published rule.
+# Our choice, as the paper gives none. The base code (cle-ros/RoutingNetworks) routes three layers
+# of 20 modules each, with ratio 0.3, on another network. Its learner regresses log-probabilities
+# instead of following the published rule.
 MODULES, RATE, COLLABORATION = 3, 0.05, 0.1
-MEMORY = 0.99  # of the running means, per update
+# Weight of the past in the running means, per update.
+MEMORY = 0.99
 
 
 class Routing(nn.Module):
-    """`forward(images, task, draw)` takes one task's images; `learn(labels)` then lets its policies
-    learn.
-    """
+    """`forward` takes one task's images; `learn` then updates the policies of that task."""
 
     policies: Tensor
     usage: Tensor
@@ -72,23 +70,27 @@ class Routing(nn.Module):
             "usage", torch.full((depth, modules), 1 / modules, dtype=torch.float64)
         )
         self.register_buffer("value", torch.zeros(tasks, depth, dtype=torch.float64))
-        self._last: tuple[int, Tensor, Tensor] | None = (
-            None  # task, selections [B, depth], logits of the last forward
-        )
+        # Task, selections [B, depth] and logits of the last forward pass.
+        self._last: tuple[int, Tensor, Tensor] | None = None
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """Convolutions and all modules: any task may reach them. A module that a batch's task did
-        not draw has a zero gradient for it. Heads are a task's own; policies are no parameters."""
+        """Returns convolutions and all modules, because any task may reach them.
+
+        A module that a batch's task did not draw has a zero gradient for it. Heads belong to one
+        task; policies are no parameters.
+        """
         return [*self.convolutions.parameters(), *self.layers.parameters()]
 
     def forward(self, images: Tensor, task: int, draw: Generator | None = None) -> Tensor:
-        """Logits [B, classes] of one task's images [B, 3, 32, 32]; without `draw` the likeliest
-        modules compute.
+        """Returns logits [B, classes] of one task's images [B, 3, 32, 32].
+
+        Without `draw` the likeliest modules compute.
         """
         policy = self.policies[task]
         if draw is None:
             selections = policy.argmax(1).expand(len(images), -1)
         elif len(images):
+            # Drawn on the CPU, so that every device takes the same modules.
             drawn = torch.multinomial(policy.cpu(), len(images), replacement=True, generator=draw)
             selections = drawn.T.to(images.device)
         else:
@@ -103,8 +105,9 @@ class Routing(nn.Module):
 
     @torch.no_grad()
     def learn(self, labels: Tensor) -> None:
-        """Move the policies of the last forward pass's task by the rewards that `labels` [B] bring;
-        once per pass.
+        """Moves the policies of the last forward pass's task by the rewards for `labels` [B].
+
+        A pass counts once: a second call does nothing.
         """
         if self._last is None or not len(labels):
             return
@@ -117,24 +120,29 @@ class Routing(nn.Module):
                 0
             ).clamp(min=1)
             pi = self.policies[task, depth]
+            # The weighted policy learner slows down as a probability nears its bound.
             weight = torch.where(advantage < 0, pi, 1 - pi)
             self.policies[task, depth] = onto_simplex(pi + self.rate * weight * advantage)
             self.value[task, depth].lerp_(rewards.mean(), 1 - MEMORY)
             self.usage[depth].lerp_(taken.mean(0), (1 - MEMORY) / len(self.heads))
 
     def entropy(self) -> float:
-        """Mean entropy of the policies in nats: log(modules) while nothing is learned, 0 for fixed
-        routes.
+        """Returns the mean entropy of the policies in nats.
+
+        It is log(modules) while nothing is learned, and 0 for fixed routes.
         """
         return torch.special.entr(self.policies).sum(-1).mean().item()
 
 
 def routed(modules: Sequence[nn.Module], x: Tensor, chosen: Tensor) -> Tensor:
-    """Row i of the output [B, units] is module chosen[i] of row i of x; modules that no row chose
-    are not touched.
+    """Applies module chosen[i] to row i of x; returns [B, units].
+
+    Modules that no row chose are not touched.
     """
+    # An empty batch still needs a graph and the right shape.
     if not len(x):
         return modules[0](x)
+    # Sorted by module, so that each module computes its rows in one call.
     order = chosen.argsort(stable=True)
     counts = chosen.bincount(minlength=len(modules)).tolist()
     groups = x[order].split(counts)
@@ -143,7 +151,7 @@ def routed(modules: Sequence[nn.Module], x: Tensor, chosen: Tensor) -> Tensor:
 
 
 def onto_simplex(point: Tensor) -> Tensor:
-    """The distribution nearest to `point` [K] (Duchi et al. 2008, Figure 1)."""
+    """Returns the distribution nearest to `point` [K] (Duchi et al. 2008, Figure 1)."""
     ordered = point.sort(descending=True).values
     excess = (ordered.cumsum(0) - 1) / torch.arange(
         1, len(point) + 1, dtype=point.dtype, device=point.device

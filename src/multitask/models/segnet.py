@@ -1,9 +1,9 @@
-"""SegNet (Badrinarayanan et al. 2017) as in MTAN's public code: the parts that the dense-prediction
-networks share.
+"""SegNet as in MTAN's public code: the parts that the dense-prediction networks share.
 
-VGG-16's 13 convolutions in five stages of 64-128-256-512-512 channels, each stage ended by 2x2
-max-pooling whose indices the mirrored decoder uses for its unpooling. Weights start from Xavier's
-normal distribution, biases from zero."""
+It has VGG-16's 13 convolutions in five stages of 64-128-256-512-512 channels (Badrinarayanan et al.
+2017). Each stage ends with 2x2 max-pooling, whose indices the mirrored decoder uses for its
+unpooling. Weights start from Xavier's normal distribution, biases from zero.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,29 +17,25 @@ from multitask.runs.errors import UserError
 from multitask.runs.precision import full
 
 WIDTHS = (64, 128, 256, 512, 512)
-DEPTHS = (
-    2,
-    2,
-    3,
-    3,
-    3,
-)  # convolutions of an encoder stage, and of the decoder stage that mirrors it
-UNIT_LENGTH = "normal"  # the head of this name returns vectors of length 1
+# Convolutions of an encoder stage, and of the decoder stage that mirrors it.
+DEPTHS = (2, 2, 3, 3, 3)
+# The head of this name returns vectors of length 1.
+UNIT_LENGTH = "normal"
 
 
 def pool(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """2x2 max-pooling of [B, C, H, W]: the maxima [B, C, H/2, W/2] and where they lie in the flat H
-    x W plane.
+    """Applies 2x2 max-pooling to [B, C, H, W].
+
+    Returns:
+        The maxima [B, C, H/2, W/2] and their positions in the flat H x W plane.
     """
     return functional.max_pool2d(maps, 2, return_indices=True)
 
 
 def unpool(maps: Tensor, indices: Tensor) -> Tensor:
-    """Put [B, C, h, w] back where `pool` found its maxima, in zeros of [B, C, 2h, 2w].
-
-    `torch.nn.functional.max_unpool2d` does the same, but torch refuses it where deterministic
-    algorithms are asked for, because its indices could repeat. Those of windows that do not overlap
-    cannot."""
+    """Puts [B, C, h, w] back where `pool` found its maxima, in zeros of [B, C, 2h, 2w]."""
+    # torch's own `max_unpool2d` is refused under deterministic algorithms, because its indices
+    # could repeat. Indices of windows that do not overlap cannot, so `scatter` is safe.
     batch, channels, height, width = maps.shape
     plane = maps.new_zeros(batch, channels, 4 * height * width)
     return plane.scatter(2, indices.flatten(2), maps.flatten(2)).unflatten(
@@ -48,7 +44,7 @@ def unpool(maps: Tensor, indices: Tensor) -> Tensor:
 
 
 def require_sides(images: Tensor) -> None:
-    """Raise a UserError unless the sides of [B, 3, H, W] can be halved five times."""
+    """Raises a UserError unless the sides of [B, 3, H, W] can be halved five times."""
     if images.shape[-2] % 32 or images.shape[-1] % 32:
         height, width = images.shape[-2:]
         raise UserError(
@@ -57,9 +53,9 @@ def require_sides(images: Tensor) -> None:
 
 
 class Stage(nn.Module):
-    """`depth` times 3x3 convolution, batch norm, ReLU; returns the first and the last activation.
+    """`depth` times 3x3 convolution, batch norm, ReLU; returns the first and last activation.
 
-    `hidden`: channels of all but the last convolution (default: `outputs`).
+    `hidden` is the number of channels of all but the last convolution (default: `outputs`).
     """
 
     def __init__(self, inputs: int, outputs: int, depth: int, hidden: int | None = None) -> None:
@@ -71,7 +67,7 @@ class Stage(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, inputs, H, W] -> twice [B, outputs, H, W]."""
+        """Maps [B, inputs, H, W] to two tensors [B, outputs, H, W]."""
         first = last = self.layers[0](maps)
         for layer in self.layers[1:]:
             last = layer(last)
@@ -80,32 +76,40 @@ class Stage(nn.Module):
 
 @dataclass(frozen=True)
 class Activations:
-    """What a trunk computes: one entry per stage, the encoder's from the image down, the decoder's
-    back up.
+    """What a trunk computes, with one entry per stage.
+
+    Attributes:
+        first: Encoder, after the first convolution of a stage; from the image down.
+        last: Encoder, before pooling.
+        pooled: Encoder, after pooling.
+        unpooled: Inputs of the decoder's stages, from the deepest back up.
+        decoded: Outputs of the decoder's stages.
     """
 
-    first: list[Tensor] = field(default_factory=list)  # encoder: after the first convolution
-    last: list[Tensor] = field(default_factory=list)  # encoder: before pooling
+    first: list[Tensor] = field(default_factory=list)
+    last: list[Tensor] = field(default_factory=list)
     pooled: list[Tensor] = field(default_factory=list)
-    unpooled: list[Tensor] = field(default_factory=list)  # inputs of the decoder's stages
-    decoded: list[Tensor] = field(default_factory=list)  # outputs of the decoder's stages
+    unpooled: list[Tensor] = field(default_factory=list)
+    decoded: list[Tensor] = field(default_factory=list)
 
 
 def encoder_sizes(widths: Sequence[int]) -> list[tuple[int, int]]:
-    """Channels in and out of the five encoder stages."""
+    """Returns the channels in and out of the five encoder stages."""
     return list(zip((3, *widths[:-1]), widths, strict=True))
 
 
 def decoder_sizes(widths: Sequence[int]) -> list[tuple[int, int]]:
-    """Channels in and out of the five decoder stages, from the deepest; the last keeps its
-    channels.
+    """Returns the channels in and out of the five decoder stages, from the deepest.
+
+    The last stage keeps its number of channels.
     """
     return list(zip(reversed(widths), (*reversed(widths[:-1]), widths[0]), strict=True))
 
 
 class Trunk(nn.Module):
-    """SegNet without its prediction. `depths` may be longer than VGG's; `decoder_stages` may leave
-    out the last one.
+    """SegNet without its prediction.
+
+    `depths` may exceed VGG's, and `decoder_stages` may leave out the last stage.
     """
 
     def __init__(
@@ -120,7 +124,7 @@ class Trunk(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Activations:
-        """Images [B, 3, H, W] -> the activations of all stages; H and W are multiples of 32."""
+        """Maps images [B, 3, H, W] to the activations of all stages; H, W: multiples of 32."""
         require_sides(images)
         all_maps, places, maps = Activations(), [], images
         for stage in self.encoder:
@@ -133,6 +137,7 @@ class Trunk(nn.Module):
                 kept.append(value)
         for k in range(len(places)):
             all_maps.unpooled.append(unpool(maps, places[-1 - k]))
+            # A trunk without its last decoder stage still unpools for it.
             if k < len(self.decoder):
                 maps = self.decoder[k](all_maps.unpooled[-1])[1]
                 all_maps.decoded.append(maps)
@@ -140,10 +145,10 @@ class Trunk(nn.Module):
 
 
 class Head(nn.Module):
-    """A task's prediction: 3x3 convolution, then 1x1 to `outputs` channels (nothing in between, as
-    in the base code).
+    """A task's prediction: a 3x3 convolution, then 1x1 to `outputs` channels.
 
-    `unit`: divide the result by its length over the channels, as for surface normals.
+    As in the base code there is nothing in between. With `unit` the result is divided by its length
+    over the channels, as for surface normals.
     """
 
     def __init__(self, inputs: int, outputs: int, *, unit: bool) -> None:
@@ -153,21 +158,25 @@ class Head(nn.Module):
         self.unit = unit
 
     def forward(self, maps: Tensor) -> Tensor:
-        """[B, inputs, H, W] -> [B, outputs, H, W]: logits, depths or normals."""
+        """Maps [B, inputs, H, W] to logits, depths or normals [B, outputs, H, W]."""
         prediction = self.out(self.features(maps))
         return functional.normalize(full(prediction), dim=1) if self.unit else prediction
 
 
 def make_heads(heads: Mapping[str, int], inputs: int) -> nn.ModuleList:
-    """One head per task, {name: channels}, in order; the one named "normal" returns unit vectors."""
+    """Returns one head per task, in the order of `heads`, {name: channels}.
+
+    The head named "normal" returns unit vectors.
+    """
     return nn.ModuleList(
         Head(inputs, outputs, unit=name == UNIT_LENGTH) for name, outputs in heads.items()
     )
 
 
 def initialize(model: nn.Module, *, uniform: bool = False) -> None:
-    """Xavier's normal (or `uniform`) weights and zero biases for every convolution; batch norms
-    keep ones and zeros.
+    """Sets Xavier's normal (or `uniform`) weights and zero biases in every convolution.
+
+    Batch norms keep their ones and zeros.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
