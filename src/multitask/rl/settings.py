@@ -33,7 +33,9 @@ class Sac(Block):
     precision: Literal["float32", "bfloat16"] = given(
         "float32",
         "not given",
-        "Of the networks' convolutions and matrix products (SAC: of the hidden layers); weights, losses, task gradients and Gramians stay in float32. A device without bfloat16 units runs in float32 and says so.",
+        "Of the networks' convolutions and matrix products (SAC: of the hidden layers); weights, "
+        "losses, task gradients and Gramians stay in float32. A device without bfloat16 units "
+        "runs in float32 and says so.",
     )
     horizon: int = given(
         150, "not given; 150 when the paper was written", "Environment steps per episode.", least=1
@@ -41,7 +43,8 @@ class Sac(Block):
     reward_function_version: Literal["v1", "v2"] = given(
         "v1",
         "not given; v1 when the paper was written",
-        "Meta-World's reward functions, v1 of 2019 (up to thousands a step) or v2 of 2020 (0 to 10 a step).",
+        "Meta-World's reward functions, v1 of 2019 (up to thousands a step) "
+        "or v2 of 2020 (0 to 10 a step).",
     )
     reward_scale: float = given(
         1.0,
@@ -64,13 +67,15 @@ class Sac(Block):
     evaluation_every: int = given(
         5,
         "not given",
-        "Collections from one evaluation to the next; the policy is evaluated after the last one too.",
+        "Collections from one evaluation to the next; "
+        "the policy is evaluated after the last one too.",
         least=1,
     )
     evaluation_episodes: int = given(
         5,
         "not given",
-        "Episodes per task of an evaluation with the policy's mode, which are recorded but not learned.",
+        "Episodes per task of an evaluation with the policy's mode, "
+        "which are recorded but not learned.",
         least=0,
     )
     final_evaluation_episodes: int = given(
@@ -79,7 +84,8 @@ class Sac(Block):
     curvature_every: int = given(
         0,
         "",
-        "Updates between two measurements of the curvature; a collection's last update is always measured. 0 measures none.",
+        "Updates between two measurements of the curvature; "
+        "a collection's last update is always measured. 0 measures none.",
         least=0,
     )
     critic_surgery: Literal["separate", "joint"] = given(
@@ -100,13 +106,15 @@ class Fleet(Sac):
     workers: int = given(
         4,
         "",
-        "Processes that run the environments; 0 runs them in the training process. Changes no number.",
+        "Processes that run the environments; 0 runs them in the training process. "
+        "Changes no number.",
         least=0,
     )
     overlap: bool = given(
         False,
         "",
-        "Whether the environments step while the learner learns, which then lags by one collection.",
+        "Whether the environments step while the learner learns, "
+        "which then lags by one collection.",
     )
 
 
@@ -120,7 +128,8 @@ class MetaWorld(Fleet):
     goals: Literal["fixed", "varied"] = given(
         "fixed",
         "not given; Meta-World's MT10 and MT50 of that time kept all positions fixed",
-        "Positions of objects and goals, one draw per task for all runs, or a new draw every episode.",
+        "Positions of objects and goals, one draw per task for all runs, "
+        "or a new draw every episode.",
     )
     gradnorm_alpha: float = given(
         1.5,

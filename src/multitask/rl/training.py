@@ -1,6 +1,4 @@
-"""What the experiments on Meta-World's task sets share: the data's fingerprint and the training of
-one method.
-"""
+"""Training on Meta-World's task sets: the data's fingerprint and the run of one method."""
 
 import hashlib
 import inspect
@@ -23,25 +21,30 @@ from multitask.runs.records import Records
 
 
 def task_names(tasks: str | Sequence[str]) -> list[str]:
-    """Names from a task set's name or a list; UserError for an unknown set."""
+    """Returns the tasks' names from the name of a task set or a list.
+
+    Raises:
+        UserError: The set is unknown.
+    """
     if not isinstance(tasks, str):
         return list(tasks)
     if tasks not in TASK_SETS:
         raise UserError(
-            f"unknown task set {tasks!r}; there are {', '.join(TASK_SETS)}, or list the tasks' names"
+            f"unknown task set {tasks!r}; there are {', '.join(TASK_SETS)}, "
+            "or list the tasks' names"
         )
     return list(TASK_SETS[tasks])
 
 
 def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
-    """Meta-World is the data: its version, the simulator's, and a hash of the tasks' source files."""
+    """Identifies Meta-World as the data: versions and a hash of the tasks' source files."""
     names = task_names(settings["tasks"])
     check_names(names, settings["reward_function_version"], settings["goals"])
     return {**sources(names), "tasks": settings["tasks"]}
 
 
 def sources(tasks: Sequence[str]) -> dict[str, str]:
-    """Versions of Meta-World and MuJoCo, and one hash of the source files of the tasks."""
+    """Returns the versions of Meta-World and MuJoCo and a hash of the tasks' source files."""
     digest = hashlib.sha256()
     for source in (*(ALL_V3_ENVIRONMENTS[task] for task in tasks), SawyerXYZEnv):
         digest.update(Path(inspect.getfile(source)).read_bytes())
@@ -53,7 +56,7 @@ def sources(tasks: Sequence[str]) -> dict[str, str]:
 
 
 def train(method: str, seed: int, settings: dict[str, Any], session: Session) -> Records:
-    """Train one method under one seed; see `multitask.rl.sac` for the algorithm and its choices."""
+    """Trains one method under one seed; see `multitask.rl.sac` for the algorithm."""
     settings = settings_of_row(method, settings)
     choices = {key: settings[key] for key in ("horizon", "reward_function_version", "goals")}
     makers = [
