@@ -1,10 +1,10 @@
-"""The environments of all tasks as one, in this process or in worker processes that share their
-arrays with it.
+"""Runs the environments of all tasks, in this process or in worker processes.
 
-Workers are spawned, each with a contiguous share of the tasks. Per step they wait for one byte on a
-pipe, read their actions from shared memory, write what they see there, and answer with one byte.
-They import no torch, and nothing of the main module: makers and what they make must come from
-modules that can be imported."""
+Workers are spawned, each with a contiguous share of the tasks, and share the arrays of actions and
+results with this process. For each step a worker waits for one byte on a pipe, reads its actions
+from shared memory, writes its results there, and answers with one byte. Workers import neither
+torch nor the main module, so makers and what they make must come from modules that can be imported.
+"""
 
 import atexit
 import contextlib
@@ -26,13 +26,16 @@ from multitask.runs.errors import UserError
 
 
 class Environment(Protocol):
-    """One task as the fleet uses it; `multitask.rl.envs.MetaWorld` is one."""
+    """One task as the fleet uses it, such as `multitask.rl.envs.MetaWorld`.
+
+    `code` tells the task apart instead of a one-hot; None takes the one-hot.
+    """
 
     name: str
     horizon: int
     observation_size: int
     action_size: int
-    code: np.ndarray | None  # tells the task apart in the place of a one-hot
+    code: np.ndarray | None
 
     def reset(self) -> np.ndarray: ...
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, float, float]: ...
@@ -41,36 +44,47 @@ class Environment(Protocol):
 
 
 class Steps(NamedTuple):
-    """What one step of all tasks returns; the order of `multitask.rl.envs.Step`."""
+    """The result of one step of all tasks, in the order of `multitask.rl.envs.Step`.
 
-    observation: np.ndarray  # [T, O]
-    reward: np.ndarray  # [T]
-    terminated: np.ndarray  # [T] bool
-    truncated: np.ndarray  # [T] bool
-    success: np.ndarray  # [T] bool
-    distance: np.ndarray  # [T], m; nan where a task has none
+    Attributes:
+        observation: `[T, O]`.
+        reward: `[T]`.
+        terminated: `[T]` bool.
+        truncated: `[T]` bool.
+        success: `[T]` bool.
+        distance: `[T]`, m; nan where a task has none.
+    """
+
+    observation: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    success: np.ndarray
+    distance: np.ndarray
 
 
 class Failure(NamedTuple):
-    """What a worker says of an exception."""
+    """A worker's report of an exception; `mendable` marks a UserError."""
 
-    mendable: bool  # a UserError
+    mendable: bool
     words: str
 
 
 Maker = Callable[[], Environment]
 Description = tuple[str, int, int, int, np.ndarray | None]
-COLUMNS = 5  # of a row of shared memory after the observation: Steps without it
-ANSWER_SECONDS = 300.0  # a step takes milliseconds; making MT50's environments 40 s on a busy core
+# Columns that follow the observation in a row of shared memory: the other fields of Steps.
+COLUMNS = 5
+# Far above the time of a step or of making all environments.
+ANSWER_SECONDS = 300.0
 RESET, STEP, STATE, LOAD, CLOSE = b"r", b"s", b"g", b"l", b"c"
 DONE, FAILED = b"d", b"f"
 
 
 class Memory:
-    """Actions `[T, A]` and rows `[T, O + COLUMNS]` in one block of shared memory; pickles as its
-    name.
+    """Actions `[T, A]` and rows `[T, O + COLUMNS]` in one block of shared memory.
 
-    Once all have it, its maker calls `forget_name`: then nothing is left over, whoever is killed.
+    It pickles as the block's name. When all processes have opened it, its maker calls
+    `forget_name`: then the system frees the block even if processes are killed.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]], name: str | None = None) -> None:
@@ -82,7 +96,7 @@ class Memory:
         return Memory, (self.shapes, self.block.name)
 
     def arrays(self) -> list[np.ndarray]:
-        """The arrays, one after the other in the block."""
+        """Returns the arrays, one after the other in the block."""
         found, offset = [], 0
         for shape in self.shapes:
             found.append(np.ndarray(shape, dtype=np.float64, buffer=self.block.buf, offset=offset))
@@ -90,24 +104,24 @@ class Memory:
         return found
 
     def forget_name(self) -> None:
-        """Nobody else can open the block any more; the last process to end frees it."""
+        """Removes the block's name: no process can open it any more, and the last to end frees it."""
         if self.named:
             self.block.unlink()
         self.named = False
 
     def close(self) -> None:
-        """Give the block back; the arrays must not be used any more."""
+        """Releases the block; the arrays must not be used any more."""
         self.forget_name()
-        with contextlib.suppress(
-            BufferError
-        ):  # somebody still holds an array: the process's end frees it
+        # If an array is still in use, the end of the process frees the block.
+        with contextlib.suppress(BufferError):
             self.block.close()
 
 
 @contextlib.contextmanager
 def in_task(name: str) -> Iterator[None]:
-    """An exception leaves with a note of the task that it came from; a UserError has said what it
-    has to say.
+    """Adds the task's name to an exception that leaves the block.
+
+    A UserError is complete and stays as it is.
     """
     try:
         yield
@@ -120,14 +134,17 @@ def in_task(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def bare_start() -> Iterator[None]:
-    """Processes started here never see SIGINT and SIGTERM, not while they import either, and import
-    no main module.
+    """Starts processes in the block without a main module and with signals blocked.
+
+    SIGINT and SIGTERM never reach them, not even while they import.
     """
-    resource_tracker.ensure_running()  # its own start would unblock the signals
+    # Start it first: its start inside the block would unblock the signals.
+    resource_tracker.ensure_running()
     main, before = (
         sys.modules["__main__"],
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)),
     )
+    # Spawned processes import the main module again; an empty one has nothing to run.
     sys.modules["__main__"] = ModuleType("__main__")
     try:
         yield
@@ -137,49 +154,49 @@ def bare_start() -> Iterator[None]:
 
 
 def describe(environment: Environment) -> Description:
-    """Name, horizon, sizes and code of one environment."""
+    """Returns name, horizon, sizes and code of one environment."""
     e = environment
     return e.name, e.horizon, e.observation_size, e.action_size, e.code
 
 
 def reset_into(environments: Sequence[Environment], rows: np.ndarray) -> None:
-    """Reset every environment and write its observation into its row."""
+    """Resets every environment and writes its observation into its row."""
     for environment, row in zip(environments, rows, strict=True):
         with in_task(environment.name):
             row[:-COLUMNS] = environment.reset()
 
 
 def step_into(environments: Sequence[Environment], actions: np.ndarray, rows: np.ndarray) -> None:
-    """Step every environment and write what it returns into its row."""
+    """Steps every environment and writes its result into its row."""
     for environment, action, row in zip(environments, actions, rows, strict=True):
         try:
             observation, *rest = environment.step(action)
             row[:-COLUMNS], row[-COLUMNS:] = observation, rest
         except Exception as error:
-            with in_task(
-                environment.name
-            ):  # around the whole it would cost a microsecond per task and step
+            # Entered only after a failure: a context around every step would cost time.
+            with in_task(environment.name):
                 raise error
 
 
 def make_all(makers: Sequence[Maker], first: int = 0) -> list[Environment]:
-    """The environments of tasks `first`, `first + 1`, ..."""
+    """Makes the environments of tasks `first`, `first + 1`, ..."""
     environments = []
     for k, make in enumerate(makers, first):
-        with in_task(str(k)):  # its number: it cannot say its name yet
+        # The name of a task is not known before it is made.
+        with in_task(str(k)):
             environments.append(make())
     return environments
 
 
 def load_all(environments: Sequence[Environment], states: Sequence[dict[str, Any]]) -> None:
-    """Restore every environment's state."""
+    """Restores every environment's state."""
     for environment, state in zip(environments, states, strict=True):
         with in_task(environment.name):
             environment.load(state)
 
 
 def failure(error: Exception) -> Failure:
-    """A UserError's own words, or: task, exception, traceback in one line."""
+    """Reports an exception: a UserError's message, or task, exception and traceback in one line."""
     if isinstance(error, UserError):
         return Failure(True, str(error))
     where = ", ".join(getattr(error, "__notes__", [])) or "a worker"
@@ -188,8 +205,9 @@ def failure(error: Exception) -> Failure:
 
 
 def work(pipe: Connection, makers: Sequence[Maker], first: int) -> None:
-    """A worker's life: make the environments, obey, end when the pipe closes (the trainer ended,
-    however it did).
+    """Runs a worker: makes its environments and obeys orders until the pipe closes.
+
+    The pipe closes when the training process ends, in whatever way.
     """
     running = False
     try:
@@ -199,6 +217,7 @@ def work(pipe: Connection, makers: Sequence[Maker], first: int) -> None:
         actions, rows = (part[first : first + len(makers)] for part in memory.arrays())
         pipe.send_bytes(DONE)
         running = True
+        # From here on the trainer expects a byte before any object.
         while (order := pipe.recv_bytes()) != CLOSE:
             if order == RESET:
                 reset_into(environments, rows)
@@ -222,19 +241,24 @@ class Fleet:
     """Environments of T tasks that step together; a context manager that ends its workers."""
 
     def __init__(self, makers: Sequence[Maker], workers: int = 0) -> None:
-        """`makers`: picklable where there are workers (e.g. `functools.partial(MetaWorld,
-        "reach-v3", ...)`).
+        """Makes the environments.
+
+        Args:
+            makers: One per task; with workers they must be picklable, such as
+                `functools.partial(MetaWorld, "reach-v3", ...)`.
+            workers: Number of worker processes; 0 runs the environments in this process.
         """
         self._processes: list[BaseProcess] = []
         self._pipes: list[Connection] = []
         self._environments: list[Environment] = []
         self._memory: Memory | None = None
-        self.names = [f"task {k}" for k in range(len(makers))]  # until they say
+        # The tasks' numbers, until the environments have told their names.
+        self.names = [f"task {k}" for k in range(len(makers))]
         self._shares = np.array_split(np.arange(len(makers)), min(workers, len(makers)) or 1)
         if workers:
-            atexit.register(
-                self.close
-            )  # runs before multiprocessing's own, which waits for workers that wait for us
+            # It runs before multiprocessing's own handler, which waits for workers that wait for
+            # orders.
+            atexit.register(self.close)
         try:
             described = self._start(makers) if workers else self._make(makers)
             self._check(described)
@@ -268,7 +292,8 @@ class Fleet:
             process = context.Process(
                 target=work, args=(theirs, share_of_makers, int(share[0])), daemon=True
             )
-            with bare_start():  # an interrupt waits until `close` knows the worker
+            # An interrupt waits until `close` knows the worker.
+            with bare_start():
                 process.start()
                 theirs.close()
                 self._processes.append(process)
@@ -285,7 +310,8 @@ class Fleet:
         ):
             if len(set(values)) > 1:
                 raise UserError(
-                    f"the tasks differ in their {word}, {sorted(set(values))}; one loop needs one for all"
+                    f"the tasks differ in their {word}, {sorted(set(values))}; "
+                    "one loop needs one for all"
                 )
         self.horizon, self.observation_size, self.action_size = (
             horizons[0],
@@ -301,26 +327,27 @@ class Fleet:
     # --- what the loop calls
 
     def reset(self) -> np.ndarray:
-        """Start an episode in every task: observations `[T, O]`."""
+        """Starts an episode in every task and returns observations `[T, O]`."""
         if self._environments:
             reset_into(self._environments, self._rows)
         else:
             self._tell(RESET)
             self._hear()
+        # A copy, because the next step overwrites the rows.
         return self._rows[:, :-COLUMNS].copy()
 
     def step(self, actions: np.ndarray) -> Steps:
-        """One step of every task under actions `[T, A]`."""
+        """Steps every task with actions `[T, A]`."""
         self.begin(actions)
         return self.finish()
 
     def begin(self, actions: np.ndarray) -> None:
-        """Send the workers off, so that the caller can work until it calls `finish`."""
+        """Starts a step in the workers, so that the caller can work until it calls `finish`."""
         self._actions[:] = actions
         self._tell(STEP)
 
     def finish(self) -> Steps:
-        """Wait for the step that `begin` began."""
+        """Waits for the step that `begin` started and returns its result."""
         if self._environments:
             step_into(self._environments, self._actions, self._rows)
         else:
@@ -332,9 +359,10 @@ class Fleet:
         )
 
     def not_finite(self) -> list[str]:
-        """What the last reset or step returned that is no number: "reward of push-v3", ..."""
+        """Names what the last reset or step returned that is not finite: "reward of push-v3", ..."""
         bad = ~np.isfinite(self._rows)
-        bad[:, -1] = False  # a task may have no distance
+        # A task may have no distance.
+        bad[:, -1] = False
         if not bad.any():
             return []
         size = self.observation_size
@@ -348,7 +376,7 @@ class Fleet:
         ]
 
     def state(self) -> list[dict[str, Any]]:
-        """The states between two episodes, task by task."""
+        """Returns the states between two episodes, task by task."""
         if self._environments:
             return [environment.state() for environment in self._environments]
         self._tell(STATE)
@@ -356,10 +384,11 @@ class Fleet:
         return [one for worker in range(len(self._pipes)) for one in self._receive(worker)]
 
     def load(self, states: Sequence[dict[str, Any]]) -> None:
-        """Restore `state()`, whatever the number of workers was."""
+        """Restores what `state` returned; the number of workers may have changed."""
         if len(states) != len(self.names):
             raise UserError(
-                f"{len(states)} saved states for {len(self.names)} tasks; resume with the tasks of the run"
+                f"{len(states)} saved states for {len(self.names)} tasks; "
+                "resume with the tasks of the run"
             )
         if self._environments:
             return load_all(self._environments, states)
@@ -370,7 +399,7 @@ class Fleet:
         self._hear()
 
     def close(self) -> None:
-        """End the workers and free what they shared; a second call does nothing."""
+        """Ends the workers and frees the shared memory; a second call does nothing."""
         atexit.unregister(self.close)
         for pipe in self._pipes:
             with contextlib.suppress(OSError):
@@ -398,7 +427,8 @@ class Fleet:
     def _alive(self, worker: int) -> Iterator[None]:
         try:
             yield
-        except (EOFError, OSError):  # a dead worker's end of the pipe is closed: noticed at once
+        # The death of a worker closes its end of the pipe, so it is noticed at once.
+        except (EOFError, OSError):
             self._died(worker)
 
     def _tell(self, order: bytes) -> None:
@@ -423,9 +453,12 @@ class Fleet:
         return answer
 
     def _await(self, worker: int) -> None:
-        """Wait for a worker's answer; UserError if it hangs (stopped, or in an endless simulation).
+        """Waits for a worker's answer.
 
-        The system's own `poll`: a connection's builds a selector anew for every step."""
+        Raises:
+            UserError: The worker hangs (stopped, or in an endless simulation).
+        """
+        # The system's own `poll`: `Connection.poll` builds a selector for every call.
         poller = select.poll()
         poller.register(self._pipes[worker].fileno(), select.POLLIN)
         if poller.poll(1000 * ANSWER_SECONDS):

@@ -69,7 +69,7 @@ class Replay:
         self.added += packed.shape[1]
 
     def draw_indices(self, updates: int, size: int, generator: torch.Generator) -> Tensor:
-        """Draws uniform positions `[updates, T, size]` with replacement, separately for every task."""
+        """Draws uniform positions `[updates, T, size]` with replacement, task by task."""
         # Drawn on the CPU, so that every device sees the same batches.
         return torch.randint(len(self), (updates, self.storage.shape[0], size), generator=generator)
 
