@@ -75,6 +75,7 @@ class DynamicAverage(nn.Module):
         """Returns the weighted losses."""
         # A ratio that does not exist yet is nan and counts as 1.
         ratios = (self.history[1] / self.history[0]).nan_to_num(1.0)
+        # softmax sums to 1, so the factor makes the weights sum to T.
         weights = len(losses) * (ratios / self.TEMPERATURE).softmax(0)
         return [loss * weight.to(loss) for loss, weight in zip(losses, weights, strict=True)]
 
@@ -90,6 +91,7 @@ def pcgrad(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
 
 def pcgrad_direction(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
     """The direction of Algorithm 1's update at the length of the plain sum."""
+    # Lengths and products of updates follow from the Gramian; no gradient is formed here.
     return direction_only(gramian, pcgrad(gramian, orders, reduction))
 
 
@@ -126,11 +128,11 @@ def upgrad(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
 def nash_mtl(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
     """Nash-MTL (Navon et al. 2022): an update of length at most 1, as in its public code.
 
-    Every step solves the problem anew instead of starting from the last step's solution, so that a
-    resumed run needs no history.
+    No step starts from the last step's solution, so that a resumed run needs no history.
     """
     tasks = len(gramian)
     weighting = _peer("NashMTL", n_tasks=tasks, max_norm=1.0, update_weights_every=1).weighting
+    # `weighting` expects gradients instead of a Gramian: `_nash` makes a matrix with this Gramian.
     return _solved(partial(_nash, weighting), gramian)
 
 

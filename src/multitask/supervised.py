@@ -22,7 +22,8 @@ from multitask.runs.records import Records
 from multitask.runs.seeding import generator
 from pcgrad import Weighting, backward, fixed_orders, random_orders
 
-Data = tuple[Tensor, ...]  # tensors with one row per example
+# Tensors with one row per example.
+Data = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Problem:
         shared: The parameters under surgery. All others get the plain sum of their gradients.
         train: Training data.
         evaluations: Data of every split that is evaluated, by the split's name.
-        losses: `losses(batch, draw)` returns one scalar per task, in float32 or longer whatever the
+        losses: `losses(batch, draw)` returns one scalar per task, in float32 or longer for any
             precision of the forward pass. `draw` generates dropout masks and other noise. The
             losses may share one forward pass or have one each.
         evaluate: `evaluate(data)` returns {(task, metric): value}. The loop calls it without
@@ -107,6 +108,7 @@ class Fit:
         self.weighting = self.method.losses(len(problem.tasks)).to(next(problem.model.parameters()))
         # Compare by identity: `==` on tensors compares their elements.
         shared = {id(parameter) for parameter in problem.shared}
+        # Learned loss weights train together with the network, but are never shared.
         self.everything = [*problem.model.parameters(), *self.weighting.parameters()]
         self.own = [parameter for parameter in self.everything if id(parameter) not in shared]
         self.optimizer = make_optimizer(self.everything, settings)
@@ -143,7 +145,8 @@ class Fit:
         self.averages.restore(state["averages"])
         self.records = Records(state["rows"])
         self.epoch, self.step = state["epoch"], state["step"]
-        # Checkpoints are taken after the steps of an epoch.
+        # Checkpoints are taken after a step, so a sound one has at least one step and an epoch of
+        # this run.
         if not 1 <= self.epoch <= self.settings["epochs"] or self.step < 1:
             raise ValueError(f"epoch {self.epoch}, step {self.step}")
 
@@ -158,6 +161,7 @@ class Fit:
             # Only the forward pass runs in low precision; weighting and surgery stay outside.
             raw = self.problem.losses(batch, self.dropout)
         self.averages.add_losses(raw, len(batch[0]))
+        # The records hold the raw losses; the method sees the weighted ones.
         losses = self.weighting(raw)
         weigh = self.method.gradients
         if weigh is None:
@@ -169,6 +173,8 @@ class Fit:
             result = backward(
                 losses, self.problem.shared, own_parameters=self.own, weighting=weighting
             )
+            # The backward pass has computed the Gramian for surgery; recording it costs nothing
+            # more.
             self.averages.add_gradients(result.gramian, result.weights)
         # Clip after surgery, so that the limit applies to the gradient that is used.
         if self.settings["clip_norm"]:
@@ -183,6 +189,8 @@ class Fit:
         settings, problem = self.settings, self.problem
         # Epochs 1 to decay_every - 1 run at the full rate, as in the public code, which decays
         # before its 10th epoch.
+        # Computed from the epoch instead of kept by a scheduler: a resumed run needs no state for
+        # it.
         rate = settings["learning_rate"] * settings["decay"] ** (
             self.epoch // settings["decay_every"]
         )
@@ -194,13 +202,16 @@ class Fit:
             )
         else:
             batches = problem.batches(self.seed, self.epoch)
+        # All orders of the epoch at once: one transfer to the device instead of one per step.
         orders = epoch_orders(
             settings["order"], len(problem.tasks), len(batches), self.seed, self.epoch
         )
         orders = orders.to(self.device)
+        # An evaluation has left the model in evaluation mode.
         problem.model.train()
         # A checkpoint may be written after the last step of an epoch, so equality is sound.
         if self.step > len(batches):
+            # The number of batches is known only here, not when the checkpoint is read.
             raise session.damaged(f"step {self.step} of {len(batches)}")
         while self.step < len(batches):
             rows = batches[self.step].to(self.device, non_blocking=True)
@@ -210,6 +221,7 @@ class Fit:
             # The check waits for the device, so it is not made at every step.
             if self.step % settings["log_every"] == 0:
                 self.check()
+            # Passed as a function: the state is built only when a checkpoint is due.
             session.tick(self.state)
 
     @torch.no_grad()
@@ -233,6 +245,7 @@ class Fit:
         """
         self.check()
         self.averages.record(self.records, self.epoch)
+        # Its weights of the next epoch depend on this epoch's average losses.
         if isinstance(self.weighting, DynamicAverage):
             self.weighting.end_epoch(self.averages.mean_losses())
         if (
@@ -252,11 +265,13 @@ def fit(
     The run resumes from the session's checkpoint if there is one.
     """
     run = Fit(problem, method, seed, settings)
+    # The state of a fresh run is the pattern that a checkpoint must match.
     saved = session.load(like=run.state())
     if saved is None:
         # Epoch 0 holds the metrics of the initial values.
         run.evaluate(0)
     else:
+        # The checkpoint has passed its checksum and form; what fails now means that it is damaged.
         with session.restoring():
             run.restore(saved)
     epochs = settings["epochs"]

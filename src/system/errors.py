@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """A fault outside the code; its message says in one line what is wrong and what to do."""
+    """A fault outside the code, with one line that names it and what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))

@@ -64,6 +64,7 @@ def watch() -> None:
     """Starts a thread that watches the launcher, if one started this process."""
     path, run = os.environ.get(FILE), os.environ.get(RUN)
     if path and run:
+        # A daemon, so that the thread does not keep the process alive.
         threading.Thread(target=_watch, args=(Path(path), run), daemon=True).start()
 
 
@@ -71,4 +72,5 @@ def _watch(path: Path, run: str) -> None:
     while not gone(path, run):
         time.sleep(EVERY_SECONDS)
     with contextlib.suppress(ProcessLookupError):
+        # The usual signal, so that the job saves a checkpoint as it would on any stop.
         os.kill(os.getpid(), signal.SIGTERM)

@@ -39,6 +39,7 @@ OPTIONAL: dict[str, Any] = {
 
 def describe(content: bytes) -> dict[str, Any]:
     """Describes a `metrics.csv` for `run.json`: sha256, rows below the header, seeds."""
+    # Parsed as CSV, because a quoted field may contain line breaks.
     rows = list(csv.reader(io.StringIO(content.decode("utf-8"))))[1:]
     seeds = sorted({int(row[0]) for row in rows if row})
     return {"sha256": hashlib.sha256(content).hexdigest(), "rows": len(rows), "seeds": seeds}

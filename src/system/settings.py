@@ -88,6 +88,7 @@ def defaults(cls: type[Block]) -> dict[str, Any]:
         TypeError: A setting has no default.
     """
     values = {one.name: one.default for one in fields(cls)}
+    # The paper's values must be complete; a base class alone is no block of a config.
     without = [name for name, value in values.items() if value is MISSING]
     if without:
         raise TypeError(f"{cls.__module__}: no default for {', '.join(without)}")

@@ -18,7 +18,7 @@ PATIENCE = 1.0
 
 
 class Stopped(BaseException):
-    """The process was asked to stop; the message says by what and how to resume.
+    """The process was asked to stop; the message names the cause and how to resume.
 
     It is no Exception, so that code that catches every exception does not catch it.
     """
@@ -76,6 +76,7 @@ def proceed() -> None:
     Call it when all is saved.
     """
     _Request.waits = False
+    # A signal that arrived while the checkpoint was written takes effect now.
     if _Request.name:
         raise Stopped(f"stopped by {_Request.name}; {RESUME}")
 

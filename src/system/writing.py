@@ -95,6 +95,7 @@ def whole(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             file.flush()
             # Flushed before the rename, so that a crash cannot leave a renamed, empty file.
             os.fsync(file.fileno())
+            # `mkstemp` makes files that only their owner can read.
             os.chmod(temporary, 0o644)
             # Inside the block, while the lock is held: a sweep must not delete the file.
             os.replace(temporary, path)
@@ -160,6 +161,7 @@ def whole_folder(path: Path, mend: str = MEND) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 temporary.rename(path)
             if not path.is_dir():
+                # The rename failed and no other process made the folder.
                 raise OSError(0, "a file of this name is in the way")
     except OSError as error:
         raise UserError(f"{path} cannot be written ({reason(error)}); {mend}") from None

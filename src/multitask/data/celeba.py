@@ -188,6 +188,7 @@ def read_attributes(path: Path, collection: Collection = CELEBA) -> dict[str, ND
         if not PLAIN_NAME.fullmatch(name):
             raise UserError(f"{path}: line {number} has {name!r:.60}, no plain file name; {remedy}")
         found[name] = np.array([value == "1" for value in values], dtype=np.uint8)
+    # Each line adds one name, so fewer names than lines means a repeated one.
     if len(found) != int(count):
         raise UserError(f"{path} lists an image twice; {remedy}")
     return found
@@ -314,6 +315,7 @@ def read(
         pixels = np.empty((len(names), 3, side, side), dtype=np.uint8)
         for row, name in enumerate(names):
             pixels[row], file = read_image(folder / collection.images / name, side, collection)
+            # The digest of a file instead of its pixels: it does not depend on `side`.
             digest.update(file)
         values = np.array([attributes[name] for name in names]).reshape(
             -1, len(collection.attributes)
@@ -334,5 +336,6 @@ def subset(count: int, limit: int, split: str, seed: int) -> list[int]:
             f"{split}_examples: {limit} are more than the {count} there are; "
             "choose fewer, or 0 for all"
         )
+    # A stream per split, so that the size of one does not change the others.
     order = torch.randperm(count, generator=generator(seed, f"subset/{split}"))
     return sorted(order[: limit or count].tolist())

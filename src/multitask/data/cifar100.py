@@ -209,6 +209,7 @@ def read(folder: Path, published: bool = True) -> Cifar100:
             torch.cat([part.tasks for part in splits]), torch.cat([part.fine for part in splits])
         )
     names = read_names(folder, published)
+    # The fingerprint depends on the order, which a run's batches depend on too.
     digest = hashlib.sha256()
     for split in (train, test):
         for tensor in (split.images, split.tasks, split.fine):
@@ -229,6 +230,7 @@ def cifar100(root: Path) -> Cifar100:
 
 def unpack(archive: Path, folder: Path) -> None:
     """Unpacks the archive's one folder to `folder`, whole or not at all."""
+    # Unpack next to the target, so that the rename stays on one file system.
     with scratch(folder) as temporary:
         try:
             with tarfile.open(archive) as tar:

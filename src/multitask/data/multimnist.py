@@ -42,9 +42,11 @@ def compose(left: Tensor, right: Tensor, *, offset: int, resize: str) -> Tensor:
     Returns:
         Values on the scale 0...255.
     """
+    # torch's plain "nearest" rounds positions down and shifts the picture by half a pixel.
     mode = {"nearest": "nearest-exact", "bilinear": "bilinear"}[resize]
     side = left.shape[-1]
     chunks = []
+    # In chunks: canvases in float32 take more memory than the bytes of the digits.
     for one, two in zip(left.split(CHUNK), right.split(CHUNK), strict=True):
         canvas = torch.zeros(len(one), 1, CANVAS, CANVAS)
         canvas[:, 0, :side, :side] = one

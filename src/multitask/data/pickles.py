@@ -195,6 +195,7 @@ def _step(machine: _Machine, opcode: str, argument: Any) -> None:
             stack.append(tuple(machine.to_mark()))
         case "TUPLE1" | "TUPLE2" | "TUPLE3":
             count = int(opcode[-1])
+            # A slice from the end would silently take fewer.
             if len(stack) < count:
                 raise ValueError("it takes more than there is")
             stack[-count:] = [tuple(stack[-count:])]
@@ -244,6 +245,7 @@ def loads(content: bytes) -> Any:
         if opcode.name == "STOP":
             break
         _step(machine, opcode.name, argument)
+    # A sound pickle leaves exactly one value on the stack.
     (found,) = machine.stack
     if not isinstance(found, dict):
         return found

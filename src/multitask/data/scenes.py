@@ -233,6 +233,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
         ) from None
     if not np.isfinite(values).all():
         raise UserError(f"{path} holds values that are not finite; unpack the set again")
+    # Finite in float64 may still overflow in float32, in which sets are kept.
     if np.abs(values).max() > np.finfo(np.float32).max:
         raise UserError(f"{path} holds values that float32 cannot; unpack the set again")
     return values
@@ -275,6 +276,7 @@ def _check(path: Path, part: str, values: NDArray[Any], classes: int) -> None:
     """Raises a UserError unless a part's values are in their range."""
     low, high = values.min(), values.max()
     if part.startswith("label"):
+        # The published files hold labels as floats.
         if low < -1 or high >= classes or (values != np.round(values)).any():
             raise UserError(
                 f"{path} holds labels from {low:g} to {high:g}, "

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from multitask.dense.losses import UNLABELED, known_normals
 
-ANGLES = (11.25, 22.5, 30)  # degrees
+# In degrees.
+ANGLES = (11.25, 22.5, 30)
 
 
 def confusion(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -34,6 +35,7 @@ def confusion(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
     The last row counts unlabeled pixels.
     """
     images = torch.arange(len(labels), device=labels.device)[:, None, None]
+    # Unlabeled pixels form a class of their own, so that none has to be selected.
     truth = torch.where(labels == UNLABELED, classes, labels.long())
     # One number per (image, true class, predicted class), so that a single count suffices.
     flat = (images * (classes + 1) + truth) * classes + predicted
@@ -96,6 +98,7 @@ def normal_errors(predicted: Tensor, normals: Tensor) -> dict[str, float]:
         Mean and median angle in degrees, and the percentages of angles below 11.25, 22.5 and 30
         degrees.
     """
+    # In float64: the arc cosine is steep near 1.
     cosine = (predicted * normals).sum(1)[known_normals(normals)].double()
     angles = cosine.clamp(-1, 1).acos().rad2deg()
     # `Tensor.median` returns the lower of two middle values; NumPy's, in the base code, their mean.

@@ -94,6 +94,7 @@ class StitchedNet(nn.Module):
         self.layers = nn.ModuleList(
             [nn.ModuleList([nn.Linear(a, b) for _ in range(tasks)]) for a, b in sizes]
         )
+        # Rows sum to 1; a single task has no other to take the 0.1 from.
         mixture = torch.full((tasks, tasks), 0.1 / max(1, tasks - 1)).fill_diagonal_(0.9)
         self.mixtures = nn.ParameterList([nn.Parameter(mixture.clone()) for _ in self.layers])
         self.heads = nn.ModuleList([nn.Linear(units, classes) for _ in range(tasks)])
@@ -106,6 +107,7 @@ class StitchedNet(nn.Module):
 
     def forward(self, images: Tensor, task: int) -> Tensor:
         """Returns logits [B, classes] of images [B, 3, 32, 32] of one task."""
+        # All columns start from the same shared features.
         columns = self.convolutions(images).expand(len(self.heads), -1, -1)
         for layer, mixture in zip(self.layers, self.mixtures, strict=True):
             outputs = torch.stack(
@@ -119,4 +121,5 @@ class StitchedNet(nn.Module):
 
 
 def _copies(module: nn.Module, count: int) -> nn.ModuleList:
+    # Deep copies: equal values at the start, separate parameters afterwards.
     return nn.ModuleList([module, *(copy.deepcopy(module) for _ in range(count - 1))])

@@ -45,6 +45,7 @@ def build(architecture: str, heads: Mapping[str, int], widths: Sequence[int] = W
             f"widths has {len(widths)} entries; give the channels of SegNet's five stages"
         )
     if architecture in ("one_task", "stan"):
+        # Both are one network with a single head for each task.
         network = Split if architecture == "one_task" else MTAN
         return Separate([network({name: outputs}, widths) for name, outputs in heads.items()])
     if architecture in ("split_wide", "split_deep"):

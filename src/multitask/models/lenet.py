@@ -32,11 +32,13 @@ class Dropout:
         self, batch: int, heads: int, draw: Generator, like: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Draws masks of the trunk's channels [B or 1, 20, 1, 1] and each head's units [B, 50]."""
+        # One mask for the whole batch is a peculiarity of the base code.
         rows = 1 if self.form == "base_code" else batch
         keep = 1 - self.rate
         scale = 1.0 if self.form == "base_code" else 1 / keep
 
         def mask(*shape: int) -> Tensor:
+            # Drawn on the CPU, so that every device drops the same units.
             return (torch.rand(shape, generator=draw) < keep).to(
                 like.device, like.dtype, non_blocking=True
             ) * scale
@@ -106,6 +108,7 @@ class LeNet(nn.Module):
             head_masks = list(drawn)
         features = [trunk(images, trunk_mask) for trunk in self.trunks]
         if len(features) == 1:
+            # A single trunk computes the features once for all heads.
             features = features * len(self.heads)
         return [
             head(x, mask) for head, x, mask in zip(self.heads, features, head_masks, strict=True)

@@ -46,12 +46,14 @@ class Attention(nn.Module):
         for attend, extract, first, last in zip(
             self.encoder, down, maps.first, maps.last, strict=True
         ):
+            # The mask selects from the trunk's last activation of the stage.
             selected = attend(torch.cat([first, *passed], 1)) * last
             passed = [functional.max_pool2d(extract(selected)[1], 2)]
         selected = passed[0]
         for attend, extract, unpooled, decoded in zip(
             self.decoder, up, maps.unpooled, maps.decoded, strict=True
         ):
+            # Bilinear, as in the base code; the trunk unpools by indices instead.
             enlarged = functional.interpolate(
                 selected, scale_factor=2, mode="bilinear", align_corners=True
             )

@@ -61,6 +61,7 @@ class ResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Returns features in the order filter, row, column of the grid."""
         x = self.stages(functional.relu(self.norm(self.conv(images))))
+        # Any multiple of 16 pixels ends in a grid of GRID x GRID cells.
         return functional.avg_pool2d(x, x.shape[-1] // GRID).flatten(1)
 
 

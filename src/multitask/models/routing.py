@@ -115,6 +115,7 @@ class Routing(nn.Module):
         right = 2.0 * (logits.argmax(1) == labels).double() - 1
         for depth, chosen in enumerate(selections.T):
             taken = functional.one_hot(chosen, self.policies.shape[-1]).double()
+            # A module that many tasks use earns more, so that tasks share modules.
             rewards = right + self.collaboration * self.usage[depth][chosen]
             advantage = (taken * (rewards - self.value[task, depth])[:, None]).sum(0) / taken.sum(
                 0
@@ -124,6 +125,7 @@ class Routing(nn.Module):
             weight = torch.where(advantage < 0, pi, 1 - pi)
             self.policies[task, depth] = onto_simplex(pi + self.rate * weight * advantage)
             self.value[task, depth].lerp_(rewards.mean(), 1 - MEMORY)
+            # A batch has one task's examples: a step of 1/T makes the mean one over all tasks.
             self.usage[depth].lerp_(taken.mean(0), (1 - MEMORY) / len(self.heads))
 
     def entropy(self) -> float:

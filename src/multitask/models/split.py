@@ -26,6 +26,7 @@ class Split(nn.Module):
         super().__init__()
         if wide:
             widths = (*widths[:-1], 2 * widths[-1])
+        # `wide` has widened the deepest stage; `deep` doubles the depth of every stage.
         self.trunk = Trunk(widths, [2 * depth for depth in DEPTHS] if deep else DEPTHS)
         self.heads = make_heads(heads, widths[0])
         initialize(self)

@@ -77,6 +77,7 @@ def check_names(tasks: list[str], reward_function_version: str, goals: str) -> N
     """
     for task in tasks:
         if task not in ALL_V3_ENVIRONMENTS:
+            # Near matches help with a mistyped name.
             near = difflib.get_close_matches(task, ALL_V3_ENVIRONMENTS, n=3, cutoff=0.3)
             raise UserError(
                 f"Meta-World has no task {task!r}; near matches are {', '.join(near) or 'none'}"
@@ -140,6 +141,7 @@ class MetaWorld:
             self.env.seed(child_seed(draw, f"positions/{task}") % 2**32)
             self.env.reset()
             self.env._freeze_rand_vec = True
+        # After the positions are drawn: this stream must not depend on them.
         self.env.seed(child_seed(seed, f"environment/{task}") % 2**32)
         self.observation_size = int(np.prod(self.env.sawyer_observation_space.shape or ()))
         self.action_size = int(np.prod(self.env.action_space.shape or ()))
@@ -175,6 +177,7 @@ class MetaWorld:
     def _info_of_v2(self, action: np.ndarray) -> dict[str, Any]:
         """Returns the information that version 2 gives about the step just made."""
         env: Any = self.env
+        # Evaluate the last state again under version 2, without another step.
         env.reward_function_version = "v2"
         try:
             return env.evaluate_state(env._last_stable_obs, action)[1]

@@ -104,7 +104,10 @@ class Memory:
         return found
 
     def forget_name(self) -> None:
-        """Removes the block's name: no process can open it any more, and the last to end frees it."""
+        """Removes the block's name, so that no other process can open it.
+
+        The last process to end frees the block.
+        """
         if self.named:
             self.block.unlink()
         self.named = False
@@ -254,12 +257,14 @@ class Fleet:
         self._memory: Memory | None = None
         # The tasks' numbers, until the environments have told their names.
         self.names = [f"task {k}" for k in range(len(makers))]
+        # Contiguous shares, so that a worker's rows of the shared arrays are one slice.
         self._shares = np.array_split(np.arange(len(makers)), min(workers, len(makers)) or 1)
         if workers:
             # It runs before multiprocessing's own handler, which waits for workers that wait for
             # orders.
             atexit.register(self.close)
         try:
+            # The sizes of the arrays are known only when all environments are made.
             described = self._start(makers) if workers else self._make(makers)
             self._check(described)
             shapes = [
@@ -285,6 +290,7 @@ class Fleet:
         return [describe(environment) for environment in self._environments]
 
     def _start(self, makers: Sequence[Maker]) -> list[Description]:
+        # A forked worker would inherit the trainer's threads and its GPU state.
         context = get_context("spawn")
         for share in self._shares:
             ours, theirs = context.Pipe()
@@ -322,6 +328,7 @@ class Fleet:
             raise UserError(
                 "some tasks have a code and some have none; give all of them one, or none"
             )
+        # Without codes a one-hot of its place tells a task apart.
         self.codes = np.eye(len(names)) if codes[0] is None else np.stack(codes).astype(np.float64)
 
     # --- what the loop calls
@@ -359,7 +366,10 @@ class Fleet:
         )
 
     def not_finite(self) -> list[str]:
-        """Names what the last reset or step returned that is not finite: "reward of push-v3", ..."""
+        """Names what the last reset or step returned that is not finite.
+
+        Names have the form "reward of push-v3".
+        """
         bad = ~np.isfinite(self._rows)
         # A task may have no distance.
         bad[:, -1] = False
@@ -406,11 +416,13 @@ class Fleet:
                 pipe.send_bytes(CLOSE)
             pipe.close()
         for process in self._processes:
+            # A worker that hangs in the simulator does not obey: kill it after five seconds.
             process.join(timeout=5)
             if process.is_alive():
                 process.kill()
                 process.join()
         if self._memory is not None:
+            # Drop the views first: the block cannot be closed while arrays refer to it.
             self._actions = self._rows = np.zeros((0, 0))
             self._memory.close()
         self._pipes, self._processes, self._memory = [], [], None
@@ -472,6 +484,7 @@ class Fleet:
 
     def _failed(self, worker: int, failure: "Failure | None" = None) -> NoReturn:
         failure = failure or self._pipes[worker].recv()
+        # A UserError stays one, so that its message reaches the user without a traceback.
         raise (UserError if failure.mendable else RuntimeError)(failure.words)
 
     def _died(self, worker: int) -> NoReturn:

@@ -29,7 +29,8 @@ from multitask.runs.errors import UserError
 from multitask.runs.seeding import numpy_generator
 
 TASK = "push-v3"
-START = ((-0.2, 0.6), (0.2, 0.7))  # lowest and highest (x, y), m
+# Lowest and highest (x, y), m.
+START = ((-0.2, 0.6), (0.2, 0.7))
 GOAL = ((-0.2, 0.85), (0.2, 0.95))
 # In meters. push-v3 draws again while start and goal are closer, forever if the pair is fixed.
 CLOSEST = 0.15
@@ -42,6 +43,7 @@ def draw_pairs(seed: int, count: int) -> np.ndarray:
     """
     if count < 1:
         raise UserError(f"goals_per_seed is {count}; set it to 1 or more")
+    # One draw of all four numbers per pair, so that fewer pairs are the first of more.
     low, high = ([*start, *goal] for start, goal in zip(START, GOAL, strict=True))
     return numpy_generator(seed, "goals").uniform(low, high, size=(count, 4))
 

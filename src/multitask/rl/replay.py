@@ -61,9 +61,11 @@ class Replay:
 
         Once the ring is full they replace the oldest ones.
         """
+        # One row per transition, so that a batch is gathered at once.
         packed = torch.cat(
             [part.unsqueeze(-1) if part.dim() == 2 else part for part in batch], dim=-1
         )
+        # Positions wrap around: the oldest transitions are overwritten first.
         slots = torch.arange(self.added, self.added + packed.shape[1]) % self.storage.shape[1]
         self.storage[:, slots.to(self.storage.device)] = packed.to(self.storage)
         self.added += packed.shape[1]

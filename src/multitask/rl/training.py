@@ -47,6 +47,7 @@ def sources(tasks: Sequence[str]) -> dict[str, str]:
     """Returns the versions of Meta-World and MuJoCo and a hash of the tasks' source files."""
     digest = hashlib.sha256()
     for source in (*(ALL_V3_ENVIRONMENTS[task] for task in tasks), SawyerXYZEnv):
+        # The base class too: it has the reset, the observation and the limits of all tasks.
         digest.update(Path(inspect.getfile(source)).read_bytes())
     return {
         "metaworld": metadata.version("metaworld"),
@@ -57,6 +58,7 @@ def sources(tasks: Sequence[str]) -> dict[str, str]:
 
 def train(method: str, seed: int, settings: dict[str, Any], session: Session) -> Records:
     """Trains one method under one seed; see `multitask.rl.sac` for the algorithm."""
+    # Some rows differ from others only by their settings.
     settings = settings_of_row(method, settings)
     choices = {key: settings[key] for key in ("horizon", "reward_function_version", "goals")}
     makers = [

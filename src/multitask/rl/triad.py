@@ -38,6 +38,7 @@ def curvature(
     # Each member's loss reaches its own rows alone, so the sum separates.
     gradient = torch.autograd.grad(loss.sum(), before)
     gradient_next = torch.autograd.grad(loss_next.sum(), after)
+    # In float64 from the start: both forms are small differences.
     steps = [(q - p).detach() for p, q in zip(before, after, strict=True)]
 
     def along(gradients: Sequence[Tensor]) -> Tensor:
@@ -115,6 +116,7 @@ def settle_ties(gramians: Tensor, *, xi_le_1: Tensor, a: Tensor) -> Tensor:
     """
     square = gramians.diagonal(dim1=-2, dim2=-1)
     p, s = square.unsqueeze(-1) * square.unsqueeze(-2), square.unsqueeze(-1) + square.unsqueeze(-2)
+    # By Cauchy-Schwarz c² ≤ p; what exceeds it is rounding of the Gramian.
     rounding = 2 * (gramians**2 - p).clamp_min(0) + 1e-12 * p
     alone = (gramians < 0) & xi_le_1 & ~a
     broken = alone & (gramians * s + 2 * p > rounding)

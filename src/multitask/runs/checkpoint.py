@@ -92,6 +92,7 @@ class Session:
         state = self._saved["state"]
         if like is not None:
             with self.restoring():
+                # A checkpoint with a sound checksum may still come from other code.
                 compare(state, like, "state")
         return state
 
@@ -109,6 +110,7 @@ class Session:
         # A damaged archive may raise almost any exception.
         except Exception as error:
             raise self.damaged(error) from None
+        # Only now is the content known to be whole, so a difference is real.
         self._refuse_other(saved["identity"])
         self.code_hashes = saved["code_hashes"]
         if (present := str(self.identity.get("code_hash"))) != self.code_hashes[-1]:
@@ -124,9 +126,11 @@ class Session:
             for key in {*identity, *self.identity}
             if identity.get(key) != self.identity.get(key)
         ]
+        # Only the code may differ; other settings would make another run.
         if self.accept_code_change and "code_hash" in changed:
             changed.remove("code_hash")
         if changed:
+            # Offered only where it would help.
             remedy = " or pass --accept-code-change" if changed == ["code_hash"] else ""
             named = ", ".join(sorted(changed))
             raise UserError(
@@ -177,8 +181,10 @@ class Session:
                 f"checkpoint {self.path} could not be written ({first}); free some space and resume"
             )
             raise UserError(message) from None
+        # The state in memory is older than the file now.
         self._saved = None
         self._last_save = time.monotonic()
+        # `tick` spaces the checkpoints by the time that one takes.
         self._save_seconds = self._last_save - began
 
     @property
@@ -218,6 +224,7 @@ class Session:
             self.save(state())
         if stop:
             stopping.proceed()
+            # `proceed` raises if a signal asked to stop; otherwise it was the deadline.
             raise Stopped(f"stopped by --max-minutes; {stopping.RESUME}")
 
 
@@ -226,6 +233,7 @@ def seal(file: IO[bytes]) -> None:
     file.flush()
     file.seek(-END_RECORD.size, os.SEEK_END)
     *fields, comment = END_RECORD.unpack(file.read())
+    # A comment would shift the record: its place is known only without one.
     if fields[0] != END_SIGNATURE or comment:
         raise RuntimeError("torch.save wrote no archive that ends as expected")
     file.seek(-END_RECORD.size, os.SEEK_END)
@@ -246,6 +254,7 @@ def verify(file: IO[bytes]) -> None:
     stored = file.read()
     file.seek(0)
     digest, left = hashlib.sha256(), size - DIGEST_LENGTH
+    # In blocks: a checkpoint with its replay buffers may be larger than the free memory.
     while left > 0 and (block := file.read(min(left, 2**20))):
         digest.update(block)
         left -= len(block)

@@ -20,5 +20,6 @@ def has_bfloat16_units(device: torch.device) -> bool:
     """Tells whether a device multiplies in bfloat16 natively; emulation is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    # The names of the units on x86 (AMX, AVX-512) and Arm.
     found = torch.cpu.get_capabilities()
     return any(found.get(unit, False) for unit in ("amx_bf16", "avx512_bf16", "bf16"))

@@ -17,6 +17,7 @@ PRECISIONS = ("float32", "bfloat16")
 
 def computing(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """Returns the context of a forward pass: autocast to bfloat16, or nothing."""
+    # Emulated bfloat16 would be slower than float32 and less exact.
     if precision == "bfloat16" and has_bfloat16_units(device):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

@@ -26,6 +26,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
+            # From the metadata, without importing the package.
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
@@ -73,6 +74,7 @@ def commit() -> str:
     "+changes" follows if the tree differs from the commit.
     """
     try:
+        # The time limit covers a checkout on a file system that hangs.
         run = {"cwd": ROOT, "capture_output": True, "text": True, "check": True, "timeout": 20}
         head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
         dirty = subprocess.run(

@@ -21,6 +21,7 @@ class Records:
 
     def add(self, step: int, task: str, metric: str, value: float) -> None:
         """Appends one measurement; `task` is "all" if it concerns every task."""
+        # Plain types: tensors and NumPy numbers would not pass `weights_only`.
         self.rows.append((int(step), task, metric, float(value)))
 
     def last(self, task: str, metric: str) -> float:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def child_seed(seed: int, name: str) -> int:
     """Returns the seed of the stream `name`: the first 63 bits of sha256("seed/name")."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    # 63 bits: torch and NumPy both accept such a seed.
     return int.from_bytes(digest[:8], "big") >> 1
 
 
@@ -44,6 +45,7 @@ def initialization(seed: int, name: str = "initialization") -> Iterator[None]:
     """
     import torch
 
+    # Initial values are drawn on the CPU, so no device's generator needs saving.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(child_seed(seed, name))
         yield

@@ -13,6 +13,7 @@ def loading() -> Iterator[None]:
     torch makes half a million objects that live as long as the process; every full collection would
     walk through them.
     """
+    # Restored afterwards: a caller may have turned collection off.
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -34,6 +35,7 @@ def keep_freed_memory() -> None:
     Returned memory costs a page fault per page at the next update. No number changes. Blocks above
     32 MiB (glibc's own limit) are returned all the same; other C libraries are left as they are.
     """
+    # Other C libraries have no mallopt.
     with contextlib.suppress(AttributeError, OSError):
         tune = ctypes.CDLL(None).mallopt
         tune(MMAP_THRESHOLD, 32 << 20)

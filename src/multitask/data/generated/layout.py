@@ -33,6 +33,7 @@ def write_once(
     uses old files. If two processes make the same folder, both use the one that was finished first.
     An existing folder is compared with the checksums that were written with it.
     """
+    # Sorted keys: the order of parameters must not change the digest.
     identity = json.dumps(
         [dict(parameters), code_hash(["src/multitask/data/generated"])], sort_keys=True
     )

@@ -30,8 +30,10 @@ class Solid:
     color: Array
     yaw: float = 0.0
     round: bool = False
-    stripes: float = 0.0  # per meter, 0: plain
-    hollow: bool = False  # seen from within: the room
+    # Stripes per meter; 0: plain.
+    stripes: float = 0.0
+    # Seen from within: the room.
+    hollow: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def cast(solids: list[Solid], origin: Array, rays: Array) -> Hits:
         # In the solid's own frame its sides are parallel to the axes.
         start, along = (origin - solid.center) @ turn, rays[rows] @ turn
         meet = _ball if solid.round else _inside if solid.hollow else _box
+        # Lengths along a ray do not change with the turn, so depths compare between solids.
         depth, normal = meet(start, along, np.asarray(solid.size) / 2)
         nearer = depth < hits.depth[rows]
         rows = rows[nearer]
@@ -120,6 +123,7 @@ def shade(solids: list[Solid], hits: Hits, light: Array, background: Array, sigh
     toward = light - hits.points
     cosine = np.einsum("pi,pi->p", toward, hits.normal) / np.linalg.norm(toward, axis=1)
     wave = np.floor(stripes * (hits.points @ np.array([1.0, 0.7, 1.3]))) % 2
+    # Ambient light, diffuse light, and darker stripes.
     colors = colors * (0.55 + 0.45 * np.clip(cosine, 0, 1) - 0.18 * wave * (stripes > 0))[:, None]
     left = np.exp(-hits.depth / sight)[:, None]
     return left * colors + (1 - left) * background

@@ -113,6 +113,7 @@ def generate_textures(folder: Path, train_per_class: int, test_per_class: int, s
             draw(dress, per_class, rng)
             for dress, rng in zip(dresses.values(), streams, strict=True)
         ]
+        # The real files are shuffled, too.
         order = numpy_generator(seed, f"textures/{split}").permutation(len(dresses) * per_class)
         fine = np.repeat(np.arange(len(dresses)), per_class)[order]
         coarse = np.array([shapes.index(dress.shape) for dress in dresses.values()])[fine]
@@ -132,6 +133,7 @@ def generate_textures(folder: Path, train_per_class: int, test_per_class: int, s
 
 
 def _write(path: Path, content: Mapping[bytes, Any]) -> None:
+    # Protocol 2, as Python 2 wrote the real files.
     path.write_bytes(pickle.dumps(content, protocol=2))
 
 

@@ -46,6 +46,7 @@ def collect(
         observation = fleet.reset()
         refuse_not_finite(fleet, f"{when}, episode {episode}, step 0")
         rows: list[list[np.ndarray]] = []
+        # Kept as arrays over tasks, because all tasks step at once.
         total, ever = np.zeros(len(observation)), np.zeros(len(observation), dtype=bool)
         running = True
         while running:
@@ -58,6 +59,7 @@ def collect(
             observation = step.observation
             ended = step.terminated | step.truncated
             running = not ended.any()
+        # Lockstep needs that all episodes end at the same step.
         if not ended.all():
             raise RuntimeError(
                 "the tasks' episodes ended at different steps; lockstep needs one horizon for all"

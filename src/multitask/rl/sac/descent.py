@@ -16,6 +16,7 @@ class Descent:
 
     def __init__(self, settings: dict[str, Any], method: Method, network: Network) -> None:
         self.method, self.network, self.reduction = method, network, settings["reduction"]
+        # Only the critics can be joined: the actor is a network of one member.
         self.joint = settings["critic_surgery"] == "joint" and network.members > 1
         self.optimizer = torch.optim.Adam(
             network.packed,
@@ -61,6 +62,7 @@ class Descent:
             if extra is not None:
                 gradient += extra
         self.optimizer.step()
+        # The hidden layers may read copies of the parameters in another dtype.
         network.refresh()
         return gramians, weights
 
@@ -96,6 +98,7 @@ class Descent:
             weights = direction_only(seen, weights)
         elif self.method.surgery == "magnitude_only":
             weights = magnitude_only(seen, weights)
+        # With joint surgery both critics use the same weights.
         return weights.expand(len(gramians), -1)
 
     def state(self) -> dict[str, Any]:

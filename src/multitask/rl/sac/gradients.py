@@ -46,10 +46,14 @@ class Networks(NamedTuple):
 class Actions(NamedTuple):
     """Actions drawn from the actor on rows `[T·B, ...]`, and what their gradient needs."""
 
-    action: Tensor  # tanh(μ + σ ε) [T·B, A]
-    log_density: Tensor  # log π [T·B]
-    deviation: Tensor  # σ ε [T·B, A]
-    inside: Tensor  # 1 where log σ is inside LOG_STD_RANGE, else 0 [T·B, A]
+    # tanh(μ + σ ε) [T·B, A]
+    action: Tensor
+    # log π [T·B]
+    log_density: Tensor
+    # σ ε [T·B, A]
+    deviation: Tensor
+    # 1 where log σ is inside LOG_STD_RANGE, else 0 [T·B, A]
+    inside: Tensor
 
 
 def draw_actions(output: Tensor, noise: Tensor) -> Actions:
@@ -89,9 +93,11 @@ class ByHand:
         actor, _, targets = self.networks
         states = self._rows(self.batch.next_observation)
         drawn = draw_actions(actor.forward(0, states), noise.flatten(0, 1))
+        # Actions are computed in the parameters' dtype and cast for the product.
         inputs = torch.cat([states, drawn.action.to(states.dtype)], dim=-1)
         value = torch.minimum(*(targets.forward(n, inputs) for n in (0, 1)))
         value = value.view(self.batch.reward.shape)
+        # The entropy bonus of the next action.
         value = value - self.alpha * drawn.log_density.view(value.shape)
         return self.batch.reward + self.discount * (1 - self.batch.terminated) * value
 
@@ -125,6 +131,7 @@ class ByHand:
         value, slope = self._smaller_value(drawn.action)
         alpha = self.alpha.expand(tasks, batch).reshape(-1, 1)
         a = drawn.action
+        # The chain rule written out, see the docstring; autograd is the reference in the tests.
         raw = (alpha * 2 * a - slope * (1 - a * a)) / batch
         log_std = (raw * drawn.deviation - alpha / batch) * drawn.inside
         actor.backward(0, kept, torch.cat([raw, log_std], dim=-1))
@@ -204,6 +211,7 @@ class ByAutograd:
         second = self.cosreg_weight is not None
         stacks = task_gradients(losses, taps, create_graph=second)
         for mine, stack in zip(network.stacks, stacks, strict=True):
+            # Into the memory that the descent reads, as the route by hand does.
             mine.copy_(stack.detach())
         if self.cosreg_weight is None:
             return None

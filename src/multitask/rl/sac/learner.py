@@ -16,7 +16,8 @@ from multitask.rl.sac.precision import BFLOAT16, FLOAT32, choose_precision
 from multitask.rl.triad import curvature
 from multitask.runs.seeding import generator
 
-ACTOR, CRITICS = slice(0, 1), slice(1, 3)  # rows of orders, Gramians, weights
+# Rows of orders, Gramians and weights.
+ACTOR, CRITICS = slice(0, 1), slice(1, 3)
 TEMPERATURE_WIDTH = 64
 
 
@@ -47,6 +48,7 @@ class Learner:
         self.settings, self.method = settings, method
         self.codes = codes.to(device, dtype)
         self.tasks, (observation, action) = len(codes), sizes
+        # softlearning's heuristic: one nat less per dimension of the action.
         self.target_entropy = -float(action)
         draw = generator(seed, "initialization")
         inputs = observation + codes.shape[1]
@@ -124,6 +126,7 @@ class Learner:
         # One α for the whole update: the temperatures step after critics and actor.
         alpha = self.log_alpha().exp()
         route = self.route(batch, alpha)
+        # The steps change the parameters in place, so a measurement needs copies.
         before = [
             [p.clone() for p in one] if measure_curvature else []
             for one in (self.actor, self.critics)
@@ -135,6 +138,7 @@ class Learner:
         # An actor's loss may be negative, so GradNorm takes no rates from it (choice 13).
         actor = self.actor_descent.step(orders[ACTOR], None, penalty)
         self.step_temperatures(log_density.mean(-1) + self.target_entropy)
+        # Last, so that the targets follow the critics of this update.
         self.networks.targets.approach(self.networks.critics, self.settings["target_rate"])
 
         log = {
@@ -143,6 +147,7 @@ class Learner:
             "weights": torch.cat([actor[1], critics[1]]),
         }
         if measure_curvature:
+            # The remainder is a small difference of large numbers: float32 would lose it.
             double = batch.to(torch.float64)
             log |= self.curvatures(before[0], before[1], double, target, alpha, noise[1])
         return log

@@ -28,6 +28,7 @@ STREAMS = ("action", "batch", "update", "order")
 
 def check_settings(settings: dict[str, Any]) -> None:
     """Raises a UserError for settings that contradict each other."""
+    # Collections start and end between episodes (choice 11).
     if settings["samples_per_collection"] % settings["horizon"]:
         raise UserError(
             f"samples_per_collection {settings['samples_per_collection']} is no multiple of "
@@ -65,6 +66,7 @@ class Policies:
 
     def explore(self, _: Tensor) -> Tensor:
         """Draws actions uniformly from [-1, 1], for the warm-up."""
+        # Drawn on the CPU like all other noise, so that every device sees the same numbers.
         return 2 * torch.rand(self.shape, generator=self.stream, dtype=self.dtype) - 1
 
     def sampled(self, observations: Tensor) -> Tensor:
@@ -108,12 +110,14 @@ def learn(
     orders = draw_orders(kind, tasks, updates, streams["order"]).to(codes.device)
     scale = settings["reward_scale"]
     if learner.method.normalize_rewards:
+        # Measured once per collection: the buffer does not change during the updates.
         scale = scale / replay.reward_deviation().unsqueeze(-1)
     every, logs = settings["curvature_every"], []
     for update in range(updates):
         # Count back from the collection's last update, so that it is always measured.
         measure = every > 0 and (updates - 1 - update) % every == 0
         batch = replay.gather(indices[update])
+        # Only the critics see scaled rewards; recorded returns are raw.
         batch = batch._replace(reward=scale * batch.reward)
         logs.append(learner.update(batch, noise[update], orders[update], measure))
     return logs
@@ -191,6 +195,7 @@ def train(
     # A short run does not need the memory of the whole buffer.
     capacity = min(settings["buffer_capacity"], warm_up + last * samples)
     replay = Replay(tasks, capacity, *sizes, dtype, device)
+    # One stream for each use, so that a method that draws more of one leaves the others alone.
     streams = {name: generator(seed, name) for name in STREAMS}
     policies = Policies(learner, fleet, streams["action"], dtype)
     records, first = Records(), 1
@@ -243,6 +248,7 @@ def train(
         record_episodes(records, collection, names, episodes)
         progress.set_postfix({"success": f"{episodes['success'].mean():.2f}"})
         record_updates(records, collection, names, logs, learner)
+        # Evaluation episodes are not stored (None): nothing is learned from them.
         if paths := evaluation_episodes(settings, collection):
             when = f"evaluation after collection {collection}"
             played = collect(fleet, policies.deterministic, paths, None, when)
@@ -253,6 +259,7 @@ def train(
             collection, "all", "environment_steps", tasks * (warm_up + collection * samples)
         )
         records.add(collection, "all", "updates", collection * settings["updates_per_collection"])
+        # Before the checkpoint: a stop raises an exception in `tick`.
         session.show(records.rows)
         session.tick(state)
     return records

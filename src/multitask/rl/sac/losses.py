@@ -34,6 +34,7 @@ def sample_actions(
     The log-densities log π(a|s) have shape `[T, B]`.
     """
     mean, log_std = mlp(actor, inputs, 1, taps)[0].chunk(2, dim=-1)
+    # Clipped as in choice 9; outside the range its gradient is zero.
     log_std = log_std.clamp(*LOG_STD_RANGE)
     raw = mean + log_std.exp() * noise
     gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
@@ -66,7 +67,9 @@ def td_target(
     """
     inputs = with_task(batch.next_observation, codes)
     actions, log_density = sample_actions(actor, inputs, noise)
+    # The smaller of two critics counters the overestimation of values.
     value = evaluate(targets, inputs, actions).amin(0) - alpha.unsqueeze(-1) * log_density
+    # A time limit is no termination, so the value of the final observation counts (choice 8).
     return batch.reward + discount * (1 - batch.terminated) * value
 
 
@@ -97,5 +100,6 @@ def actor_losses(
     """
     inputs = with_task(batch.observation, codes)
     actions, log_density = sample_actions(actor, inputs, noise, taps)
+    # The critics' parameters require no gradient: only the actions carry it.
     value = evaluate(critics, inputs, actions).amin(0)
     return (alpha.unsqueeze(-1) * log_density - value).mean(-1).unsqueeze(0), log_density.detach()

@@ -50,8 +50,10 @@ METHODS = {
 
 # Settings that replace the config's in rows whose names have these endings.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "_float32": {"precision": "float32"},  # what bfloat16 is compared with
-    "_v2": {"reward_function_version": "v2"},  # Meta-World's later rewards
+    # The reference for bfloat16.
+    "_float32": {"precision": "float32"},
+    # Meta-World's later rewards.
+    "_v2": {"reward_function_version": "v2"},
 }
 
 

@@ -41,6 +41,7 @@ def init_mlp(
         `[weight_0, bias_0, ...]`.
     """
     layers = list(pairwise(sizes))
+    # A single number applies to every layer.
     counts = [members] * len(layers) if isinstance(members, int) else members
     parameters: list[Tensor] = []
     for (inputs, outputs), count in zip(layers, counts, strict=True):
@@ -74,6 +75,7 @@ def mlp(
             taps.append((rows, hidden))
         if layer + 2 < len(parameters):
             hidden = hidden.relu()
+    # Both row orders (M = N and M = N·T) have the same memory layout (n, t, b).
     return hidden.view(members, tasks, batch, -1)
 
 
@@ -92,6 +94,7 @@ def task_gradients(
     )
     gradients = []
     for (rows, _), delta in zip(taps, deltas, strict=True):
+        # Each task's rows follow each other, so a reshape separates the tasks.
         x, d = (part.reshape(members * tasks, -1, part.shape[-1]) for part in (rows, delta))
         for gradient in ((x if create_graph else x.detach()).mT @ d, d.sum(-2)):
             gradients.append(gradient.unflatten(0, (members, tasks)))

@@ -79,6 +79,7 @@ class Layer:
             rows = x.view(self.tasks, -1, x.shape[1])
             return torch.baddbmm(self.bias, rows, self.weight).flatten(0, 1)
         if self.narrow and self.weight.shape[1] > 1:
+            # (x W)ᵀ = Wᵀ xᵀ, with the bias as a column.
             return torch.addmm(self.bias.unsqueeze(1), self.transposed, x.t()).t()
         return torch.addmm(self.bias, x, self.weight)
 
@@ -225,6 +226,7 @@ class Network:
 
     def approach(self, other: "Network", rate: float) -> None:
         """Moves the parameters towards another network's by this share of the distance."""
+        # θ + rate (θ' − θ) for all parameters in one operation.
         torch._foreach_lerp_(self.packed, other.packed, rate)
         self.refresh()
 
@@ -253,6 +255,7 @@ class Network:
             delta: The gradient of the member's output `[T·B, outputs]`.
         """
         layers = self._layers[member]
+        # The first layer needs no gradient of its input.
         for k in reversed(range(1, len(layers))):
             layers[k].form(kept[k], delta)
             delta = self._through(layers[k], kept[k], delta)

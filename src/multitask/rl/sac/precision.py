@@ -13,6 +13,7 @@ FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 def choose_precision(asked: str, method: Method, device: torch.device) -> tuple[str, str]:
     """Returns the precision that runs, and the reason if it is not the one asked for ("")."""
+    # Checked first: it holds on every device.
     if asked == BFLOAT16 and method.cosreg:
         return FLOAT32, "CosReg's second derivatives are taken in float32"
     if asked == BFLOAT16 and not has_bfloat16_units(device):

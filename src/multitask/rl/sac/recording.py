@@ -49,6 +49,7 @@ def record_updates(
     )
     alpha = learner.log_alpha().exp().double().cpu()
     squares = gramians.diagonal(dim1=-2, dim2=-1)
+    # A sum is not finite if one of its terms is not: one check covers losses and gradients.
     check_finite(losses + squares, names, collection)
     for task, name in enumerate(names):
         records.add(collection, name, "alpha", alpha[task].item())
@@ -64,6 +65,7 @@ def record_updates(
     for index, component in enumerate(COMPONENTS if learner.method.own != "all" else ()):
         for metric, value in conflict_statistics(gramians[:, index], weights[:, index]).items():
             records.add(collection, "all", f"{metric}_{component}", value)
+    # Only some of the updates measure the curvature.
     measured = [log for log in logs if "curvature" in log]
     if not measured:
         return
