@@ -46,8 +46,10 @@ class Averages:
 
     def add_losses(self, losses: Sequence[Tensor], examples: int) -> None:
         """Adds mean losses over `examples` examples."""
+        # In float64: the sum of an epoch's losses is long.
         values = torch.stack([loss.detach() for loss in losses]).double()
         self._watch(values)
+        # Weighted by examples, because the last batch may be short.
         self.parts["losses"] += values * examples
         self.examples += examples
 
@@ -64,6 +66,7 @@ class Averages:
             # Opposite gradients have a sum without length: the ratio is undefined.
             torch.where(ratio.isfinite(), ratio, torch.nan),
         ]
+        # Sums and counts stay on the device: reading them would wait for it at every step.
         self.parts["sums"] += torch.stack([values.nansum() for values in measured])
         self.parts["counts"] += torch.stack(
             [values.isnan().logical_not().sum() for values in measured]
@@ -95,6 +98,7 @@ class Averages:
             records.add(epoch, task, "train_loss", loss)
         sums, counts = self.parts["sums"].tolist(), self.parts["counts"].tolist()
         for metric, total, count in zip(GEOMETRY, sums, counts, strict=True):
+            # A metric that was undefined at every step has no mean.
             if count:
                 records.add(epoch, "all", metric, total / count)
 

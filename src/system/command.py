@@ -49,6 +49,7 @@ def run(main: Callable[[], int | None], *, to_the_end: bool = False) -> int:
     except MemoryError as error:
         message = f"out of memory ({error}); {LESS}"
     except OSError as error:
+        # A fault of the code keeps its traceback.
         if error.errno not in OF_THE_MACHINE:
             raise
         message = f"{error.filename or 'the machine'}: {error.strerror}; mend it and run again"

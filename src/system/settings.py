@@ -67,6 +67,7 @@ class Block:
         ]
         if missing:
             raise UserError(f"config has no {', '.join(missing)}; `make config` prints every key")
+        # Keys of other blocks are ignored: the mapping holds a whole config.
         return cls(**{name: values[name] for name in known if name in values})
 
 
@@ -136,6 +137,7 @@ def _schema_of(hint: Any, note: Mapping[str, Any]) -> dict[str, Any]:
         return {"anyOf": [_schema_of(one, note) for one in arguments]}
     if origin is tuple:
         listed: dict[str, Any] = {"type": "array", "items": _schema_of(arguments[0], note)}
+        # A tuple of fixed length, such as the widths of five stages.
         if arguments[-1] is not ...:
             return listed | {"minItems": len(arguments), "maxItems": len(arguments)}
         lengths = {LENGTHS[key]: note[key] for key in LENGTHS if key in note}

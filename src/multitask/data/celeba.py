@@ -205,6 +205,7 @@ def read_partition(
     found: dict[str, list[str]] = {split: [] for split in SPLITS}
     seen = set()
     for number, line in enumerate(read_text(path, remedy).splitlines(), start=1):
+        # Names have no spaces, as PLAIN_NAME requires.
         name, _, code = line.strip().partition(" ")
         if name not in known:
             raise UserError(
@@ -240,6 +241,7 @@ def read_image(
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             # The size is in the header: a short file may hold a picture of any size.
             size = image.size
+            # A picture of another size is not decoded: its pixels could fill the memory.
             picture = image.convert("RGB") if size == collection.size else None
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {remedy} ({collection.images})") from None
@@ -312,6 +314,7 @@ def read(
                 f"{collection.remedy}"
             )
         names = [names[row] for row in subset(len(names), limit, split, seed)]
+        # Filled image by image: only reduced pictures are kept.
         pixels = np.empty((len(names), 3, side, side), dtype=np.uint8)
         for row, name in enumerate(names):
             pixels[row], file = read_image(folder / collection.images / name, side, collection)

@@ -80,6 +80,7 @@ def read_images(path: Path, per_class: int | None) -> Images:
     """
     mend = remedy(path.parent, per_class is not None)
     content = read_pickle(path, mend)
+    # CIFAR-10's files have the key "labels" instead, a likely confusion.
     missing = [
         key.decode() for key in (b"data", b"fine_labels", b"coarse_labels") if key not in content
     ]
@@ -124,6 +125,7 @@ def read_labels(
     """
     values = content[key]
     if isinstance(values, list):
+        # `type` instead of isinstance: True is an int in Python, but no label.
         odd = next((value for value in values if type(value) is not int), None)
         if odd is not None:
             raise UserError(f"{path}: {key.decode()} holds a {type(odd).__name__}; {mend}")
@@ -294,6 +296,7 @@ def balanced_subset(fine: Tensor, examples: int, seed: int) -> Tensor:
             f"or more than {fewest} of a class; choose another "
             "number for train_examples or test_examples, or 0 for all"
         )
+    # The same stream for every size, so that a smaller subset is a part of a larger one.
     order = torch.randperm(len(fine), generator=generator(seed, "subset"))
     picked = [order[fine[order] == label][:per_class] for label in range(TASKS * CLASSES)]
     return torch.cat(picked).sort().values

@@ -45,6 +45,7 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> Tensor:
         raise UserError(
             f"{path} cannot be read ({reason(error)}); make it readable, or {remedy}"
         ) from None
+    # Checked from the outside in: format, sizes, length, content.
     magic = bytes([0, 0, UNSIGNED_BYTE, len(shape)])
     if content[:4] != magic:
         found = content[:4].hex() or "nothing"
@@ -86,6 +87,7 @@ def write_idx(path: Path, values: Tensor) -> None:
     """Writes a uint8 tensor as an idx file, gzipped if `path` ends in .gz."""
     if values.dtype != torch.uint8:
         raise TypeError(f"write_idx takes uint8 values, not {values.dtype}")
+    # The header: type code, number of dimensions, sizes in big endian.
     content = bytes([0, 0, UNSIGNED_BYTE, values.dim()]) + struct.pack(
         f">{values.dim()}I", *values.shape
     )

@@ -136,6 +136,7 @@ def sklearn_digits() -> Digits:
     table = torch.from_numpy(np.loadtxt(str(file), delimiter=",")).long()
     small, labels = table[:, :-1].reshape(-1, 8, 8), table[:, -1]
     images = enlarge(small, top=16)
+    # Seed 0 for every run: the split belongs to the data, not to the run.
     order = torch.randperm(len(labels), generator=generator(0, "data"))
     test, train = order[:DIGITS_TEST], order[DIGITS_TEST:]
     return Digits(
@@ -153,6 +154,7 @@ def enlarge(small: Tensor, top: int) -> Tensor:
     at = (4 * torch.arange(SIDE) - 5).clamp(0, 14 * (count - 1))
     low, part = at // 14, at % 14
     weights = torch.zeros(SIDE, count, dtype=torch.int64)
+    # Each output pixel mixes two input pixels, with weights in fourteenths.
     weights[torch.arange(SIDE), low] = 14 - part
     weights[torch.arange(SIDE), (low + 1).clamp(max=count - 1)] += part
     scale = 14 * 14 * top

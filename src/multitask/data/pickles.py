@@ -78,6 +78,7 @@ NAMES: dict[str, Callable[..., Any]] = {
 
 def _set_type(made: _Type, state: tuple[Any, ...]) -> None:
     """Sets the state of a type: (version, byte order, None, None, None, -1, -1, 0)."""
+    # Python 2 wrote strings as bytes.
     order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
     if order not in ("|", "<", ">", "=") or state[2:5] != (None, None, None):
         raise ValueError("it holds an array of a composed type")
@@ -95,6 +96,7 @@ def _set_array(made: _Array, state: tuple[Any, ...]) -> None:
     # Compared before anything of the announced size is made.
     if math.prod(shape) * dtype.itemsize != len(content):
         raise ValueError(f"it holds {len(content)} bytes for an array of shape {shape!r:.60}")
+    # A view of the file's bytes: no second copy of the images.
     flat = np.frombuffer(content, dtype)
     made.content = flat.reshape(shape, order="F" if columns_first is True else "C")
 
@@ -108,6 +110,7 @@ class _Machine:
 
     def to_mark(self) -> list[Any]:
         """Removes and returns the items above the last mark, and removes the mark."""
+        # From the top: lists and dictionaries may be nested.
         for index in range(len(self.stack) - 1, -1, -1):
             if self.stack[index] is MARK:
                 items = self.stack[index + 1 :]

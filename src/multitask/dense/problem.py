@@ -94,6 +94,7 @@ def scenes_of(settings: Settings, source: Source, generate: Generate, classes: i
     size = settings["height"], settings["width"]
     if settings["data"] != "generated":
         folder = data_root(settings["data_root"]) / source.name.lower()
+    # 0 means "as many as there are", which a generated set does not define.
     elif 0 in counts or settings["classes"] != classes:
         raise UserError(
             "generated data need train_examples and test_examples above 0 "
@@ -107,6 +108,7 @@ def scenes_of(settings: Settings, source: Source, generate: Generate, classes: i
 
 def heads(scenes: Scenes, settings: Settings) -> dict[str, int]:
     """Returns the tasks and the channels of their predictions; normals if the data have them."""
+    # The image is the first part of an example; each other part is a task.
     outputs = {"segmentation": settings["classes"], scenes.second: 1, "normal": 3}
     return dict(list(outputs.items())[: len(scenes.train) - 1])
 
@@ -136,6 +138,7 @@ def problem(row: str, seed: int, settings: Settings, scenes: Scenes) -> Problem:
     outputs = heads(scenes, settings)
     with initialization(seed):
         model: nn.Module = build(ROWS[row][0], outputs, settings["widths"])
+    # Drawn on the CPU, so that every device starts from the same values.
     model = model.to(device)
 
     def losses(batch: Data, _: Generator) -> list[Tensor]:

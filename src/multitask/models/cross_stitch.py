@@ -46,6 +46,7 @@ class CrossStitch(nn.Module):
         for stages in zip(*(trunk.encoder for trunk in self.networks), strict=True):
             pooled = [pool(stage(inputs)[1]) for stage in stages]
             places.append([indices for _, indices in pooled])
+            # Every task's next stage takes the same mixture.
             inputs = mix([maps for maps, _ in pooled], next(weights))
         for stages in zip(*(trunk.decoder for trunk in self.networks), strict=True):
             pairs = zip(stages, places.pop(), strict=True)

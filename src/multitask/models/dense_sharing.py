@@ -45,6 +45,7 @@ class Branch(nn.Module):
 
     def forward(self, images: Tensor, shared: Activations) -> Tensor:
         """Maps images [B, 3, H, W] to features [B, widths[0], H, W]."""
+        # The first stage sees the image alone; there is no shared map of that resolution yet.
         maps, places = images, []
         for k, stage in enumerate(self.encoder):
             maps, indices = pool(

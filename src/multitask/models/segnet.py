@@ -68,6 +68,7 @@ class Stage(nn.Module):
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Maps [B, inputs, H, W] to two tensors [B, outputs, H, W]."""
+        # MTAN's masks read the first activation of a stage, too.
         first = last = self.layers[0](maps)
         for layer in self.layers[1:]:
             last = layer(last)
@@ -130,6 +131,7 @@ class Trunk(nn.Module):
         for stage in self.encoder:
             first, last = stage(maps)
             maps, indices = pool(last)
+            # The decoder reads them in reverse: the deepest stage comes first.
             places.append(indices)
             for kept, value in zip(
                 (all_maps.first, all_maps.last, all_maps.pooled), (first, last, maps), strict=True
@@ -160,6 +162,7 @@ class Head(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """Maps [B, inputs, H, W] to logits, depths or normals [B, outputs, H, W]."""
         prediction = self.out(self.features(maps))
+        # In float32: bfloat16 would bend the direction of a unit vector.
         return functional.normalize(full(prediction), dim=1) if self.unit else prediction
 
 
@@ -179,6 +182,7 @@ def initialize(model: nn.Module, *, uniform: bool = False) -> None:
     Batch norms keep their ones and zeros.
     """
     for module in model.modules():
+        # Batch norms keep torch's defaults, ones and zeros.
         if isinstance(module, nn.Conv2d):
             fill = nn.init.xavier_uniform_ if uniform else nn.init.xavier_normal_
             fill(module.weight)

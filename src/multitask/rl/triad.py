@@ -73,6 +73,7 @@ def conflict_statistics(gramians: Tensor, weights: Tensor) -> dict[str, float]:
     above = torch.triu(torch.ones(tasks, tasks, dtype=torch.bool), diagonal=1)
     cos = cosine(gramians)[:, above]
     defined = ~cos.isnan()
+    # The sign of the product, not of the cosine: it is defined for every pair.
     negative = gramians[:, above] < 0
     xi = curvature_bounding_measure(gramians)
     a = settle_ties(gramians, xi_le_1=xi <= 1, a=condition_a(gramians))[:, above][negative]

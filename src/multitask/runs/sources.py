@@ -90,6 +90,7 @@ def _syntax(source: str) -> ast.Module:
 
 def code_hash(paths: Iterable[str | Path], root: Path = ROOT) -> str:
     """Hashes whole files or folders below `root`, without comments, docstrings, annotations."""
+    # A set: a file that two paths name counts once.
     files: set[Path] = set()
     for path in paths:
         full = root / path
@@ -280,6 +281,7 @@ class Code:
     def _record(self, symbol: Symbol) -> tuple[str, list[Symbol]]:
         """Returns a definition's text with its names resolved, and the definitions it reaches."""
         if symbol not in self._records:
+            # A name counts together with what it refers to: a changed import changes the hash.
             edges = {f"{name}={self._label(to)}": to for name, to in self._follow(symbol)}
             targets = [to for to in edges.values() if not isinstance(to, str)]
             # Using a definition imports its module, and so runs the statements at its top level.
@@ -293,6 +295,7 @@ class Code:
         """Returns a module of the repository by its dotted name, or None for any other."""
         if name not in self._modules:
             stem = name.replace(".", "/")
+            # Packages are below `src`, experiments and proofs at the root.
             places = [
                 self.root / top / place
                 for top in ("src", ".")
@@ -373,6 +376,7 @@ class Code:
 
     def _imported(self, name: str) -> Iterator[str]:
         """Yields the modules that run when `name` is imported: it, its parents, their imports."""
+        # Imports may form cycles.
         pending, seen = [name], set()
         while pending:
             current = pending.pop()

@@ -94,11 +94,13 @@ def choose(rng: np.random.Generator) -> dict[str, bool]:
     has["Bald"] = bald = bool(rng.random() < 0.2)
     has["Receding_Hairline"] = not bald and bool(rng.random() < 0.4)
     has["Bangs"] = not bald and not has["Receding_Hairline"] and bool(rng.random() < 0.6)
+    # Gray hair is more frequent among the old, dyed hair among the young.
     shares = [0.24, 0.24, 0.24, 0.2, 0.08] if has["Young"] else [0.2, 0.2, 0.2, 0.36, 0.04]
     color = rng.choice([*HAIR, "dyed"], p=shares)
     has |= {name: not bald and name == color for name in HAIR}
     long = rng.choice(["Straight_Hair", "Wavy_Hair", "short"], p=[0.4, 0.4, 0.2])
     has |= {name: not bald and name == long for name in ("Straight_Hair", "Wavy_Hair")}
+    # Derived attributes come last: they depend on the drawn ones.
     has["No_Beard"] = not any(has[name] for name in FACIAL_HAIR)
     has["Attractive"] = has["Young"] + has["Smiling"] + (not has["Bags_Under_Eyes"]) >= 2
     return has
@@ -173,6 +175,7 @@ def draw(has: Mapping[str, bool], rng: np.random.Generator) -> Image.Image:
         rx=(58 if has["Chubby"] else 44) + rng.uniform(-2, 2),
         ry=(76 if has["Oval_Face"] else 62) + rng.uniform(-2, 2),
     )
+    # The order matters: later layers cover earlier ones.
     for layer in (_behind, _body, _head, _hair, _eyes, _nose_and_cheeks, _beard, _mouth, _hat):
         layer(pen)
     image = back.filter(ImageFilter.GaussianBlur(6)) if has["Blurry"] else back
@@ -182,6 +185,7 @@ def draw(has: Mapping[str, bool], rng: np.random.Generator) -> Image.Image:
         .repeat(5, 0)
         .repeat(5, 1)[:HEIGHT, :WIDTH]
     )
+    # Light and grain vary from picture to picture, as in photographs.
     lit = np.asarray(image) * rng.uniform(0.85, 1.02) + grain
     return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
 

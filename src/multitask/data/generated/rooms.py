@@ -95,6 +95,7 @@ class Room:
         """Adds a piece of furniture at one half of a wall, and perhaps something above it."""
         turn = {"left": math.pi / 2, "ahead": 0.0, "right": -math.pi / 2}[place]
         span = self.length if place != "ahead" else self.width
+        # Each half of a wall takes one piece, so that two do not overlap by much.
         along = part * self.between(0.08, 0.4) * span
 
         def spot(out: float, up: float, aside: float = 0.0) -> Place:
@@ -106,6 +107,7 @@ class Room:
 
         kinds = (self.bed, self.sofa, self.cabinet, self.shelf, self.television, self.curtain)
         top = kinds[int(self.draw.integers(len(kinds)))](spot, turn)
+        # Nothing fits above a tall piece.
         if top < 1.3:
             self.hang(spot, turn, top)
 
@@ -224,6 +226,7 @@ class Room:
 
     def camera(self) -> Camera:
         """Places the camera near the wall behind, looking into the room and slightly down."""
+        # The height of a person's eyes, above most furniture.
         position = (
             self.between(-0.15, 0.15) * self.width,
             self.between(0.1, 0.5),
@@ -250,6 +253,7 @@ def picture(draw: np.random.Generator, height: int, width: int) -> Example:
         "image": (np.round(colors * 255) / 255).reshape(height, width, 3).astype(np.float32),
         "label": labels.reshape(height, width).astype(np.float32),
         "depth": np.round(hits.depth, 3).reshape(height, width, 1).astype(np.float32),
+        # Rounded, so that a difference in the last bit of a sine does not reach the file.
         "normal": np.round(hits.normal @ turn, 4).reshape(height, width, 3).astype(np.float32),
     }
 

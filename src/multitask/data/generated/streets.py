@@ -188,6 +188,7 @@ def picture(draw: np.random.Generator, height: int, width: int) -> Example:
     # Rays that meet nothing have index -1 and so take the last label, the sky's.
     labels = np.array([*(solid.label for solid in street.solids), CLASSES.index("sky")])[hits.index]
     middle = np.arange(width) / width - 0.5
+    # The car's own hood covers the lower edge and is highest in the middle.
     hood = np.arange(height)[:, None] >= height * (0.91 + 0.5 * middle**2)[None, :]
     labels[hood.ravel()] = UNNAMED
     colors[hood.ravel()] = street.between(0.1, 0.35)
@@ -206,6 +207,7 @@ def disparity(depth: Array, hood: NDArray[np.bool_], draw: np.random.Generator) 
 
     0 marks pixels without a measurement.
     """
+    # Rounded to whole codes, as the stereo camera's files are.
     share = np.minimum((np.round(256 * BASELINE_PIXELS / depth) + 1) / STEPS, LARGEST)
     unknown = draw.random(depth.shape) < np.where(np.isinf(depth), 1 - SKY_MEASURED, SPECKLES)
     unknown[:, : math.ceil(LEFT_BORDER * depth.shape[1])] = True

@@ -91,6 +91,7 @@ def classes() -> dict[str, Dress]:
     found = {}
     hues = tuple(HUES)
     for family, shape in enumerate(SHAPES):
+        # Families after the first eight combine the patterns in another way.
         lap = family // len(PATTERNS)
         a, b, c = (PATTERNS[(family + step) % len(PATTERNS)] for step in (0, 1 + lap, 4 + lap))
         u, v = hues[family % len(hues)], hues[(family + 2) % len(hues)]
@@ -152,6 +153,7 @@ def draw(dress: Dress, count: int, rng: np.random.Generator) -> NDArray[np.uint8
     wave = pattern(
         dress.pattern, x, y, period=uniform(5.5, 6.5), tilt=uniform(-0.05, 0.05), rng=rng
     )
+    # Hues of a family are about eleven deviations apart, so classes stay distinct.
     hue = HUES[dress.hue] + HUE_NOISE * rng.standard_normal((count, 1, 1))
     value = uniform(0.5, 0.6) + uniform(0.3, 0.4) * wave
     front = color(hue, uniform(0.6, 1), value)

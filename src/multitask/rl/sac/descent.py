@@ -106,6 +106,7 @@ class Descent:
         return {
             "parameters": self.network.parameters,
             "optimizer": self.optimizer.state_dict(),
+            # A resumed run continues with the weights that GradNorm has reached.
             "gradnorm": None if self.gradnorm is None else self.gradnorm.state(),
         }
 

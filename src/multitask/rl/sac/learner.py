@@ -52,6 +52,7 @@ class Learner:
         self.target_entropy = -float(action)
         draw = generator(seed, "initialization")
         inputs = observation + codes.shape[1]
+        # The networks may compute in a shorter type than their parameters have.
         compute = compute_dtype(settings, method, device, dtype)
 
         def network(inputs: int, outputs: int, members: int) -> Network:
@@ -158,6 +159,7 @@ class Learner:
         if len(self.temperature) == 1:
             self.temperature[0].grad = -excess
         else:
+            # The parameters themselves never require gradients; a graph exists only here.
             leaves = [p.detach().requires_grad_() for p in self.temperature]
             gradients = torch.autograd.grad(self.log_alpha(leaves), leaves, grad_outputs=-excess)
             for parameter, gradient in zip(self.temperature, gradients, strict=True):
@@ -204,6 +206,7 @@ class Learner:
         ]
         return {
             "curvature": torch.stack([torch.cat(pair) for pair in zip(actor, both, strict=True)]),
+            # With it the curvatures can be divided by the squared length of the update.
             "squared_step": torch.cat(steps),
         }
 

@@ -106,6 +106,7 @@ def learn(
     indices = replay.draw_indices(updates, size, streams["batch"]).to(codes.device)
     shape = (updates, 2, tasks, size, replay.widths[1])
     noise = torch.randn(shape, generator=streams["update"], dtype=codes.dtype).to(codes.device)
+    # A row such as `sac_pcgrad_fixed` replaces the config's order.
     kind = learner.method.order or settings["order"]
     orders = draw_orders(kind, tasks, updates, streams["order"]).to(codes.device)
     scale = settings["reward_scale"]
@@ -200,6 +201,7 @@ def train(
     policies = Policies(learner, fleet, streams["action"], dtype)
     records, first = Records(), 1
 
+    # Reads the loop's variables when it is called, so it always has the newest values.
     def state() -> dict[str, Any]:
         return {
             "next": collection + 1,
@@ -233,6 +235,7 @@ def train(
                 stream.set_state(saved["streams"][name])
 
     label = f"{method}, seed {seed}"
+    # Resumed runs show the collections that are done already.
     progress = tqdm(
         range(first, last + 1), label, last, initial=first - 1, unit="collection", disable=None
     )

@@ -158,6 +158,7 @@ class Network:
 
     def _pack(self, parameters: Sequence[Tensor], chosen: list[int]) -> list[Tensor]:
         """Moves these parameters into one tensor and returns the views that products read."""
+        # Without the leading dimension of members, which is the rows of the packed tensor.
         shapes = [parameters[k].shape[1:] for k in chosen]
         first = parameters[chosen[0]]
         packed = first.new_zeros(len(first), starts(shapes)[-1])
@@ -185,6 +186,7 @@ class Network:
 
     def _member(self, working: Sequence[Tensor], member: int) -> list[Layer]:
         """Returns one member's layers; the output layer reads the parameters themselves."""
+        # Outputs, losses and their gradients stay in the dtype of the parameters.
         chosen = [*working[:-2], *self.parameters[-2:]]
         own = [
             p[member] if shared else p.unflatten(0, (self.members, self.tasks))[member]
@@ -209,9 +211,9 @@ class Network:
         self.refresh()
 
     def last_shared_weight(self) -> int:
-        """Returns the position of the last shared weight among the parameters, or 0.
+        """Returns the position of the last shared weight among the parameters.
 
-        0 also stands for a network without a shared weight.
+        Without a shared weight it returns 0, the position of the first weight.
         """
         return max((k for k in range(0, len(self.stacks), 2) if self.is_shared[k]), default=0)
 
@@ -221,6 +223,7 @@ class Network:
         if self.shared_stack is not None:
             gradient = self.packed[0].grad
             assert gradient is not None
+            # One product over the packed row replaces one per parameter.
             w = weights.to(gradient.dtype).unsqueeze(1)
             torch.bmm(w, self.shared_stack, out=gradient.unsqueeze(1))
 
@@ -279,5 +282,6 @@ class Network:
         `hidden` is that output after its ReLU; the gradient is 0 where it is 0.
         """
         delta = layer.below(delta)
+        # In place: the gradient is read only once.
         torch.ops.aten.threshold_backward.grad_input(delta, hidden, 0, grad_input=delta)
         return delta if delta.dtype == self.compute else delta.to(self.compute)

@@ -24,7 +24,7 @@ def choose_precision(asked: str, method: Method, device: torch.device) -> tuple[
 def precision_of(settings: dict[str, Any], method: str) -> str:
     """Returns the precision of a run of this method's row, for run.json.
 
-    If it is not the precision asked for, one line on stderr says so.
+    If it is not the precision asked for, one line on stderr gives the reason.
     """
     asked = settings_of_row(method, settings)["precision"]
     row = METHODS.get(method, Method())
