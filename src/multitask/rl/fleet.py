@@ -89,6 +89,7 @@ class Memory:
 
     def __init__(self, shapes: Sequence[tuple[int, int]], name: str | None = None) -> None:
         self.shapes, self.named = shapes, name is None
+        # All arrays are float64, 8 bytes a number for every dtype of the networks.
         numbers = sum(rows * columns for rows, columns in shapes)
         self.block = SharedMemory(name, create=self.named, size=8 * numbers)
 

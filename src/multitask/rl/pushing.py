@@ -49,7 +49,7 @@ def draw_pairs(seed: int, count: int) -> np.ndarray:
 
 
 class Pushing(MetaWorld):
-    """push-v3 with one given start and goal; nothing is random in an episode.
+    """Meta-World's push-v3 with one given start and goal; an episode has nothing random.
 
     The interface is that of `MetaWorld`; `code` is z.
     """

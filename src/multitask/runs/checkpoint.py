@@ -67,7 +67,7 @@ class Session:
         self.deadline = deadline
         self.every_seconds = every_seconds
         self.accept_code_change = accept_code_change
-        # the code hashes under which parts of the run were made, in order
+        # The code hashes under which parts of the run were made, in order.
         self.code_hashes = [str(identity.get("code_hash"))]
         self._saved: State | None = None
         self._started = self._last_save = time.monotonic()
