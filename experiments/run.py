@@ -153,7 +153,8 @@ def read_chosen(args: argparse.Namespace, base: str) -> tuple[dict[str, Any], di
     """The tuned values of a method from its chosen.json, and what run.json says of them."""
     if not args.chosen or base == args.method:
         raise UserError(
-            f"{args.method}: a method named *{TUNED} needs --chosen, rule choose's file; others take none"
+            f"{args.method}: a method named *{TUNED} needs --chosen, rule choose's file; others "
+            "take none"
         )
     content = read_json(args.chosen, "rule choose makes it again")
     types = {"experiment": str, "method": str, "chosen": dict, "budget": dict, "edges": list}

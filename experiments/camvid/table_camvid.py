@@ -25,9 +25,12 @@ TABLE = Comparison(
     ),
     paper_rows={},
     notes=(
-        f"a run's number: mean over its last {LAST} epochs; higher is better for mIoU and PixAcc, lower for errors",
-        "not in the paper: tests the claim of Tables 5 and 7 on real images with another second task",
-        "distance: of a pixel to the nearest class boundary of the annotation, 1 from 16 pixels on; no depth",
+        f"a run's number: mean over its last {LAST} epochs; higher is better for mIoU and PixAcc, "
+        "lower for errors",
+        "not in the paper: tests the claim of Tables 5 and 7 on real images with another second "
+        "task",
+        "distance: of a pixel to the nearest class boundary of the annotation, 1 from 16 pixels on; "
+        "no depth",
         "equal weights; mIoU and PixAcc are means over images",
     ),
 )

@@ -44,7 +44,8 @@ def source(settings: Settings) -> Faces:
         return read(data_root(settings["data_root"]) / FOLDER, settings["image_side"], limits, seed)
     if not all(limits):
         raise UserError(
-            "train_, validation_, test_examples: 0 takes all of real data; say how many faces to draw"
+            "train_, validation_, test_examples: 0 takes all of real data; say how many faces to "
+            "draw"
         )
     folder = write_once(
         Path(settings["data_root"]),

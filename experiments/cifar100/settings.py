@@ -19,13 +19,15 @@ class Settings(Supervised):
     data_seed: int = given(
         0,
         "",
-        "Seed of the subset, of the validation split and of generated images; the same for all runs.",
+        "Seed of the subset, of the validation split and of generated images; the same for all "
+        "runs.",
         least=0,
     )
     labels: Literal["superclass", "mod5"] = given(
         "superclass",
         "mod5: the base code's fine % 5, which collide",
-        "superclass: the place of a fine class among the five of its superclass; mod5: the base code's fine % 5, under which classes of a superclass collide.",
+        "superclass: the place of a fine class among the five of its superclass; mod5: the base "
+        "code's fine % 5, under which classes of a superclass collide.",
     )
     train_examples: int = given(
         0,
@@ -64,7 +66,8 @@ class Settings(Supervised):
     batch_size: int = given(200, "not given; base code: 10")
     optimizer: Literal["sgd", "adam"] = given(
         "adam",
-        "not given; base code: SGD, whose one rate would suit either the sum of 20 losses or the networks of one task",
+        "not given; base code: SGD, whose one rate would suit either the sum of 20 losses or the "
+        "networks of one task",
     )
     learning_rate: float = given(0.0005, "not given")
     momentum: float = given(0.9, "not given")

@@ -311,7 +311,8 @@ def check(settings: dict[str, Any]) -> Tensor:
     for key, least in (("updates", 1), ("stored_points", 2)):
         if not isinstance(settings[key], int) or settings[key] < least:
             raise UserError(
-                f"experiments.landscape.{key} must be a whole number from {least} up, not {settings[key]!r}"
+                f"experiments.landscape.{key} must be a whole number from {least} up, not "
+                f"{settings[key]!r}"
             )
     return points
 

@@ -33,7 +33,8 @@ class Settings(Block):
             (3.0, 0.0),
             (3.0, 3.0),
         ),
-        "the first is Appendix D's; the others, a 3 x 3 grid, show how far the verdict depends on it",
+        "the first is Appendix D's; the others, a 3 x 3 grid, show how far the verdict depends on "
+        "it",
         "Starting points; the first one is drawn in the figure.",
     )
     stored_points: int = given(5000, "", "Points kept of each trajectory.", least=2)

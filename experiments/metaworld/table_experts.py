@@ -70,7 +70,8 @@ def notes(found: dict[str, Any], table: pd.DataFrame) -> list[str]:
     ]
     nothing = table[table["expert_reward_v1"] <= 0]
     lines.append(
-        f"version 1 pays the scripted policy nothing (0 or less a step) in {len(nothing)} of {count} "
+        f"version 1 pays the scripted policy nothing (0 or less a step) in {len(nothing)} of "
+        f"{count} "
         f"tasks: {names(nothing)}"
     )
     lines += [
@@ -79,10 +80,12 @@ def notes(found: dict[str, Any], table: pd.DataFrame) -> list[str]:
         for version in VERSIONS
     ]
     lines += [
-        f"version 1 in Meta-World {found['versions']['metaworld']} has the formulas of 2019, not the "
+        f"version 1 in Meta-World {found['versions']['metaworld']} has the formulas of 2019, not "
+        "the "
         "constants and geometry of that time: most of it is paid only while the middle of the "
         "fingers is within 5 cm of the object, and the scripted policy may push from farther away",
-        f"success is version 2's under version 1 too, whose own cannot or hardly be met: {names(replaced)}",
+        "success is version 2's under version 1 too, whose own cannot or hardly be met: "
+        f"{names(replaced)}",
         "the first observation of window-close after a reset is that from before the window is "
         "moved, 0.2 m off (Meta-World's own reset; the next one is right)",
     ]

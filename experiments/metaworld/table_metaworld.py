@@ -128,9 +128,12 @@ def table(tasks: str) -> TaskSet:
         ),
         paper_rows={},
         notes=(
-            f"success: share of episodes with success at any step, mean over tasks and the last {last} evaluation(s) or, in training, collection(s)",
-            "success: of the deterministic policy, by itself; in training and at the last step: with sampled actions",
-            "IQM: mean of the middle half of all tasks and seeds; interval (bootstrap within tasks) from 10 seeds up",
+            "success: share of episodes with success at any step, mean over tasks and the last "
+            f"{last} evaluation(s) or, in training, collection(s)",
+            "success: of the deterministic policy, by itself; in training and at the last step: "
+            "with sampled actions",
+            "IQM: mean of the middle half of all tasks and seeds; interval (bootstrap within tasks) "
+            "from 10 seeds up",
             "the paper shows curves only; what its text says of their ends is drawn in Figure 3",
         ),
     )

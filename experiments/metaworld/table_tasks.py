@@ -22,8 +22,10 @@ SOLVED = 0.5  # a seed that succeeds in more of its last episodes counts as solv
 COLUMNS = ["set", "task", "method", "mean", "ci_low", "ci_high", "seeds", "solved"]
 NOTES = (
     f"success: share of episodes with success at any step, of the policy without exploration, mean "
-    f"over the last {LAST} evaluations and over seeds; in parentheses: seeds above {SOLVED:g}, of all",
-    "independent: one network per task, learned alone from the same samples of its task: a task that "
+    f"over the last {LAST} evaluations and over seeds; in parentheses: seeds above {SOLVED:g}, of "
+    "all",
+    "independent: one network per task, learned alone from the same samples of its task: a task "
+    "that "
     "fails there too is not learned by SAC at this budget, whatever is learned with it",
     "which tasks the scripted policy solves, and what the rewards pay for, is in table_experts",
 )

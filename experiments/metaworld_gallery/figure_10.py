@@ -44,5 +44,8 @@ def write(arrays: str, summary: str, *, png: str, pdf: str) -> None:
     with np.load(arrays) as file:
         pictures = file["pictures"]
     versions = found["versions"]
-    note = f"Meta-World {versions['metaworld']}, MuJoCo {versions['mujoco']}, {found['pictured']} tasks"
+    note = (
+        f"Meta-World {versions['metaworld']}, MuJoCo {versions['mujoco']}, {found['pictured']} "
+        "tasks"
+    )
     save(figure_10(pictures, found["tasks"], note, scale), png=png, pdf=pdf)

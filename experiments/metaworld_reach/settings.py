@@ -21,7 +21,8 @@ class Settings(Fleet):
     goals: Literal["fixed", "varied"] = given(
         "fixed",
         "",
-        "Positions of objects and goals, one draw per task for all runs, or a new draw every episode.",
+        "Positions of objects and goals, one draw per task for all runs, or a new draw every "
+        "episode.",
     )
     reward_function_version: Literal["v1", "v2"] = given("v2")
     warm_up_paths: int = given(4)

@@ -14,12 +14,14 @@ class Settings(Supervised):
     data: Literal["digits", "mnist", "fashion_mnist", "mnist_fashion"] = given(
         "mnist",
         "",
-        "Source of both images: scikit-learn's embedded digits, MNIST, Fashion-MNIST, or a digit and a garment.",
+        "Source of both images: scikit-learn's embedded digits, MNIST, Fashion-MNIST, or a digit "
+        "and a garment.",
     )
     data_seed: int = given(
         0,
         "one set of pairs for all runs, as the base code stores one",
-        "Seed of the pairs of digits and of the validation split; the same data for all seeds and methods.",
+        "Seed of the pairs of digits and of the validation split; the same data for all seeds and "
+        "methods.",
         least=0,
     )
     train_examples: int = given(
@@ -60,7 +62,8 @@ class Settings(Supervised):
     dropout_form: Literal["base_code", "standard"] = given(
         "base_code",
         "not given; base_code: channels masked for the whole batch, nothing rescaled",
-        "base_code: channels are masked for the whole batch and nothing is rescaled; standard: a mask per example, kept units rescaled in training.",
+        "base_code: channels are masked for the whole batch and nothing is rescaled; standard: a "
+        "mask per example, kept units rescaled in training.",
     )
     epochs: int = given(100, "not given; base code: 100")
     batch_size: int = given(256, "not given; base code: 256")

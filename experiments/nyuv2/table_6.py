@@ -24,7 +24,8 @@ LAYOUT = Layout(
     quantities=(SIZE, *QUANTITIES, *UPDATES),
     sources=("table_6",),
     notes=(
-        "the paper names no weights for + PCGrad; its rows without it have uncertainty's, so ours have them",
+        "the paper names no weights for + PCGrad; its rows without it have uncertainty's, so ours "
+        "have them",
     ),
 )
 

@@ -26,7 +26,8 @@ LAYOUT = Layout(
     quantities=(SIZE, *SEGMENTATION, *depth(4), *NORMALS, *UPDATES),
     sources=("table_8", "table_6"),
     notes=(
-        "Cross-Stitch and Dense with PCGrad: the paper's numbers are Table 6's, which names no weights",
+        "Cross-Stitch and Dense with PCGrad: the paper's numbers are Table 6's, which names no "
+        "weights",
     ),
 )
 

@@ -23,8 +23,10 @@ TABLE = Comparison(
     ),
     paper_rows={},
     notes=(
-        "PCGrad on each experiment's network, a few epochs; a row's name says its precision; the seeds share initial "
+        "PCGrad on each experiment's network, a few epochs; a row's name says its precision; the "
+        "seeds share initial "
         "values, batches and orders",
-        "in bfloat16: convolutions and matrix products; losses, Gramians, weights and metrics are in float32",
+        "in bfloat16: convolutions and matrix products; losses, Gramians, weights and metrics are "
+        "in float32",
     ),
 )

@@ -37,6 +37,7 @@ class Settings(Block):
     search_rounds: int = given(
         1000,
         "",
-        "Rounds of each of scipy's optimizers that search for violations (generations of differential evolution).",
+        "Rounds of each of scipy's optimizers that search for violations (generations of "
+        "differential evolution).",
         least=1,
     )

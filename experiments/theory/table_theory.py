@@ -22,10 +22,13 @@ COLUMNS = (
 )
 NOTES = (
     "holds: proved as printed; holds in this reading: proved in the reading that is named",
-    "false as stated: an instance satisfies every hypothesis and violates the conclusion, by at least two routes",
+    "false as stated: an instance satisfies every hypothesis and violates the conclusion, by at "
+    "least two routes",
     "misprint: a printed formula fails, and the statement is judged with the intended one",
-    "decided by: the kinds of checks that ran (proof: its identities are certified by sympy); samples alone never prove",
-    "smallest margin: bound minus measured over all samples, in the statement's own unit; below 0 would violate it",
+    "decided by: the kinds of checks that ran (proof: its identities are certified by sympy); "
+    "samples alone never prove",
+    "smallest margin: bound minus measured over all samples, in the statement's own unit; below 0 "
+    "would violate it",
 )
 
 

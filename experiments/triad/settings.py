@@ -21,7 +21,8 @@ class Settings(Sac):
     goals: Literal["fixed", "varied"] = given(
         "fixed",
         "not given; Meta-World's MT10 and MT50 of that time kept all positions fixed",
-        "Positions of objects and goals, one draw per task for all runs, or a new draw every episode.",
+        "Positions of objects and goals, one draw per task for all runs, or a new draw every "
+        "episode.",
     )
     evaluation_every: int = given(1, "not given")
     evaluation_episodes: int = given(1, "not given")

@@ -26,17 +26,21 @@ FIGURES = (  # file, width in percent of the page, caption
     (
         "figure_1",
         92,
-        "The landscape of Appendix D with the paths of Adam and of Adam with PCGrad. What to see: where each path ends, and the two gradients there.",
+        "The landscape of Appendix D with the paths of Adam and of Adam with PCGrad. What to see: "
+        "where each path ends, and the two gradients there.",
     ),
     (
         "figure_4",
         95,
-        "Curvature, conflict and return of two Meta-World tasks. What to see: whether curvature grows, whether the dashed and dotted shares stay high, and whether a method's return on task 2 rises.",
+        "Curvature, conflict and return of two Meta-World tasks. What to see: whether curvature "
+        "grows, whether the dashed and dotted shares stay high, and whether a method's return on "
+        "task 2 rises.",
     ),
     (
         "figure_3",
         95,
-        "Success on Meta-World's task sets. What to see: whether SAC + PCGrad (vermilion) lies above SAC (blue).",
+        "Success on Meta-World's task sets. What to see: whether SAC + PCGrad (vermilion) lies "
+        "above SAC (blue).",
     ),
     (
         "figure_tasks",
@@ -46,13 +50,17 @@ FIGURES = (  # file, width in percent of the page, caption
     ("figure_conflicts", 85, "Cosine, magnitude similarity and the median of ξ along training."),
 )
 REFERENCES = (
-    "T. Yu, S. Kumar, A. Gupta, S. Levine, K. Hausman, C. Finn. Gradient Surgery for Multi-Task Learning. NeurIPS 2020. arXiv:2001.06782.",
-    "V. Kurin, A. De Palma, I. Kostrikov, S. Whiteson, M. P. Kumar. In Defense of the Unitary Scalarization for Deep Multi-Task Learning. NeurIPS 2022.",
+    "T. Yu, S. Kumar, A. Gupta, S. Levine, K. Hausman, C. Finn. Gradient Surgery for Multi-Task "
+    "Learning. NeurIPS 2020. arXiv:2001.06782.",
+    "V. Kurin, A. De Palma, I. Kostrikov, S. Whiteson, M. P. Kumar. In Defense of the Unitary "
+    "Scalarization for Deep Multi-Task Learning. NeurIPS 2022.",
     "O. Sener, V. Koltun. Multi-Task Learning as Multi-Objective Optimization. NeurIPS 2018.",
-    "D. Xin, B. Ghorbani, A. Garg, O. Firat, J. Gilmer. Do Current Multi-Task Optimization Methods in Deep Learning Even Help? NeurIPS 2022.",
+    "D. Xin, B. Ghorbani, A. Garg, O. Firat, J. Gilmer. Do Current Multi-Task Optimization Methods "
+    "in Deep Learning Even Help? NeurIPS 2022.",
     "A. Navon et al. Multi-Task Learning as a Bargaining Game. ICML 2022.",
     "P. Quinton, V. Rey. Jacobian Descent for Multi-Objective Optimization. arXiv:2406.16232.",
-    "T. Yu et al. Meta-World: A Benchmark and Evaluation for Multi-Task and Meta Reinforcement Learning. CoRL 2019.",
+    "T. Yu et al. Meta-World: A Benchmark and Evaluation for Multi-Task and Meta Reinforcement "
+    "Learning. CoRL 2019.",
 )
 
 

@@ -139,7 +139,8 @@ def check_manifest(folder: Path) -> dict[str, Any]:
     }
     for name in sorted(there ^ set(manifest["files"])):
         raise ValueError(
-            f"{folder / name} is {'not in the manifest' if name in there else 'missing'}; publish again"
+            f"{folder / name} is {'not in the manifest' if name in there else 'missing'}; publish "
+            "again"
         )
     for name, line in manifest["files"].items():
         if digest(folder / name) != line["sha256"]:

@@ -199,7 +199,8 @@ def refuse_large(built: Path, others: int) -> None:
         largest = max(sizes, key=lambda p: sizes[p])
         total = (sum(sizes.values()) + others) / 1e6
         raise ValueError(
-            f"published results would take {total:.1f} MB of {MOST_BYTES / 1e6:.0f}; the largest new file is "
+            f"published results would take {total:.1f} MB of {MOST_BYTES / 1e6:.0f}; the largest "
+            "new file is "
             f"{largest.relative_to(built)} ({sizes[largest] / 1e6:.1f} MB)"
         )
 

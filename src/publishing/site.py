@@ -103,7 +103,8 @@ def write_pages(source: Path, root: Path, folder: Path, scales: list[Results]) -
     made = [output_page(source, root, name, scales) for name in outputs(scales)]
     toc = "\n".join(["ledger", *filter(None, made)])
     (source / "results" / "index.md").write_text(
-        f"# Figures and tables\n\n{gallery(source, scales)}\n\n```{{toctree}}\n:maxdepth: 1\n\n{toc}\n```\n",
+        f"# Figures and tables\n\n{gallery(source, scales)}\n\n```{{toctree}}\n:maxdepth: "
+        f"1\n\n{toc}\n```\n",
         "utf-8",
     )
 
@@ -230,7 +231,8 @@ def show(source: Path, root: Path, one: Results, file: Path) -> str:
     if file.suffix == ".md":
         rows, _, notes = file.read_text("utf-8").partition("\n- ")
         body = (
-            f":::{{dropdown}} How to read it, data, seeds, versions, deviations\n- {notes.strip()}\n:::"
+            f":::{{dropdown}} How to read it, data, seeds, versions, deviations\n- "
+            f"{notes.strip()}\n:::"
             if notes
             else ""
         )
@@ -309,7 +311,8 @@ def write_ledger(source: Path, scales: list[Results]) -> None:
         for word, number in numbers.items()
     ]
     rows = [
-        "<tr><th>source</th><th>claim</th><th>verdict</th><th>why</th><th>effect [95%]</th><th>ours</th><th>paper</th><th>scale</th></tr>"
+        "<tr><th>source</th><th>claim</th><th>verdict</th><th>why</th><th>effect "
+        "[95%]</th><th>ours</th><th>paper</th><th>scale</th></tr>"
     ]
     for line in claims.to_dict("records"):
         effect = render.significant(line["effect"], line["ci_low"], line["ci_high"])
@@ -329,7 +332,10 @@ def write_ledger(source: Path, scales: list[Results]) -> None:
         texts = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
         rows.append(f'<tr data-verdict="{line["verdict"]}">{texts}</tr>')
     table = f'<div class="wide"><table>{"".join(rows)}</table></div>'
-    text = "Effect: above 0 on the claimed side. The rules are in `experiments/claims.yaml`, written before the runs."
+    text = (
+        "Effect: above 0 on the claimed side. The rules are in `experiments/claims.yaml`, written "
+        "before the runs."
+    )
     (source / "results").mkdir(exist_ok=True)
     (source / "results" / "ledger.md").write_text(
         f'# The ledger of claims\n\n{text}\n\n```{{raw}} html\n<div class="ledger"><p>{"".join(buttons)}</p>{table}</div>\n```\n',

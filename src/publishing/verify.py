@@ -100,14 +100,20 @@ def difference(fresh: pd.DataFrame, published: pd.DataFrame, tolerance: Toleranc
         )
     for key in [*published.index, *fresh.index]:
         if key not in fresh.index or key not in published.index:
-            return f"row {show(key)}: only in the {'published' if key in published.index else 'fresh'} table"
+            return (
+                f"row {show(key)}: only in the {'published' if key in published.index else 'fresh'} "
+                "table"
+            )
     for key in published.index:
         old, new = published.loc[key], fresh.loc[key]
         for column in published.columns:
             allowed = allowance(key, old, column, tolerance)
             if not close(old[column], new[column], allowed):
                 within = "" if allowed == 0 else f" (tolerance {allowed:.3g})"
-                return f"row {show(key)}, column {column}: published {old[column]!r}, fresh {new[column]!r}{within}"
+                return (
+                    f"row {show(key)}, column {column}: published {old[column]!r}, fresh "
+                    f"{new[column]!r}{within}"
+                )
     return ""
 
 

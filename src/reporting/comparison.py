@@ -1,6 +1,4 @@
-"""A table that compares methods of one experiment: its rows, columns, differences, and the four
-files made of them.
-"""
+"""Writes tables that compare the methods of one experiment, each in four file formats."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +17,25 @@ INTERVALS = (
 DIFFERENCES = (
     "a − b: differences paired by seed; p: Holm-corrected over all differences of this table"
 )
-LENGTHS = "conflicts: share of pairs of task gradients that conflict; length ratio: mean of ‖update‖/‖sum of task gradients‖"
+LENGTHS = (
+    "conflicts: share of pairs of task gradients that conflict; "
+    "length ratio: mean of ‖update‖/‖sum of task gradients‖"
+)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a table shows. `paper_rows` maps a method to the paper's row of `source`; later rows are
-    differences.
+    """The content of one table: a row per method, then a row per difference of two methods.
+
+    Attributes:
+        source: The paper's table, for example "Table 2".
+        title: Title of the HTML page.
+        experiment: Folder of `experiments/` whose runs are compared.
+        methods: Rows of the table, in this order.
+        pairs: (a, b) for every row "a - b" of seed-paired differences.
+        quantities: Columns of the table.
+        paper_rows: {method: its row in the paper's table}.
+        notes: Lines below the table that only this table has.
     """
 
     source: str
@@ -38,7 +48,8 @@ class Comparison:
     notes: Sequence[str] = ()
 
     def table(self, runs: Runs) -> pd.DataFrame:
-        """The table in long form: a line per method and quantity, then the seed-paired differences."""
+        """The table in long form: one line per method and quantity, then the differences."""
+        # A quantity without a column in the paper gets no number of the paper.
         paper = {
             (method, quantity.task): reported.number(self.source, row, quantity.reported)
             for method, row in self.paper_rows.items()
@@ -52,9 +63,7 @@ class Comparison:
         )
 
     def footer(self, runs: Runs, paper: Mapping[str, Any] | None = None) -> list[str]:
-        """What stands below the table: how to read it, then scale, data, seeds, devices,
-        deviations.
-        """
+        """The lines below the table: how to read it, then scale, data, seeds and deviations."""
         settings = runs.infos[0]["settings"] if runs.infos else {}
         below = footer(runs.infos, deviations=deviations(settings, paper or {}))
         return [INTERVALS, DIFFERENCES, LENGTHS, *self.notes, *below]
@@ -69,10 +78,20 @@ class Comparison:
         tex: str,
         html: str,
     ) -> None:
-        """Read the runs' `metrics.csv` and write the table in four forms; `paper`: its settings."""
+        """Read the runs and write the table as CSV, Markdown, LaTeX and HTML.
+
+        Args:
+            paths: The runs' `metrics.csv` files.
+            paper: Settings of the paper scale; differences from them are listed below the table.
+            csv: Path of the table in long form.
+            md: Path of the printed table in Markdown.
+            tex: Path of the printed table in LaTeX.
+            html: Path of the printed table as an HTML page.
+        """
         runs = read_runs(paths)
         table, below = self.table(runs), self.footer(runs, paper)
         shown = render.wide(table, self.quantities)
+        # LaTeX gets a rule between the methods and the differences.
         first_difference = sum(" - " not in method for method in table["method"].unique())
         render.write_csv(table, csv)
         render.write_text(render.markdown(shown, below), md)

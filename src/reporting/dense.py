@@ -100,10 +100,13 @@ UPDATES = (
 )
 NOTES = (
     INTERVALS,
-    "paper: its number, in brackets ours − the paper's; #P: parameters over those of one single-task SegNet",
-    "a − b: differences paired by seed; p: in the columns' order, Holm-corrected over all differences of the table",
+    "paper: its number, in brackets ours − the paper's; #P: parameters over those of one "
+    "single-task SegNet",
+    "a − b: differences paired by seed; p: in the columns' order, Holm-corrected over all "
+    "differences of the table",
     "higher is better for mIoU, PixAcc and the shares below an angle, lower for errors and angles",
-    "mIoU and PixAcc are means over images, the paper's form; accumulated: over all pixels of the test set",
+    "mIoU and PixAcc are means over images, the paper's form; accumulated: over all pixels of the "
+    "test set",
     LENGTHS,
 )
 
@@ -163,7 +166,8 @@ def parse(method: str) -> tuple[str, str, bool]:
     architecture, _, weights = plain.rpartition("_")
     if architecture not in MULTI or weights not in WEIGHTS:
         raise ValueError(
-            f"{method} is no row of the dense-prediction tables: {{architecture}}_{{weights}}[{PCGRAD}]"
+            f"{method} is no row of the dense-prediction tables: "
+            f"{{architecture}}_{{weights}}[{PCGRAD}]"
         )
     return MULTI[architecture], WEIGHTS[weights], method.endswith(PCGRAD)
 

@@ -1,5 +1,6 @@
-"""One style for every figure: colors fixed per method and safe for the color-blind, files whose
-bytes do not change.
+"""The shared style of all figures: fixed colors per method and reproducible files.
+
+The palette can be read by color-blind readers. The same figure always gives the same bytes.
 """
 
 from collections.abc import Sequence
@@ -23,14 +24,14 @@ from system.writing import whole
 _BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 _YELLOW, _BLUE, _VERMILION, _PURPLE, _GRAY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 
-# More colors than Okabe and Ito have, dark enough to be told apart from theirs.
+# Further colors, dark enough to be told apart from Okabe and Ito's.
 _WINE, _OLIVE, _INDIGO = "#882255", "#999933", "#332288"
 _BROWN, _PINK = "#8C564B", "#F781BF"
 
-FEW_SEEDS = 5  # below, every seed is a thin line; from here on an interval is shaded
-SEED_LINE = "seed"  # marks a line of one seed among the lines of means
-NEAR = 0.01  # curves that differ by less than this share of the axis are drawn as one
-DASH = 5.0  # length of a dash of one of several curves that coincide, in line widths
+FEW_SEEDS = 5  # with fewer seeds, thin lines replace the shaded interval
+SEED_LINE = "seed"  # the id of lines that show one seed
+NEAR = 0.01  # curves that differ by less than this share of the axis coincide
+DASH = 5.0  # length of a dash of coinciding curves, in line widths
 
 COLORS = {
     "adam": _BLUE,
@@ -62,11 +63,12 @@ COLORS = {
     "task_2": _PURPLE,
     "reported": _GRAY,
 }
-RC: Any = {  # matplotlib types every key; the values are checked when the style is applied
+# Any: matplotlib types every key. It checks the values when the style is applied.
+RC: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "figure.constrained_layout.use": True,
-    "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
+    "font.family": "DejaVu Sans",  # ships with matplotlib, so every machine has it
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,
@@ -85,17 +87,20 @@ RC: Any = {  # matplotlib types every key; the values are checked when the style
 
 
 def style() -> None:
-    """Select the file-only backend and the style; call it once before the first figure."""
+    """Select the file-only backend and the style. Call it once before the first figure."""
     matplotlib.use("Agg")
     plt.rcdefaults()
     plt.rcParams.update(RC)
 
 
 def color(method: str) -> str:
-    """The method's color; KeyError for a method without one, so that no two methods share a color
-    by accident.
+    """The method's color.
+
+    Raises:
+        KeyError: The method has no color; a default could be another method's color.
     """
-    return COLORS[method.removesuffix("_v2")]  # these rows have a panel of their own
+    # Rows "_v2" are drawn in a panel of their own and can share the color.
+    return COLORS[method.removesuffix("_v2")]
 
 
 def save(
@@ -105,8 +110,15 @@ def save(
     pdf: str | Path | None = None,
     dpi: int | None = None,
 ) -> None:
-    """Write the figure; the same figure gives the same bytes (no dates, no program versions in the
-    files). `dpi`: of the PNG, where it is not the style's.
+    """Write the figure as PNG, PDF or both, and close it.
+
+    The files hold no dates and no program versions, so the same figure gives the same bytes.
+
+    Args:
+        fig: The figure.
+        png: Path of the PNG file.
+        pdf: Path of the PDF file.
+        dpi: Resolution of the PNG; by default the style's.
     """
     if png is not None:
         with whole(Path(png), "w+b") as file:
@@ -123,15 +135,19 @@ def save(
 def intervals(
     frame: pd.DataFrame, *, x: str = "step", value: str = "value", seed: str = "seed"
 ) -> pd.DataFrame:
-    """Center and interval over seeds at every x: columns x, center, low, high, seeds."""
+    """Center and interval over seeds at every x: columns x, center, low, high, seeds.
+
+    Raises:
+        ValueError: A seed has several values at one x.
+    """
     rows = []
     for at, group in frame.groupby(x, sort=True):
         if group[seed].duplicated().any():
             raise ValueError(
-                f"band: seed with several values at {x} {at}; select one method, task and metric first"
+                f"band: seed with several values at {x} {at}; "
+                f"select one method, task and metric first"
             )
-        # A curve skips what is undefined at this x (no conflict in any batch, say); its seeds are
-        # counted.
+        # Skip seeds whose value is undefined here (no batch with a conflict, for example).
         known = group[value].to_numpy(dtype=float)
         known = known[np.isfinite(known)]
         if known.size == 0:
@@ -152,12 +168,20 @@ def band(
     text: str | None = None,
     **line: Any,
 ) -> pd.DataFrame:
-    """Draw the mean over seeds as a line; return what is drawn.
+    """Draw the mean over seeds as a line and return the drawn values.
 
-    From five seeds up its interval is shaded; of fewer, every seed is a thin line.
+    With five or more seeds the interval is shaded; with fewer, every seed is a thin line.
 
-    `frame` holds one method, task and metric: columns x, seed, value. `smooth`: running mean over
-    so many x per seed."""
+    Args:
+        ax: The panel.
+        frame: Records of one method, task and metric with the columns x, seed and value.
+        method: The method, which selects color and label.
+        x: Name of the column on the horizontal axis.
+        value: Name of the column on the vertical axis.
+        smooth: Number of x over which each seed's running mean is taken.
+        text: Label of the line; by default the method's.
+        **line: Further options of the line.
+    """
     if smooth > 1:
         frame = frame.sort_values([x], kind="stable").copy()
         frame[value] = frame.groupby("seed")[value].transform(
@@ -180,10 +204,12 @@ def band(
 
 
 def separate(ax: Axes, lines: Sequence[Line2D]) -> None:
-    """Make every one of several curves visible where they coincide.
+    """Keep coinciding curves visible by alternating dashes and markers of decreasing size.
 
-    Curves that coincide over at least half of their points get dashes that take turns and markers of
-    decreasing size. Call it when the limits of the axis are set."""
+    Two curves coincide if at least half of their shared points do. Call it after the limits of the
+    axis are set.
+    """
+    # An empty axis has span 0; any other value avoids groups of nothing.
     span = abs(np.subtract(*ax.get_ylim())) or 1.0
     groups: list[list[Line2D]] = []
     for line in lines:
@@ -193,6 +219,7 @@ def separate(ax: Axes, lines: Sequence[Line2D]) -> None:
                 break
         else:
             groups.append([line])
+    # Each curve of a group draws every n-th dash, shifted so that no two dashes overlap.
     for group in groups:
         for turn, line in enumerate(group if len(group) > 1 else ()):
             line.set_linestyle((turn * DASH, (DASH, DASH * (len(group) - 1))))
@@ -205,13 +232,15 @@ def _coincide(first: Line2D, second: Line2D, near: float) -> bool:
         pd.Series(np.asarray(line.get_ydata()), np.asarray(line.get_xdata()))
         for line in (first, second)
     )
-    gap = (one - other).dropna().abs()  # at the x that both have
+    # pandas aligns by x; points of only one curve become nan and are dropped.
+    gap = (one - other).dropna().abs()
     return len(gap) > 0 and float((gap <= near).mean()) >= 0.5
 
 
 def legend_above(fig: Figure, handles: Sequence[Artist]) -> None:
-    """One legend above all panels, in as many columns as the figure is wide."""
+    """Draw one legend above all panels, with as many columns as fit the figure's width."""
     renderer = fig.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's canvas
+    # The width is known only after drawing: try the widest legend first.
     for columns in range(len(handles), 0, -1):
         legend = fig.legend(handles=handles, loc="outside upper center", ncols=columns)
         if legend.get_window_extent(renderer).width <= fig.bbox.width or columns == 1:
@@ -220,7 +249,10 @@ def legend_above(fig: Figure, handles: Sequence[Artist]) -> None:
 
 
 def stamp(fig: Figure, scale: str, note: str = "") -> None:
-    """Print the scale (and a note: data, seeds) below the figure, small and gray, in lines that fit."""
+    """Print the scale and a note (data, seeds) below the figure in small gray lines.
+
+    The parts of the note are separated by " · "; lines are broken only between parts.
+    """
     style: dict[str, Any] = {"fontsize": 6, "color": _GRAY, "x": 0.995, "ha": "right"}
     parts = [f"scale: {scale}", *filter(None, note.split(" · "))]
     renderer = fig.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's canvas

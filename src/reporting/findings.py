@@ -1,8 +1,9 @@
-"""Sentences about results: each comes from a template that reads result files, none is typed.
+"""Writes the sentences about results from templates that read the result files.
 
-`read` collects the result files of one or more scales, `answers` gives the table of questions and
-answers, `claim_sentence` a sentence for one claim of the ledger, `headlines` the numbers that stand
-first in the report. What a template cannot say from the files is not said."""
+`read` collects the result files of one or more scales. `answers` returns the questions with their
+answers, `claim_sentence` a sentence for one claim of the ledger, and `headlines` the numbers that
+open the report. A template whose files are missing returns an empty text.
+"""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,12 +28,12 @@ from reporting.ledger.verdicts import (
 from reporting.runs import Runs, read_runs
 from reporting.statistics import LEAST_SEEDS
 
-RANK = ("paper", "gpu", "laptop")  # scales whose numbers are evidence, the strongest first
-LOWER = ("error", "Err", "angle", "loss", "distance")  # a metric with one of these is better low
-PEERS = ("conflictfree", "libmtl", "torchjd", "literal")  # other implementations of the same step
-LAST = 10  # collections over which the end of a run is averaged, as in claims.yaml
-LEARNED = 0.5  # a task with at least this success at the end counts as learned
-# The numbers that open the report; of those that no scale has tested, only the paper's is shown.
+RANK = ("paper", "gpu", "laptop")  # scales whose numbers are evidence, strongest first
+LOWER = ("error", "Err", "angle", "loss", "distance")  # parts of metrics where lower is better
+PEERS = ("conflictfree", "libmtl", "torchjd", "literal")  # other implementations of the step
+LAST = 10  # collections averaged at the end of a run, as in claims.yaml
+LEARNED = 0.5  # a task is learned if its success at the end is at least this share
+# Claims that open the report. An untested one is shown with the paper's number alone.
 HEADLINES = (
     "figure-3-mt10-solved",
     "figure-3-mt50-70",
@@ -64,7 +65,7 @@ class Results:
         return pd.read_csv(self.folder / "claims.csv", dtype={"agrees": str, "reason": str})
 
     def table(self, name: str) -> pd.DataFrame:
-        """`tables/<name>.csv`; empty where the scale has none."""
+        """`tables/<name>.csv`; empty if the scale has none."""
         path = self.folder / "tables" / f"{name}.csv"
         return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
@@ -73,13 +74,13 @@ class Results:
         return sorted(path.stem for path in (self.folder / "tables").glob("table_*.csv"))
 
     def footer(self, name: str) -> list[str]:
-        """The lines below a table."""
+        """The lines below a table, read from its Markdown file."""
         path = self.folder / "tables" / f"{name}.md"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         return [line[2:] for line in lines if line.startswith("- ")]
 
     def title(self, name: str) -> str:
-        """A table's title, from its page."""
+        """A table's title, read from its HTML page; its name if there is no page."""
         path = self.folder / "tables" / f"{name}.html"
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         return text.partition("<title>")[2].partition(" (scale")[0] or name.replace("_", " ")
@@ -89,13 +90,13 @@ class Results:
         return read_runs(self.folder.glob(f"runs/{experiment}/*/*/metrics.csv"))
 
     def file(self, name: str) -> dict[str, Any]:
-        """A JSON file of the scale; empty where there is none."""
+        """The content of a JSON file of the scale; empty if there is none."""
         path = self.folder / name
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def read(folders: Iterable[str | Path]) -> list[Results]:
-    """The scales that hold a ledger, strongest first."""
+    """The results of the folders that hold a ledger, strongest scale first."""
     found = [Results(Path(folder)) for folder in folders if (Path(folder) / "claims.csv").is_file()]
     return sorted(found, key=lambda one: _rank(one.scale))
 
@@ -105,10 +106,11 @@ def _rank(scale: str) -> int:
 
 
 def ledger(results: Sequence[Results]) -> pd.DataFrame:
-    """One line per claim: that of the strongest scale that tested it."""
+    """One line per claim, taken from the strongest scale that tested the claim."""
     lines: dict[str, Any] = {}
     for one in results:
         for line in one.claims.to_dict("records"):
+            # Results are sorted by strength: a later scale only replaces an untested line.
             known = lines.get(line["id"])
             if known is None or (known["verdict"] == NOT_TESTED and line["verdict"] != NOT_TESTED):
                 lines[line["id"]] = line
@@ -119,7 +121,7 @@ def ledger(results: Sequence[Results]) -> pd.DataFrame:
 
 
 def claim_sentence(line: Mapping[Any, Any]) -> str:
-    """One claim with its verdict and the numbers that it rests on."""
+    """One claim with its verdict and the numbers behind it."""
     text = f"{line['claim'][:1].upper()}{line['claim'][1:]}: **{line['verdict']}**"
     if line["verdict"] == NOT_TESTED:
         return f"{text} ({line['reason']})."
@@ -143,23 +145,24 @@ def claim_sentence(line: Mapping[Any, Any]) -> str:
 def count(claims: pd.DataFrame) -> dict[str, int]:
     """{verdict: number of claims}, in the order of the verdicts."""
     numbers = claims["verdict"].value_counts()
-    earlier = [word for word in numbers.index if word not in VERDICTS]  # of older results
+    # Published results can hold words of an earlier version; count them after the others.
+    earlier = [word for word in numbers.index if word not in VERDICTS]
     return {word: int(numbers.get(word, 0)) for word in (*VERDICTS, *earlier)}
 
 
 def verdict_words(claims: pd.DataFrame) -> str:
-    """`3 of 5 claims replicated, 1 not replicated, 1 inconclusive`."""
+    """The verdicts in words, for example "5 claims: 3 replicated, 2 inconclusive"."""
     parts = [f"{number} {word}" for word, number in count(claims).items() if number]
     return f"{len(claims)} claim{'s' * (len(claims) != 1)}: {', '.join(parts)}"
 
 
 def by_id(claims: pd.DataFrame) -> dict[str, dict[Any, Any]]:
-    """{claim's id: its line}."""
+    """The ledger as {claim's id: its line}."""
     return {str(line["id"]): line for line in claims.to_dict("records")}
 
 
 def headlines(results: Sequence[Results]) -> pd.DataFrame:
-    """Columns claim, paper, ours, verdict, scale: the ten numbers that open the report."""
+    """The numbers that open the report: columns claim, paper, ours, verdict, scale."""
     claims = by_id(ledger(results))
     rows = []
     for line in (claims[name] for name in HEADLINES if name in claims):
@@ -186,13 +189,19 @@ def better_low(metric: str) -> bool:
 
 
 def differences(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """The lines "a - b" of a table with enough seeds: left, right, gain (positive: a is better)."""
+    """The lines "a - b" of a table that have enough seeds.
+
+    Each line gets the keys left (a), right (b), gain (positive if a is better) and ends (the
+    interval of the gain, ascending).
+    """
+    # Tables of other things than methods have no differences.
     if not {"method", "task", "metric", "mean", "ci_low", "ci_high", "seeds"} <= set(table.columns):
-        return  # not a table of methods
+        return
     for line in table.to_dict("records"):
         left, minus, right = str(line["method"]).partition(" - ")
         if not minus or line["seeds"] < LEAST_SEEDS or not np.isfinite(line["mean"]):
             continue
+        # Turn the difference so that a positive gain is an improvement.
         sign = -1.0 if better_low(line["metric"]) else 1.0
         ends = sorted((sign * line["ci_low"], sign * line["ci_high"]))
         named: dict[str, Any] = {str(key): value for key, value in line.items()}
@@ -200,7 +209,7 @@ def differences(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def standing(table: pd.DataFrame, left: str) -> str:
-    """Which methods `left` beats, loses to, or is not told apart from, metric by metric."""
+    """For every metric, the methods that `left` beats, loses to, or is not told apart from."""
     lines = [line for line in differences(table) if line["left"] == left]
     sentences = []
     for task, metric in dict.fromkeys((line["task"], line["metric"]) for line in lines):
@@ -232,19 +241,19 @@ def _groups(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _named(line: Mapping[str, Any]) -> str:
-    """The other method with the difference; a star where Holm's correction does not leave it."""
+    """The other method with the difference; a star if it is not significant after Holm."""
     star = "" if line["p_holm"] < SIGNIFICANCE else "*"
     return f"{label(line['right'])} ({render.significant(line['mean'], np.nan, np.nan, 2)}{star})"
 
 
 def compared(table: pd.DataFrame) -> list[str]:
-    """The methods with PCGrad that a table compares with others, in the table's order."""
+    """The methods with PCGrad that a table compares with others, in the order of the table."""
     names = dict.fromkeys(line["left"] for line in differences(table))
     return [name for name in names if "pcgrad" in name]
 
 
 def short_standing(table: pd.DataFrame, left: str) -> str:
-    """`standing` in numbers of comparisons, for the table of answers."""
+    """A shorter `standing` for the table of answers: counts of comparisons without numbers."""
     lines = [line for line in differences(table) if line["left"] == left]
     better = [line for line in lines if line["ends"][0] > 0]
     worse = [line for line in lines if line["ends"][1] < 0]
@@ -272,7 +281,7 @@ def _names(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def landscape(one: Results) -> str:
-    """Where the two paths of Figure 1 end and what holds where Adam ends."""
+    """Where the two paths of Figure 1 end, and the geometry at Adam's end."""
     found = one.file("landscape/summary.json")
     if not found:
         return ""
@@ -282,15 +291,16 @@ def landscape(one: Results) -> str:
     curvature = render.significant(tail["median_curvature_remainder"], np.nan, np.nan)
     return (
         f"From (0.5, −3) Adam ends in: {adam['verdict']}; with PCGrad: {surgery['verdict']}. "
-        f"Of {reached['starts']} starts Adam reaches the joint optimum from {reached['adam']}, with "
-        f"PCGrad from {reached['adam_pcgrad']}. Where Adam ends, {tail['conflict_share']:.0%} of the "
-        f"updates conflict, the gradients' lengths differ {tail['median_norm_ratio']:.0f}-fold, and "
+        f"Of {reached['starts']} starts Adam reaches the joint optimum from {reached['adam']}, "
+        f"with PCGrad from {reached['adam_pcgrad']}. Where Adam ends, "
+        f"{tail['conflict_share']:.0%} of the updates conflict, the gradients' lengths differ "
+        f"{tail['median_norm_ratio']:.0f}-fold, and "
         f"the median curvature along the update is {curvature}."
     )
 
 
 def second_task(one: Results) -> str:
-    """Figure 4: how often each method succeeds on the second task, and its highest return."""
+    """Figure 4: each method's successes on the second task, and its highest return."""
     runs = one.runs("triad")
     if not runs.infos:
         return ""
@@ -299,6 +309,7 @@ def second_task(one: Results) -> str:
     for method in sorted({info["method"] for info in runs.infos}):
         success = runs.select(method=method, task=task, metric="success")
         returns = runs.select(method=method, task=task, metric="return")
+        # A stable sort picks the same run among equal returns on every machine.
         best = returns.sort_values("value", kind="stable").iloc[-1]
         ever = success[success["value"] > 0]
         when = "" if ever.empty else f" (collections {_range(ever['step'])})"
@@ -317,7 +328,7 @@ def _range(steps: "pd.Series[int]") -> str:
 
 
 def conditions(one: Results) -> str:
-    """Figure 4: curvature and the two conditions of Theorem 2 along training."""
+    """Figure 4: the curvature and two conditions of Theorem 2 along training."""
     claims = by_id(one.claims)
     parts = []
     for name, words in (
@@ -341,7 +352,10 @@ def _seeds(one: Results) -> int:
 
 
 def step_of_theorem_2(one: Results) -> str:
-    """How long a step condition (c) asks for, from the medians of ξ along Figure 4's runs."""
+    """The length of step that condition (c) of Theorem 2 asks for in Figure 4's runs.
+
+    ξ is the median over all steps and seeds of a method.
+    """
     runs = one.runs("triad")
     parts = []
     for method in sorted({info["method"] for info in runs.infos}):
@@ -350,7 +364,7 @@ def step_of_theorem_2(one: Results) -> str:
         if xi.empty:
             continue
         middle = float(xi.median())
-        # (c): t ≥ 2/(ℓ − ξL) ≥ (2/L) / (1 − ξ), with ℓ = L at best.
+        # Condition (c): t ≥ 2/(ℓ − ξL) ≥ (2/L) / (1 − ξ), because ℓ ≤ L.
         words = (
             f"even with ℓ = L (c) asks for a step of {1 / (1 - middle):,.0f} times 2/L"
             if middle < 1
@@ -361,7 +375,10 @@ def step_of_theorem_2(one: Results) -> str:
 
 
 def learned(one: Results, experiment: str) -> str:
-    """In how many seeds each method learns each task, by its success at the end."""
+    """The number of seeds in which each method learns each task.
+
+    A task is learned if its mean success over the LAST collections is at least LEARNED.
+    """
     runs = one.runs(experiment)
     metric = "evaluation_success"
     parts = []
@@ -386,9 +403,7 @@ def learned(one: Results, experiment: str) -> str:
 
 
 def rewards(one: Results) -> str:
-    """Whether version 1 of Meta-World's rewards pays for its tasks, by what it pays the scripted
-    policy.
-    """
+    """In how many tasks version 1 of Meta-World's rewards pays the scripted policy too little."""
     table = one.table("table_experts")
     if table.empty:
         return ""
@@ -409,7 +424,7 @@ def rewards(one: Results) -> str:
 
 
 def theory(claims: pd.DataFrame) -> str:
-    """Which statements hold as printed, which in a reading that is named, and which do not."""
+    """How many statements hold as printed, in a named reading, or not at all."""
     rows = claims[claims["source"].str.contains("Theorem|Proposition|Corollary")]
     by_word = {
         word: list(dict.fromkeys(rows[rows["verdict"] == word]["source"]))
@@ -418,15 +433,16 @@ def theory(claims: pd.DataFrame) -> str:
     numbers = count(rows)
     rescued = [name for name in by_word[FALSE] if name in by_word[READING] + by_word[HOLDS]]
     return (
-        f"Of {len(rows)} statements {numbers[HOLDS]} hold, {numbers[FALSE]} are false as stated, and "
-        f"{numbers[READING]} hold in a reading that is named. Some statement is false as stated in: "
+        f"Of {len(rows)} statements {numbers[HOLDS]} hold, {numbers[FALSE]} are false as stated, "
+        f"and {numbers[READING]} hold in a reading that is named. "
+        f"Some statement is false as stated in: "
         f"{', '.join(by_word[FALSE]) or 'none'}; of these, a part or a reading holds in "
         f"{len(rescued)}."
     )
 
 
 def cost(benchmarks: Path) -> str:
-    """What a step with PCGrad costs, from the benchmarks' table."""
+    """The cost of a step with PCGrad, read from the benchmarks' table."""
     path = benchmarks / "speed_cpu.csv"
     if not path.is_file():
         return ""
@@ -452,17 +468,25 @@ def cost(benchmarks: Path) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question with its answer, the claims that it rests on, and the file that shows it."""
+    """A question and its answer.
+
+    Attributes:
+        question: The question.
+        answer: The answer; empty if no result file gives one.
+        sources: Figures and tables whose claims support the answer, for example "Figure 1".
+        where: The file that shows it: relative to the scale's folder, or to the repository.
+        scale: The scale of the result files; empty if they belong to no scale.
+    """
 
     question: str
     answer: str
-    sources: tuple[str, ...]  # of the claims: "Figure 1"
-    where: str = ""  # a file below the scale's folder, or a folder of the repository
+    sources: tuple[str, ...]
+    where: str = ""
     scale: str = ""
 
 
 def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[Answer]:
-    """Every question with what the files say; questions without evidence are named as such."""
+    """The questions that the result files answer; questions without evidence are left out."""
     claims = ledger(results)
     found = []
     first = {kind: _first(results, kind) for kind in ("landscape/summary.json", "runs/triad")}
@@ -478,6 +502,7 @@ def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[
                 "Figure 1",
             )
         )
+    # One question per table, answered at the strongest scale with real data.
     for name, one in strongest(results).items():
         table = one.table(name)
         text = " ".join(short_standing(table, method) for method in compared(table))
@@ -561,7 +586,7 @@ def _first(results: Sequence[Results], name: str) -> Results | None:
 
 
 def strongest(results: Sequence[Results]) -> dict[str, Results]:
-    """{table: the strongest scale in which its data are real}, in the paper's order."""
+    """{table: the strongest scale with real data for it}, in the paper's order."""
     found: dict[str, Results] = {}
     for one in results:
         for name in one.tables() if _rank(one.scale) < len(RANK) else ():
@@ -571,19 +596,19 @@ def strongest(results: Sequence[Results]) -> dict[str, Results]:
 
 
 def is_real(footer: Sequence[str]) -> bool:
-    """Whether the line `data:` below a table names real data, not generated or embedded ones."""
+    """Whether the line "data:" below a table names real rather than generated data."""
     data = next((line for line in footer if line.startswith("data:")), "")
     return bool(data) and "real False" not in data and "generated" not in data
 
 
 def order(name: str) -> tuple[int, str]:
-    """Sorts tables and figures as the paper has them; ours follow."""
+    """Sort key of tables and figures: the paper's by number, then ours by name."""
     number = name.rpartition("_")[2]
     return (int(number), "") if number.isdigit() else (99, name)
 
 
 def untested(results: Sequence[Results]) -> str:
-    """The sources of claims that no scale tested."""
+    """The sources of claims that no scale tested, with the number of such claims."""
     claims = ledger(results)
     rows = claims[claims["verdict"] == NOT_TESTED]
     parts = [f"{source} ({len(part)})" for source, part in rows.groupby("source", sort=False)]
@@ -595,6 +620,7 @@ def markdown(found: Sequence[Answer], link: str = "results/published/{scale}/{wh
     lines = ["| question | answer |", "|---|---|"]
     for one in found:
         at = one.where if not one.scale else link.format(scale=one.scale, where=one.where)
+        # A bar in the text would end the table's cell; chr(92) is the backslash.
         text = f"{one.answer} [{Path(one.where).stem.replace('_', ' ')}]({at})"
         lines.append(f"| {one.question} | {text.replace('|', chr(92) + '|')} |")
     return "\n".join(lines)

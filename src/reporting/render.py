@@ -185,7 +185,10 @@ def escape(text: str) -> str:
 
 def page(title: str, shown: pd.DataFrame, footer: Sequence[str]) -> str:
     """One self-contained HTML page for the report."""
-    css = "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:3px 9px;text-align:right;vertical-align:top}"
+    css = (
+        "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:3px "
+        "9px;text-align:right;vertical-align:top}"
+    )
     css += "td.prose,th.prose{text-align:left}tr{border-bottom:1px solid #ddd}li{color:#555;font-size:12px}"
     notes = "".join(f"<li>{html.escape(line)}</li>" for line in footer)
     body = table_html(shown)

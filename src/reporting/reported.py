@@ -21,7 +21,8 @@ def read(name: str, folder: Path = FOLDER) -> pd.DataFrame:
     path = folder / f"{name}.csv"
     if not path.is_file():
         raise ValueError(
-            f"no reported numbers at {path}; there are {', '.join(sorted(p.stem for p in folder.glob('*')))}"
+            f"no reported numbers at {path}; there are "
+            f"{', '.join(sorted(p.stem for p in folder.glob('*')))}"
         )
     lines = pd.read_csv(path, dtype=str, keep_default_na=False)
     if list(lines.columns) != COLUMNS:
@@ -48,7 +49,8 @@ def _follow(line: "pd.Series[str]", other: pd.DataFrame) -> pd.DataFrame:
         found = found[found["column"] == line["column"]]
     if found.empty:
         raise ValueError(
-            f"{line['source']} refers to {line['row']} {line['column']} of {line['same_as']}: no such number"
+            f"{line['source']} refers to {line['row']} {line['column']} of {line['same_as']}: no "
+            "such number"
         )
     return found.assign(source=line["source"], same_as=line["same_as"])
 
@@ -88,6 +90,7 @@ def later(group: str) -> list[str]:
             for row, cells in numbers.groupby("row", sort=False)
         )
         lines.append(
-            f"reported by {source}, {', '.join(dict.fromkeys(numbers['column']))}, %: {'; '.join(rows)}"
+            f"reported by {source}, {', '.join(dict.fromkeys(numbers['column']))}, %: "
+            f"{'; '.join(rows)}"
         )
     return lines

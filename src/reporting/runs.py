@@ -136,7 +136,8 @@ def _check_settings(infos: list[dict[str, Any]]) -> None:
         if differing:
             other = holders[differing[0]]
             raise ValueError(
-                f"runs of different settings do not go into one table ({', '.join(sorted(differing))}): "
+                "runs of different settings do not go into one table "
+                f"({', '.join(sorted(differing))}): "
                 f"{other['path']}, {info['path']}"
             )
 
@@ -158,7 +159,8 @@ def _check_one(infos: list[dict[str, Any]], key: Any, name: str) -> None:
         if isinstance(first, dict) and isinstance(other, dict):
             what = ", ".join(sorted(k for k in {*first, *other} if first.get(k) != other.get(k)))
         raise ValueError(
-            f"runs of different {name} do not go into one table ({what}): {infos[0]['path']}, {info['path']}"
+            f"runs of different {name} do not go into one table ({what}): {infos[0]['path']}, "
+            f"{info['path']}"
         )
 
 
@@ -258,8 +260,10 @@ def tuned(infos: list[dict[str, Any]]) -> list[str]:
             f"{key} {', '.join(f'{value:g}' for value in budget[key])}" for key in info["chosen"]
         )
         lines.append(
-            f"chosen from: {'; '.join(axes)}; by {budget['metric']} at the end of {budget['epochs']} epochs on "
-            f"{budget['validation_share']:.0%} of train, held out; seeds {', '.join(map(str, budget['seeds']))}"
+            f"chosen from: {'; '.join(axes)}; by {budget['metric']} at the end of "
+            f"{budget['epochs']} epochs on "
+            f"{budget['validation_share']:.0%} of train, held out; seeds "
+            f"{', '.join(map(str, budget['seeds']))}"
         )
     return lines
 

@@ -119,7 +119,8 @@ def paired(
     shared = sorted(set(left) & set(right))
     if not shared:
         raise ValueError(
-            "paired difference: the two methods have no seed in common; train both on the same seeds"
+            "paired difference: the two methods have no seed in common; train both on the same "
+            "seeds"
         )
     return interval([left[seed] - right[seed] for seed in shared], level=level)
 

@@ -1,5 +1,6 @@
-"""From records to a table in long form: one line per method and quantity, with its interval and the
-paper's number.
+"""Turns records into tables in long form.
+
+A table has one line per method and quantity, with its interval and the paper's number.
 """
 
 import re
@@ -13,23 +14,19 @@ import pandas as pd
 from reporting.runs import PLACE, final, seed_values
 from reporting.statistics import NAN, Interval, bounded, holm, interval, paired, spread
 
-# Settings that change what is recorded, not what is computed.
+# Settings that change only what is recorded.
 RECORDING = ("log_every", "curvature_every", "stored_points")
-NOT_RUN = Interval(NAN, NAN, NAN, 0, "mean", NAN)  # a row of the paper that a scale leaves out
+# The interval of a row of the paper that a scale does not run.
+NOT_RUN = Interval(NAN, NAN, NAN, 0, "mean", NAN)
 COLUMNS = [
     *("method", "task", "metric", "mean", "ci_low", "ci_high", "seeds", "paper", "difference"),
     *("estimator", "p_holm"),
 ]
 
-
-COSTS = (
-    "run_seconds",
-    "run_minutes",
-    "peak_memory_mb",
-    "update_seconds",
-)  # median and range, no interval
+# Costs are skewed and few: they get a median and a range, not an interval.
+COSTS = ("run_seconds", "run_minutes", "peak_memory_mb", "update_seconds")
 INFINITE = float("inf")
-# What a metric's name says of the values that it can take; the first match counts.
+# (pattern of a metric's name, values that the metric can take); the first match counts.
 BOUNDS = (
     (r"(^|_)share(_|$)|success|^magnitude_similarity", (0.0, 1.0)),
     (r"accuracy|^(test|validation)_error$|mIoU|PixAcc|within_", (0.0, 100.0)),
@@ -40,7 +37,7 @@ BOUNDS = (
 
 
 def bounds(metric: str) -> tuple[float, float]:
-    """The least and the greatest value that the metric can take."""
+    """The smallest and the largest value that the metric can take."""
     return next(
         (ends for pattern, ends in BOUNDS if re.search(pattern, metric)), (-INFINITE, INFINITE)
     )
@@ -48,26 +45,38 @@ def bounds(metric: str) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One column of the printed table: which records it is made of and how it is printed."""
+    """One column of the printed table: the records that it averages and its format.
+
+    Attributes:
+        task: Task of the records; "all" for metrics of the whole run.
+        metric: Metric of the records.
+        title: Head of the column.
+        decimals: Digits after the decimal point.
+        over: "last" for the mean over the last steps, "all" for the mean over all steps of a run.
+        last: Number of last steps.
+        compare: Whether the column gets lines of seed-paired differences.
+        reported: The paper's column; empty if it has none.
+    """
 
     task: str
     metric: str
     title: str
     decimals: int = 2
-    over: str = "last"  # "last": mean over the last steps; "all": over all steps of a run
-    last: int = 1  # how many
-    compare: bool = False  # gets lines of seed-paired differences
-    reported: str = ""  # the paper's column
+    over: str = "last"
+    last: int = 1
+    compare: bool = False
+    reported: str = ""
 
 
 def per_seed(frame: pd.DataFrame, method: str, quantity: Quantity) -> dict[int, float]:
-    """{seed: value} of one method; empty if it does not record the quantity."""
+    """{seed: value} of one method; empty if the method does not record the quantity."""
     rows = frame
     for column, value in (("method", method), ("task", quantity.task), ("metric", quantity.metric)):
         rows = rows[rows[column] == value]
     last = quantity.last if quantity.over == "last" else max(1, rows["step"].nunique())
+    # A value can be undefined at one step (no conflict) although the run is intact.
     if quantity.over == "all":
-        rows = rows.dropna(subset=["value"])  # undefined at a step (no conflict), not a lost run
+        rows = rows.dropna(subset=["value"])
     return seed_values(final(rows, last=last))
 
 
@@ -77,10 +86,10 @@ def method_lines(
     quantities: Sequence[Quantity],
     paper: Mapping[Any, float],
 ) -> pd.DataFrame:
-    """One line per method and quantity; `paper` maps (method, task), or with the metric besides, to
-    the paper's number.
+    """One line per method and quantity, with the columns COLUMNS.
 
-    A row of the paper that was not run has a line with 0 seeds.
+    `paper` maps (method, task) or (method, task, metric) to the paper's number. A row of the paper
+    that was not run has a line with 0 seeds.
     """
     lines = []
     for method in methods:
@@ -97,7 +106,7 @@ def method_lines(
 
 
 def summary(metric: str, values: Sequence[float]) -> Interval:
-    """One number per seed summed up: costs by median and range, else an interval in its bounds."""
+    """Summarize one number per seed: costs by median and range, others by a bounded interval."""
     if metric in COSTS:
         return spread(values)
     return bounded(interval(values), *bounds(metric))
@@ -109,13 +118,15 @@ def difference_lines(
     quantities: Sequence[Quantity],
     paper: Mapping[Any, float],
 ) -> pd.DataFrame:
-    """Seed-paired differences "a - b" of every quantity with `compare`; p-values Holm-corrected
-    over all of them.
+    """Seed-paired differences "a - b" of every quantity with `compare`.
+
+    The p-values are Holm-corrected over all differences of the table.
     """
     lines, p_values = [], []
     for left, right in pairs:
         for quantity in (q for q in quantities if q.compare):
             first, second = per_seed(frame, left, quantity), per_seed(frame, right, quantity)
+            # A pair without a shared seed has no difference.
             if not set(first) & set(second):
                 continue
             found = paired(first, second)
@@ -145,7 +156,7 @@ def _line(method: str, quantity: Quantity, found: Interval, paper: float) -> dic
 
 
 def deviations(settings: Mapping[str, Any], paper_scale: Mapping[str, Any]) -> list[str]:
-    """Every setting of a run that differs from the paper scale's config, in words."""
+    """Describe every setting of a run that differs from the paper scale's config."""
     return [
         f"{key} {settings[key]} instead of {paper_scale[key]} at paper scale"
         for key in sorted(set(settings) & set(paper_scale) - {*PLACE, *RECORDING})

@@ -33,7 +33,8 @@ def choose(folder: Path) -> dict[str, Any]:
     for point in points[1:]:
         if point["common"] != points[0]["common"]:
             raise ValueError(
-                f"{folder} mixes points of different runs (settings, data or seeds); run rule tune again"
+                f"{folder} mixes points of different runs (settings, data or seeds); run rule tune "
+                "again"
             )
     axes = {
         name: sorted({point["values"][name] for point in points}) for name in points[0]["values"]

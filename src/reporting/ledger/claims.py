@@ -1,6 +1,4 @@
-"""The ledger: reads `experiments/claims.yaml`, judges every claim by the result files, writes
-`claims.csv`.
-"""
+"""Judges every claim of `experiments/claims.yaml` by the result files and writes `claims.csv`."""
 
 import json
 import math
@@ -57,13 +55,19 @@ COLUMNS = [
 
 
 def read_ledger(path: str | Path) -> list[dict[str, Any]]:
-    """The claims; ValueError that names the claim with a missing, unknown or repeated part."""
+    """Read the claims and check that each has exactly the known keys.
+
+    Raises:
+        ValueError: The file holds no list of claims, or a claim has a missing or unknown key, a
+            repeated id, or an unknown direction or kind of test. The message names the claim.
+    """
     try:
         claims = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["claims"]
     except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
         raise ValueError(f"{path} holds no list of claims ({error!r:.80})") from None
     seen: set[str] = set()
     for claim in claims:
+        # A claim without an id can only be located by a claim read before it.
         name = claim.get("id", f"after {max(seen, default='the beginning')}")
         missing, unknown = REQUIRED - set(claim), set(claim) - REQUIRED - {"reported"}
         if missing or unknown:
@@ -84,11 +88,13 @@ def read_ledger(path: str | Path) -> list[dict[str, Any]]:
 
 
 def ledger(claims: Sequence[Mapping[str, Any]], material: Material, scale: str) -> pd.DataFrame:
-    """One line per claim (COLUMNS); p-values Holm-corrected over the claims of the same figure or
-    table.
+    """Judge the claims: one line per claim with the columns COLUMNS.
+
+    The p-values are Holm-corrected over the claims of the same figure or table.
     """
     evidence = [gather(claim, material) for claim in claims]
     p_values = [NAN if found.effect is None else found.effect.p for found in evidence]
+    # A figure or a table is one family of hypotheses.
     corrected = [NAN] * len(claims)
     for source in {claim["source"] for claim in claims}:
         family = [index for index, claim in enumerate(claims) if claim["source"] == source]
@@ -130,15 +136,16 @@ def ledger(claims: Sequence[Mapping[str, Any]], material: Material, scale: str) 
 
 
 def paper_number(claim: Mapping[str, Any]) -> float:
-    """The paper's number for a claim, in our unit; nan if it gives none."""
+    """The paper's number for a claim in our unit; nan if the paper gives none."""
     if "reported" not in claim:
         return NAN
+    # `scale` converts the paper's unit; the other keys locate the number.
     keys = dict(claim["reported"])
     return float(keys.pop("scale", 1)) * reported.number(**keys)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The printed ledger: claims with evidence."""
+    """The ledger as printed: one row per claim, with rounded numbers and intervals."""
     rows = []
     for line in table.to_dict("records"):
         rows.append(
@@ -160,7 +167,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def text(table: pd.DataFrame, scale: str, below: Sequence[str]) -> str:
-    """The ledger in Markdown: what was tested, then what was not and why."""
+    """The ledger in Markdown: the tested claims, then the untested ones with the reason."""
+    # A claim can be "not tested" although it has an effect (stand-in data); its row stays above.
     idle = (table["verdict"] == NOT_TESTED) & table["effect"].isna()
     rest = table[idle][["source", "claim", "reason"]].rename(columns={"reason": "why"})
     parts = [f"# Claims of the paper at scale {scale}", count(table)]
@@ -172,7 +180,7 @@ def text(table: pd.DataFrame, scale: str, below: Sequence[str]) -> str:
 
 
 def count(table: pd.DataFrame) -> str:
-    """The verdicts counted, in one line."""
+    """One line with the number of claims of every verdict that occurs."""
     numbers = table["verdict"].value_counts()
     return " · ".join(f"{word}: {numbers[word]}" for word in VERDICTS if word in numbers)
 
@@ -204,6 +212,7 @@ def write(
     render.write_text(text(table, scale, below), md)
     if html is not None:
         title = f"Claims of the paper at scale {scale}"
+        # The HTML table shows plain text: drop Markdown's bold marks.
         render.write_text(
             render.page(
                 title, shown(table).replace(r"\*\*", "", regex=True), [count(table), *below]
@@ -213,7 +222,7 @@ def write(
 
 
 def notes(material: Material, scale: str) -> list[str]:
-    """The footer."""
+    """The lines below the ledger: how to read it, the scale, and every experiment's footer."""
     below = [
         "effect: positive on the claimed side; rules and tests: experiments/claims.yaml",
         f"scale: {scale}",
@@ -223,6 +232,7 @@ def notes(material: Material, scale: str) -> list[str]:
         below.append(
             "Figure 1, starts from which the joint optimum is reached: " + describe_data(reached)
         )
+    # The first line of an experiment's footer is the scale, which is printed once above.
     for experiment in sorted({info["experiment"] for info in material.runs.infos}):
         below += [
             f"{experiment}: {line}" for line in footer(material.runs.of(experiment).infos)[1:]

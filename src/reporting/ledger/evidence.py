@@ -1,5 +1,6 @@
-"""Reads the evidence for a claim out of the result files: one function for each kind of test named
-in claims.yaml.
+"""Reads a claim's evidence from the result files, with one function per kind of test.
+
+The kinds are those of `experiments/claims.yaml`; KINDS lists them.
 """
 
 import math
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
-import scipy  # loads scipy.stats when a function asks for it
+import scipy  # scipy.stats is loaded on first use
 
 from reporting.ledger.verdicts import NOT_REPLICATED, REPLICATED, THEORY, Evidence
 from reporting.runs import Runs, final, seed_values
@@ -22,16 +23,27 @@ Seeds = dict[int, float]
 
 @dataclass(frozen=True)
 class Material:
-    """All result files of one scale that claims are judged by."""
+    """The result files of one scale by which its claims are judged.
+
+    Attributes:
+        runs: Records of all training runs.
+        landscape: Content of the landscape's `summary.json`.
+        proofs: {statement: content of its JSON file}.
+        gallery: Content of the gallery's `tasks.json`.
+    """
 
     runs: Runs
-    landscape: Mapping[str, Any] = field(default_factory=dict)  # summary.json
-    proofs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # statement -> its JSON
-    gallery: Mapping[str, Any] = field(default_factory=dict)  # tasks.json
+    landscape: Mapping[str, Any] = field(default_factory=dict)
+    proofs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    gallery: Mapping[str, Any] = field(default_factory=dict)
 
 
 def gather(claim: Mapping[str, Any], material: Material) -> Evidence:
-    """The evidence for one claim; ValueError if its test is of no known kind."""
+    """Gather the evidence for one claim.
+
+    Raises:
+        ValueError: The kind of the claim's test is unknown.
+    """
     test = claim["test"]
     if test["kind"] == "later":
         return Evidence(missing=test["reason"])
@@ -45,20 +57,23 @@ def gather(claim: Mapping[str, Any], material: Material) -> Evidence:
         return several(test, material.runs.of(test["experiment"]))
     if test["kind"] not in PER_SEED:
         raise ValueError(
-            f"claim {claim['id']}: unknown kind of test {test['kind']!r}; there are {', '.join(KINDS)}"
+            f"claim {claim['id']}: unknown kind of test {test['kind']!r}; "
+            f"there are {', '.join(KINDS)}"
         )
     return sampled(claim, material.runs.of(test["experiment"]))
 
 
 def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
-    """Evidence from runs with seeds: effect per seed = ± (value − reference), positive on the
-    claimed side.
+    """Gather evidence from runs with several seeds.
+
+    The effect of a seed is ± (value − reference); the sign makes it positive on the claimed side.
     """
     test = claim["test"]
     if not runs.infos:
         return Evidence(missing=f"no runs of {test['experiment']}")
     data = runs.infos[0]["data"]
     frame = runs.frame
+    # A test at a budget needs its runs only up to that budget; any other test needs their ends.
     if "at" not in test and (open_ends := unfinished(runs, test)):
         return Evidence(missing=open_ends)
     if "at" in test:
@@ -71,10 +86,9 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
     sign, reference = SIGN[claim["direction"]], float(test.get("reference", 0.0))
     effect = interval([sign * (value - reference) for value in values.values()])
     level = in_bounds(test, interval(list(ours.values()))) if ours else None
-    if test["data"] not in (
-        data.get("name"),
-        *data,
-    ):  # {"name": "mnist", …} or {"metaworld": its version, …}
+    # `data` is {"name": "mnist", …} or {"metaworld": its version, …}. An effect on stand-in data
+    # is kept for printing, but `missing` keeps it from deciding the claim.
+    if test["data"] not in (data.get("name"), *data):
         return Evidence(
             effect, level, missing=f"stand-in data: {data.get('name')} instead of {test['data']}"
         )
@@ -82,14 +96,15 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
 
 
 def in_bounds(test: Test, found: Interval) -> Interval:
-    """The interval of a metric cut to the values that it can take; counts and gaps have no bounds."""
+    """Cut a metric's interval to the values that the metric can take."""
+    # Differences of metrics and counts of columns have no known bounds.
     if "minus" in test or "metrics" not in test:
         return found
     return bounded(found, *bounds(test["metrics"][0]))
 
 
 def unfinished(runs: Runs, test: Test) -> str:
-    """Why runs that were published before their end are no evidence; else empty."""
+    """How many runs were written before their end, in words; empty if none was."""
     open_ends = [
         seed
         for info in runs.infos
@@ -100,13 +115,13 @@ def unfinished(runs: Runs, test: Test) -> str:
 
 
 def samples(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns method, seed, step, value: the environment steps of all tasks after every step."""
+    """The environment steps of all tasks after every step: columns method, seed, step, value."""
     rows = frame[(frame["metric"] == "environment_steps") & (frame["task"] == "all")]
     return rows[["method", "seed", "step", "value"]]
 
 
 def behind(frame: pd.DataFrame, test: Test) -> str:
-    """Why a test at a budget has no evidence yet: its runs that end before `at` samples; else empty."""
+    """How many of the test's runs end before `at` samples, in words; empty if none does."""
     rows = samples(frame[frame["method"].isin(methods_of(test))])
     reached = rows.groupby(["method", "seed"])["value"].max() >= test["at"]
     if reached.all():
@@ -117,32 +132,38 @@ def behind(frame: pd.DataFrame, test: Test) -> str:
 def up_to(frame: pd.DataFrame, at: int) -> pd.DataFrame:
     """The rows of every run up to its first step with at least `at` samples of all tasks."""
     rows = samples(frame)
+    # A run that never gets there has no end and loses all of its rows (end −1).
     ends = rows[rows["value"] >= at].groupby(["method", "seed"])["step"].min().rename("end")
     end = frame[["method", "seed"]].merge(ends, on=["method", "seed"], how="left")["end"]
     return frame[(frame["step"] <= end.fillna(-1).to_numpy())]
 
 
 def several(test: Test, runs: Runs) -> Evidence:
-    """At least `at_least` of several parts, each a paired test with a direction of its own.
+    """Test that at least `at_least` of several parts hold.
 
-    It holds where the `at_least`-th strongest part holds, so that part's evidence counts (an
-    intersection-union test)."""
+    Each part is a paired test with a direction of its own. The claim holds if and only if the
+    `at_least`-th strongest part holds, so that part's evidence is returned (an
+    intersection-union test).
+    """
     shared = {"kind": "paired", **{key: test[key] for key in ("experiment", "data", "last")}}
     parts = [
         sampled({"direction": part["direction"], "test": {**shared, **part}}, runs)
         for part in test["parts"]
     ]
+    # Without the evidence of every part, the parts cannot be ranked.
     absent = next((part for part in parts if part.missing), None)
     return absent or sorted(parts, key=_strength, reverse=True)[test["at_least"] - 1]
 
 
 def _strength(part: Evidence) -> float:
-    """The effect in half-widths of its interval, which orders parts of different units as their
-    one-sided p does.
+    """The effect in half-widths of its interval.
+
+    It orders parts of different units in the same way as their one-sided p-values.
     """
     found = part.effect
     if found is None or not math.isfinite(found.low):
         return -math.inf
+    # An interval of width zero must not divide by zero.
     return found.center / max(found.center - found.low, 1e-300)
 
 
@@ -153,13 +174,14 @@ def _asked(test: Test) -> str:
 
 
 def methods_of(test: Test) -> list[str]:
-    """The methods that a test compares or looks at."""
+    """The methods that a test reads."""
     return list(test.get("methods") or [test["method"]])
 
 
 def _series(frame: pd.DataFrame, method: str, test: Test) -> pd.DataFrame:
-    """One value per seed and step: the mean over the test's tasks and metrics, less that of the
-    metrics in `minus`.
+    """One value per seed and step: the mean over the test's tasks and metrics.
+
+    If the test has `minus`, the mean over those metrics is subtracted.
     """
     found = _averaged(frame, method, test["tasks"], test["metrics"])
     if "minus" not in test:
@@ -175,6 +197,7 @@ def _averaged(
     rows = frame[
         (frame["method"] == method) & frame["metric"].isin(metrics) & frame["task"].isin(tasks)
     ]
+    # A mean over fewer tasks or metrics than asked for would be a different quantity.
     if set(rows["task"]) != set(tasks) or set(rows["metric"]) != set(metrics):
         rows = rows.iloc[:0]
     mean = rows.groupby(["experiment", "method", "seed", "step"], as_index=False).agg(
@@ -184,6 +207,7 @@ def _averaged(
 
 
 def _mean(values: "pd.Series[float]") -> float:
+    # An undefined part makes the mean undefined; pandas would skip it.
     return float(values.mean(skipna=False))
 
 
@@ -191,38 +215,40 @@ def _level(frame: pd.DataFrame, method: str, test: Test) -> Seeds:
     rows = _series(frame, method, test)
     if "until" in test:
         rows = _until(rows, frame[frame["method"] == method], test["until"])
-    if (
-        test.get("last") is None
-    ):  # over the whole run: undefined steps (no conflict at all) are left out
+    # A mean over the whole run leaves out the steps at which the metric is undefined (no conflict).
+    if test.get("last") is None:
         return {int(str(seed)): float(part["value"].mean()) for seed, part in rows.groupby("seed")}
     return seed_values(final(rows, last=test["last"]))
 
 
 def _until(rows: pd.DataFrame, frame: pd.DataFrame, until: Test) -> pd.DataFrame:
-    """The steps before `metric` of `task` first reaches `at_least`, seed by seed."""
+    """Keep each seed's steps before `metric` of `task` first reaches `at_least`."""
     reached = frame[(frame["metric"] == until["metric"]) & (frame["task"] == until["task"])]
     first = reached[reached["value"] >= until["at_least"]].groupby("seed")["step"].min()
+    # A seed that never reaches it keeps all steps.
     end = rows["seed"].map(first).fillna(float("inf"))
     return rows[rows["step"] < end]
 
 
 def paired(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
-    """Differences of two methods by seed; the first method's own values stand beside the paper's
-    number.
+    """Differences of two methods by seed, and the first method's values by seed.
+
+    The values of the first method are compared with the paper's number.
     """
     first, second = (_level(frame, method, test) for method in test["methods"])
     return {seed: first[seed] - second[seed] for seed in sorted(set(first) & set(second))}, first
 
 
 def level(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
-    """One method's value, to be held against a reference."""
+    """One method's values by seed, which are compared with a reference."""
     values = _level(frame, test["method"], test)
     return values, values
 
 
 def best(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
-    """In how many `columns` (task, metric, direction) the first of `methods` is the best of them,
-    seed by seed.
+    """In how many columns of a table the first method is the best, by seed.
+
+    `columns` lists task, metric and direction of every column; `methods` are the rows.
     """
     counts: Seeds = {}
     for column in test["columns"]:
@@ -236,7 +262,7 @@ def best(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
 
 
 def trend(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
-    """Spearman's rank correlation of the metric with the step, seed by seed; nan for a constant."""
+    """Spearman's rank correlation of the metric with the step, by seed; nan for a constant."""
     rows = _series(frame, test["method"], test).dropna(subset=["value"])
     found = {}
     for seed, part in rows.groupby("seed"):
@@ -248,12 +274,12 @@ def trend(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
 
 
 def steps_to(frame: pd.DataFrame, test: Test) -> tuple[Seeds, Seeds]:
-    """Environment steps until the metric, a mean over `over` collections, first reaches `level`:
-    difference by seed.
+    """Difference of two methods in environment steps until the metric first reaches `level`.
 
-    A run of the first method that ends before that counts with all of its steps, which makes the
-    difference smaller than it is. A seed in which the second method never gets there is nan, so
-    that its failures do not drop out."""
+    The metric is averaged over `over` collections. A run of the first method that ends before it
+    reaches the level counts with all of its steps, so the difference is underestimated. A seed
+    whose run of the second method never reaches the level is nan: failures are not dropped.
+    """
     first, second = (_steps_to(frame, method, test) for method in test["methods"])
     shared = sorted(set(first) & set(second))
     return {
@@ -287,8 +313,9 @@ KINDS = (*PER_SEED, "several", "endpoint", "proof", "gallery", "later")
 
 
 def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
-    """The landscape: no chance, so no seeds; the value at `path` is held against `equals`, `above`
-    or `below`.
+    """Compare a value of the landscape's summary with `equals`, `above` or `below`.
+
+    `path` lists the keys that lead to the value. The landscape is deterministic: no seeds.
     """
     if not summary:
         return Evidence(missing="no run of the landscape")
@@ -310,9 +337,13 @@ def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
 
 
 def proof(test: Test, proofs: Mapping[str, Mapping[str, Any]]) -> Evidence:
-    """A judgement of the theory: the verdict, what decided it, the reading, why, and the instance.
+    """Read a judgement of the theory from the JSON file of its statement.
 
-    ValueError if the file has no such judgement, or a word that is no verdict."""
+    The note holds what decided the verdict, the reading, the reason and the counterexample.
+
+    Raises:
+        ValueError: The file has no such judgement, or its verdict is unknown.
+    """
     found = proofs.get(test["statement"])
     if found is None:
         return Evidence(missing=f"no check of {test['statement']}")
@@ -332,8 +363,9 @@ def proof(test: Test, proofs: Mapping[str, Mapping[str, Any]]) -> Evidence:
 
 
 def gallery(test: Test, found: Mapping[str, Any]) -> Evidence:
-    """Figure 10: no chance, so no seeds; MT50 must have `tasks` tasks, each built and its picture
-    like no other.
+    """Check Figure 10: MT50 has `tasks` tasks, and each has a picture unlike all others.
+
+    The pictures are deterministic: no seeds.
     """
     if not found:
         return Evidence(missing="no pictures of the tasks")

@@ -1,8 +1,10 @@
-"""From evidence to a verdict: the only place that knows the rules (experiments/claims.yaml states
-them for readers).
+"""Decides the verdict on a claim from its evidence.
+
+`experiments/claims.yaml` explains the rules to readers; this module alone applies them.
 
 Experiments: replicated · not replicated · inconclusive · not tested at this scale.
-Theory: holds · holds in this reading · false as stated · misprint · open · not tested at this scale.
+Theory: holds · holds in this reading · false as stated · misprint · open · not tested at this
+scale.
 """
 
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from reporting.statistics import LEAST_SEEDS, NAN, Interval
 
 REPLICATED, NOT_REPLICATED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
 NOT_TESTED = "not tested at this scale"
-# Those of proofs/judgement.py, which decides them.
+# The words of proofs/judgement.py, which decides these verdicts.
 HOLDS, READING, FALSE = "holds", "holds in this reading", "false as stated"
 MISPRINT, OPEN = "misprint", "open"
 THEORY = (HOLDS, READING, FALSE, MISPRINT, OPEN)
@@ -25,13 +27,21 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the result files say about one claim."""
+    """The evidence of the result files on one claim.
 
-    effect: Interval | None = None  # the claimed side is positive
-    ours: Interval | None = None  # the quantity that stands beside the paper's number
-    decided: str = ""  # verdict of evidence without chance (end points, proofs)
-    missing: str = ""  # why there is no evidence
-    note: str = ""  # what was seen, in words
+    Attributes:
+        effect: The effect over seeds; positive on the claimed side.
+        ours: Our value of the quantity for which the paper gives a number.
+        decided: The verdict, if the evidence is deterministic (end points, proofs).
+        missing: Why there is no evidence.
+        note: The observation in words.
+    """
+
+    effect: Interval | None = None
+    ours: Interval | None = None
+    decided: str = ""
+    missing: str = ""
+    note: str = ""
 
 
 def verdict(
@@ -52,11 +62,18 @@ def verdict(
 
 
 def statistical(effect: Interval, *, seeds: int, smallest: float, p_holm: float) -> tuple[str, str]:
-    """The verdict on an effect whose claimed side is positive.
+    """The verdict on an effect whose claimed side is positive, and the reason.
 
-    Not replicated: the interval lies wholly at or below zero. Replicated: wholly above zero, still
-    so after Holm's correction, at least the smallest effect that counts, from enough seeds.
-    Anything else is inconclusive."""
+    Not replicated: the whole interval is at or below zero. Replicated: the whole interval is above
+    zero, the effect is significant after Holm's correction and not below `smallest`, and there are
+    enough seeds. Anything else is inconclusive.
+
+    Args:
+        effect: The effect over seeds with its 95% interval.
+        seeds: Number of seeds that the claim asks for.
+        smallest: Smallest effect that counts, in the unit of the effect.
+        p_holm: The Holm-corrected p-value of the effect.
+    """
     if effect.seeds < LEAST_SEEDS:
         return NOT_TESTED, f"{effect.seeds} seed{'s' * (effect.seeds != 1)}; needs {seeds}"
     if np.isnan([effect.center, effect.low, effect.high]).any():
@@ -70,15 +87,14 @@ def statistical(effect: Interval, *, seeds: int, smallest: float, p_holm: float)
         return INCONCLUSIVE, f"on the claimed side, but {effect.seeds} of {seeds} seeds"
     if effect.center < smallest:
         return INCONCLUSIVE, f"on the claimed side, but smaller than {smallest:g}"
+    # "not <" also catches a p-value that is nan.
     if not p_holm < SIGNIFICANCE:
         return INCONCLUSIVE, "on the claimed side, but not after Holm's correction"
     return REPLICATED, "the interval lies on the claimed side"
 
 
 def agreement(ours: Interval | None, paper: float) -> str:
-    """Whether the paper's number lies in the interval around ours: yes, no, or empty where one of
-    them is missing.
-    """
+    """Whether our interval contains the paper's number: "yes", "no", or "" if one is missing."""
     if ours is None or np.isnan([paper, ours.low, ours.high]).any():
         return ""
     return "yes" if ours.low <= paper <= ours.high else "no"
