@@ -1,10 +1,11 @@
-"""The one place where a config is read, checked and completed: what is wrong is named in one line.
+"""Reads, checks and completes a config, and reports the first fault in one line.
 
     python -m experiments.config config/quick.yaml     # prints every setting with its source
 
-A scale's file in `config/` says which methods and seeds of which experiment it runs, and where its
-settings differ from the paper's. The paper's are the defaults in `experiments/<name>/settings.py`,
-which also say what is allowed."""
+A scale's file in `config/` lists the methods and seeds of each experiment, and the settings that
+differ from the paper's. The paper's settings are the defaults in `experiments/<name>/settings.py`,
+which also define the allowed values.
+"""
 
 import importlib
 import sys
@@ -27,11 +28,11 @@ from system.settings import Block, defaults, described, given, notes, schema, un
 FOLDER = Path(__file__).resolve().parent
 DESCRIBED = "`make config` prints and describes every key"
 SCALES = "the scales are in config/*.yaml"
-RUNS = ("methods", "seeds", "tuning")  # which runs there are, not what one run does
+RUNS = ("methods", "seeds", "tuning")  # keys that select runs and are no settings of a run
 THEORY = "theory"
 
-# Largest values that a machine could hold or finish; every other integer: MOST. Beyond them a run
-# ends in the allocator's words, or in the kernel's killing the process.
+# Largest allowed integers, MOST for keys that are not listed. With larger values a run would end in
+# an error of the allocator, or be killed by the kernel.
 MOST = 1_000_000_000
 LARGEST = {
     **dict.fromkeys(("torch_threads", "workers"), 1_024),
@@ -96,20 +97,20 @@ class Tuning(Block):
 
 @cache
 def declared() -> dict[str, type[Block]]:
-    """{folder of experiments/: its settings}, the theory's included."""
+    """{folder of `experiments/`: its class of settings}, including the theory's."""
     names = sorted(path.parent.name for path in FOLDER.glob("*/settings.py"))
     modules = {name: importlib.import_module(f"experiments.{name}.settings") for name in names}
     return {name: module.Settings for name, module in modules.items()}
 
 
 def trains(experiment: str) -> bool:
-    """Whether an experiment has methods to train; the landscape and the theory have none."""
+    """Whether an experiment trains methods; the landscape and the theory do not."""
     return (FOLDER / experiment / "task.py").is_file()
 
 
 @cache
 def _validator() -> Any:
-    # 1.0 is an integer for JSON Schema, and a float for range() and torch.
+    # JSON Schema accepts 1.0 as an integer, but range() and torch do not.
     types = Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     )
@@ -123,7 +124,7 @@ def _validator() -> Any:
 
 
 def _block(experiment: str) -> dict[str, Any]:
-    """The schema of one experiment: its settings and, if it trains, which runs there are."""
+    """The schema of one experiment: its settings and, if it trains, the keys that select runs."""
     cls = declared()[experiment]
     block = schema(cls)
     if trains(experiment):
@@ -145,9 +146,15 @@ def _block(experiment: str) -> dict[str, Any]:
 
 
 def read(text: str) -> dict[str, Any]:
-    """A complete config from a YAML file's path, or from JSON text (a job's part of one).
+    """Read a config, check it and fill in the paper's settings.
 
-    UserError names file, line and column, or the key, of what is wrong."""
+    Args:
+        text: Path of a scale's YAML file, or JSON text with the part of a config that one job
+            reads.
+
+    Raises:
+        UserError: The config is not valid. The message names line and column, or the key.
+    """
     if text.lstrip().startswith("{"):
         content = parse_json(text, "--config", "give a YAML file or sound JSON")
         check(content, part=True)
@@ -160,7 +167,7 @@ def read(text: str) -> dict[str, Any]:
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with every setting: the paper's, except where the config says otherwise."""
+    """Fill in the paper's settings where the config has none."""
     blocks = {
         name: {**defaults(declared().get(name, Block)), **block}
         for name, block in config.get("experiments", {}).items()
@@ -170,9 +177,16 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_of(config: Mapping[str, Any], experiment: str, method: str = "") -> dict[str, Any]:
-    """What one run reads of a complete config: globals and its experiment's settings.
+    """The settings that one run reads: the globals and those of its experiment.
 
-    Settings that the method does not read are left out; without a method, those that some do not.
+    Args:
+        config: A complete config.
+        experiment: Folder of `experiments/`.
+        method: The run's method. Settings that it does not read are left out; without a method,
+            those that some method does not read.
+
+    Raises:
+        UserError: The config lacks the experiment or a global setting.
     """
     blocks = config.get("experiments", {})
     if experiment not in blocks:
@@ -188,12 +202,18 @@ def settings_of(config: Mapping[str, Any], experiment: str, method: str = "") ->
 
 
 def check(config: Mapping[str, Any], *, part: bool = False) -> None:
-    """Raise UserError that names the first key (in the order of the file) that is wrong.
+    """Check the config against the schema and the largest allowed values.
 
-    `part`: the config holds what one job reads, so that methods, seeds and theory may be missing.
+    Args:
+        config: The config as read.
+        part: Whether the config holds only what one job reads, so that methods, seeds and theory
+            may be missing.
+
+    Raises:
+        UserError: A key is not valid. The message names the first one in the order of the file.
     """
     check_values(config, "config", DESCRIBED)
-    # A typo is named before a missing key: it causes both.
+    # Report a misspelt key before a missing one, because the first causes the second.
     errors = [*_validator().iter_errors(config)]
     if errors:
         where = ".".join(str(key) for key in errors[0].absolute_path) or "top level"
@@ -201,6 +221,7 @@ def check(config: Mapping[str, Any], *, part: bool = False) -> None:
     if not part:
         _require(config)
     for place, value in _leaves(config):
+        # An item of a list has the limit of the list's key.
         key = next(part for part in reversed(place) if not part.isdigit())
         if isinstance(value, str) and not value.isprintable():
             raise UserError(
@@ -213,7 +234,7 @@ def check(config: Mapping[str, Any], *, part: bool = False) -> None:
 
 
 def _require(config: Mapping[str, Any]) -> None:
-    """UserError that names the first key without which a scale cannot run."""
+    """Raise UserError for the first missing key without which a scale cannot run."""
     for key in ("scale", "experiments", THEORY):
         if key not in config:
             raise UserError(f"config, top level: {key!r} is missing; {DESCRIBED}")
@@ -236,7 +257,7 @@ def _short(text: str) -> str:
 
 
 def _leaves(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value that is neither a mapping nor a list, with the keys that lead to it."""
+    """Yield every value that is neither a mapping nor a list, with the keys that lead to it."""
     if isinstance(content, Mapping):
         for key, value in content.items():
             yield from _leaves(value, (*place, key))
@@ -248,7 +269,7 @@ def _leaves(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 def printed(config: Mapping[str, Any]) -> str:
-    """A complete config as YAML, with meaning and source of every setting."""
+    """Format a complete config as YAML, with the meaning and source of every setting."""
     lines = _lines(Globals, config, "")
     lines.append("experiments:")
     for name, block in config["experiments"].items():
@@ -275,6 +296,7 @@ def _lines(cls: type[Block], values: Mapping[str, Any], indent: str) -> list[str
 
 
 def _line(key: str, value: Any, comment: str, indent: str) -> str:
+    # Flow style prints "{key: value}"; the slice below drops the braces.
     text = yaml.safe_dump({key: value}, default_flow_style=True, width=10**6, sort_keys=False)
     return f"{indent}{text.strip()[1:-1]}" + (f"  # {comment}" if comment else "")
 

@@ -1,16 +1,20 @@
 """The one training command: train one method of one experiment for a range of seeds.
 
-    python -m experiments.run multimnist pcgrad --seeds 0-4 --config config/laptop.yaml --out
-    results/laptop/runs/...
+    python -m experiments.run multimnist pcgrad --seeds 0-4 --config config/laptop.yaml \\
+        --out results/laptop/runs/...
 
-Writes `metrics.csv` and `run.json` into the output folder when every seed is done. Until then each
-seed keeps a checkpoint beside the runs; the same command resumes. Exit status: 0 done, 2 a fault
-that the message names, 3 stopped and resumable.
+The command writes `metrics.csv` and `run.json` into the output folder when every seed is done.
+Until then each seed has a checkpoint in the folder of checkpoints, and the same command resumes.
 
-With `--so-far` it trains nothing and writes what the checkpoints hold; run.json then has `unfinished`:
-{seed: last step}. With `--grid` in the place of `--seeds` it trains every point of the config's tuning grid, each into
-a folder of its own and without the test's numbers. A method named `<method>_tuned` is `<method>`
-with the values of a `--chosen` file."""
+Options:
+    --so-far: Train nothing and write what the checkpoints hold. `run.json` then has `unfinished`,
+        {seed: last step}.
+    --grid: Instead of `--seeds`: train every point of the config's tuning grid. Each point has a
+        folder of its own, without the metrics of the test split.
+    --chosen: File with the values of a method named `<method>_tuned`.
+
+Exit status: 0 done, 2 a fault that the message names, 3 stopped and resumable.
+"""
 
 import argparse
 import importlib
@@ -35,27 +39,26 @@ from system import command, stopping
 from system.reading import read_json
 from system.writing import probe
 
-if TYPE_CHECKING:  # what needs torch is imported where it is used: --help and faults answer at once
+# Modules that need torch are imported where they are used, so that --help and faults answer at once.
+if TYPE_CHECKING:
     from multitask.runs.checkpoint import Session
     from multitask.runs.records import Records
 
-BUDGET = (
-    "methods",
-    "seeds",
-    "validation_share",
-    "epochs",
-)  # of `tuning`; what it has besides are the grid's values
-PLACES = (
-    "data_root",
-    "workers",
-)  # where a run ran: the data's fingerprint and nothing stand for them
-TUNED = "_tuned"  # ends the name of a method's row with tuned values
+# Keys of `tuning` that are no axis of the grid.
+BUDGET = ("methods", "seeds", "validation_share", "epochs")
+# Settings that do not identify a run: the data have a fingerprint, and workers change no number.
+PLACES = ("data_root", "workers")
+TUNED = "_tuned"  # suffix of a method that is trained with tuned values
 EXIT_FAULT, EXIT_STOPPED = command.FAULT, command.STOPPED
-MOST_SEEDS = 10_000  # of one job
+MOST_SEEDS = 10_000  # largest number of seeds of one job
 
 
 def load_task(experiment: str) -> ModuleType:
-    """The module `experiments.<name>.task`; UserError with the names that exist."""
+    """Import the module `experiments.<name>.task`.
+
+    Raises:
+        UserError: There is no such experiment. The message lists those that exist.
+    """
     known = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/task.py"))
     if experiment not in known:
         raise UserError(f"unknown experiment {experiment!r}; there are {', '.join(known)}")
@@ -63,7 +66,12 @@ def load_task(experiment: str) -> ModuleType:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Seeds from "3" or "0-4" (both ends included)."""
+    """Parse "3" or "0-4" (both ends included) into a list of seeds.
+
+    Raises:
+        UserError: The text is neither, or names more than MOST_SEEDS seeds.
+    """
+    # At most 18 digits, because seeds are 64-bit integers.
     found = re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", text, re.ASCII)
     first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
     if not first <= last < first + MOST_SEEDS:
@@ -75,19 +83,29 @@ def parse_seeds(text: str) -> list[int]:
 
 @dataclass(frozen=True)
 class Job:
-    """One output folder: a method's seeds under one group of settings."""
+    """The runs of one output folder: a method's seeds under one set of settings.
 
-    method: str  # as the task knows it
+    Attributes:
+        method: The method's name in the task, without the suffix `_tuned`.
+        seeds: Seeds that are trained one after the other.
+        settings: Settings from the config.
+        chosen: Tuned values, which replace settings of the same name.
+        notes: Further entries of `run.json`.
+        out: Folder of the outputs.
+        checkpoints: Folder with one checkpoint per seed.
+    """
+
+    method: str
     seeds: list[int]
-    settings: dict[str, Any]  # what the config says
-    chosen: dict[str, Any]  # what the run puts in the place of some of them: tuned values
-    notes: dict[str, Any]  # what else run.json says
+    settings: dict[str, Any]
+    chosen: dict[str, Any]
+    notes: dict[str, Any]
     out: Path
-    checkpoints: Path  # folder of one file per seed
+    checkpoints: Path
 
 
 def jobs(args: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
-    """What the command line asks for: one method's seeds, or every point of its tuning grid."""
+    """The jobs of a command line: one for a method's seeds, or one per point of its tuning grid."""
     base = args.method.removesuffix(TUNED)
     if base not in methods:
         raise UserError(
@@ -113,10 +131,10 @@ def jobs(args: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
 def grid_jobs(
     args: argparse.Namespace, settings: dict[str, Any], tuning: dict[str, Any] | None
 ) -> list[Job]:
-    """A job for every point of the grid: its own values, the tuning's epochs and held-out share of
-    train.
+    """Make a job for every point of the tuning grid.
 
-    The points are the combinations of all values that `tuning` lists for a setting.
+    The points are all combinations of the values that `tuning` lists. Every point has the epochs,
+    the seeds and the held-out share of training examples of `tuning`.
     """
     if not tuning:
         raise UserError(
@@ -128,7 +146,7 @@ def grid_jobs(
     made = []
     for values in itertools.product(*axes.values()):
         point = dict(zip(axes, values, strict=True))
-        # Validation counts at the end alone.
+        # Points are compared at the last epoch, so one evaluation at the end is enough.
         budget = {key: tuning[key] for key in ("validation_share", "epochs")} | {
             "evaluate_every": tuning["epochs"]
         }
@@ -150,7 +168,11 @@ def grid_jobs(
 
 
 def read_chosen(args: argparse.Namespace, base: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The tuned values of a method from its chosen.json, and what run.json says of them."""
+    """Read the tuned values of a method, and their description for `run.json`, from `--chosen`.
+
+    Raises:
+        UserError: The file is missing, incomplete, or the choice of another method.
+    """
     if not args.chosen or base == args.method:
         raise UserError(
             f"{args.method}: a method named *{TUNED} needs --chosen, rule choose's file; others "
@@ -181,7 +203,11 @@ def read_chosen(args: argparse.Namespace, base: str) -> tuple[dict[str, Any], di
 
 
 def check_chosen(args: argparse.Namespace, config: dict[str, Any], chosen: dict[str, Any]) -> None:
-    """UserError unless the chosen values may stand in the config where they replace others."""
+    """Check that the config stays valid when the chosen values replace its own.
+
+    Raises:
+        UserError: A chosen value is no setting of the experiment, or not an allowed value.
+    """
     block = config["experiments"][args.experiment]
     try:
         if unknown := sorted(set(chosen) - set(block)):
@@ -193,7 +219,7 @@ def check_chosen(args: argparse.Namespace, config: dict[str, Any], chosen: dict[
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train all that the command line asks for, write its outputs, drop its checkpoints."""
+    """Train all jobs of the command line, write their outputs and remove their checkpoints."""
     keep_freed_memory()
     with loading():
         import torch
@@ -203,13 +229,16 @@ def train(args: argparse.Namespace) -> None:
         task = load_task(args.experiment)
         asked = jobs(args, task.METHODS)
         settings = asked[0].settings
+        # A folder that cannot be written is reported before hours of training.
         for folder in (args.out, args.checkpoints):
             probe(folder)
-        prepare_torch(settings)  # imports torch's compiler, as the first optimizer would
+        # Done within `loading`, because it imports torch's compiler.
+        prepare_torch(settings)
     data = task.fingerprint(settings)
     hashed = training_hash(args.experiment, asked[0].method)
     deadline = None if args.max_minutes is None else time.monotonic() + 60 * args.max_minutes
     for job in asked:
+        # A checkpoint is resumed only by a run with the same identity.
         kept = {key: value for key, value in job.settings.items() if key not in PLACES}
         identity = {"settings": kept, "data": data, "code_hash": hashed, **job.notes}
         if "precision" in kept:
@@ -238,21 +267,20 @@ def train(args: argparse.Namespace) -> None:
             **costs,
         }
         write_run(job.out, records, info)
-    for job in (
-        () if args.so_far else asked
-    ):  # only now: a grid broken off keeps the points that are done
+    # Only after all jobs are written: an interrupted grid resumes from its finished points.
+    for job in () if args.so_far else asked:
         for seed in job.seeds:
             for left in ("pt", "csv"):
                 (job.checkpoints / f"seed{seed}.{left}").unlink(missing_ok=True)
 
 
 def prepare_torch(settings: dict[str, Any]) -> None:
-    """Set what decides the last bits of a number: deterministic algorithms, number of threads."""
+    """Make numbers reproducible: use deterministic algorithms and a fixed number of threads."""
     import torch
 
     torch.use_deterministic_algorithms(True, warn_only=settings["device"] != "cpu")
     torch.set_num_threads(settings["torch_threads"])
-    # Filling fresh memory costs 5 to 10% of a run and guards no number.
+    # Filling uninitialized memory is slow and would only hide reads of it, which no code makes.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
@@ -264,14 +292,20 @@ def train_seeds(
     *,
     deadline: float | None,
 ) -> tuple[dict[int, "Records"], dict[str, Any]]:
-    """The records of every seed of a job, and what they cost; a seed whose checkpoint says so is
-    done. A signal that waited for a seed's end stops the process there.
+    """Train every seed of a job and return its records and costs.
+
+    A seed whose checkpoint is marked as finished is not trained again. A signal that arrives while
+    a seed's end is saved stops the process after that.
+
+    Returns:
+        The records by seed, and the entries of `run.json` on memory, seconds and code changes.
     """
     from multitask.runs.checkpoint import Session
     from multitask.runs.records import Records
 
     done: dict[int, dict[str, Any]] = {}
-    changes: dict[str, list[str]] = {}  # seeds that were resumed under --accept-code-change
+    # {seed: code hashes} of seeds that were resumed under --accept-code-change.
+    changes: dict[str, list[str]] = {}
     for seed in job.seeds:
         session = Session(
             job.checkpoints / f"seed{seed}.pt",
@@ -285,13 +319,15 @@ def train_seeds(
             rows = train_one(task, job, seed, session, validation_only=args.grid)
             peak = peak_memory_mb(job.settings["device"])
             saved = {"finished": rows, "seconds": session.elapsed(), "peak_memory_mb": peak}
-            stopping.wait()  # what was just measured is not lost
+            # Hold signals back until the finished seed is saved.
+            stopping.wait()
             session.save(saved)
             stopping.proceed()
         if len(session.code_hashes) > 1:
             changes[str(seed)] = session.code_hashes
         done[seed] = saved
-    stopping.wait()  # outputs are written whole
+    # From here signals wait for the end of the process, so outputs are written whole.
+    stopping.wait()
     costs = {
         "peak_memory_mb": max(saved.get("peak_memory_mb", 0) for saved in done.values()),
         "seconds": {str(seed): round(saved["seconds"], 1) for seed, saved in done.items()},
@@ -303,7 +339,11 @@ def train_seeds(
 def so_far(
     args: argparse.Namespace, _task: ModuleType, job: Job, identity: dict[str, Any]
 ) -> tuple[dict[int, "Records"], dict[str, Any]]:
-    """What the checkpoints of a job hold, trained to the end or not, and what it cost."""
+    """Read the records and costs of a job from its checkpoints without training.
+
+    Raises:
+        UserError: A seed has no checkpoint, or one without rows.
+    """
     from multitask.runs.checkpoint import Session
     from multitask.runs.records import Records
 
@@ -325,14 +365,16 @@ def so_far(
 def train_one(
     task: ModuleType, job: Job, seed: int, session: "Session", *, validation_only: bool
 ) -> list[Any]:
-    """The rows of one run. A point of a grid keeps none of the test's, and has none at all where
-    training diverges.
+    """Train one run and return its rows.
+
+    A point of a tuning grid keeps no row of the test split, and has no rows if training diverges.
     """
     if not validation_only:
         return task.train(job.method, seed, job.settings | job.chosen, session).rows
     try:
         rows = task.train(job.method, seed, job.settings, session).rows
     except UserError as error:
+        # Divergence disqualifies a point of the grid; any other fault ends the command.
         if not str(error).startswith("non-finite"):
             raise
         print(f"{job.out.name}, seed {seed}: {error}", file=sys.stderr)
@@ -341,7 +383,7 @@ def train_one(
 
 
 def device_name(device: str) -> str:
-    """The device in words, for the footers of tables."""
+    """Describe the device for the footers of tables."""
     import torch
 
     if device == "cpu" or not torch.cuda.is_available():
@@ -350,14 +392,13 @@ def device_name(device: str) -> str:
 
 
 def peak_memory_mb(device: str) -> int:
-    """Most memory held at once: on a GPU what torch allocated there, else the whole process
-    (libraries, data too).
-    """
+    """Peak memory in MiB: torch's on a GPU, else the process's, including libraries and data."""
     import torch
 
     if device != "cpu" and torch.cuda.is_available():
         return round(torch.cuda.max_memory_allocated() / 2**20)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS, KiB elsewhere
+    # In bytes on macOS, in KiB elsewhere.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
@@ -411,7 +452,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def span(text: str) -> float:
-    """A time of the command line: a finite number, 0 or more."""
+    """Parse a time of the command line: a finite number, 0 or more.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is no such number.
+    """
+    # float() alone would accept "nan", "inf" and "1e9".
     if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{0,18})?", text, re.ASCII):
         return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no time; give a number such as 30 or 0.5")

@@ -1,10 +1,11 @@
-"""CamVid (ours, not in the paper): street images with 7 classes and the distance to the nearest
-class boundary, two tasks.
+"""CamVid (ours): segmentation of street images and distance to class boundaries, two tasks.
 
-Real images for the claim of Tables 5 and 7, that PCGrad improves MTAN on dense prediction, since
-CityScapes cannot be downloaded freely. The second task is no depth: it is derived from the
-annotation (the distance of a pixel to the nearest class boundary, 1 from 16 pixels on). Reader,
-networks, losses and metrics are CityScapes'; no number of its tables can be compared with."""
+The experiment tests the claim of Tables 5 and 7, that PCGrad improves MTAN on dense prediction, on
+real images, because CityScapes cannot be downloaded freely. The second task is not depth: it is the
+distance of a pixel to the nearest class boundary of the annotation, which is 1 for 16 pixels or
+more. Reader, networks, losses and metrics are those of CityScapes. The numbers are not comparable
+to those of its tables.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +32,7 @@ def source(settings: Settings) -> Scenes:
 
 
 def fingerprint(settings: Settings) -> dict[str, Any]:
-    """Name, sizes and content hash of the scenes; real, but not the paper's."""
+    """Name, sizes and content hash of the scenes, which are real but not the paper's."""
     return dense.fingerprint(source(settings), settings)
 
 

@@ -1,12 +1,13 @@
-"""CelebA (Section 5.1, Table 3): 40 binary attributes of a face, each a task, on one ResNet-18 with
-linear heads.
+"""CelebA (Section 5.1, Table 3): 40 binary attributes of a face, each a task.
 
-The paper names the data and its base, Sener and Koltun, whose public code gives network, pixels and
-schedule. That code reports the error on the validation split; which split the paper's numbers are
-of is unknown, so both are measured. Deviations from that code, all seeded: initial values and
-batches. Its MGDA row takes the gradients at the features instead of the parameters and normalizes
-them ("loss+"); here they are the parameters', as they are. A network per task (40 ResNets) is no
-row of the paper's table, and not trained.
+All tasks share one ResNet-18 and have linear heads. The paper builds on Sener and Koltun, whose
+public code defines network, image size and schedule. That code reports the error on the validation
+split. The paper does not state its split, so both errors are measured.
+
+Deviations from that code: initial values and batches are seeded. Its MGDA row uses gradients with
+respect to the features and normalizes them ("loss+"); ours uses the gradients with respect to the
+parameters without normalization. One network per task (40 ResNets) is not a row of the paper's
+table and is not trained.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ Settings = Mapping[str, Any]
 
 
 def source(settings: Settings) -> Faces:
-    """The faces of all splits; cartoons are drawn at the first call."""
+    """The faces of all splits; generated faces are drawn at the first call."""
     counts = {split: settings[f"{split}_examples"] for split in SPLITS}
     seed, limits = settings["data_seed"], (counts["train"], counts["validation"], counts["test"])
     if settings["data"] == "celeba":
@@ -57,9 +58,7 @@ def source(settings: Settings) -> Faces:
 
 
 def fingerprint(settings: Settings) -> dict[str, Any]:
-    """Name, sizes and content hash (files and labels) of the faces, and whether they are the
-    paper's data.
-    """
+    """Name, sizes and content hash of the faces, and whether they are the paper's data."""
     faces = source(settings)
     name = settings["data"]
     sizes = {split: len(labels) for split, labels in faces.labels.items()}
@@ -69,8 +68,9 @@ def fingerprint(settings: Settings) -> dict[str, Any]:
 def problem(
     method: str, seed: int, settings: Settings, tasks: Sequence[str] = ATTRIBUTES
 ) -> Problem:
-    """Data, network, losses and metrics for the loop; `tasks`: the attributes to learn (the table's
-    rows learn all).
+    """Data, network, losses and metrics for the loop.
+
+    `tasks` selects the attributes to learn; the rows of Table 3 learn all of them.
     """
     faces = source(settings)
     columns = [ATTRIBUTES.index(task) for task in tasks]

@@ -1,9 +1,9 @@
 """CIFAR-100 as 20 tasks (Section 5.1, Table 2): one 5-way classification for every superclass.
 
-An update takes a batch of all tasks' images, grouped by task: each group has a forward pass of its
-own, so that the task gradients together cost one backward pass of the whole batch. The paper leaves
-open which network its PCGrad row trains; here it is the one that shares most ("one_fc": all but the
-head), whose plain training, the sum of losses, is the row "task specific, 1-fc".
+A batch holds images of all tasks, grouped by task. Each group has a forward pass of its own, so the
+task gradients together cost one backward pass of the whole batch. The paper does not say which
+network its PCGrad row trains. Ours is "one_fc", which shares all layers but the head; trained with
+the sum of losses, it is the row "task specific, 1-fc".
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,20 +40,18 @@ from multitask.runs.seeding import generator, initialization
 from multitask.supervised import Data, Problem, fit
 
 EVALUATION_BATCH = 500
-MEAN, DEVIATION = (
-    (0.5071, 0.4865, 0.4409),
-    (0.2673, 0.2564, 0.2762),
-)  # of the training images' channels
+# Per channel of the training images.
+MEAN, DEVIATION = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 
 Settings = Mapping[str, Any]
 
 
 class Row(NamedTuple):
-    """A row of the table: its network and how it is trained."""
+    """A row of the table: its network, its method, and its labels."""
 
     network: str
     method: Method
-    labels: str = ""  # in place of the settings' labels
+    labels: str = ""  # replaces the labels of the settings
 
 
 ROWS = {
@@ -72,7 +70,7 @@ ROWS = {
     "cross_stitch": Row("cross_stitch", Method()),
     "routing": Row("routing", Method()),
     "routing_pcgrad": Row("routing", COMBINATIONS["pcgrad"]),
-    # The base code's labels, to say what the paper's numbers may have been.
+    # With the base code's labels, which the paper's absolute numbers may be based on.
     "one_fc_mod5": Row("one_fc", Method(), "mod5"),
     "all_fc_mod5": Row("all_fc", Method(), "mod5"),
     "pcgrad_mod5": Row("one_fc", COMBINATIONS["pcgrad"], "mod5"),
@@ -115,8 +113,11 @@ def fingerprint(settings: Settings) -> dict[str, Any]:
 def prepared(part: Images, rows: Tensor, labels: str) -> Data:
     """Normalized images [N, 3, 32, 32], tasks [N] and labels [N] in 0...4 of some rows of a split.
 
-    labels "superclass": the position of the fine class in its superclass; "mod5": the base code's
-    fine % 5, which gives some classes of a superclass the same label.
+    Args:
+        part: Images of a split.
+        rows: Indices of the images to take.
+        labels: "superclass" for the position of the fine class in its superclass; "mod5" for the
+            base code's fine % 5, which gives some classes of a superclass the same label.
     """
     scale = torch.tensor(DEVIATION)[:, None, None] * 255
     shift = torch.tensor(MEAN)[:, None, None] / torch.tensor(DEVIATION)[:, None, None]
@@ -128,9 +129,7 @@ def prepared(part: Images, rows: Tensor, labels: str) -> Data:
 
 
 def splits(data: Cifar100, settings: Settings) -> dict[str, Data]:
-    """Train, test and (if any) validation images, the same for every seed and method;
-    class-balanced.
-    """
+    """Class-balanced train, test and (if any) validation images, equal for all seeds and methods."""
     rows = balanced_subset(data.train.fine, settings["train_examples"], settings["data_seed"])
     held = torch.zeros(len(rows), dtype=torch.bool)
     if settings["validation_share"]:
@@ -152,8 +151,9 @@ def splits(data: Cifar100, settings: Settings) -> dict[str, Data]:
 
 
 def balanced_batches(tasks: Tensor, batch_size: int, seed: int, epoch: int) -> Sequence[Tensor]:
-    """Batches of an epoch with equally many examples of every task; what fills no batch is left
-    out.
+    """Batches of an epoch with equally many examples of every task.
+
+    Examples that do not fill a batch are left out.
     """
     draw = generator(seed, f"batch/{epoch}")
     each = max(1, batch_size // TASKS)
@@ -164,7 +164,7 @@ def balanced_batches(tasks: Tensor, batch_size: int, seed: int, epoch: int) -> S
 
 
 def network(name: str, settings: Settings) -> nn.Module:
-    """The row's network; to be called on the stream of initial values."""
+    """The network of a row; call it while the stream of initial values is active."""
     size = {"filters": settings["filters"], "units": settings["units"]}
     if name == "routing":
         return Routing(TASKS, CLASSES, **size)
@@ -185,7 +185,8 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
     }
     with initialization(seed):
         model = network(ROWS[method].network, settings)
-    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster
+    # Convolutions are faster in this memory format.
+    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def losses(batch: Data, draw: Generator) -> list[Tensor]:
         images, tasks, labels = batch
@@ -198,7 +199,7 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
             else:
                 logits = model(images[rows], task)
             loss = functional.cross_entropy(full(logits), labels[rows], reduction="sum")
-            # A task that the batch lacks has loss 0 and a zero gradient.
+            # A task without examples in the batch has loss 0 and a zero gradient.
             found.append(loss / max(1, len(rows)) if settings["task_loss"] == "mean" else loss)
         return found
 

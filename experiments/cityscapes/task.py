@@ -1,9 +1,9 @@
-"""CityScapes (Tables 5, 7): 7-class segmentation and inverse depth of street scenes at 128x256, two
-tasks.
+"""CityScapes (Tables 5, 7): 7-class segmentation and inverse depth of street scenes, two tasks.
 
-The paper's base, MTAN's public code, came with this set's data and without code to train on it. All
-is as for NYUv2 but the batch size, 8, as in later public code (Cranial-XIX/CAGrad, cityscapes/).
-See experiments/nyuv2/task.py for what differs from that code.
+Images have 128x256 pixels. The paper builds on MTAN's public code, which includes this data set but
+no code to train on it. The settings are those of NYUv2 except for the batch size, which is 8 as in
+later public code (Cranial-XIX/CAGrad, cityscapes/). `experiments/nyuv2/task.py` lists the
+deviations from MTAN's code.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,7 @@ Settings = Mapping[str, Any]
 
 
 def source(settings: Settings) -> Scenes:
-    """The scenes: real ones below data_root/cityscapes, or generated streets written in the same
-    layout.
-    """
+    """The real scenes below data_root/cityscapes, or generated streets in the same file layout."""
     return dense.scenes_of(settings, CITYSCAPES, streets, len(CLASSES))
 
 

@@ -15,17 +15,17 @@ METHODS = ("sac", "sac_pcgrad")
 
 
 def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
-    """Meta-World is the data: its version, the simulator's, a hash of push-v3's source files; which
-    goals are drawn.
-    """
-    goals = len(make(settings, seed=0))  # refuses bad settings before anything is trained
+    """Versions of Meta-World and MuJoCo, a hash of push-v3's source files, and the goals' ranges."""
+    # Making the environments rejects bad settings before anything is trained.
+    goals = len(make(settings, seed=0))
     ranges = {"start": np.array(START).tolist(), "goal": np.array(GOAL).tolist()}
     return {**sources([TASK]), "tasks": [TASK], **ranges, "goals_per_seed": goals}
 
 
 def train(method: str, seed: int, settings: dict[str, Any], session: Session) -> Records:
-    """Train one method under one seed, on that seed's pairs; see `multitask.rl.sac` and
-    `multitask.rl.pushing`.
+    """Train one method on the pairs of start and goal that its seed draws.
+
+    See `multitask.rl.sac` and `multitask.rl.pushing`.
     """
     with Fleet(make(settings, seed), settings.get("workers", 0)) as fleet:
         return train_sac(settings, seed, session, fleet, method=method)

@@ -1,6 +1,4 @@
-"""MT3, ours: reach, drawer-close and button-press-topdown, small enough to say something on two CPU
-cores.
-"""
+"""MT3 (ours): reach, drawer-close and button-press-topdown, which two CPU cores can train."""
 
 from multitask.rl.sac import METHODS
 from multitask.rl.training import fingerprint, train

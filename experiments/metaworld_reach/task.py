@@ -1,6 +1,4 @@
-"""The check of SAC itself: one task, reach, at a fixed goal and at varied goals; no figure of the
-paper.
-"""
+"""A check of SAC itself (ours): the task reach at a fixed goal and at varied goals."""
 
 from typing import Any
 
@@ -16,7 +14,7 @@ METHODS = ("fixed_goal", "varied_goals", "fixed_goal_float32", "varied_goals_flo
 
 
 def train(method: str, seed: int, settings: dict[str, Any], session: Session) -> Records:
-    """Train SAC with the goals that the row's name says; see `multitask.rl.sac`."""
+    """Train SAC with the goals that the method's name selects; see `multitask.rl.sac`."""
     settings = settings_of_row(method, settings)
     goals = method.partition("_")[0]
     return metaworld.train("sac", seed, {**settings, "goals": goals}, session)

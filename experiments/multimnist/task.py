@@ -1,8 +1,7 @@
-"""MultiMNIST (Section 5.1, Table 4): classify the top-left and the bottom-right digit of one image,
-two tasks.
+"""MultiMNIST (Section 5.1, Table 4): classify the top-left and the bottom-right digit of an image.
 
-Deviations from the public code that the paper builds on, all seeded: pairs, initial values,
-batches, dropout masks. The last epoch counts (that code picks the best epoch by its test split).
+Deviations from the public code that the paper builds on: pairs, initial values, batches and dropout
+masks are seeded. The last epoch is reported; that code reports the best epoch on the test split.
 """
 
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ Settings = Mapping[str, Any]
 
 
 def source(settings: Settings) -> Digits:
-    """The images for the left place: digits, or garments where all are."""
+    """The images for the left position: digits, or garments if all images are garments."""
     if settings["data"] == "digits":
         return sklearn_digits()
     read = fashion_mnist if settings["data"] == "fashion_mnist" else mnist
@@ -40,7 +39,7 @@ def source(settings: Settings) -> Digits:
 
 
 def other_source(settings: Settings) -> Digits:
-    """The images for the right place: garments beside MNIST's digits, else the left place's."""
+    """The images for the right position: garments in mixed pairs, else those of the left."""
     if settings["data"] == "mnist_fashion":
         return fashion_mnist(data_root(settings["data_root"]))
     return source(settings)
@@ -62,10 +61,14 @@ def fingerprint(settings: Settings) -> dict[str, Any]:
 
 
 def splits(digits: Digits, settings: Settings, others: Digits | None = None) -> dict[str, Data]:
-    """Composed train, test and (if any) validation images, the same for every seed and method.
+    """Composed train, test and (if any) validation images, equal for all seeds and methods.
 
     Validation digits are set apart before pairing, so that none of them is seen in training.
-    `others`: the images for the right place, if they are other ones.
+
+    Args:
+        digits: Images for both positions, or for the left one if `others` is given.
+        settings: Settings of the run.
+        others: Images for the right position.
     """
     options = {"offset": settings["offset"], "resize": settings["resize"]}
     others = others or digits
@@ -99,7 +102,8 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
     with initialization(seed):
         dropout = Dropout(settings["dropout"], settings["dropout_form"])
         model = LeNet(len(TASKS), dropout, separate=method == "single_task")
-    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
+    # Convolutions are faster in this memory format.
+    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def losses(batch: Data, draw: Generator) -> list[Tensor]:
         images, *labels = batch

@@ -1,10 +1,13 @@
-"""NYUv2 (Tables 1, 6, 8, Figure 5): 13-class segmentation, depth and surface normals of indoor
-scenes, three tasks.
+"""NYUv2 (Tables 1, 6, 8, Figure 5): segmentation, depth and surface normals of indoor scenes.
 
-Deviations from the public code that the paper builds on: batches and initial values are seeded;
-test batches are in the files' order; a pixel's normal is masked by itself, not by its depth or by
-the sum of its components; the learning rate halves at the start of epoch 100 where that code, by
-the version of torch, does so at epoch 100 or 101."""
+Segmentation has 13 classes. Deviations from the public code that the paper builds on:
+
+- Batches and initial values are seeded.
+- Test batches are in the order of the files.
+- A pixel's normal is masked by itself, not by its depth or by the sum of its components.
+- The learning rate halves at the start of epoch 100. In that code the version of torch decides
+  whether it halves at epoch 100 or 101.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +25,7 @@ Settings = Mapping[str, Any]
 
 
 def source(settings: Settings) -> Scenes:
-    """The scenes: real ones below data_root/nyuv2, or generated rooms written in the same layout."""
+    """The real scenes below data_root/nyuv2, or generated rooms in the same file layout."""
     return dense.scenes_of(settings, NYUV2, rooms, len(CLASSES))
 
 

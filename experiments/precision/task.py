@@ -1,8 +1,8 @@
-"""bfloat16 against float32 (ours): PCGrad on the networks and data of four experiments, paired by
-seed.
+"""Compares bfloat16 with float32 (ours): PCGrad on the networks and data of four experiments.
 
-A method is a data set and a precision. Short runs, alike but for the precision: what is asked is
-whether bfloat16 moves the metric by more than seeds do, not how good the metric is."""
+A method is a data set and a precision. The runs are short and differ only in the precision. They
+are paired by seed and show whether bfloat16 changes a metric by more than the seed does.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -81,7 +81,8 @@ CAMVID = {
     "optimizer": "adam",
     "learning_rate": 1e-3,
 }
-SETS = {  # data set: task, its row, its settings
+# {data set: (task, its method, its class of settings)}.
+SETS = {
     "multimnist": (multimnist, "pcgrad", MULTIMNIST),
     "cifar100": (cifar100, "pcgrad", CIFAR100),
     "ucmerced": (ucmerced, "pcgrad", UCMERCED),
@@ -100,7 +101,7 @@ METHODS = (
 
 
 def settings_of(name: str, precision: str, settings: Settings) -> dict[str, Any]:
-    """The settings of one data set: its own, the size that the config gives it, the machine's."""
+    """The settings of one data set: its defaults, then the sizes and machine of the config."""
     sizes = {
         key.removeprefix(f"{name}_"): value
         for key, value in settings.items()

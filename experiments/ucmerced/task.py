@@ -1,8 +1,10 @@
 """UC Merced (ours, not in the paper): 17 binary labels of an aerial photograph, each a task.
 
-Real images for the claim of Table 3, that surgery helps where there are many binary tasks, since
-CelebA cannot be downloaded freely. Reader, network and schedule are CelebA's; the set is smaller
-(1,470 training images, 17 tasks), so no number of Table 3 can be compared with."""
+The experiment tests the claim of Table 3, that surgery helps with many binary tasks, on real
+images, because CelebA cannot be downloaded freely. Reader, network and schedule are those of
+CelebA. The set is smaller (1,470 training images, 17 tasks), so the numbers are not comparable to
+those of Table 3.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,9 +42,7 @@ def source(settings: Settings) -> Faces:
 
 
 def fingerprint(settings: Settings) -> dict[str, Any]:
-    """Name, sizes and content hash (files and labels) of the photographs; real, but not the
-    paper's.
-    """
+    """Name, sizes and content hash of the photographs, which are real but not the paper's."""
     photographs = source(settings)
     sizes = {split: len(labels) for split, labels in photographs.labels.items()}
     return {"name": settings["data"], "real": True, **sizes, "sha256": photographs.sha256}

@@ -209,7 +209,7 @@ def separate(ax: Axes, lines: Sequence[Line2D]) -> None:
     Two curves coincide if at least half of their shared points do. Call it after the limits of the
     axis are set.
     """
-    # An empty axis has span 0; any other value avoids groups of nothing.
+    # Equal limits give no span; fall back on absolute distances.
     span = abs(np.subtract(*ax.get_ylim())) or 1.0
     groups: list[list[Line2D]] = []
     for line in lines:
