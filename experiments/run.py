@@ -39,7 +39,7 @@ from system import command, stopping
 from system.reading import read_json
 from system.writing import probe
 
-# Modules that need torch are imported where they are used, so that --help and faults answer at once.
+# Modules that need torch are imported where they are used: --help and faults must answer at once.
 if TYPE_CHECKING:
     from multitask.runs.checkpoint import Session
     from multitask.runs.records import Records
@@ -280,7 +280,7 @@ def prepare_torch(settings: dict[str, Any]) -> None:
 
     torch.use_deterministic_algorithms(True, warn_only=settings["device"] != "cpu")
     torch.set_num_threads(settings["torch_threads"])
-    # Filling uninitialized memory is slow and would only hide reads of it, which no code makes.
+    # Filling uninitialized memory is slow, and no code reads memory before it writes it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 

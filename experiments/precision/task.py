@@ -81,7 +81,7 @@ CAMVID = {
     "optimizer": "adam",
     "learning_rate": 1e-3,
 }
-# {data set: (task, its method, its class of settings)}.
+# {data set: (task, its method, its settings)}.
 SETS = {
     "multimnist": (multimnist, "pcgrad", MULTIMNIST),
     "cifar100": (cifar100, "pcgrad", CIFAR100),

@@ -1,8 +1,9 @@
-"""Tables 1, 5, 6, 7 and 8 (dense prediction): a row is an architecture with loss weights, without
-or with PCGrad.
+"""Writes Tables 1, 5, 6, 7 and 8 (dense prediction).
 
-Methods are named `{architecture}_{weights}` or `{architecture}_{weights}_pcgrad`; "one_task" and
-"stan" stand alone."""
+A row is an architecture with loss weights, without or with PCGrad. Methods are named
+`{architecture}_{weights}` or `{architecture}_{weights}_pcgrad`; "one_task" and "stan" have no
+weights.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +25,10 @@ MULTI = {
     "cross_stitch": "Cross-Stitch",
     "mtan": "MTAN",
 }
-WEIGHTS = {"equal": "Equal", "uncertainty": "Uncert", "dwa": "DWA"}  # the paper's words begin so
+# {weights: how the paper's name of them begins}.
+WEIGHTS = {"equal": "Equal", "uncertainty": "Uncert", "dwa": "DWA"}
 PCGRAD = "_pcgrad"
-# a run's number is its mean over so many last epochs: the base code's authors in their README
+# Last epochs over which a run is averaged, as the README of the base code recommends.
 EPOCHS = 10
 SIZE = Quantity("all", "relative_parameters", "#P", reported="parameters")
 BLOCKS = {
@@ -112,7 +114,7 @@ NOTES = (
 
 
 def depth(relative_decimals: int) -> tuple[Quantity, ...]:
-    """The two errors of depth; CityScapes' relative error is a thousand times NYUv2's."""
+    """The two errors of depth; the scale of the relative error differs between the data sets."""
     return (
         Quantity("depth", "test_AbsErr", "AbsErr", 4, last=EPOCHS, compare=True, reported="AbsErr"),
         Quantity(
@@ -129,9 +131,7 @@ def depth(relative_decimals: int) -> tuple[Quantity, ...]:
 
 @dataclass(frozen=True)
 class Layout:
-    """One table: its rows (method names), its columns, and the files of the paper's numbers that it
-    shows.
-    """
+    """One table: its rows (names of methods), its columns, and the sources of the paper's numbers."""
 
     number: int
     experiment: str
@@ -149,7 +149,7 @@ class Layout:
 
 
 def rows(architectures: Iterable[str], weights: Iterable[str] = tuple(WEIGHTS)) -> tuple[str, ...]:
-    """Method names in the paper's order, each without and with PCGrad."""
+    """Names of methods in the paper's order, each without and with PCGrad."""
     weights = tuple(weights)
     return tuple(
         f"{a}_{w}{surgery}" for a in architectures for w in weights for surgery in ("", PCGRAD)
@@ -157,8 +157,12 @@ def rows(architectures: Iterable[str], weights: Iterable[str] = tuple(WEIGHTS)) 
 
 
 def parse(method: str) -> tuple[str, str, bool]:
-    """The architecture's name in the paper, its loss weights ("" without) and whether PCGrad is
-    added.
+    """Split a method into the paper's name of the architecture, the loss weights, and PCGrad.
+
+    The weights are "" for a method without; the last part says whether PCGrad is added.
+
+    Raises:
+        ValueError: The method is not a row of these tables.
     """
     plain = method.removesuffix(PCGRAD)
     if plain in SINGLE:
@@ -173,8 +177,9 @@ def parse(method: str) -> tuple[str, str, bool]:
 
 
 def paper_numbers(layout: Layout) -> dict[tuple[str, str, str], float]:
-    """{(method, task, metric): the paper's number}. Table 6 names no weights; its baselines have
-    uncertainty's.
+    """{(method, task, metric): the paper's number}.
+
+    Table 6 names no weights; its rows without PCGrad equal Table 8's with uncertainty weights.
     """
     found = {}
     frame = pd.concat([reported.read(source) for source in layout.sources], ignore_index=True)
@@ -194,16 +199,18 @@ def paper_numbers(layout: Layout) -> dict[tuple[str, str, str], float]:
 
 
 def last_epochs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Rows of every run's last 10 epochs; of task "all" every row; never the untrained network's
-    (epoch 0).
+    """Keep the rows of every run's last 10 epochs, and all rows of task "all".
+
+    Rows of epoch 0 are dropped, because they belong to the untrained network.
     """
     ends = frame.groupby(["method", "seed"])["step"].transform("max")
     return frame[(frame["task"] == "all") | ((frame["step"] > 0) & (frame["step"] > ends - EPOCHS))]
 
 
 def long_table(layout: Layout, runs: Runs) -> pd.DataFrame:
-    """A line per method and quantity, then the differences of PCGrad to the same row without,
-    paired by seed.
+    """One line per method and quantity, then PCGrad's differences to the same row without it.
+
+    The differences are paired by seed.
     """
     frame = last_epochs(
         runs.frame[runs.frame["metric"].isin([q.metric for q in layout.quantities])]
@@ -218,8 +225,8 @@ def long_table(layout: Layout, runs: Runs) -> pd.DataFrame:
     ]
     lines = method_lines(frame, methods, layout.quantities, paper)
     differences = difference_lines(frame, pairs, layout.quantities, {})
-    # Holm's correction needs all differences at once, the paper's numbers a key with the metric:
-    # fill them in here.
+    # Fill in the paper's numbers afterwards: the calls above know no key with a metric, and Holm's
+    # correction needs all differences in one call.
     table = pd.concat([lines, differences] if len(differences) else [lines], ignore_index=True)
     for index, line in table.iterrows():
         parts = [
@@ -232,9 +239,7 @@ def long_table(layout: Layout, runs: Runs) -> pd.DataFrame:
 
 
 def printed(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
-    """Text for some of the quantities: one row per method or difference, the paper's number beside
-    ours.
-    """
+    """Some of the quantities as text: one row per method or difference, with the paper's number."""
     shown = []
     for method, lines in table.groupby("method", sort=False):
         by_quantity = {(line["task"], line["metric"]): line for line in lines.to_dict("records")}
@@ -269,7 +274,7 @@ def printed(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame
 
 
 def paper_cell(paper: float, difference: float, decimals: int) -> str:
-    """`20.17 (+0.41)`, or a dash where the paper has no number."""
+    """The paper's number and ours minus it, `20.17 (+0.41)`; a dash if the paper has none."""
     if pd.isna(paper):
         return render.DASH
     beside = "" if pd.isna(difference) else f" ({render.number(difference, decimals, sign=True)})"
@@ -277,7 +282,7 @@ def paper_cell(paper: float, difference: float, decimals: int) -> str:
 
 
 def blocks(table: pd.DataFrame, quantities: Sequence[Quantity]) -> dict[str, pd.DataFrame]:
-    """The printed table cut by task, because all columns in one are too wide for a page."""
+    """The printed table split by task, because all columns together are too wide for a page."""
     cut = {title: [q for q in quantities if q.task == task] for task, title in BLOCKS.items()}
     return {
         title: shown for title, part in cut.items() if not (shown := printed(table, part)).empty
@@ -285,7 +290,7 @@ def blocks(table: pd.DataFrame, quantities: Sequence[Quantity]) -> dict[str, pd.
 
 
 def notes(layout: Layout, runs: Runs, paper: Mapping[str, Any] | None) -> list[str]:
-    """The table's footer."""
+    """The lines below the table."""
     settings: Mapping[str, object] = runs.infos[0]["settings"] if runs.infos else {}
     tested = last_epochs(runs.frame[runs.frame["metric"].str.startswith("test_")])
     count = tested.groupby(["method", "seed"])["step"].nunique().max() if len(tested) else 0
@@ -315,7 +320,8 @@ def write(
     render.write_text("\n".join([*sections, *(f"- {line}" for line in below), ""]), md)
     last = list(parts)[-1:]
     sections = [
-        f"\\noindent\\textbf{{{title}}}\\par\n{render.latex(shown, below if [title] == last else ())}"
+        f"\\noindent\\textbf{{{title}}}\\par\n"
+        f"{render.latex(shown, below if [title] == last else ())}"
         for title, shown in parts.items()
     ]
     render.write_text("\n".join(sections), tex)

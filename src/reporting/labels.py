@@ -1,4 +1,4 @@
-"""The methods' names in words, for tables and figures. Imports no matplotlib."""
+"""The methods' names in words, for tables and figures. This module imports no matplotlib."""
 
 LABELS = {
     "adam": "Adam",
@@ -42,12 +42,12 @@ LABELS = {
 }
 
 
-# A row named <method><ending> is that method with something changed.
+# {suffix of a method's name: how the row differs from the method}.
 ENDINGS = {"_tuned": "tuned", "_float32": "float32", "_v2": "version 2 rewards"}
 
 
 def label(method: str) -> str:
-    """The method's name in words; an ending of ENDINGS says what differs from the method."""
+    """The method's name in words, with the meaning of a suffix in ENDINGS."""
     for ending, words in ENDINGS.items():
         if method.endswith(ending) and method not in LABELS:
             return f"{label(method.removesuffix(ending))}, {words}"

@@ -1,6 +1,4 @@
-"""Learning curves of multi-task RL: success, distance or conflict against environment steps, panel
-by panel.
-"""
+"""Draws learning curves of multi-task RL: a metric against environment steps, in panels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,18 +18,20 @@ from reporting.labels import label
 from reporting.runs import Runs, read_runs
 from reporting.statistics import iqm
 
-SMOOTH = 10  # running mean over collections; the values of single collections are in metrics.csv
-FEW = 10  # collections below this count get dots: a single one would draw no line
-PANEL = (2.75, 2.5)  # width and height of a panel, inches
-MIDDLE = "interquartile mean"  # marks its line among the others
-END = "end in the paper"  # marks the paper's number among the lines
-SHARE = (-0.03, 1.03)  # limits of an axis from 0 to 1: a curve at 0 or 1 is seen beside the frame
+SMOOTH = 10  # collections of the running mean
+FEW = 10  # curves with fewer collections get dots, because a single point draws no line
+PANEL = (2.75, 2.5)  # width and height of a panel in inches
+MIDDLE = "interquartile mean"  # the id of its lines
+END = "end in the paper"  # the id of the paper's numbers
+SHARE = (-0.03, 1.03)  # limits for shares; curves at 0 and 1 stay clear of the frame
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One comparison; `metric` is that of the deterministic policy where the runs evaluate it, else
-    of training.
+    """One comparison of methods.
+
+    `metric` is taken from the evaluations of the deterministic policy; from training if the runs
+    have no evaluations.
     """
 
     experiment: str
@@ -41,18 +41,19 @@ class Panel:
     words: str = "success, mean over tasks"
     task: str = "all"
     limits: tuple[float | None, float | None] = SHARE
-    paper: str = ""  # group of Figure 3's numbers whose ends are drawn: MT10, MT50
+    paper: str = ""  # group of Figure 3's numbers that are drawn: MT10 or MT50
 
     @property
     def has_middle(self) -> bool:
-        """Whether a mean over tasks is drawn, which a few tasks may move: then their interquartile
-        mean is too.
+        """Whether the panel shows a mean over tasks.
+
+        A few tasks can dominate such a mean, so the interquartile mean is drawn as well.
         """
         return self.task == "all" and self.metric == "success"
 
 
 def paper_ends(group: str, methods: Sequence[str]) -> list[tuple[str, float, bool]]:
-    """(method, success at the end, whether the paper says "less than") of Figure 3's text."""
+    """(method, success at the end, whether the text says "less than") of Figure 3."""
     frame = reported.read("figures")
     frame = frame[
         (frame["source"] == "figure_3") & (frame["group"] == group) & (frame["column"] == "success")
@@ -75,7 +76,7 @@ def measured(runs: Runs, metric: str) -> str:
 
 
 def curve(runs: Runs, method: str, task: str, metric: str) -> pd.DataFrame:
-    """Columns seed, steps, value: the metric against the environment steps of all tasks."""
+    """The metric against the environment steps of all tasks: columns seed, steps, value."""
     rows = runs.select(method=method, task=task, metric=metric)[["seed", "step", "value"]]
     steps = runs.select(method=method, task="all", metric="environment_steps")[
         ["seed", "step", "value"]
@@ -84,10 +85,10 @@ def curve(runs: Runs, method: str, task: str, metric: str) -> pd.DataFrame:
 
 
 def middle(runs: Runs, method: str, metric: str) -> pd.DataFrame:
-    """Columns steps, value: the interquartile mean over all tasks and seeds at once of each one's
-    running mean.
+    """The interquartile mean over all tasks and seeds at once: columns steps, value.
 
-    Empty where the runs tell no tasks apart.
+    It averages the running means of the single curves. It is empty if the runs have no metric per
+    task.
     """
     tasks = [
         task for task in runs.select(method=method, metric=metric)["task"].unique() if task != "all"
@@ -104,7 +105,7 @@ def middle(runs: Runs, method: str, metric: str) -> pd.DataFrame:
 
 
 def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
-    """Draw one panel; the methods that have runs."""
+    """Draw one panel and return the methods that have runs."""
     runs = runs.of(panel.experiment)
     metric = measured(runs, panel.metric)
     present = [
@@ -137,7 +138,8 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
             "gid": END,
             "linestyle": "",
         }
-        marker = "v" if below else "D"  # a triangle: the paper says less than this
+        # The triangle points down, because the paper gives an upper bound.
+        marker = "v" if below else "D"
         ax.plot(
             [1.0 - 0.06 * turn], [value], marker=marker, markersize=4, color=color(method), **at
         )
@@ -150,17 +152,15 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
             info["experiment"] == panel.experiment and info["method"] in panel.methods
             for info in runs.infos
         )
-        why = (
-            "undefined in all runs" if ran else "no runs at this scale"
-        )  # e.g. a measure of conflicts without any
+        # Measures of conflicts are undefined in runs without conflicts.
+        why = "undefined in all runs" if ran else "no runs at this scale"
         ax.set_xticks([])
         ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color="gray")
     ax.ticklabel_format(axis="y", useOffset=False)
     low, high = panel.limits
     top = ax.dataLim.y1
-    if (
-        low is not None and high is None and np.isfinite(top)
-    ):  # the automatic end lies on a curve far from `low`
+    # matplotlib's automatic end would cut a curve that is far from `low`.
+    if low is not None and high is None and np.isfinite(top):
         high = low + (1.08 * (top - low) or 1.0)
     ax.set_ylim(low, high)
     ax.margins(x=0.02)
@@ -176,7 +176,7 @@ def has_runs(panel: Panel, runs: Runs) -> bool:
 
 
 def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -> Figure:
-    """All panels that have runs, with one legend; if none has, one that says so."""
+    """Draw all panels that have runs, with one legend; without runs, one panel that says so."""
     style()
     panels = [panel for panel in panels if has_runs(panel, runs)] or panels[:1]
     columns = min(columns or len(panels), len(panels))
@@ -212,7 +212,7 @@ def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -
 
 
 def note(infos: Sequence[dict[str, Any]]) -> str:
-    """Seeds and updates behind a figure, experiment by experiment."""
+    """The seeds and updates of a figure's runs, by experiment."""
     words = []
     for experiment in sorted({info["experiment"] for info in infos}):
         group = [info for info in infos if info["experiment"] == experiment]

@@ -1,6 +1,4 @@
-"""Three figures over all results: the scoreboard of claims, the paper's numbers against ours, and the
-cost of surgery over tasks and parameters.
-"""
+"""Draws three figures over all results: the claims, the paper's numbers against ours, the cost."""
 
 import textwrap
 from collections.abc import Sequence
@@ -29,7 +27,7 @@ from reporting.ledger.verdicts import (
     REPLICATED,
 )
 
-# A color and a sign for each verdict: the sign alone tells them apart without colors.
+# {verdict: (color, sign)}; the signs keep verdicts apart without colors.
 SIGNS = {
     REPLICATED: ("#009E73", "✔"),
     HOLDS: ("#009E73", "✔"),
@@ -42,9 +40,9 @@ SIGNS = {
     NOT_TESTED: ("#9A9A9A", "–"),
 }
 DPI = 120  # tall figures, published for every scale
-ROW = 0.185  # height of a claim's row, inches
-LETTERS = 92  # of a claim that fit in its row
-# Panels of the paper's numbers against ours: metric of the tables, words.
+ROW = 0.185  # height of a claim's row in inches
+LETTERS = 92  # letters of a claim that fit its row
+# Panels of the paper's numbers against ours: {metric of the tables: title}.
 QUANTITIES = {
     "test_accuracy": "accuracy, %",
     "test_error": "classification error, %",
@@ -69,7 +67,7 @@ TABLE_COLORS = dict(
 
 
 def scoreboard(results: Sequence[Results]) -> Figure:
-    """Every claim by verdict, with its effect and our number beside the paper's."""
+    """Draw every claim by verdict, with its effect, our number and the paper's."""
     style()
     claims = ledger(results)
     numbers = {word: number for word, number in count(claims).items() if number}
@@ -92,7 +90,7 @@ def scoreboard(results: Sequence[Results]) -> Figure:
 
 
 def sign_of(word: str) -> tuple[str, str]:
-    """Color and sign of a verdict; those of an open one for a word of older results."""
+    """Color and sign of a verdict; an unknown word gets those of an open verdict."""
     return SIGNS.get(word, SIGNS[INCONCLUSIVE])
 
 
@@ -104,7 +102,7 @@ def numbers_in_order(numbers: dict[str, int]) -> list[str]:
 
 
 def _counts(fig: Figure, numbers: dict[str, int]) -> None:
-    """A bar whose parts are the verdicts, with their numbers."""
+    """Draw a bar that is divided by verdict, with the number of claims of each."""
     height = fig.get_figheight()
     ax = fig.add_axes((0.02, 1 - 0.42 / height, 0.96, 0.34 / height))
     ax.set_axis_off()
@@ -170,7 +168,8 @@ def _has_numbers(part: pd.DataFrame) -> bool:
 def paper_numbers(results: Sequence[Results]) -> pd.DataFrame:
     """Every number of Tables 1 to 8 with ours: table, method, metric, paper, ours, low, high, real.
 
-    A number of ours is from the strongest scale that has one, of real data before generated."""
+    Our number is taken from the strongest scale that has one; real data precede generated data.
+    """
     frames = []
     for one in results:
         for name in (name for name in one.tables() if name in TABLES):
@@ -191,9 +190,11 @@ def paper_numbers(results: Sequence[Results]) -> pd.DataFrame:
 
 
 def paper_against_ours(results: Sequence[Results]) -> Figure:
-    """A panel per quantity: x the paper's number, y ours; on the line they are equal.
+    """Draw one panel per quantity with the paper's number as x and ours as y.
 
-    Filled: real data. Hollow: generated data, no evidence. A tick at the bottom: not run."""
+    Points on the line are equal. Filled points are real data, hollow ones generated data (no
+    evidence); a tick at the bottom is a number without a run.
+    """
     style()
     lines = paper_numbers(results)
     metrics = [metric for metric in QUANTITIES if metric in set(lines["metric"])] or [
@@ -231,7 +232,8 @@ def _scatter(ax: Axes, lines: pd.DataFrame) -> None:
     known = lines[lines["mean"].notna()]
     ends = pd.concat([lines["paper"], known["mean"], known[known["real"]]["ci_low"]]).dropna()
     low, high = ends.min(), ends.max()
-    if low > 0 and high > 30 * low:  # a run that failed must not hide the others
+    # One failed run would squeeze all others together on a linear axis.
+    if low > 0 and high > 30 * low:
         low, high = low / 1.5, high * 1.5
         ax.set(xscale="log", yscale="log")
     else:
@@ -254,9 +256,13 @@ def _scatter(ax: Axes, lines: pd.DataFrame) -> None:
 
 
 def cost(table: pd.DataFrame) -> Figure:
-    """Surgery alone over tasks T and parameters P: time in reads of the gradients, memory beyond them.
+    """Draw the cost of surgery alone over tasks T and parameters P.
 
-    `table`: the benchmarks' `speed_cpu.csv`."""
+    The unit of time is one read of the gradients; memory is counted without the gradients.
+
+    Args:
+        table: The benchmarks' `speed_cpu.csv`.
+    """
     style()
     rows = table[(table["kind"] == "surgery") & table["median_ms"].notna()]
     names = {
@@ -276,7 +282,7 @@ def cost(table: pd.DataFrame) -> Figure:
     fig, axes = plt.subplots(2, 2, figsize=(8.2, 5.2), squeeze=False)
     big, many = sizes[-1], tasks[len(tasks) // 2]
     for code in names:
-        # Ours is wide and lies below: where another curve equals it, both are seen.
+        # Ours is wider and drawn first, so both curves are visible where another equals it.
         wide = code == "pcgrad"
         line: dict[str, Any] = {
             "color": tints[code],

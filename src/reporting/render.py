@@ -1,6 +1,4 @@
-"""A long-form table as CSV, Markdown, booktabs LaTeX and HTML, all from the same frame, with its
-footer.
-"""
+"""Renders a table in long form, with its footer, as CSV, Markdown, booktabs LaTeX and HTML."""
 
 import html
 import math
@@ -17,7 +15,7 @@ from system import writing
 
 DASH = "—"
 NOT_RUN = "not run at this scale"
-RANGE = "median"  # the estimator whose bounds are a range over seeds, not an interval
+RANGE = "median"  # the estimator whose bounds are a range over seeds
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -68,9 +66,10 @@ _LATEX = {
 
 
 def cell(mean: float, low: float, high: float, decimals: int, estimator: str = "mean") -> str:
-    """`95.12 [94.81, 95.43]`, the number alone where there is no interval, `—` where there is none.
+    """Format a number with its interval: `95.12 [94.81, 95.43]`.
 
-    A median has its range: `192 (189 to 195)`.
+    Without an interval it is the number alone, without a number a dash. A median has its range:
+    `192 (189 to 195)`.
     """
     if not math.isfinite(mean):
         return DASH
@@ -82,7 +81,7 @@ def cell(mean: float, low: float, high: float, decimals: int, estimator: str = "
 
 
 def value_cell(line: Mapping[Hashable, Any], decimals: int) -> str:
-    """The cell of one line of a long-form table; an absent line gives a dash."""
+    """The cell of one line of a table in long form; a dash for an absent line."""
     if line and line.get("seeds") == 0:
         return NOT_RUN
     mean, low, high = (line.get(key, NAN) for key in ("mean", "ci_low", "ci_high"))
@@ -90,7 +89,7 @@ def value_cell(line: Mapping[Hashable, Any], decimals: int) -> str:
 
 
 def number(value: float, decimals: int, *, sign: bool = False) -> str:
-    """A number with a fixed count of decimals and a true minus sign; never -0.00."""
+    """Format a number with fixed decimals and a true minus sign; never as -0.00."""
     if math.isnan(value):
         return DASH
     rounded = round(value, decimals) + 0.0
@@ -98,9 +97,7 @@ def number(value: float, decimals: int, *, sign: bool = False) -> str:
 
 
 def significant(mean: float, low: float, high: float, digits: int = 3) -> str:
-    """Like `cell`, with so many significant digits instead of decimals: for numbers of unknown
-    size.
-    """
+    """Format like `cell` with significant digits instead of decimals, for numbers of any size."""
     if not math.isfinite(mean):
         return DASH
     size = max(abs(value) for value in (mean, low, high) if math.isfinite(value))
@@ -112,9 +109,7 @@ def significant(mean: float, low: float, high: float, digits: int = 3) -> str:
 
 
 def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
-    """The printed table: one row per method, one column of text per quantity, the paper's number
-    beside it.
-    """
+    """The printed table: one row per method, and per quantity one column of ours and the paper's."""
     rows = []
     tasks = [quantity.task for quantity in quantities if quantity.reported]
     for method, lines in table.groupby("method", sort=False):
@@ -142,14 +137,17 @@ def _paper(line: Mapping[Hashable, Any], decimals: int) -> str:
 
 
 def markdown(shown: pd.DataFrame, footer: Sequence[str]) -> str:
-    """A Markdown table; the footer as one small paragraph per line."""
+    """Render as a Markdown table; every line of the footer is a small paragraph."""
     escaped = shown.map(lambda text: str(text).replace("|", "\\|"))
     lines = [escaped.to_markdown(index=False, disable_numparse=True), ""]
     return "\n".join([*lines, *(f"- {line}" for line in footer), ""])
 
 
 def latex(shown: pd.DataFrame, footer: Sequence[str], rules: Sequence[int] = ()) -> str:
-    """A booktabs tabular with its footer (package booktabs); a rule before every row in `rules`."""
+    """Render as a booktabs tabular with its footer.
+
+    `rules` lists the rows before which a horizontal rule is drawn.
+    """
     lines = [r"\begin{tabular}{l" + "r" * (shown.shape[1] - 1) + "}", r"\toprule"]
     lines += [" & ".join(escape(str(name)) for name in shown.columns) + r" \\", r"\midrule"]
     for index, (_, row) in enumerate(shown.iterrows()):
@@ -162,7 +160,7 @@ def latex(shown: pd.DataFrame, footer: Sequence[str], rules: Sequence[int] = ())
 def narrow(
     shown: pd.DataFrame, columns: Sequence[str], *, caption: str, label: str, footer: str = ""
 ) -> str:
-    """A LaTeX `table` environment with some of the columns, for a page of text (package booktabs)."""
+    """Render some of the columns as a LaTeX `table` environment that fits a page of text."""
     part = shown[[column for column in columns if column in shown]]
     body = latex(part, ()).split(r"\par\smallskip")[0].rstrip()
     return "\n".join(
@@ -179,27 +177,31 @@ def narrow(
 
 
 def escape(text: str) -> str:
-    """Text with every character that LaTeX reads as a command replaced."""
+    """Replace every character that LaTeX reads as a command."""
     return "".join(_LATEX.get(sign, sign) for sign in text)
 
 
 def page(title: str, shown: pd.DataFrame, footer: Sequence[str]) -> str:
-    """One self-contained HTML page for the report."""
+    """Render as one self-contained HTML page for the report."""
     css = (
         "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:3px "
         "9px;text-align:right;vertical-align:top}"
     )
-    css += "td.prose,th.prose{text-align:left}tr{border-bottom:1px solid #ddd}li{color:#555;font-size:12px}"
+    css += (
+        "td.prose,th.prose{text-align:left}tr{border-bottom:1px solid #ddd}"
+        "li{color:#555;font-size:12px}"
+    )
     notes = "".join(f"<li>{html.escape(line)}</li>" for line in footer)
     body = table_html(shown)
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title><style>{css}</style>'
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        f"<title>{html.escape(title)}</title><style>{css}</style>"
         f"<h1>{html.escape(title)}</h1>{body}<ul>{notes}</ul></html>\n"
     )
 
 
 def table_html(shown: pd.DataFrame) -> str:
-    """The table's HTML; columns of words are aligned left, columns of numbers right."""
+    """The table as HTML; words are aligned left and numbers right."""
     prose = [is_prose(shown[column]) for column in shown.columns]
     lines = ["<table>"]
     for tag, cells in (("th", shown.columns), *(("td", row) for _, row in shown.iterrows())):
@@ -212,16 +214,16 @@ def table_html(shown: pd.DataFrame) -> str:
 
 
 def is_prose(column: "pd.Series[str]") -> bool:
-    """Whether a column holds words: most of its cells begin with a letter."""
+    """Whether a column holds words, which means that most of its cells begin with a letter."""
     texts = [str(text) for text in column if str(text) not in (DASH, NOT_RUN)]
     return 2 * sum(text[:1].isalpha() for text in texts) > len(texts)
 
 
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
-    """The table itself, at 10 digits."""
+    """Write the table in long form as CSV with 10 digits."""
     write_text(table.to_csv(index=False, float_format="%.10g", lineterminator="\n"), path)
 
 
 def write_text(text: str, path: str | Path) -> None:
-    """Write UTF-8 text whole and make the folder when it is missing."""
+    """Write UTF-8 text atomically; make the folder if it is missing."""
     writing.write_text(Path(path), text)

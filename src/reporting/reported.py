@@ -1,9 +1,10 @@
-"""The paper's numbers: `experiments/reported/*.csv`, one file per table, one for figures and text,
-one for later work.
+"""Reads the paper's numbers from `experiments/reported/*.csv`.
 
-Columns: source, group, row, weighting, column, value, unit, same_as, note. A line with `same_as`
-repeats the number of another table (Tables 1 and 5 are rows of Tables 8 and 7), so none is typed
-twice; its column `*` means all."""
+There is one file per table, one for figures and text, and one for later work. Columns: source,
+group, row, weighting, column, value, unit, same_as, note. A line with `same_as` repeats the number
+of another table (Tables 1 and 5 are rows of Tables 8 and 7), so that each number is typed once. The
+column `*` of such a line means all columns.
+"""
 
 from pathlib import Path
 
@@ -15,8 +16,10 @@ COLUMNS = [*KEYS, "value", "unit", "same_as", "note"]
 
 
 def read(name: str, folder: Path = FOLDER) -> pd.DataFrame:
-    """One file as a frame, with references to other tables filled in; ValueError if a reference
-    leads nowhere.
+    """Read one file and fill in the references to other tables.
+
+    Raises:
+        ValueError: There is no such file, or a reference has no target.
     """
     path = folder / f"{name}.csv"
     if not path.is_file():
@@ -64,7 +67,11 @@ def number(
     group: str = "",
     folder: Path = FOLDER,
 ) -> float:
-    """One number of the paper; ValueError unless there is exactly one."""
+    """Look up one number of the paper.
+
+    Raises:
+        ValueError: There is no such number, or more than one.
+    """
     frame = read(source if source.startswith("table_") else "figures", folder)
     wanted = {"source": source, "row": row, "column": column, "weighting": weighting}
     if group:
@@ -79,9 +86,7 @@ def number(
 
 
 def later(group: str) -> list[str]:
-    """What later work reports on a data set (`later.csv`), for a table's footer: one line per
-    publication.
-    """
+    """The numbers of later work on a data set (`later.csv`): one footer line per publication."""
     frame = read("later")
     lines = []
     for source, numbers in frame[frame["group"] == group].groupby("source", sort=False):

@@ -1,4 +1,4 @@
-"""Reads what runs left behind: `metrics.csv` in long form and the `run.json` beside it."""
+"""Reads the outputs of runs: `metrics.csv` in long form and `run.json` in the same folder."""
 
 import hashlib
 import io
@@ -12,13 +12,13 @@ import pandas as pd
 from system.results import read_run
 
 COLUMNS = ["experiment", "method", "seed", "step", "task", "metric", "value"]
-# Settings that say where a run ran: printed in footers, free to differ.
+# Settings of the machine: printed in footers, and allowed to differ within a table.
 PLACE = ("device", "torch_threads", "data_root", "workers")
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Measurements of several jobs (columns of COLUMNS) and the `run.json` of each."""
+    """The records of several jobs, with the columns COLUMNS, and the `run.json` of each job."""
 
     frame: pd.DataFrame
     infos: list[dict[str, Any]]
@@ -37,11 +37,15 @@ class Runs:
 
 
 def read_runs(paths: Iterable[str | Path]) -> Runs:
-    """Read jobs by their `metrics.csv`; ValueError (one line) if a file is not as it was written, or
-    if jobs mix scales, data, settings or repeat a seed. Hidden folders do not count.
+    """Read jobs, given the paths of their `metrics.csv`. Hidden folders are skipped.
+
+    Raises:
+        ValueError: A file was changed after it was written, or the jobs mix scales, data or
+            settings, or repeat a seed.
     """
     frames, infos = [], []
     for path in sorted(Path(path) for path in paths):
+        # A hidden folder holds outputs that are still being written.
         if any(part.startswith(".") and part.strip(".") for part in path.parts[-4:]):
             continue
         info, text = read_run(path)
@@ -76,11 +80,11 @@ def _read_metrics(path: Path, text: str) -> pd.DataFrame:
 
 
 def _costs(info: dict[str, Any]) -> pd.DataFrame:
-    """What the job cost, from `run.json`, as metrics of task `all` at step 0 of every seed; absent
-    in older runs.
+    """The costs of a job from `run.json`, as metrics of task `all` at step 0 of every seed.
 
-    `run_seconds`: of the seed's whole run. `peak_memory_mb`: of the whole job, the same for all of
-    its seeds."""
+    `run_seconds` is the time of a seed's run. `peak_memory_mb` is the peak of the whole job and the
+    same for all of its seeds. Both can be absent.
+    """
     rows = [
         (int(seed), 0, "all", "run_seconds", float(value))
         for seed, value in info.get("seconds", {}).items()
@@ -94,8 +98,10 @@ def _costs(info: dict[str, Any]) -> pd.DataFrame:
 
 
 def check_same(infos: list[dict[str, Any]]) -> None:
-    """One scale; per experiment one data set, one group of settings, one tuning; every method and
-    seed once.
+    """Raise ValueError unless the runs can share a table.
+
+    They have one scale; each experiment has one data set, one group of settings and one tuning; no
+    method has a seed twice.
     """
     _check_one(infos, lambda info: info["scale"], "scales")
     for experiment in sorted({info["experiment"] for info in infos}):
@@ -122,9 +128,10 @@ def check_same(infos: list[dict[str, Any]]) -> None:
 
 
 def _check_settings(infos: list[dict[str, Any]]) -> None:
-    """ValueError unless every setting has one value in all runs that read it.
+    """Raise ValueError unless every setting has one value in all runs that read it.
 
-    A run holds the settings that its method reads, so that methods may differ in their keys."""
+    `run.json` holds the settings that the method reads, so the keys of two methods can differ.
+    """
     holders: dict[str, dict[str, Any]] = {}
     for info in infos:
         settings = _science(info)
@@ -143,14 +150,14 @@ def _check_settings(infos: list[dict[str, Any]]) -> None:
 
 
 def _science(info: dict[str, Any]) -> dict[str, Any]:
-    """The settings that decide a number; before `precision` was one, all runs were in float32."""
+    """The settings that decide a number. Runs without the setting `precision` used float32."""
     settings = info.get("settings", {})
     older = {"precision": "float32"} if "learning_rate" in settings else {}
     return {key: value for key, value in {**older, **settings}.items() if key not in PLACE}
 
 
 def _check_one(infos: list[dict[str, Any]], key: Any, name: str) -> None:
-    """ValueError that names the two runs and what differs between them."""
+    """Raise ValueError with the first two runs that differ, and with their difference."""
     for info in infos[1:]:
         first, other = key(infos[0]), key(info)
         if first == other:
@@ -165,7 +172,10 @@ def _check_one(infos: list[dict[str, Any]], key: Any, name: str) -> None:
 
 
 def final(frame: pd.DataFrame, *, last: int = 1) -> pd.DataFrame:
-    """Mean over the last `last` recorded steps of every (experiment, method, seed, task, metric)."""
+    """Average the last `last` recorded steps of every series.
+
+    A series is one (experiment, method, seed, task, metric).
+    """
     keys = ["experiment", "method", "seed", "task", "metric"]
     ordered = frame.sort_values("step", kind="stable")
     ends = ordered.groupby(keys, sort=True).tail(last)
@@ -173,7 +183,8 @@ def final(frame: pd.DataFrame, *, last: int = 1) -> pd.DataFrame:
 
 
 def _mean(values: "pd.Series[float]") -> float:
-    return float(values.mean(skipna=False))  # nan at the end of a run must be seen
+    # A nan at the end of a run must not be hidden.
+    return float(values.mean(skipna=False))
 
 
 def seed_values(frame: pd.DataFrame) -> dict[int, float]:
@@ -188,9 +199,7 @@ def seed_values(frame: pd.DataFrame) -> dict[int, float]:
 
 
 def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> list[str]:
-    """What stands below every table: scale, data, seeds, devices, versions, code, deviations; one
-    line each.
-    """
+    """The lines below every table: scale, data, seeds, devices, versions, code and deviations."""
     if not infos:
         return ["no runs"]
     seeds = sorted({seed for info in infos for seed in info["seeds"]})
@@ -231,7 +240,7 @@ def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> li
 
 
 def core_hours(infos: list[dict[str, Any]]) -> list[str]:
-    """What the rows cost in hours of one core (one thread a run), in one line; none where no run says."""
+    """One line with the core-hours of the rows (one thread per run); none if no run has a time."""
     hours: dict[str, float] = {}
     for info in infos:
         if "seconds" in info:
@@ -242,9 +251,7 @@ def core_hours(infos: list[dict[str, Any]]) -> list[str]:
 
 
 def tuned(infos: list[dict[str, Any]]) -> list[str]:
-    """The values of every row with tuned values, then the one grid and budget that they were chosen
-    from.
-    """
+    """The tuned values of every tuned row, then the grid and budget they were chosen from."""
     found = {info["method"]: info for info in infos if "tuning" in info}
     lines = []
     for method, info in found.items():
@@ -254,7 +261,8 @@ def tuned(infos: list[dict[str, Any]]) -> list[str]:
             for key, value in info["chosen"].items()
         )
         lines.append(f"chosen for {method}: {', '.join(words)}")
-    for info in [*found.values()][:1]:  # the same for all: check_same
+    # `check_same` ensures that all rows have the same grid and budget.
+    for info in [*found.values()][:1]:
         budget = info["tuning"]["budget"]
         axes = (
             f"{key} {', '.join(f'{value:g}' for value in budget[key])}" for key in info["chosen"]
@@ -269,7 +277,7 @@ def tuned(infos: list[dict[str, Any]]) -> list[str]:
 
 
 def describe_data(data: Any) -> str:
-    """A data fingerprint in words: its name first, checksums cut to 12 digits."""
+    """Describe a data fingerprint: its name first, checksums cut to 12 digits."""
     if not isinstance(data, dict):
         return str(data)
     name = str(data.get("name", data.get("data", "")))
@@ -294,7 +302,7 @@ def _device(info: dict[str, Any]) -> str:
 
 
 def _hashes(infos: list[dict[str, Any]]) -> str:
-    """The runs' code hashes; one digest where they are many, since each method has its own."""
+    """The runs' code hashes, or one digest of them if there are many: each method has its own."""
     found = _distinct(str(info.get("code_hash", "unknown")) for info in infos)
     if len(found) <= 2:
         return ", ".join(found)
@@ -303,9 +311,10 @@ def _hashes(infos: list[dict[str, Any]]) -> str:
 
 
 def _precision(info: dict[str, Any]) -> str:
-    """What a run's products were computed in; runs without a word on it are of float32."""
+    """The precision of a run's matrix products; float32 if `run.json` has none."""
     used = str(info.get("precision", "float32"))
-    if info["method"].endswith("_bfloat16"):  # of rows that compare precisions
+    # Rows that compare precisions have it in their name.
+    if info["method"].endswith("_bfloat16"):
         used = "bfloat16"
     return used if used == "float32" else f"{used} (losses, Gramians, weights in float32)"
 

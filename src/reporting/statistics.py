@@ -1,51 +1,53 @@
 """Intervals, paired differences and the correction for several tests.
 
-Fewer than 10 seeds: mean and Student's t. From 10 up: interquartile mean and a bootstrap stratified
-by task, because a percentile bootstrap of few seeds is too narrow (3 seeds: 75% instead of 95%).
-Fewer than 3 seeds have no interval: nan. Costs have a median and a range, because a few skewed times
-say nothing about a population."""
+- Fewer than 3 seeds have no interval: nan.
+- 3 to 9 seeds have a mean and Student's t interval. A percentile bootstrap of so few seeds is too
+  narrow: with 3 seeds it covers 75% instead of 95%.
+- 10 or more seeds have an interquartile mean and a bootstrap interval stratified by task.
+- Costs have a median and a range, because their distribution is skewed.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-# loads scipy.stats when a function asks for it: 0.6 s, which one seed's tables do without
+# scipy.stats is loaded on first use, which tables of one seed avoid.
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
 LEVEL = 0.95
-LEAST_SEEDS = 3  # fewer have no interval: with 2, Student's t is 12.7 standard errors wide
-BOOTSTRAP_SEEDS = 10  # from so many seeds up
+LEAST_SEEDS = 3  # with 2 seeds, Student's t interval would be ±12.7 standard errors
+BOOTSTRAP_SEEDS = 10  # smallest number of seeds for the bootstrap
 RESAMPLES = 9_999
 NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A center with its interval; `p` is the two-sided p-value of "the center is 0", nan where
-    there is no interval.
+    """A center with its interval.
+
+    `p` is the two-sided p-value of the hypothesis that the center is 0; nan without an interval.
     """
 
     center: float
     low: float
     high: float
     seeds: int
-    estimator: str  # "mean", "IQM" or "median"; of a median, low and high are the range
+    estimator: str  # "mean", "IQM" or "median"; a median has the range as low and high
     p: float
 
 
 def interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
-    """Center and interval of one number per seed [seeds], or of one number per task and seed
-    [tasks, seeds].
-    """
+    """Center and interval of values of shape [seeds] or [tasks, seeds]."""
     table = np.atleast_2d(np.asarray(values, dtype=float))
     if table.ndim > 2 or table.size == 0:
         raise ValueError(
             f"interval: expected numbers [seeds] or [tasks, seeds], got shape {np.shape(values)}"
         )
     seeds = table.shape[1]
-    if not np.isfinite(table).all():  # a run without a number must not drop out silently
+    # A run without a value must not drop out silently.
+    if not np.isfinite(table).all():
         return Interval(NAN, NAN, NAN, seeds, "mean", NAN)
     if seeds < BOOTSTRAP_SEEDS:
         return _student(table.mean(axis=0), level)
@@ -53,16 +55,17 @@ def interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
 
 
 def iqm(values: ArrayLike) -> float:
-    """Mean of the middle half of all values."""
+    """Interquartile mean: the mean of the middle half of all values."""
     return float(scipy.stats.trim_mean(np.asarray(values, dtype=float), 0.25, axis=None))
 
 
 def _student(values: NDArray[np.float64], level: float) -> Interval:
-    """mean ± t_{n−1} s/√n; nan for fewer than three seeds."""
+    """Student's t interval mean ± t_{n−1} s/√n; nan for fewer than three seeds."""
     seeds, center = len(values), float(values.mean())
     if seeds < LEAST_SEEDS:
         return Interval(center, NAN, NAN, seeds, "mean", NAN)
-    if np.ptp(values) == 0:  # scipy divides 0 by 0
+    # With equal values scipy would divide 0 by 0.
+    if np.ptp(values) == 0:
         return Interval(center, center, center, seeds, "mean", float(center == 0))
     result = scipy.stats.ttest_1samp(values, 0.0)
     bounds = result.confidence_interval(level)
@@ -72,7 +75,7 @@ def _student(values: NDArray[np.float64], level: float) -> Interval:
 
 
 def _bootstrap(table: NDArray[np.float64], level: float) -> Interval:
-    """IQM with a percentile bootstrap that draws seeds anew within every task (a stratum)."""
+    """IQM with a percentile bootstrap that resamples the seeds within every task (stratum)."""
     center = iqm(table)
     result = scipy.stats.bootstrap(
         tuple(table),
@@ -92,17 +95,18 @@ def _bootstrap(table: NDArray[np.float64], level: float) -> Interval:
 
 
 def spread(values: ArrayLike) -> Interval:
-    """Median and range over seeds, for seconds and memory."""
+    """Median and range over seeds, for costs."""
     table = np.asarray(values, dtype=float)
     low, high = (float(table.min()), float(table.max())) if table.size > 1 else (NAN, NAN)
     return Interval(float(np.median(table)), low, high, table.size, "median", NAN)
 
 
 def bounded(found: Interval, low: float, high: float) -> Interval:
-    """The interval of a quantity that lies in [low, high], for example a share in [0, 1].
+    """Cut the interval of a quantity with values in [low, high], for example a share in [0, 1].
 
-    Its mean lies there too, so cutting off what lies outside keeps the coverage. Where all seeds
-    sit on a bound, Student's t has no width; the other end is then Clopper and Pearson's."""
+    The mean is in [low, high] too, so the cut keeps the coverage. If all seeds are on a bound,
+    Student's t interval has width zero; its other end is then Clopper and Pearson's.
+    """
     if not np.isfinite([found.low, found.high]).all():
         return found
     if found.low == found.high and found.center in (low, high) and np.isfinite([low, high]).all():
@@ -115,7 +119,11 @@ def bounded(found: Interval, low: float, high: float) -> Interval:
 def paired(
     left: Mapping[int, float], right: Mapping[int, float], *, level: float = LEVEL
 ) -> Interval:
-    """Interval of left − right over the seeds that both have; ValueError if they share none."""
+    """Interval of left − right over the seeds that both have.
+
+    Raises:
+        ValueError: They share no seed.
+    """
     shared = sorted(set(left) & set(right))
     if not shared:
         raise ValueError(
@@ -126,8 +134,9 @@ def paired(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given; nan stays nan and is not counted as a
-    test.
+    """Holm's step-down adjusted p-values, in the given order.
+
+    A nan stays nan and does not count as a test.
     """
     known = sorted((p, index) for index, p in enumerate(p_values) if not np.isnan(p))
     adjusted, floor = [NAN] * len(p_values), 0.0

@@ -1,8 +1,7 @@
-"""Picks the best point of a tuning grid by its validation metric. Nothing of the test is read: no
-run there holds any.
+"""Picks the best point of a tuning grid by its validation metric.
 
-This module imports nothing of the package: rule `choose` follows its code alone, so that a change
-of a plot or a table does not train tuned methods again.
+The runs of a grid hold no metrics of the test split. The module imports nothing of the package, so
+that only a change of this file makes rule `choose` run and the tuned methods train again.
 """
 
 import io
@@ -20,13 +19,19 @@ METRIC = "validation_accuracy"  # higher is better
 
 
 def choose(folder: Path) -> dict[str, Any]:
-    """The choice among the points below `folder` (one run folder each), as `chosen.json` states it.
+    """Choose among the points below `folder`, which has one run folder per point.
 
-    A point's value is METRIC at the last epoch, averaged over tasks, then over seeds; None where a
-    seed diverged. Of equal points the one with the smallest values wins. `edges` names the settings
-    whose chosen value is the smallest or largest of the grid, so that a wider grid might do better
-    (a penalty of 0 is no edge). ValueError if there is no point, if the points differ in more than
-    their values, or if all of them diverged."""
+    A point's value is METRIC at the last epoch, averaged over tasks, then over seeds; None if a
+    seed diverged. Of points with equal values the one with the smallest settings wins.
+
+    Returns:
+        The content of `chosen.json`. `edges` lists the settings whose chosen value is the smallest
+        or largest of the grid, where a wider grid might be better (a penalty of 0 is no edge).
+
+    Raises:
+        ValueError: There is no point, the points differ in more than their values, or all of them
+            diverged.
+    """
     points = [_read(path) for path in sorted(folder.glob("*/run.json"))]
     if not points:
         raise ValueError(f"{folder} holds no trained point; run rule tune again")
@@ -45,7 +50,8 @@ def choose(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"every point of {folder} diverged; add a smaller learning_rate to the grid"
         )
-    best = max(finite, key=lambda point: point["value"])  # the first of equals
+    # `max` returns the first of equal points.
+    best = max(finite, key=lambda point: point["value"])
     common = points[0]["common"]
     return {
         "experiment": common["experiment"],
@@ -64,14 +70,15 @@ def choose(folder: Path) -> dict[str, Any]:
 
 
 def on_edge(value: float, axis: Sequence[float]) -> bool:
-    """Whether a value is an end of its axis; an axis of one value has none, and below 0 there is
-    nothing.
+    """Whether a value is an end of its axis.
+
+    An axis of one value has no ends, and 0 is no end because no smaller value is allowed.
     """
     return len(axis) > 1 and (value == max(axis) or (value == min(axis) and value != 0))
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """One point: its values, its metric, and what it must have in common with the others."""
+    """Read one point: its values, its metric, and the part that all points must share."""
     info, text = read_run(path.with_name("metrics.csv"))
     values, settings = info["point"], info["settings"]
     same = {
@@ -84,14 +91,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def value(metrics: pd.DataFrame, seeds: Sequence[int]) -> float | None:
-    """Mean over tasks, then seeds, of the last METRIC in long form; None if a seed lacks it or it
-    is not finite.
-    """
+    """Average the last METRIC over tasks, then seeds; None if a seed has no finite value."""
     rows = metrics[(metrics["metric"] == METRIC) & (metrics["task"] != "all")]
     if set(rows["seed"]) != set(seeds):
         return None
     last = rows.sort_values("step", kind="stable").groupby(["seed", "task"]).tail(1)
-    if not last["value"].map(math.isfinite).all():  # pandas would leave it out of the mean
+    # pandas would leave a nan out of the mean.
+    if not last["value"].map(math.isfinite).all():
         return None
     return float(last.groupby("seed")["value"].mean().mean())
 
