@@ -129,7 +129,10 @@ def prepared(part: Images, rows: Tensor, labels: str) -> Data:
 
 
 def splits(data: Cifar100, settings: Settings) -> dict[str, Data]:
-    """Class-balanced train, test and (if any) validation images, equal for all seeds and methods."""
+    """Class-balanced train, test and (if any) validation images.
+
+    They are equal for all seeds and methods.
+    """
     rows = balanced_subset(data.train.fine, settings["train_examples"], settings["data_seed"])
     held = torch.zeros(len(rows), dtype=torch.bool)
     if settings["validation_share"]:

@@ -1,1 +1,1 @@
-"""Results that git keeps: publish, verify, manifest, run times, the README's tables."""
+"""Publishes results: copies, manifest, verification, run times, and the pages made from them."""

@@ -1,9 +1,10 @@
 """The article: `<folder>/article.pdf`, typeset by typst from result files.
 
-    python -m publishing.article results/laptop          # reads that folder, writes article.pdf into it
+    python -m publishing.article results/laptop     # reads that folder, writes article.pdf into it
 
-`article.json`, beside it, holds every number and sentence that the article shows. The prose of
-`report/article.typ` states methods, no results."""
+`article.json` in the same folder holds every number and sentence that the article shows. The prose
+of `report/article.typ` describes methods and no results.
+"""
 
 import argparse
 import json
@@ -22,7 +23,8 @@ from reporting.labels import label
 from reporting.ledger.verdicts import NOT_REPLICATED, NOT_TESTED, THEORY
 
 ROOT = Path(__file__).resolve().parents[2]
-FIGURES = (  # file, width in percent of the page, caption
+# (file, width in percent of the page, caption).
+FIGURES = (
     (
         "figure_1",
         92,
@@ -67,7 +69,7 @@ REFERENCES = (
 def content(
     results: Sequence[Results], benchmarks: Path | None, root: Path = ROOT
 ) -> dict[str, Any]:
-    """Everything that the article shows, from result files."""
+    """Collect everything that the article shows from result files."""
     claims = findings.ledger(results)
     answers = findings.answers(results, benchmarks)
     numbers = {word: number for word, number in findings.count(claims).items() if number}
@@ -110,12 +112,12 @@ def content(
 
 
 def plain(text: str) -> str:
-    """Markdown's bold signs taken out."""
+    """The text without Markdown's bold marks."""
     return text.replace("**", "")
 
 
 def abstract(answers: Sequence[findings.Answer]) -> str:
-    """The first sentence of the answers that rest on claims."""
+    """The first sentences of the answers that claims support."""
     parts = []
     for one in answers:
         opening = one.answer.partition("**")[2].partition("**")[0].rstrip(".")
@@ -125,20 +127,20 @@ def abstract(answers: Sequence[findings.Answer]) -> str:
 
 
 def sentences(claims: pd.DataFrame, answer: findings.Answer) -> list[str]:
-    """A sentence for each tested claim that an answer rests on."""
+    """One sentence for each tested claim that supports an answer."""
     rows = claims[claims["source"].isin(answer.sources) & (claims["verdict"] != NOT_TESTED)]
     return [plain(findings.claim_sentence(line)) for line in rows.to_dict("records")]
 
 
 def commit_of(one: Results) -> str:
-    """The commit in the newest run record."""
+    """The commit of the newest run."""
     for path in sorted(one.folder.glob("runs/*/*/*/run.json"), reverse=True):
         return str(json.loads(path.read_text(encoding="utf-8")).get("commit", "unknown"))
     return "unknown"
 
 
 def records(one: Results) -> dict[str, list[dict[str, Any]]]:
-    """{experiment: its run records}."""
+    """{experiment: the `run.json` of its runs}."""
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(one.folder.glob("runs/*/*/*/run.json")):
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -147,7 +149,7 @@ def records(one: Results) -> dict[str, list[dict[str, Any]]]:
 
 
 def settings(results: Sequence[Results]) -> list[list[str]]:
-    """Experiment, data, number of methods, seeds and size of what was run, per scale but quick."""
+    """Experiment, data, number of methods, seeds and size of the runs of every scale but quick."""
     rows = []
     for one in evidence(results):
         for experiment, found in records(one).items():
@@ -181,12 +183,12 @@ def settings(results: Sequence[Results]) -> list[list[str]]:
 
 
 def evidence(results: Sequence[Results]) -> list[Results]:
-    """All scales but quick, whose numbers are no evidence; quick where it is the only one."""
+    """All scales but quick, whose numbers are no evidence; quick if it is the only one."""
     return [one for one in results if one.scale in findings.RANK] or list(results)
 
 
 def deviations(root: Path) -> list[str]:
-    """The list of `docs/deviations.md`, one entry a string."""
+    """The entries of the list in `docs/deviations.md`."""
     entries: list[str] = []
     for line in (root / "docs" / "deviations.md").read_text(encoding="utf-8").splitlines():
         if line[:1].isdigit():
@@ -197,9 +199,10 @@ def deviations(root: Path) -> list[str]:
 
 
 def table_of(one: Results, name: str) -> dict[str, Any]:
-    """A table cut to method, compared quantities and the paper's number."""
+    """A table reduced to methods, compared quantities and the paper's numbers."""
     table = one.table(name)
-    if not {"method", "task", "metric", "paper"} <= set(table.columns):  # not one of methods
+    # Only tables of methods fit the article's columns.
+    if not {"method", "task", "metric", "paper"} <= set(table.columns):
         return {"header": [], "rows": [], "caption": one.title(name)}
     compared = [
         (t, m)
@@ -249,7 +252,7 @@ def _cell(line: dict[Any, Any]) -> str:
 
 
 def drawing(results: Sequence[Results], name: str) -> Path | None:
-    """The file of a figure, the smaller one of PDF and PNG, from the strongest scale that has it."""
+    """The smaller file (PDF or PNG) of a figure, from the strongest scale that has the figure."""
     for one in results:
         found = [
             p
@@ -262,7 +265,7 @@ def drawing(results: Sequence[Results], name: str) -> Path | None:
 
 
 def statements(results: Sequence[Results]) -> list[list[str]]:
-    """The table of the theory: statement and reading, verdict, what decided it."""
+    """The table of the theory: statement and reading, verdict, kinds of deciding checks."""
     for one in results:
         table = one.table("table_theory")
         if len(table):
@@ -312,7 +315,8 @@ def costs(results: Sequence[Results]) -> list[list[str]]:
 
 def write(folders: Sequence[Path], out: Path, root: Path = ROOT) -> Path:
     """Write `article.json` and `article.pdf` into `out` from the results in `folders`."""
-    import typst  # needed here alone
+    # Imported here, because no other command needs typst.
+    import typst
 
     results = findings.read(folders)
     if not results:
@@ -327,7 +331,7 @@ def write(folders: Sequence[Path], out: Path, root: Path = ROOT) -> Path:
             if source is not None:
                 shutil.copyfile(source, place / source.name)
                 data["figures"].append({"file": source.name, "width": width, "caption": caption})
-        # A few panels would be blown up to the width of the page.
+        # With few panels, a full-width figure would be enlarged too much.
         panels = overview.paper_numbers(results)["metric"].nunique()
         data["width"] = 88 if panels > 2 else 40
         shutil.copyfile(root / "report" / "article.typ", place / "article.typ")
@@ -341,7 +345,7 @@ def write(folders: Sequence[Path], out: Path, root: Path = ROOT) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; a refusal is one line."""
+    """Run the command; a fault is reported in one line."""
     parser = argparse.ArgumentParser(
         prog="python -m publishing.article", description=(__doc__ or "").partition("\n")[0]
     )

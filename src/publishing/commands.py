@@ -1,5 +1,6 @@
-"""What to run for what, on which hardware, in how many minutes, and where the result is: the README's
-table and `make help`, from published run times.
+"""Lists the commands with hardware, time and result, for the README's table and `make help`.
+
+The times are those of the published runs.
 """
 
 import csv
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-CORES = 2  # of the machines that published run times come from, unless the manifest says otherwise
-# Experiments of the laptop scale: what they give and the file that holds it.
+CORES = 2  # cores of a published scale's machine, if its manifest does not say
+# {experiment of the laptop scale: (what it gives, the file that holds it)}.
 SHOWN = {
     "multimnist": ("Table 4, MultiMNIST on real MNIST", "tables/table_4.md"),
     "cifar100": ("Table 2, CIFAR-100 as 20 tasks", "tables/table_2.md"),
@@ -22,7 +23,7 @@ SHOWN = {
 
 
 def seconds(root: Path, scale: str) -> dict[str, float]:
-    """{rule: core-seconds} of a published scale; empty where it was not published."""
+    """{rule: core-seconds} of a published scale; empty if the scale is not published."""
     path = root / "results" / "published" / scale / "runtimes.csv"
     if not path.is_file():
         return {}
@@ -31,7 +32,7 @@ def seconds(root: Path, scale: str) -> dict[str, float]:
 
 
 def manifest(root: Path, scale: str) -> dict[str, Any]:
-    """The manifest of a published scale; empty where it was not published."""
+    """The manifest of a published scale; empty if the scale is not published."""
     path = root / "results" / "published" / scale / "manifest.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
@@ -44,7 +45,7 @@ def training(root: Path, scale: str) -> dict[str, float]:
 
 
 def hardware(root: Path, scale: str) -> str:
-    """The machine of a scale's runs: `2 cores`."""
+    """The machine of a scale's runs in words, for example `2 cores`."""
     machines = manifest(root, scale).get("machines") or [{}]
     return f"{machines[0].get('cores', CORES)} cores"
 
@@ -57,7 +58,7 @@ def minutes(value: float) -> str:
 
 
 def elapsed(root: Path, scale: str) -> float:
-    """Wall seconds that the whole scale takes on its machine's cores, at best."""
+    """Least wall-clock seconds of the whole scale on its machine's cores."""
     rules = seconds(root, scale)
     trained = sum(training(root, scale).values())
     rest = sum(value for rule, value in rules.items() if not rule.startswith("train_"))
@@ -66,7 +67,7 @@ def elapsed(root: Path, scale: str) -> float:
 
 
 def rows(root: Path) -> list[tuple[str, str, str, str, str]]:
-    """What, command, hardware, time, file."""
+    """The rows of the table: purpose, command, hardware, time, file."""
     quick, laptop = seconds(root, "quick"), training(root, "laptop")
     proofs = sum(value for rule, value in quick.items() if rule.startswith("proof_"))
     machine = hardware(root, "quick")
@@ -121,13 +122,13 @@ def rows(root: Path) -> list[tuple[str, str, str, str, str]]:
 
 
 def table(root: Path = ROOT) -> str:
-    """The README's table; times are those of the published runs."""
+    """The README's table of commands."""
     lines = ["| what | command | hardware | time | result |", "|---|---|---|---|---|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows(root))])
 
 
 def targets(root: Path, scale: str) -> list[str]:
-    """The training runs, proofs and the landscape that are published at a scale, as files to make."""
+    """Files that a scale's published training runs, proofs and landscape consist of."""
     names = manifest(root, scale).get("files", {})
     wanted = ("metrics.csv", "landscape/summary.json")
     return [
@@ -138,7 +139,7 @@ def targets(root: Path, scale: str) -> list[str]:
 
 
 def estimate(root: Path, scale: str) -> str:
-    """One line to print before a scale is run."""
+    """One line with the expected time, to print before a scale is run."""
     if not seconds(root, scale) and not training(root, scale):
         return f"{scale}: no published run to estimate the time from"
     return (
@@ -148,7 +149,7 @@ def estimate(root: Path, scale: str) -> str:
 
 
 def costs(root: Path) -> Mapping[str, str]:
-    """{make target: what it costs}, for `make help`."""
+    """{make target: its cost in words}, for `make help`."""
     docs = sum(seconds(root, "quick").get(rule, 0.0) for rule in ("article", "site"))
     return {
         "reproduce": minutes(elapsed(root, "quick")),
@@ -159,7 +160,7 @@ def costs(root: Path) -> Mapping[str, str]:
 
 
 def usage(root: Path) -> str:
-    """The Makefile's targets, one line each with what it does and what it costs."""
+    """The Makefile's targets, one line each with description and cost."""
     found = costs(root)
     lines = ["usage: make TARGET [SCALE=quick|laptop|paper] [CORES=n]", ""]
     for line in (root / "Makefile").read_text(encoding="utf-8").splitlines():
@@ -174,12 +175,13 @@ def usage(root: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """`help`, `estimate SCALE` or `targets SCALE`."""
+    """Run the command `help`, `estimate SCALE` or `targets SCALE`."""
     what, *rest = arguments
     if what == "help":
         print(usage(ROOT))
     elif what == "estimate":
-        if (ROOT / "config" / f"{rest[0]}.yaml").is_file():  # the launcher refuses the others
+        # An unknown scale prints nothing; the launcher reports it.
+        if (ROOT / "config" / f"{rest[0]}.yaml").is_file():
             print(estimate(ROOT, rest[0]))
     else:
         print(" ".join(targets(ROOT, rest[0])))

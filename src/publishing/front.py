@@ -1,8 +1,10 @@
-"""The front page of Snakemake's report and the figures over all results of one scale.
+"""Writes the front page of Snakemake's report and the figures over all results of one scale.
 
-    python -m publishing.front results/quick   # writes front.rst, figures/scoreboard.*, tables/narrow/*
+    python -m publishing.front results/quick
 
-`front.rst` has the verdict counts and the ten headline numbers, all read from `claims.csv`."""
+The command writes `front.rst`, `figures/scoreboard.*` and `tables/narrow/*`. The page shows the
+counts of verdicts and the ten headline numbers, all read from `claims.csv`.
+"""
 
 import sys
 from pathlib import Path
@@ -12,16 +14,19 @@ import pandas as pd
 from publishing.article import table_of
 from reporting import findings, overview, render
 
-TITLE = """Replication of *Gradient Surgery for Multi-Task Learning* (Yu, Kumar, Gupta, Levine, Hausman, Finn; NeurIPS 2020)
-at the scale **{scale}**. Numbers from generated or embedded data never count as evidence; the quick scale is a check of
-the pipeline.
-
-{verdicts}
-"""
+TITLE = (
+    "Replication of *Gradient Surgery for Multi-Task Learning* "
+    "(Yu, Kumar, Gupta, Levine, Hausman, Finn; NeurIPS 2020)\n"
+    "at the scale **{scale}**. Numbers from generated or embedded data never count as evidence; "
+    "the quick scale is a check of\n"
+    "the pipeline.\n"
+    "\n"
+    "{verdicts}\n"
+)
 
 
 def table(frame: pd.DataFrame) -> str:
-    """A frame as an RST list table."""
+    """Render a frame as an RST list table."""
     lines = [".. list-table::", "   :header-rows: 1", ""]
     for cells in (list(frame.columns), *frame.to_numpy().tolist()):
         for number, cell in enumerate(cells):
@@ -52,7 +57,10 @@ def front(folder: Path) -> str:
 
 
 def narrow_tables(folder: Path) -> None:
-    """Every table with method, compared quantities, paper and seeds alone, as a LaTeX `table`."""
+    """Write every table, reduced to the most important columns, as a LaTeX `table`.
+
+    The columns are methods, compared quantities, the paper's numbers and seeds.
+    """
     (folder / "tables" / "narrow").mkdir(parents=True, exist_ok=True)
     one = findings.Results(folder)
     for name in one.tables():

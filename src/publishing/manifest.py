@@ -1,4 +1,4 @@
-"""Copies of result files and the manifest that vouches for them."""
+"""Copies result files and records their checksums in a manifest."""
 
 import csv
 import hashlib
@@ -11,30 +11,35 @@ from typing import Any
 from system.results import describe, read_info
 from system.writing import write_text
 
-MOST_ROWS = 2_000  # of one run (one method, one seed)
+MOST_ROWS = 2_000  # rows of one run (one method, one seed)
 
 
-# Metrics that sentences are made of (reporting/findings.py): none of their rows that a sentence reads
-# may be thinned away.
+# Metrics that the sentences of reporting/findings.py read: thinning keeps the rows they depend on.
 SPOKEN = (
     *("success", "return", "evaluation_success", "distance", "evaluation_distance"),
     *("environment_steps", "xi_median_actor", "xi_median_q1", "xi_median_q2"),
 )
-LAST = 10  # rows of a series' end over which claims and sentences average
+LAST = 10  # rows at a series' end over which claims and sentences average
 
 
-# Read by claims at a budget, which lies anywhere in a run: kept whole, with the samples at its steps.
+# Claims at a budget read evaluations anywhere in a run: all are kept, with the samples at their
+# steps.
 WHOLE, SAMPLES = "evaluation_success", "environment_steps"
 
 
 def thin(rows: list[list[str]], most: int = MOST_ROWS) -> list[list[str]]:
-    """Rows [seed, step, task, metric, value] with about `most` per seed: every k-th step of a seed,
-    its first and its last, and whatever a sentence needs.
+    """Thin rows [seed, step, task, metric, value] to about `most` per seed.
+
+    The first step, every k-th step, the last step and all rows that a sentence depends on are kept.
+
+    Raises:
+        ValueError: A single step of a seed has more than `most` rows.
     """
     kept = []
     for seed in dict.fromkeys(row[0] for row in rows):
         mine = [row for row in rows if row[0] == seed]
         steps = sorted({int(row[1]) for row in mine})
+        # Take the smallest stride that keeps the rows below the limit.
         for stride in range(1, len(steps) + 1):
             chosen = {*steps[::stride], steps[-1]}
             part = [row for row in mine if int(row[1]) in chosen]
@@ -51,7 +56,7 @@ def thin(rows: list[list[str]], most: int = MOST_ROWS) -> list[list[str]]:
 
 
 def evaluated(rows: list[list[str]], most: int) -> list[list[str]]:
-    """The evaluations of a run and the samples at their steps; none if they are more than `most`."""
+    """The evaluations of a run and the samples at their steps; none if there are too many."""
     found = [row for row in rows if row[3] == WHOLE]
     steps = {row[1] for row in found}
     found += [row for row in rows if row[3] == SAMPLES and row[1] in steps]
@@ -59,7 +64,11 @@ def evaluated(rows: list[list[str]], most: int) -> list[list[str]]:
 
 
 def spoken(rows: list[list[str]], most: int) -> list[list[str]]:
-    """All rows of the spoken metrics; of more than `most`, each series' end, extremes and successes."""
+    """The rows of the metrics in SPOKEN that sentences depend on.
+
+    If there are more than `most`, only each series' end, its extremes and its first and last
+    positive value are kept.
+    """
     if len(rows) <= most:
         return rows
     series: dict[tuple[str, str], list[list[str]]] = {}
@@ -76,7 +85,7 @@ def spoken(rows: list[list[str]], most: int) -> list[list[str]]:
 
 
 def copy(source: Path, target: Path) -> dict[str, Any]:
-    """Copy one file, thin it if it is a record of metrics, and return its line of the manifest."""
+    """Copy one file, thin it if it is `metrics.csv`, and return its entry of the manifest."""
     target.parent.mkdir(parents=True, exist_ok=True)
     line: dict[str, Any] = {}
     if source.name == "metrics.csv":
@@ -98,9 +107,10 @@ def copy(source: Path, target: Path) -> dict[str, Any]:
 
 
 def vouching(source: Path, metrics: Path) -> str:
-    """The text of a `run.json` that vouches for the published `metrics.csv`, thinned or not."""
+    """The text of a `run.json` with the checksum of the published `metrics.csv`."""
     info = read_info(source)
     described = describe(metrics.read_bytes())
+    # Metrics that were not thinned keep their `run.json` byte by byte.
     if info.get("metrics") == described:
         return source.read_text(encoding="utf-8")
     complete = {**info, "metrics": described, "thinned_from": info.get("metrics")}
@@ -113,7 +123,7 @@ def digest(path: Path) -> str:
 
 
 def commit(root: Path) -> str:
-    """The commit of the checkout, "+changes" if the tree differs from it; "unknown" outside git."""
+    """The checkout's commit, with "+changes" if the tree differs; "unknown" outside git."""
     try:
         git = ["git", "-C", str(root)]
         head = subprocess.run(
@@ -127,8 +137,10 @@ def commit(root: Path) -> str:
 
 
 def check_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a published scale; ValueError names the first file that it does not describe
-    as it is.
+    """Check a published scale against its manifest and return the manifest.
+
+    Raises:
+        ValueError: A file is missing, not listed, or different from its entry.
     """
     path = folder / "manifest.json"
     if not path.is_file():

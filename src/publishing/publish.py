@@ -1,13 +1,13 @@
-"""Copy the results of one scale to `results/published/<scale>/`, the only results that git keeps,
-with a manifest.
+"""Copy the results of one scale, with a manifest, to `results/published/<scale>/`.
 
-    python -m publishing.publish laptop             # refuses while an output is missing
-    python -m publishing.publish laptop --partial   # publishes what there is; the manifest lists
-    what is absent
+    python -m publishing.publish laptop             # fails if an output is missing
+    python -m publishing.publish laptop --partial   # publishes what exists
 
-Snakemake's report is not copied: it repeats the figures, tables and notebooks. The copy is built
-beside its place and then renamed. `manifest.json` holds per file its sha256, and command, commit,
-config, machines and seconds. Metrics are thinned to 2,000 rows per run (one method, one seed).
+These are the only results that git keeps. With `--partial` the manifest lists the missing outputs.
+Snakemake's report is not copied, because it repeats the figures, tables and notebooks. The copy is
+built in a temporary folder and then renamed. `manifest.json` holds the sha256 of every file, the
+command, commit, config, machines and seconds. Metrics are thinned to 2,000 rows per run (one
+method, one seed).
 """
 
 import argparse
@@ -24,7 +24,7 @@ from system.reading import read_yaml
 from system.writing import ENDING, scratch
 
 ROOT = Path(__file__).resolve().parents[2]
-MOST_BYTES = 30_000_000  # of everything below results/published
+MOST_BYTES = 30_000_000  # limit of everything below results/published
 PATTERNS = (
     *(
         "figures/*.png",
@@ -52,13 +52,15 @@ PATTERNS = (
     *("data/*.json", "tuning/*/*/chosen.json", "runs/*/*/*/metrics.csv", "runs/*/*/*/run.json"),
     *("runtimes.csv", "runtimes.md"),
 )
-# A script that draws more than one table.
+# {script that writes several tables: their names}.
 SEVERAL = {"table_metaworld": ("table_reach", "table_mt3", "table_mt10", "table_mt50")}
 
 
 def expected(root: Path, experiments: Collection[str]) -> list[str]:
-    """What a complete scale holds: an output of each figure and table script, notebook and proof
-    there is, without those of experiments that train and are not among the scale's `experiments`.
+    """List the outputs of a complete scale.
+
+    Every figure script, table script, notebook and proof has an output. Scripts of an experiment
+    that trains count only if it is among the scale's `experiments`.
     """
 
     def shown(script: Path) -> bool:
@@ -89,9 +91,7 @@ def expected(root: Path, experiments: Collection[str]) -> list[str]:
 
 
 def absent_runs(config: dict[str, Any], runs: Runs) -> list[str]:
-    """Runs that the config asks for and that are not there or not at their end:
-    "runs/experiment/method/seed".
-    """
+    """Runs of the config that are missing or unfinished, as "runs/experiment/method/seed"."""
     found = {
         (info["experiment"], info["method"], seed)
         for info in runs.infos
@@ -114,7 +114,7 @@ def absent_runs(config: dict[str, Any], runs: Runs) -> list[str]:
 
 
 def sources(folder: Path) -> Iterator[Path]:
-    """The files of a scale that are published."""
+    """Yield the files of a scale that are published."""
     for pattern in PATTERNS:
         for path in sorted(folder.glob(pattern)):
             hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -126,8 +126,10 @@ def sources(folder: Path) -> Iterator[Path]:
 def publish(
     scale: str, *, root: Path = ROOT, results: Path | None = None, partial: bool = False
 ) -> Path:
-    """Publish one scale, return its new folder; ValueError (one line) if something is missing,
-    stale or too large.
+    """Publish one scale and return its new folder.
+
+    Raises:
+        ValueError: An output is missing or stale, or the published results would be too large.
     """
     results = results or root / "results"
     folder, place = results / scale, results / "published" / scale
@@ -183,7 +185,7 @@ def publish(
 
 
 def refuse_stale(folder: Path, command: str) -> None:
-    """ValueError if the ledger is older than a run that it judges."""
+    """Raise ValueError if the ledger is older than a run that it judges."""
     ledger = folder / "claims.csv"
     newest = max(
         folder.glob("runs/*/*/*/metrics.csv"), key=lambda p: p.stat().st_mtime, default=None
@@ -193,7 +195,7 @@ def refuse_stale(folder: Path, command: str) -> None:
 
 
 def refuse_large(built: Path, others: int) -> None:
-    """ValueError that names the largest file if everything published would pass the limit."""
+    """Raise ValueError, naming the largest file, if the published results exceed the limit."""
     sizes = {p: p.stat().st_size for p in built.rglob("*") if p.is_file()}
     if sum(sizes.values()) + others > MOST_BYTES:
         largest = max(sizes, key=lambda p: sizes[p])
@@ -206,14 +208,14 @@ def refuse_large(built: Path, others: int) -> None:
 
 
 def recover(place: Path) -> None:
-    """Put back what a process moved away that was killed before the new folder was in its place."""
+    """Restore the old folder if an earlier process was killed between the two renames."""
     for old in place.parent.glob(f".{place.name}.*{ENDING}/old"):
         if not place.exists():
             old.rename(place)
 
 
 def replace(built: Path, place: Path, old: Path) -> None:
-    """Put the new folder in the place of the old one; two renames, nothing half copied."""
+    """Replace the old folder by the new one with two renames, so that no copy is partial."""
     if place.exists():
         place.rename(old)
     try:
@@ -230,7 +232,7 @@ def distinct(values: list[Any]) -> list[Any]:
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
+    """Total bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -245,7 +247,7 @@ def seconds(runs: Runs) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; a refusal is one line and exit status 2."""
+    """Run the command; a fault is reported in one line with exit status 2."""
     parser = argparse.ArgumentParser(
         prog="python -m publishing.publish", description=(__doc__ or "").partition("\n")[0]
     )

@@ -1,10 +1,12 @@
 """Fill the generated blocks of the README and other pages, so that no result in them is typed.
 
     python -m publishing.readme           # rewrite the blocks and the figures over all results
-    python -m publishing.readme --check   # exit 1 if a block differs from what the files say
+    python -m publishing.readme --check   # exit 1 if a block is out of date
 
-A block stands between `<!-- begin NAME -->` and `<!-- end NAME -->`. NAME is a Markdown file of the
-repository, whose content is copied, or one of BLOCKS, whose text is made from the published results."""
+A block is the text between `<!-- begin NAME -->` and `<!-- end NAME -->`. NAME is a Markdown file
+of the repository, whose content is copied, or a key of BLOCKS, whose text is made from the
+published results.
+"""
 
 import re
 import sys
@@ -17,7 +19,7 @@ from system.writing import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "benchmarks/README.md", "docs/findings.md")
-MOST = 10  # answers in the README; the page of findings has all
+MOST = 10  # answers in the README; the page of findings shows all
 BLOCK = re.compile(
     r"(<!-- begin (?P<path>\S+) -->\n)(?P<body>.*?)(<!-- end (?P=path) -->)", re.DOTALL
 )
@@ -29,7 +31,7 @@ def published(root: Path) -> Path:
 
 
 def verdicts(root: Path) -> str:
-    """The verdicts counted over all published scales."""
+    """The number of claims per verdict over all published scales."""
     claims = findings.ledger(findings.read(published(root).glob("*")))
     numbers = {word: number for word, number in findings.count(claims).items() if number}
     words = ", ".join(f"**{number}** {word}" for word, number in numbers.items())
@@ -57,7 +59,7 @@ def all_answers(root: Path) -> str:
 
 
 def untested(root: Path) -> str:
-    """What no published scale has tested."""
+    """The sources of claims that no published scale has tested."""
     names = findings.untested(findings.read(published(root).glob("*")))
     return f"Not tested so far (number of claims): {names}." if names else ""
 
@@ -72,7 +74,11 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
 
 
 def filled(text: str, root: Path = ROOT) -> str:
-    """The page's text with every block made anew; FileNotFoundError names a missing file."""
+    """The text of a page with every block made anew.
+
+    Raises:
+        FileNotFoundError: A block names a file that does not exist.
+    """
 
     def replace(match: re.Match[str]) -> str:
         name = match["path"]
@@ -103,7 +109,8 @@ def main(arguments: list[str]) -> int:
             )
             differing.append(page)
     if "--check" not in arguments and (published(ROOT) / "quick").is_dir():
-        from reporting import overview  # matplotlib is needed for the figures alone
+        # Imported here, because only the figures need matplotlib.
+        from reporting import overview
 
         folder = published(ROOT)
         overview.write(

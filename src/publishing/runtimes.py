@@ -1,8 +1,8 @@
-"""How long a scale takes: one row per rule, from Snakemake's benchmark files.
+"""Tabulates the run time of a scale, one row per rule, from Snakemake's benchmark files.
 
     python -m publishing.runtimes results/quick
 
-writes `runtimes.csv` and `runtimes.md` into the folder.
+The command writes `runtimes.csv` and `runtimes.md` into the folder.
 """
 
 import json
@@ -22,8 +22,9 @@ UNITS = {
 
 
 def runtimes(folder: Path) -> pd.DataFrame:
-    """Jobs, summed wall seconds, longest job and peak resident memory (MB) per rule; files are
-    `<rule>/*.tsv`.
+    """Jobs, total wall seconds, longest job and peak resident memory (MB) per rule.
+
+    They are read from the files `<rule>/*.tsv`.
     """
     rows = []
     for path in sorted((folder / "benchmarks").rglob("*.tsv")):
@@ -47,7 +48,7 @@ def runtimes(folder: Path) -> pd.DataFrame:
 
 
 def machine(folder: Path) -> str:
-    """The machine in words, from the newest run record."""
+    """The machine of the newest run in words."""
     records = sorted((folder / "runs").rglob("run.json"), key=lambda path: path.stat().st_mtime)
     if not records:
         return "unknown machine"
@@ -56,7 +57,7 @@ def machine(folder: Path) -> str:
 
 
 def main(folder: Path) -> None:
-    """Write the table beside the results."""
+    """Write the table into the folder of the results."""
     table = runtimes(folder)
     text = table.to_csv(index=False, float_format="%.1f", lineterminator="\n")
     write_text(folder / "runtimes.csv", text)

@@ -1,10 +1,9 @@
-"""Vouch for runs of older code: write the digest of each `metrics.csv` into its `run.json`.
+"""Adds the checksum of `metrics.csv` to each `run.json` that lacks it.
 
     python -m publishing.seal results/laptop
 
-Runs have carried it since training writes it. Where a manifest lies in the folder, every file must
-first be as the manifest says, which is then brought up to date. Times of files stay, so that no rule
-runs again.
+Training writes the checksum; only runs of older code lack it. If the folder has a manifest, every
+file must match it, and the manifest is updated. The files keep their times, so no rule runs again.
 """
 
 import json
@@ -21,7 +20,7 @@ from system.writing import write_json, write_text
 
 
 def seal(folder: Path) -> int:
-    """Complete every `run.json` below `folder`; how many lacked the digest."""
+    """Complete every `run.json` below `folder`; return how many lacked the checksum."""
     manifest = check_manifest(folder) if (folder / "manifest.json").is_file() else None
     changed = 0
     for path in sorted(folder.rglob("run.json")):
@@ -45,7 +44,7 @@ def seal(folder: Path) -> int:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The same as a command."""
+    """Run the command."""
     if not arguments:
         raise UserError("which folder? for example results/laptop")
     for folder in map(Path, arguments):

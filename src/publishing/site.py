@@ -3,7 +3,8 @@
     python -m publishing.site results/site          # writes results/site/html/index.html
 
 The folder `docs/` is copied to `<out>/source`, pages of results are added, and Sphinx builds
-`<out>/html`. Nothing in it needs the network."""
+`<out>/html`. The site works without a network.
+"""
 
 import html
 import json
@@ -24,7 +25,8 @@ from reporting import findings, render
 from reporting.findings import Results
 
 ROOT = Path(__file__).resolve().parents[2]
-OURS = {  # outputs that are not the paper's, after it
+# {output that is not in the paper: its title}; listed after the paper's.
+OURS = {
     "figure_tasks": "Success of every task",
     "figure_conflicts": "Cosine, magnitude similarity and ξ along training",
 }
@@ -32,7 +34,7 @@ LINK = re.compile(r"(!?\[[^\]]*\]\()(?!https?:|#|mailto:)([^)\s#]+)((?:#[^)]*)?\
 
 
 def build(out: Path, root: Path = ROOT, results: Path | None = None) -> Path:
-    """Write the sources and the site; the folder of the site."""
+    """Write the sources, build the site and return its folder."""
     source = out / "source"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "docs", source)
@@ -45,14 +47,15 @@ def build(out: Path, root: Path = ROOT, results: Path | None = None) -> Path:
 
 
 def _sphinx(source: Path, target: Path) -> int:
-    from sphinx.cmd.build import main  # the docs extra; imported where it is used
+    # Sphinx is an optional dependency (the extra `docs`).
+    from sphinx.cmd.build import main
 
     shutil.rmtree(target, ignore_errors=True)
     return int(main(["-q", "-b", "html", "-j", "auto", str(source), str(target)]))
 
 
 def write_pages(source: Path, root: Path, folder: Path, scales: list[Results]) -> None:
-    """All pages that are made from files."""
+    """Write all pages that are made from files."""
     page(
         source,
         root,
@@ -112,14 +115,16 @@ def write_pages(source: Path, root: Path, folder: Path, scales: list[Results]) -
 def page(source: Path, root: Path, name: str, text: str, *, at: str = "docs") -> None:
     """Write a page whose links are relative to the folder `at` of the repository.
 
-    Pictures are copied; links to pages of the site lead there; other files are copied too, so that
-    each number can be looked up offline."""
+    Links to pages of the site are redirected. Pictures and all other linked files are copied, so
+    that each number can be looked up offline.
+    """
     place = source / name
     place.parent.mkdir(parents=True, exist_ok=True)
 
     def follow(match: re.Match[str]) -> str:
         path = (root / at / match[2]).resolve()
-        if not path.exists() and match[1].startswith("!"):  # a picture that is not published yet
+        # A picture that is not published is replaced by its description.
+        if not path.exists() and match[1].startswith("!"):
             return f"*({match[1].strip('![(]')})*"
         if not path.exists() or not path.is_relative_to(root):
             return match[0]
@@ -145,7 +150,7 @@ def page(source: Path, root: Path, name: str, text: str, *, at: str = "docs") ->
     place.write_text(LINK.sub(follow, BLOCK.sub(lambda m: m["body"], text)), encoding="utf-8")
 
 
-# A published figure or table has a page of its own.
+# Links to a published figure or table, which lead to its page.
 SHOWN = re.compile(r"results/published/\w+/(?:figures|tables)/((?:figure|table)_\w+)\.(?:md|png)")
 PLACES = {
     "benchmarks/README.md": "benchmarks.md",
@@ -160,7 +165,7 @@ PLACES = {
 
 
 def notebooks(source: Path, scales: list[Results]) -> list[str]:
-    """Copy the executed notebooks of the strongest scale that has them; their names."""
+    """Copy the executed notebooks of the strongest scale that has them; return their names."""
     for one in scales:
         paths = sorted(one.folder.glob("notebooks/*.ipynb"))
         for path in paths:
@@ -174,7 +179,7 @@ def notebooks(source: Path, scales: list[Results]) -> list[str]:
 
 
 def outputs(scales: list[Results]) -> list[str]:
-    """Figures and tables in the paper's order, then ours."""
+    """The names of figures and tables in the paper's order, then ours."""
     names = {path.stem for one in scales for path in one.folder.glob("figures/figure_*.png")}
     names |= {name for one in scales for name in one.tables()}
     numbered = sorted((n for n in names if n.rpartition("_")[2].isdigit()), key=findings.order)
@@ -184,7 +189,7 @@ def outputs(scales: list[Results]) -> list[str]:
 
 
 def title(name: str, scales: list[Results]) -> str:
-    """`Figure 3`, `Table 4: MultiMNIST`."""
+    """The title of an output, for example `Figure 3` or `Table 4: MultiMNIST`."""
     if name.startswith("table"):
         return next((one.title(name) for one in scales if name in one.tables()), name)
     return OURS.get(name, name.replace("_", " ").capitalize())
@@ -209,7 +214,7 @@ def output_page(source: Path, root: Path, name: str, scales: list[Results]) -> s
 
 
 def claims_of(name: str, scales: list[Results]) -> str:
-    """A sentence for every claim about the figure or table, then those that its rows say."""
+    """One sentence for every claim about the figure or table, then sentences about its rows."""
     source = name.replace("_", " ").capitalize()
     claims = findings.ledger(scales)
     lines = [
@@ -227,7 +232,7 @@ def claims_of(name: str, scales: list[Results]) -> str:
 
 
 def show(source: Path, root: Path, one: Results, file: Path) -> str:
-    """The picture, or the rows of a table with its footer folded."""
+    """The picture, or the rows of a table with its footer in a dropdown."""
     if file.suffix == ".md":
         rows, _, notes = file.read_text("utf-8").partition("\n- ")
         body = (
@@ -247,7 +252,7 @@ def show(source: Path, root: Path, one: Results, file: Path) -> str:
 
 
 def caption(root: Path, one: Results, name: str) -> str:
-    """The caption of the report, with the scale's own settings."""
+    """The caption from the report, filled in with the settings of the scale."""
     names = [name, "table_metaworld"] if name.startswith("table") else [name]
     found = [path for stem in names for path in root.glob(f"experiments/*/captions/{stem}.rst")]
     config = one.file("manifest.json").get("config")
@@ -261,7 +266,7 @@ def caption(root: Path, one: Results, name: str) -> str:
 
 
 def provenance(one: Results, file: Path) -> str:
-    """The command, the time, the machine and the line of the manifest."""
+    """The command, the time, the machine and the entry of the manifest."""
     manifest = one.file("manifest.json")
     relative = file.relative_to(one.folder).as_posix()
     line: Mapping[str, Any] = manifest.get("files", {}).get(relative, {})
@@ -287,7 +292,7 @@ def provenance(one: Results, file: Path) -> str:
 
 
 def gallery(source: Path, scales: list[Results]) -> str:
-    """One line for each output: its name and what its claims came to."""
+    """One line for each output with its name and the verdicts on its claims."""
     claims = findings.ledger(scales)
     lines = [
         "| | claims |",
@@ -302,7 +307,7 @@ def gallery(source: Path, scales: list[Results]) -> str:
 
 
 def write_ledger(source: Path, scales: list[Results]) -> None:
-    """The ledger with a filter by verdict."""
+    """Write the page of the ledger with a filter by verdict."""
     claims = findings.ledger(scales)
     numbers = {word: number for word, number in findings.count(claims).items() if number}
     buttons = [f'<button data-verdict="all" aria-pressed="true">all {len(claims)}</button>']
@@ -338,13 +343,14 @@ def write_ledger(source: Path, scales: list[Results]) -> None:
     )
     (source / "results").mkdir(exist_ok=True)
     (source / "results" / "ledger.md").write_text(
-        f'# The ledger of claims\n\n{text}\n\n```{{raw}} html\n<div class="ledger"><p>{"".join(buttons)}</p>{table}</div>\n```\n',
+        f"# The ledger of claims\n\n{text}\n\n```{{raw}} html\n"
+        f'<div class="ledger"><p>{"".join(buttons)}</p>{table}</div>\n```\n',
         "utf-8",
     )
 
 
 def main(arguments: list[str]) -> int:
-    """Build the site into the given folder; a refusal is one line."""
+    """Build the site into the given folder; a fault is reported in one line."""
     out = Path(arguments[0]) if arguments else ROOT / "results" / "site"
     try:
         place = build(out.resolve())

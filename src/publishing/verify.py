@@ -2,10 +2,13 @@
 
     python -m publishing.verify results/quick results/published/quick
 
-Exit status 0: every published number is found again; 1: the first that is not is printed; 2:
-nothing to compare. Every table and the claims are compared. On the same processor and versions the
-numbers must be the same (SAME); on others, rounding changes the course of training, and a number
-may move by a part of its own interval (OTHER)."""
+Every table and the claims are compared. On the same processor and versions the numbers must be
+equal (SAME). On others, rounding changes the course of training, and a number may move by a part of
+its own interval (OTHER).
+
+Exit status: 0 every published number is found again, 1 a number differs (the first one is printed),
+2 there is nothing to compare.
+"""
 
 import argparse
 import json
@@ -23,48 +26,41 @@ from publishing.manifest import check_manifest
 KEYS = ("id", "name", "method", "task", "metric")
 MEASURED = ("mean", "ci_low", "ci_high", "difference", "effect", "ours", "ours_low", "ours_high")
 P_VALUES = ("p", "p_holm")
-WORDS = (
-    "reason",
-    "agrees",
-    "sentence",
-    "smallest_margin",
-    "counterexample",
-)  # follow from the numbers
-NEVER = (
-    "run_seconds",
-    "run_minutes",
-    "peak_memory_mb",
-)  # what the machine does to a run, not the run
+# Columns that follow from the numbers.
+WORDS = ("reason", "agrees", "sentence", "smallest_margin", "counterexample")
+# Metrics that depend on the load of the machine.
+NEVER = ("run_seconds", "run_minutes", "peak_memory_mb")
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """A measured number may differ by relative·|published| + widths·(its interval's width) +
-    absolute[metric].
+    """The largest difference at which two numbers agree.
+
+    It is relative·|published| + widths·(width of the published interval) + absolute[metric].
     """
 
     relative: float
     widths: float
     absolute: dict[str, float]
-    derived: bool  # whether p-values and words that follow from the numbers are compared
+    derived: bool  # whether p-values and words, which follow from the numbers, are compared
 
 
 SAME = Tolerance(1e-6, 0.0, {}, derived=True)
 OTHER = Tolerance(
-    0.1,  # of the number: seconds-long runs of three seeds
-    1.0,  # as many interval widths: the interval of a few seeds is itself a rough estimate
-    {
-        "test_accuracy": 3.0,
-        "conflict_share": 0.05,
-        "length_ratio": 0.05,
-    },  # points of percent; shares; ratios
+    # The quick scale has short runs of three seeds, whose intervals are rough estimates.
+    0.1,
+    1.0,
+    # In percentage points, as a share, as a ratio.
+    {"test_accuracy": 3.0, "conflict_share": 0.05, "length_ratio": 0.05},
     derived=False,
 )
 
 
 def compare(fresh: Path, published: Path) -> str:
-    """The first difference in words, or "" if there is none; ValueError if there is nothing sound
-    to compare with.
+    """Describe the first difference between two folders of results; "" if there is none.
+
+    Raises:
+        ValueError: The published folder has no valid manifest, or nothing can be compared.
     """
     manifest = check_manifest(published)
     tolerance = SAME if same_machine(fresh, manifest) else OTHER
@@ -85,15 +81,13 @@ def compare(fresh: Path, published: Path) -> str:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """A table as text, with its key columns as index."""
+    """Read a table as text, with its key columns as index."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     return table.set_index([key for key in KEYS if key in table])
 
 
 def difference(fresh: pd.DataFrame, published: pd.DataFrame, tolerance: Tolerance) -> str:
-    """The first cell of two tables that differs by more than its tolerance, in words; "" if none
-    does.
-    """
+    """Describe the first cell that differs by more than its tolerance; "" if none does."""
     if list(fresh.columns) != list(published.columns):
         return (
             f"columns: published {', '.join(published.columns)}; fresh {', '.join(fresh.columns)}"
@@ -101,8 +95,8 @@ def difference(fresh: pd.DataFrame, published: pd.DataFrame, tolerance: Toleranc
     for key in [*published.index, *fresh.index]:
         if key not in fresh.index or key not in published.index:
             return (
-                f"row {show(key)}: only in the {'published' if key in published.index else 'fresh'} "
-                "table"
+                f"row {show(key)}: only in the "
+                f"{'published' if key in published.index else 'fresh'} table"
             )
     for key in published.index:
         old, new = published.loc[key], fresh.loc[key]
@@ -118,7 +112,7 @@ def difference(fresh: pd.DataFrame, published: pd.DataFrame, tolerance: Toleranc
 
 
 def allowance(key: Any, row: "pd.Series[str]", column: str, tolerance: Tolerance) -> float:
-    """By how much a cell may differ; inf for what is not compared, 0 for what must be equal."""
+    """The allowed difference of a cell: inf if it is not compared, 0 if it must be equal."""
     metric = key[-1] if isinstance(key, tuple) else ""
     if column not in (*MEASURED, *P_VALUES, *WORDS):
         return 0.0
@@ -129,7 +123,8 @@ def allowance(key: Any, row: "pd.Series[str]", column: str, tolerance: Tolerance
     low, high = ("ours_low", "ours_high") if column.startswith("ours") else ("ci_low", "ci_high")
     width = number(row[high]) - number(row[low])
     if tolerance.widths and not math.isfinite(width):
-        return math.inf  # one seed: nothing says how far another machine may lead it
+        # One seed has no interval that could bound its deviation on another machine.
+        return math.inf
     room = tolerance.relative * abs(number(row[column])) + (
         tolerance.widths * width if tolerance.widths else 0.0
     )
@@ -137,14 +132,14 @@ def allowance(key: Any, row: "pd.Series[str]", column: str, tolerance: Tolerance
 
 
 def close(old: str, new: str, allowed: float) -> bool:
-    """Whether two cells agree: as numbers where a difference is allowed, else as text."""
+    """Whether two cells agree: as numbers if a difference is allowed, else as text."""
     if old == new or allowed == math.inf:
         return True
     return allowed > 0 and abs(number(old) - number(new)) <= allowed
 
 
 def number(text: str) -> float:
-    """A cell as a number, nan where it holds none."""
+    """A cell as a number; nan if it holds none."""
     try:
         return float(text)
     except ValueError:
@@ -152,14 +147,12 @@ def number(text: str) -> float:
 
 
 def show(key: Any) -> str:
-    """A row's key in words."""
+    """The key of a row in words."""
     return "/".join(key) if isinstance(key, tuple) else str(key)
 
 
 def same_machine(fresh: Path, manifest: dict[str, Any]) -> bool:
-    """Whether all fresh runs were made on the processor and with the versions of the published
-    ones.
-    """
+    """Whether all fresh runs used the processor and the versions of the published runs."""
     infos = [
         json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(fresh.glob("runs/*/*/*/run.json"))

@@ -109,7 +109,7 @@ def significant(mean: float, low: float, high: float, digits: int = 3) -> str:
 
 
 def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
-    """The printed table: one row per method, and per quantity one column of ours and the paper's."""
+    """The printed table: one row per method, one column of ours and the paper's per quantity."""
     rows = []
     tasks = [quantity.task for quantity in quantities if quantity.reported]
     for method, lines in table.groupby("method", sort=False):
