@@ -1,17 +1,19 @@
-"""Long runs from a clone at a tagged commit, so that edits in the working tree disturb nothing.
+"""Trains long runs from a clone at a tagged commit, independent of edits in the working tree.
 
-    python -m experiments.campaign laptop                         # all that the config asks for
-    python -m experiments.campaign laptop metaworld_mt10/sac/0-4  # these
-    python -m experiments.campaign laptop --status                # how far it is, from elsewhere
+    python -m experiments.campaign laptop                         # all runs of the config
+    python -m experiments.campaign laptop metaworld_mt10/sac/0-4  # these runs
+    python -m experiments.campaign laptop --status                # progress, from another shell
     python -m experiments.campaign laptop --so-far                # write unfinished runs as well
 
 The first call tags the last commit `campaign-<scale>-<commit>` and clones it into a folder of that
-name next to the project; later calls go on there, until `--tag` names another tag. Runs are trained
-a few at a time at low priority, seed by seed in the order asked for, and each is copied into
-`results/<scale>/runs` when it is done. Stopped or killed, the same command goes on from checkpoints.
+name next to the project. Later calls use this clone until `--tag` names another tag. A few runs are
+trained at a time, at low priority, seed by seed in the given order. Each is copied into
+`results/<scale>/runs` when it is done. After an interruption, the same command resumes from the
+checkpoints.
 
-A target is experiment, experiment/method or experiment/method/seeds; the config gives what it leaves
-out. Methods that the config does not list can be trained by name."""
+A target is experiment, experiment/method or experiment/method/seeds; missing parts are taken from
+the config. Methods that the config does not list can be trained by name.
+"""
 
 import argparse
 import os
@@ -33,7 +35,7 @@ from system import command, lifeline
 from system.reading import read_json
 
 NICE = 19
-STATUS_SECONDS = 30.0  # between two status lines
+STATUS_SECONDS = 30.0  # time between two status lines
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,19 @@ class Target:
         return f"{self.experiment}/{self.method}/{self.seed}"
 
     def folder(self, results: Path) -> Path:
-        """Where its outputs go below `results/<scale>`."""
+        """The folder of its outputs below `results/<scale>`."""
         seeds = f"seeds{self.seed}-{self.seed}"
         return results / "runs" / self.experiment / self.method / seeds
 
     def checkpoint(self, results: Path, kind: str) -> Path:
-        """Its checkpoint (`pt`) or the rows of the run so far (`csv`)."""
+        """The file of its checkpoint (`pt`) or of its rows so far (`csv`)."""
         return results / "checkpoints" / self.experiment / self.method / f"seed{self.seed}.{kind}"
 
 
 def targets(names: Sequence[str], config: dict[str, Any]) -> list[Target]:
-    """The runs that the names stand for, each once: of one name all methods of a seed, then the
-    next seed. No names: everything that the config asks for.
+    """The runs that the names select, each once; without names all runs of the config.
+
+    Of each name all methods of a seed precede the next seed.
     """
     blocks = config["experiments"]
     found: dict[Target, None] = {}
@@ -81,7 +84,7 @@ def targets(names: Sequence[str], config: dict[str, Any]) -> list[Target]:
 
 
 def is_done(target: Target, results: Iterable[Path], config: dict[str, Any]) -> bool:
-    """Whether one of the folders `results/<scale>` holds the whole run under the config's settings."""
+    """Whether a folder `results/<scale>` holds the finished run with the config's settings."""
     method = target.method.removesuffix(TUNED)
     wanted = configs.settings_of(config, target.experiment, method)
     for folder in results:
@@ -89,7 +92,7 @@ def is_done(target: Target, results: Iterable[Path], config: dict[str, Any]) -> 
             info = read_json(path, "delete it to train the run again")
             kept = {key: value for key, value in wanted.items() if key not in PLACES}
             whole = target.seed in info["seeds"] and "unfinished" not in info
-            # Older runs also hold settings that their method does not read.
+            # Compare only settings that the method reads; older runs hold others as well.
             same = all(info["settings"].get(key) == value for key, value in kept.items())
             if whole and same:
                 return True
@@ -100,7 +103,11 @@ def is_done(target: Target, results: Iterable[Path], config: dict[str, Any]) -> 
 
 
 def git(*words: str) -> str:
-    """A git command's output; UserError with its last words where it fails."""
+    """Run a git command and return its output.
+
+    Raises:
+        UserError: The command fails.
+    """
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(
@@ -110,8 +117,10 @@ def git(*words: str) -> str:
 
 
 def clone(scale: str, tag: str = "") -> Path:
-    """The folder of a tag: the one named, the newest campaign of the scale, or a new one at the
-    last commit.
+    """The folder of a clone, which is made if it is missing.
+
+    Its tag is the named one, else the newest campaign of the scale, else a new one at the last
+    commit.
     """
     tags = git("tag", "--sort=-creatordate").splitlines()
     known = [one for one in tags if one.startswith(f"campaign-{scale}-")]
@@ -142,7 +151,7 @@ def train_command(target: Target, scale: str, out: Path, *more: str) -> list[str
 
 
 def environment(config: dict[str, Any]) -> dict[str, str]:
-    """Import the clone, read the project's data, one thread as the config says."""
+    """Environment of a run: imports from the clone, the project's data, the config's threads."""
     data = os.environ.get("PCGRAD_DATA") or str(ROOT / config["data_root"])
     more = {"PCGRAD_DATA": data} if Path(data).is_dir() else {}
     threads = {"OMP_NUM_THREADS": str(config["torch_threads"])}
@@ -150,21 +159,23 @@ def environment(config: dict[str, Any]) -> dict[str, str]:
 
 
 class Campaign:
-    """The runs of one call: what waits, what runs, what is done."""
+    """The runs of one call: those that wait, run and are done."""
 
     def __init__(self, folder: Path, scale: str, config: dict[str, Any]) -> None:
         self.folder, self.scale, self.config = folder, scale, config
         self.results = folder / "results" / scale
         self.mine = ROOT / "results" / scale
-        self.lifeline: dict[str, str] = {}  # with it runs end when this process is killed
+        # Environment by which runs notice that this process was killed.
+        self.lifeline: dict[str, str] = {}
         self.waiting: list[Target] = []
-        self.running: dict[Target, tuple[float, int]] = {}  # started when, at which step
+        # {run: (time and step at its start)}.
+        self.running: dict[Target, tuple[float, int]] = {}
         self.processes: list[subprocess.Popen[bytes]] = []
         self.done, self.failed, self.stopping = 0, 0, False
         self.lock = threading.Lock()
 
     def run(self, asked: Sequence[Target], jobs: int) -> int:
-        """Train what is asked for and not done, `jobs` at a time; the exit status."""
+        """Train the given runs that are not done, `jobs` at a time; return the exit status."""
         published = ROOT / "results" / "published" / self.scale
         folders = (self.mine, published)
         self.waiting = [one for one in asked if not is_done(one, folders, self.config)]
@@ -189,7 +200,7 @@ class Campaign:
         return command.FAULT if self.failed else command.DONE
 
     def work(self) -> None:
-        """Take one run after the other."""
+        """Train waiting runs one after the other until none is left."""
         while True:
             with self.lock:
                 if self.stopping or not self.waiting:
@@ -229,7 +240,7 @@ class Campaign:
         return command.DONE
 
     def tell(self) -> None:
-        """Print the status line and keep it for `--status`."""
+        """Print the status line and save it for `--status`."""
         with self.lock:
             text = self.status()
         print(text, flush=True)
@@ -237,7 +248,7 @@ class Campaign:
         (self.results / "campaign.txt").write_text(text + "\n", encoding="utf-8")
 
     def status(self) -> str:
-        """Done, running with the time left, waiting."""
+        """The status line: runs that are done, running (with the time left) and waiting."""
         now, parts, left = time.time(), [], []
         for target, (began, first) in self.running.items():
             step, last = step_of(target, self.results), steps(self.config, target.experiment)
@@ -259,13 +270,13 @@ class Campaign:
 
 
 def steps(config: dict[str, Any], experiment: str) -> int:
-    """Collections or epochs of a run."""
+    """The number of collections or epochs of a run."""
     block = config["experiments"][experiment]
     return int(block.get("collections") or block.get("epochs") or 0)
 
 
 def step_of(target: Target, results: Path) -> int:
-    """The last step in the rows of the run so far; 0 where there are none."""
+    """The last step in the rows of the run so far; 0 without rows."""
     path = target.checkpoint(results, "csv")
     try:
         with path.open("rb") as file:
@@ -277,7 +288,7 @@ def step_of(target: Target, results: Path) -> int:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a folder and put it in its place whole."""
+    """Copy a folder atomically: copy it under another name, then rename it."""
     temporary = target.with_name(f".{target.name}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)
@@ -286,7 +297,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def write_so_far(campaign: Campaign, asked: Sequence[Target]) -> int:
-    """Write the runs that have a checkpoint and no end; run.json names them unfinished."""
+    """Write the runs that have a checkpoint but no end; run.json marks them as unfinished."""
     for target in asked:
         out = target.folder(campaign.mine)
         begun = target.checkpoint(campaign.results, "pt").exists()
@@ -315,7 +326,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The same as a command."""
+    """Run the command."""
     args = parse(arguments)
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: at least one run at a time")

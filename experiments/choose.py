@@ -1,4 +1,4 @@
-"""The values of a tuned method: the best point of its grid on validation data (rule `choose`)."""
+"""Choose the values of a tuned method: the best point of its grid on validation data."""
 # mypy: disable-error-code=name-defined
 
 from reporting.tuning import write

@@ -1,4 +1,4 @@
-"""The ledger of claims at one scale (rule `claims`)."""
+"""Write the ledger of claims at one scale (rule `claims`)."""
 # mypy: disable-error-code=name-defined
 
 from reporting.ledger.claims import write

@@ -1,9 +1,9 @@
-"""The data of one experiment: found and checked, downloaded or generated, before its runs start
-(rule `data`).
+"""Prepare the data of one experiment before its runs start (rule `data`).
 
     python -m experiments.data multimnist config/laptop.yaml results/laptop/data/multimnist.json
 
-The last argument is the file for the data's fingerprint.
+The data are found and checked, downloaded or generated. The last argument is the file for their
+fingerprint.
 """
 
 import sys
@@ -19,8 +19,10 @@ from system.writing import write_json
 
 
 def write(experiment: str, config: str, path: Path) -> None:
-    """Write the fingerprint of an experiment's data; UserError in one line if they cannot be had or
-    are damaged.
+    """Write the fingerprint of an experiment's data.
+
+    Raises:
+        UserError: The data are damaged or not available.
     """
     with loading():
         task = load_task(experiment)
@@ -28,7 +30,7 @@ def write(experiment: str, config: str, path: Path) -> None:
 
 
 def work(arguments: Sequence[str]) -> None:
-    """The same by the words of a command line."""
+    """Parse the command line and write the fingerprint."""
     if len(arguments) != 3:
         raise UserError("experiments.data takes an experiment, a config and the file to write")
     experiment, config, path = arguments

@@ -2,12 +2,14 @@
 
     python -m experiments.moves COMMIT "what changed, and why no number did"
 
-COMMIT is the last one before the change. The golden traces prove it: on this machine the code of
-COMMIT and the present code must compute the same ones, and for each published run the golden file
-of the commit that trained it must be the present file. `experiments/moves.yaml` then gets a block
-with, for every experiment and method, the published hash, the hash at COMMIT and the present one.
-From then on they count as one code: published tables stay valid, checkpoints resume, and nothing is
-trained again."""
+COMMIT is the last commit before the change. The golden traces are the proof. On this machine, the
+code of COMMIT and the present code must compute the same traces. For each published run, the golden
+file must not have changed since the commit that trained it.
+
+`experiments/moves.yaml` then gets a block with the published hash, the hash at COMMIT and the
+present hash of every experiment and method. These hashes count as one code from now on: published
+tables stay valid, checkpoints resume, and nothing is trained again.
+"""
 
 import argparse
 import io
@@ -34,7 +36,7 @@ from system.writing import whole
 
 PUBLISHED = ROOT / "results" / "published"
 GOLDEN = "tests/golden"
-LOOP_OF_RL = "triad.csv"  # the golden trace of the one RL loop, which several experiments use
+LOOP_OF_RL = "triad.csv"  # the golden trace of the RL loop, which several experiments share
 # Test files that write their golden file when they are run as a script.
 WRITERS = ("multimnist", "cifar100", "dense_trace", "celeba", "triad")
 FOLDERS = ("src", "experiments", "tests", "config")
@@ -48,7 +50,7 @@ def published() -> Iterator[dict[str, Any]]:
 
 
 def unpack(commit: str, folder: Path) -> None:
-    """Put the code of a commit into a folder."""
+    """Extract the code of a commit into a folder."""
     archive = subprocess.run(["git", "archive", commit, *FOLDERS], cwd=ROOT, capture_output=True)
     if archive.returncode:
         raise UserError(
@@ -59,7 +61,7 @@ def unpack(commit: str, folder: Path) -> None:
 
 
 def traces(tree: Path) -> dict[str, list[float]]:
-    """The numbers of every golden trace, computed by the code in `tree`."""
+    """Compute the numbers of every golden trace with the code in `tree`."""
     environment = {**os.environ, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}"}
     for name in WRITERS:
         script = f"tests/experiments/test_{name}.py"
@@ -75,7 +77,7 @@ def traces(tree: Path) -> dict[str, list[float]]:
 
 
 def require_same(before: dict[str, list[float]], after: dict[str, list[float]]) -> None:
-    """UserError that names the first golden trace whose numbers differ by more than rounding."""
+    """Raise UserError for the first golden trace whose numbers differ by more than rounding."""
     for name, numbers in before.items():
         now = after.get(name, [])
         same = len(now) == len(numbers) and all(
@@ -87,7 +89,7 @@ def require_same(before: dict[str, list[float]], after: dict[str, list[float]]) 
 
 
 def unmoved(experiment: str, commit: str) -> bool:
-    """Whether an experiment's golden file is still the one of the commit that trained it."""
+    """Whether an experiment's golden file is unchanged since the commit that trained it."""
     own = f"{experiment}.json"
     file = own if (ROOT / GOLDEN / own).is_file() else LOOP_OF_RL
     revision = commit.removesuffix("+changes")
@@ -116,7 +118,7 @@ def hashes(before: Path) -> dict[str, dict[str, list[str]]]:
 
 
 def record(commit: str, reason: str) -> None:
-    """Prove the change neutral and append its block to the file of moves."""
+    """Prove that the change is neutral and append its block to the file of moves."""
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before", Path(folder) / "after"
         unpack(commit, before)

@@ -1,4 +1,4 @@
-"""Write one figure or table of outputs.smk, whose rule names the object that does it."""
+"""Write one figure or table of outputs.smk; the rule names the object that writes it."""
 # mypy: disable-error-code=name-defined
 
 from importlib import import_module

@@ -2,11 +2,12 @@
 
     python -m experiments.reproduce quick --cores 2
 
-It holds a lock of the operating system for as long as it lives. Only under it, and when no
-Snakemake and no job of an earlier run is left in this folder, it drops the lock files of a
-Snakemake that was killed. Its jobs end with it: on SIGTERM and SIGINT it asks them to save and
-stop, and when it is killed itself they notice (`system.lifeline`). Exit status: 0 done, 2 a fault
-that the message names, 3 stopped and resumable, else Snakemake's own.
+The launcher holds a lock of the operating system while it runs. It removes the lock files of a
+killed Snakemake only under this lock, and only if no Snakemake and no job of an earlier run is left
+in this folder. Its jobs end with it: on SIGTERM and SIGINT it asks them to save and stop, and if it
+is killed they notice (`system.lifeline`).
+
+Exit status: 0 done, 2 a fault that the message names, 3 stopped and resumable, else Snakemake's.
 """
 
 import contextlib
@@ -29,12 +30,16 @@ from system.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 STATE = Path(".snakemake")
-PATIENCE = 60.0  # seconds for jobs to save; then they are killed, and lose a minute's work at most
+PATIENCE = 60.0  # seconds that jobs have to save before they are killed
 DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 def scale_config(scale: str) -> Path:
-    """The config of a scale; UserError unless there is a sound one."""
+    """The path of a scale's config.
+
+    Raises:
+        UserError: The config is missing or not valid.
+    """
     path = Path("config") / f"{scale}.yaml"
     if not re.fullmatch(r"[a-z][a-z0-9_]*", scale) or not path.is_file():
         raise UserError(f"no scale {scale!r}: SCALE names a file config/SCALE.yaml")
@@ -43,7 +48,7 @@ def scale_config(scale: str) -> Path:
 
 
 def others(folder: Path, marker: str) -> list[psutil.Process]:
-    """Processes that work in `folder`: Snakemake, and jobs that some launcher started there."""
+    """Processes in `folder` that are Snakemake or jobs that a launcher started there."""
     found = []
     mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     for process in psutil.process_iter():
@@ -58,12 +63,12 @@ def others(folder: Path, marker: str) -> list[psutil.Process]:
 
 
 def runs_snakemake(words: Sequence[str]) -> bool:
-    """Whether a command line is Snakemake's: the program itself, or Python that runs it."""
+    """Whether a command line runs Snakemake, directly or through Python."""
     return any(Path(word).name == "snakemake" for word in words[:3])
 
 
 def end(processes: Sequence[psutil.Process], patience: float) -> None:
-    """Ask processes to stop, wait, and kill those that do not."""
+    """Ask processes to stop, wait, and kill those that have not stopped."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.terminate()
@@ -75,8 +80,10 @@ def end(processes: Sequence[psutil.Process], patience: float) -> None:
 
 
 def clear(folder: Path, marker: str) -> None:
-    """Make the folder free: end jobs whose launcher was killed, refuse a Snakemake that somebody
-    runs by hand, drop the lock files of one that is gone.
+    """End jobs whose launcher was killed, and remove the lock files of a killed Snakemake.
+
+    Raises:
+        UserError: Somebody runs Snakemake by hand in this folder.
     """
     orphans = [p for p in others(folder, marker) if _started_here(p, marker)]
     if orphans:
@@ -97,7 +104,7 @@ def _started_here(process: psutil.Process, marker: str) -> bool:
 
 
 def run(words: Sequence[str], environment: dict[str, str]) -> int:
-    """Run a program in a process group of its own, which ends with this process; its status."""
+    """Run a program in its own process group, which ends with this process; return its status."""
     child = subprocess.Popen(words, env=environment, start_new_session=True)
     try:
         return child.wait()
@@ -114,13 +121,13 @@ def run(words: Sequence[str], environment: dict[str, str]) -> int:
 
 
 def die_with_parent() -> None:
-    """Ask Linux for a SIGTERM when the shell or `make` that started this process is killed."""
+    """Ask Linux for a SIGTERM if the parent process (a shell or `make`) is killed."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGTERM)
 
 
 def reproduce(scale: str, cores: str) -> int:
-    """Run the workflow of a scale and make its report."""
+    """Run the workflow of a scale, then make its report."""
     config = scale_config(scale)
     lock, number = STATE / "reproduce.lock", secrets.token_hex(8)
     held = lifeline.hold(lock, number)
@@ -152,7 +159,7 @@ def reproduce(scale: str, cores: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
-    """The same by the words of a command line."""
+    """Run the command."""
     parser = command.Parser(
         prog="python -m experiments.reproduce", description=(__doc__ or "").partition("\n")[0]
     )

@@ -3,7 +3,7 @@
 from reporting.comparison import Comparison
 from reporting.tables import Quantity
 
-LAST = 3  # a run's number is its mean over so many last epochs
+LAST = 3  # last epochs over which a run is averaged
 TABLE = Comparison(
     source="table_camvid",
     title="Table CamVid: segmentation and distance to class boundaries (ours)",
@@ -29,8 +29,8 @@ TABLE = Comparison(
         "lower for errors",
         "not in the paper: tests the claim of Tables 5 and 7 on real images with another second "
         "task",
-        "distance: of a pixel to the nearest class boundary of the annotation, 1 from 16 pixels on; "
-        "no depth",
+        "distance: of a pixel to the nearest class boundary of the annotation, "
+        "1 from 16 pixels on; no depth",
         "equal weights; mIoU and PixAcc are means over images",
     ),
 )

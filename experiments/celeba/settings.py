@@ -29,22 +29,22 @@ class Settings(Supervised):
     train_examples: int = given(
         0,
         "Section 5.1: 200 K faces in all)",
-        "Faces of the official train split, chosen by data_seed; 0 takes all; generated data need a "
-        "number.",
+        "Faces of the official train split, chosen by data_seed; 0 takes all; "
+        "generated data need a number.",
         least=0,
     )
     validation_examples: int = given(
         0,
         "",
-        "Faces of the official validation split, chosen by data_seed; 0 takes all; generated data "
-        "need a number.",
+        "Faces of the official validation split, chosen by data_seed; 0 takes all; "
+        "generated data need a number.",
         least=0,
     )
     test_examples: int = given(
         0,
         "",
-        "Faces of the official test split, chosen by data_seed; 0 takes all; generated data need a "
-        "number.",
+        "Faces of the official test split, chosen by data_seed; 0 takes all; "
+        "generated data need a number.",
         least=0,
     )
     width: int = given(

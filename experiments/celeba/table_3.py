@@ -1,6 +1,4 @@
-"""Table 3: average classification error over CelebA's 40 attributes, the paper's numbers beside
-ours.
-"""
+"""Table 3: average classification error over CelebA's 40 attributes, ours and the paper's."""
 
 from reporting import reported
 from reporting.comparison import Comparison

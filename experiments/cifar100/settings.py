@@ -14,7 +14,8 @@ class Settings(Supervised):
     data: Literal["generated", "cifar100"] = given(
         "cifar100",
         "",
-        "Textured shapes generated in the set's file layout, or the real CIFAR-100 below data_root.",
+        "Textured shapes generated in the set's file layout, "
+        "or the real CIFAR-100 below data_root.",
     )
     data_seed: int = given(
         0,

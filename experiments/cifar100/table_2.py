@@ -1,4 +1,4 @@
-"""Table 2: average accuracy over the 20 tasks of CIFAR-100, the paper's numbers beside ours."""
+"""Table 2: average accuracy over the 20 tasks of CIFAR-100, ours and the paper's."""
 
 from reporting.comparison import Comparison
 from reporting.tables import Quantity

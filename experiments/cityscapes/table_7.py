@@ -1,5 +1,6 @@
-"""Table 7: CityScapes, every architecture and loss weighting, without and with PCGrad (the paper:
-MTAN alone with).
+"""Table 7: CityScapes, every architecture and loss weighting, without and with PCGrad.
+
+The paper adds PCGrad to MTAN alone.
 """
 
 import pandas as pd

@@ -15,7 +15,7 @@ METHODS = ("sac", "sac_pcgrad")
 
 
 def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
-    """Versions of Meta-World and MuJoCo, a hash of push-v3's source, and the ranges of the goals."""
+    """Versions of Meta-World and MuJoCo, a hash of push-v3's source, and the goals' ranges."""
     # Making the environments rejects bad settings before anything is trained.
     goals = len(make(settings, seed=0))
     ranges = {"start": np.array(START).tolist(), "goal": np.array(GOAL).tolist()}

@@ -1,3 +1,1 @@
-"""Figure 1, the two-dimensional landscape of Appendix D, and Figure 2, the schematic of the
-projection.
-"""
+"""Figure 1, the landscape of Appendix D, and Figure 2, the schematic of the projection."""

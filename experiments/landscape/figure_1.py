@@ -20,7 +20,7 @@ from reporting.labels import label
 Arrays = dict[str, np.ndarray]
 
 LEVELS = np.arange(-110, 71, 15)
-# Black to yellow, as in the paper; the losses are pale, so that neither end drowns in them.
+# Black to yellow as in the paper. The losses are pale, so both ends are visible on them.
 TIME = LinearSegmentedColormap.from_list("time", ["#000000", "#7A1C10", "#D55E00", "#FFE100"])
 LOSS = LinearSegmentedColormap.from_list("loss", ["#2F557D", "#86A9C7", "#D3E0EA", "#F7F9FB"])
 START: dict[str, Any] = {
@@ -34,7 +34,7 @@ END: dict[str, Any] = {"marker": "*", "s": 70, "edgecolor": "black", "linewidth"
 
 
 def contours(ax: Axes, surface: Arrays, loss: np.ndarray) -> QuadContourSet:
-    """Filled contours of one loss [θ2, θ1]."""
+    """Draw filled contours of one loss [θ2, θ1]."""
     drawn = ax.contourf(
         surface["theta1"], surface["theta2"], loss, LEVELS, cmap=LOSS, extend="both"
     )
@@ -46,7 +46,7 @@ def contours(ax: Axes, surface: Arrays, loss: np.ndarray) -> QuadContourSet:
 
 
 def path(ax: Axes, points: np.ndarray, update: np.ndarray) -> LineCollection:
-    """A trajectory [K, 2], black at its first and yellow at its last update."""
+    """Draw a trajectory [K, 2], black at its first and yellow at its last update."""
     segments = np.stack((points[:-1], points[1:]), axis=1)
     ax.plot(
         *points.T, color="black", linewidth=4.4, solid_capstyle="round", zorder=3, rasterized=True
@@ -61,15 +61,16 @@ def path(ax: Axes, points: np.ndarray, update: np.ndarray) -> LineCollection:
 
 
 def arrows(ax: Axes, run: dict[str, Any]) -> None:
-    """The descent directions −∇L1, −∇L2 at the end point, a log of the norm long; the legend gives
-    the norms.
+    """Draw the descent directions −∇L1, −∇L2 at the end point.
+
+    The lengths are logarithmic in the norms; the legend gives the norms.
     """
-    same_way = (
-        run["cosine"] or 0
-    ) > 0.95  # two such arrows would hide each other: they are drawn side by side
+    # Nearly parallel arrows would hide each other, so they are drawn side by side.
+    same_way = (run["cosine"] or 0) > 0.95
     for task, side in ((1, 1), (2, -1)):
         norm = run[f"g{task}_norm"]
-        if norm == 0:  # on a floor: no direction to draw
+        # On the floor the gradient is zero and has no direction.
+        if norm == 0:
             continue
         x, y = -np.array(run[f"g{task}"]) / norm
         tail = np.array(run["end"]) + same_way * side * 0.3 * np.array([-y, x])
@@ -85,9 +86,7 @@ def arrows(ax: Axes, run: dict[str, Any]) -> None:
 def trajectory(
     ax: Axes, surface: Arrays, points: np.ndarray, update: np.ndarray, run: dict[str, Any]
 ) -> LineCollection:
-    """One of the panels (d), (e): the path on L, both task gradients at its end, and where it
-    ended.
-    """
+    """Draw panel (d) or (e): the path on L, the task gradients at its end, and the verdict."""
     contours(ax, surface, surface["losses"].sum(0))
     line = path(ax, points, update)
     arrows(ax, run)
@@ -110,7 +109,7 @@ def trajectory(
 def all_starts(
     ax: Axes, surface: Arrays, theta: np.ndarray, variants: list[str], starts: np.ndarray
 ) -> None:
-    """Panel (f), not in the paper: the paths from every start, by method."""
+    """Draw panel (f), which is not in the paper: the paths from every start, by method."""
     contours(ax, surface, surface["losses"].sum(0))
     for v, variant in reversed(list(enumerate(variants))):
         for s in range(len(starts)):
@@ -126,13 +125,13 @@ def all_starts(
 
 
 def count(summary: dict[str, Any], variant: str) -> str:
-    """How many starts ended at the joint optimum, for the legend."""
+    """The number of starts that end at the joint optimum, for the legend."""
     reached = summary["reached_joint_optimum"]
     return f"{label(variant)}: {reached[variant]} of {reached['starts']} at the joint optimum"
 
 
 def landscape(surface: Arrays, trajectories: Arrays, summary: dict[str, Any]) -> Figure:
-    """Panels (a) to (e) as in the paper; (f) is ours: where the paths from all starts end."""
+    """Draw panels (a) to (e) as in the paper, and (f) with the paths from all starts."""
     style()
     fig, axes = plt.subplots(2, 3, figsize=(8.6, 5.6), sharex=True, sharey=True)
     variants, update, theta = (

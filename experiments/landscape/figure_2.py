@@ -1,4 +1,4 @@
-"""Figure 2: what the projection does to two gradients, drawn from vectors that the core computed."""
+"""Figure 2: the projection of two gradients, drawn from vectors that the core computed."""
 
 import json
 from typing import Any
@@ -25,8 +25,9 @@ def arrow(
     faded: bool = False,
     aside: np.ndarray | None = None,
 ) -> None:
-    """An arrow from the origin, its name beyond the tip or `aside` of it; faded for what the
-    projection replaced.
+    """Draw an arrow from the origin with its name beyond the tip, or `aside` of it.
+
+    Vectors that the projection replaces are faded.
     """
     end = np.array(tip)
     away = end if aside is None else aside
@@ -59,7 +60,7 @@ def arrow(
 def projection(
     ax: Axes, before: list[float], after: list[float], other: list[float], names: tuple[str, str]
 ) -> None:
-    """Panels (b), (c): one gradient, the normal plane of the other, and the projection onto it."""
+    """Draw panel (b) or (c): a gradient, the normal plane of the other, and its projection."""
     i, j = names
     normal = np.array([-other[1], other[0]]) / np.linalg.norm(other)
     line = np.outer((-0.2, 1.15), normal * np.sign(normal @ after))
@@ -84,7 +85,7 @@ def projection(
 
 
 def schematic(vectors: dict[str, Any]) -> Figure:
-    """Four panels: (a) a conflict, (b) and (c) its two projections, (d) a pair without conflict."""
+    """Draw four panels: (a) a conflict, (b), (c) its projections, (d) a pair without conflict."""
     style()
     fig, axes = plt.subplots(1, 4, figsize=(8.2, 1.95), sharex=True, sharey=True)
     pair, free = vectors["conflicting"], vectors["not_conflicting"]

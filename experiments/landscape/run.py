@@ -1,25 +1,27 @@
-"""Figure 1: Adam and Adam + PCGrad on the landscape of Appendix D, every start and both methods as
-one batch.
+"""Figure 1: runs Adam and Adam + PCGrad on the landscape of Appendix D.
 
     python -m experiments.landscape.run --config config/quick.yaml --out results/quick/landscape
 
     L1(θ) = 20 log max(|u1|, 5e-6),  u1 = θ1/2 + tanh θ2
     L2(θ) = 25 log max(|u2|, 5e-6),  u2 = θ1/2 − tanh θ2 + 2,      L = L1 + L2
 
-Task i's valley is the curve u_i = 0. As u1 + u2 = θ1 + 2 and u2 − u1 = 2 (1 − tanh θ2), the valleys
-meet only in the limit θ1 = −2, θ2 → ∞. The floor makes that a set: L has its least value 45 log
-5e-6 where |u1| and |u2| are at most 5e-6, which means |θ1 + 2| ≤ 1e-5 and θ2 ≥ artanh(1 − 5e-6) =
-6.449.
+The valley of task i is the curve u_i = 0. Because u1 + u2 = θ1 + 2 and u2 − u1 = 2 (1 − tanh θ2),
+the valleys meet only in the limit θ1 = −2, θ2 → ∞. The floor turns this limit into a set: L has its
+least value 45 log 5e-6 where |u1| and |u2| are at most 5e-6, so |θ1 + 2| ≤ 1e-5 and
+θ2 ≥ artanh(1 − 5e-6) = 6.449.
 
-That floor is 1e-5 wide, and Adam at rate 1e-3 oscillates about a valley in u by 1e-2: no trajectory
-can stay on it, and L at one point mostly tells how near the last step fell to a floor. The verdict
-on an end point therefore asks in which valleys it lies, |u_i| ≤ TOLERANCE: in both, it is at the
-joint optimum (then L ≤ 45 log TOLERANCE = −134.8); in one, in that task's valley; in none,
-elsewhere. The tolerance is on u, not on θ2: from θ2 ≈ 3 up tanh is flat, the valleys one.
+The floor is 1e-5 wide, but Adam with learning rate 1e-3 oscillates about a valley by 1e-2 in u. No
+trajectory can stay on the floor, and L at one point mostly measures how close the last step came to
+it. The verdict on an end point therefore counts the valleys with |u_i| ≤ TOLERANCE. In both valleys
+the point is at the joint optimum (then L ≤ 45 log TOLERANCE = −134.8), in one it is in that task's
+valley, in none it is elsewhere. The tolerance applies to u and not to θ2, because tanh is flat for
+θ2 above 3, where the valleys coincide.
 
-Not in the paper: Adam's betas and epsilon (torch's defaults are taken), the precision (float64
-here), further starts. Writes trajectories.npz, surface.npz, vectors.json (Figure 2) and
-summary.json. Always on the CPU: the batch is tiny."""
+The paper does not give Adam's betas and epsilon (ours are torch's defaults) or the precision (ours
+is float64). The further starts are ours. Every start and both methods are one batch, which always
+runs on the CPU because it is tiny. The command writes trajectories.npz, surface.npz, vectors.json
+(Figure 2) and summary.json.
+"""
 
 import math
 import time
@@ -49,24 +51,23 @@ from system.writing import whole, write_json
 
 VARIANTS = ("adam", "adam_pcgrad")  # the first axis of every batch
 FLOOR = 5e-6
-TOLERANCE = 0.05  # several times Adam's oscillation about a valley; the valleys are up to 4 apart
-JOINT_THETA = (-2.0, math.atanh(1 - FLOOR))  # the tip of the set of joint optima
+TOLERANCE = 0.05  # between Adam's oscillation (1e-2) and the distance of the valleys (up to 4)
+JOINT_THETA = (-2.0, math.atanh(1 - FLOOR))  # the end point of the half-line of joint optima
 VERDICTS = {
     (True, True): "joint optimum",
     (True, False): "task 1's valley",
     (False, True): "task 2's valley",
     (False, False): "elsewhere",
 }
-CURVATURES = (  # along the update that was made, and along the plain gradient step
+# Along the update that was made, then along the plain gradient step.
+CURVATURES = (
     "curvature_remainder",
     "curvature_definition3",
     "plain_step_curvature_remainder",
     "plain_step_curvature_definition3",
 )
-SURFACE = {
-    "theta1": (-6.5, 4.5),
-    "theta2": (-5.0, 7.5),
-}  # the part of the plane that Figure 1 shows
+# The part of the plane that Figure 1 shows.
+SURFACE = {"theta1": (-6.5, 4.5), "theta2": (-5.0, 7.5)}
 SURFACE_POINTS = 281
 REQUIRED = ("learning_rate", "updates", "betas", "epsilon", "starts", "stored_points")
 
@@ -76,7 +77,7 @@ _OFFSET = torch.tensor([0.0, 2.0], dtype=torch.float64)
 
 
 def arguments(theta: Tensor) -> Tensor:
-    """u1, u2 [..., 2] at the points θ [..., 2]; their zeros are the valleys."""
+    """u1, u2 [..., 2] at the points θ [..., 2]; the valleys are their zeros."""
     return 0.5 * theta[..., :1] + _SIGN * theta[..., 1:].tanh() + _OFFSET
 
 
@@ -86,8 +87,9 @@ def losses(theta: Tensor) -> Tensor:
 
 
 def gradients(theta: Tensor) -> Tensor:
-    """∇L1, ∇L2 [..., task, 2] in closed form: c_i/u_i (1/2, ± sech² θ2), and zero where the floor
-    holds.
+    """∇L1, ∇L2 [..., task, 2] in closed form.
+
+    They are c_i/u_i (1/2, ± sech² θ2), and zero on the floor.
     """
     tanh = theta[..., 1:].tanh()
     u = torch.addcmul(_OFFSET, _SIGN, tanh).add_(theta[..., :1], alpha=0.5)
@@ -106,17 +108,17 @@ def optimize(
     epsilon: float,
     stored_points: int,
 ) -> dict[str, Tensor]:
-    """Run both variants from every start; `update` [K], `theta` and `before` [K, variant, start,
-    2].
+    """Run both variants from every start.
 
-    The K kept updates are evenly spaced, 0 and the last included; `before` is the point one update
-    earlier."""
+    Returns:
+        `update` [K], `theta` and `before` [K, variant, start, 2]. The K kept updates are evenly
+        spaced and include 0 and the last; `before` is the point one update earlier.
+    """
     theta = torch.nn.Parameter(starts.expand(len(VARIANTS), *starts.shape).clone())
     optimizer = torch.optim.Adam([theta], lr=learning_rate, betas=(betas[0], betas[1]), eps=epsilon)
     orders = fixed_orders(2)  # with two tasks there is one order
-    weights = torch.ones(
-        len(VARIANTS), len(starts), 1, 2, dtype=theta.dtype
-    )  # Adam alone: the plain sum
+    # Adam alone keeps the weights of the plain sum.
+    weights = torch.ones(len(VARIANTS), len(starts), 1, 2, dtype=theta.dtype)
     pcgrad_weights = weights[VARIANTS.index("adam_pcgrad")].squeeze(-2)
 
     kept = np.unique(
@@ -145,12 +147,12 @@ def optimize(
 def curvature(theta: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
     """Curvature of L along the segment d = after − θ in two forms, [...] each, per unit of ‖d‖².
 
-        remainder:     2 [L(after) − L(θ) − ∇L(θ)ᵀd] = 2 ∫₀¹ (1−a) dᵀ∇²L(θ + a d) d da   (Section
-        5.3's estimator) definition 3:  [∇L(after) − ∇L(θ)]ᵀ d        =   ∫₀¹       dᵀ∇²L(θ + a d) d
-        da
+        remainder:     2 [L(after) − L(θ) − ∇L(θ)ᵀd]  =  2 ∫₀¹ (1−a) dᵀ∇²L(θ + a d) d da
+        definition 3:  [∇L(after) − ∇L(θ)]ᵀ d         =    ∫₀¹       dᵀ∇²L(θ + a d) d da
 
-    Written as differences they include the jump of the gradient across a valley: there lies the
-    large positive curvature; between the floors log|u| is concave in u.
+    The remainder is Section 5.3's estimator. The differences on the left include the jump of the
+    gradient across a valley, which is the large positive curvature. Away from the floors log|u| is
+    concave in u.
     """
     step, slope = after - theta, gradients(theta).sum(-2)
     length = step.square().sum(-1)
@@ -163,9 +165,10 @@ def curvature(theta: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
 def measure(theta: Tensor, before: Tensor, learning_rate: float) -> dict[str, Tensor]:
     """Losses, arguments and the triad's measures at the points θ [..., 2].
 
-    Two curvatures, because Adam's steps are short beside its oscillation and seldom cross a
-    valley's floor: along the update before → θ that was made, and along the plain gradient step θ −
-    t g at the same rate (Theorem 2's θ^MT)."""
+    The curvature is measured along two segments: the update before → θ that was made, and the plain
+    gradient step θ − t g at the same rate (Theorem 2's θ^MT). Adam's steps are short compared with
+    its oscillation, so the update alone would seldom cross a valley's floor.
+    """
     loss, slope = losses(theta), gradients(theta)
     gramian = slope @ slope.mT
     forms = (*curvature(before, theta), *curvature(theta, theta - learning_rate * slope.sum(-2)))
@@ -181,20 +184,20 @@ def measure(theta: Tensor, before: Tensor, learning_rate: float) -> dict[str, Te
 
 
 def verdict(theta: Tensor) -> str:
-    """In which valleys one point θ [2] lies (see the top of this file)."""
+    """The verdict on one end point θ [2], as defined at the top of this file."""
     first, second = (arguments(theta).abs() <= TOLERANCE).tolist()
     return VERDICTS[first, second]
 
 
 def distance_to_optimum(theta: Tensor) -> float:
-    """Euclidean distance of θ [2] to the half-line θ1 = −2, θ2 ≥ 6.449, on which L is least."""
+    """Euclidean distance of θ [2] to the half-line θ1 = −2, θ2 ≥ 6.449 of joint optima."""
     return math.hypot(theta[0].item() - JOINT_THETA[0], max(0.0, JOINT_THETA[1] - theta[1].item()))
 
 
 def summarize_run(
     update: Tensor, theta: Tensor, before: Tensor, learning_rate: float
 ) -> dict[str, Any]:
-    """The end point of one trajectory (`theta`, `before` [K, 2]) and what held over its last tenth."""
+    """Summarize the end point and the last tenth of one trajectory (`theta`, `before` [K, 2])."""
     end = {name: value[-1] for name, value in measure(theta, before, learning_rate).items()}
     tail = update > 0.9 * update[-1]
     late = measure(theta[tail], before[tail], learning_rate)
@@ -231,14 +234,15 @@ def summarize_run(
 
 
 def _number(value: Tensor) -> float | None:
-    """A finite number, or None (JSON has no NaN) for what is undefined, as the cosine of a zero
-    gradient.
+    """A finite number, or None if it is undefined, as the cosine of a zero gradient.
+
+    JSON has no NaN.
     """
     return value.item() if math.isfinite(value.item()) else None
 
 
 def summarize(trajectories: dict[str, Tensor], learning_rate: float) -> dict[str, Any]:
-    """All runs per variant, in the order of the starts, and the paper's claim on the first start."""
+    """Summarize all runs by variant, in the order of the starts, and the paper's claim."""
     update, theta, before = trajectories["update"], trajectories["theta"], trajectories["before"]
     runs = {
         variant: [
@@ -260,9 +264,7 @@ def summarize(trajectories: dict[str, Tensor], learning_rate: float) -> dict[str
 
 
 def surface() -> dict[str, np.ndarray]:
-    """L1 and L2 on a grid for the contours: `theta1` [N], `theta2` [N], `losses` [2, N (θ2), N
-    (θ1)].
-    """
+    """L1 and L2 on a grid: `theta1` [N], `theta2` [N], `losses` [2, N (θ2), N (θ1)]."""
     theta1, theta2 = (
         torch.linspace(*ends, SURFACE_POINTS, dtype=torch.float64) for ends in SURFACE.values()
     )
@@ -275,9 +277,7 @@ def surface() -> dict[str, np.ndarray]:
 
 
 def schematic() -> dict[str, Any]:
-    """Figure 2's vectors through the core: a conflicting and a non-conflicting pair, before and
-    after projection.
-    """
+    """Figure 2's vectors: a conflicting and a non-conflicting pair, before and after projection."""
     result = {}
     for name, degrees in (("conflicting", (15.0, 130.0)), ("not_conflicting", (30.0, 85.0))):
         angles = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
@@ -293,7 +293,11 @@ def schematic() -> dict[str, Any]:
 
 
 def check(settings: dict[str, Any]) -> Tensor:
-    """The starts [S, 2], after a look at the settings; UserError names what is wrong."""
+    """Check the settings and return the starts [S, 2].
+
+    Raises:
+        UserError: A setting is missing or not valid.
+    """
     missing = [key for key in REQUIRED if key not in settings]
     if missing:
         raise UserError(
@@ -318,19 +322,15 @@ def check(settings: dict[str, Any]) -> Tensor:
 
 
 def run(settings: dict[str, Any], out: Path) -> None:
-    """Optimize, summarize, and write the four files; nothing is written before everything is
-    computed.
-    """
+    """Optimize, summarize and write the four files, after everything is computed."""
     starts = check(settings)
     torch.set_num_threads(settings["torch_threads"])
     wall, core = time.monotonic(), time.process_time()
     optimizer = {key: settings[key] for key in REQUIRED if key != "starts"}
     try:
         trajectories = optimize(starts, **optimizer)
-    except (
-        TypeError,
-        ValueError,
-    ) as error:  # torch.optim.Adam's own line on a bad rate, beta or epsilon
+    # torch.optim.Adam raises these for a bad rate, beta or epsilon.
+    except (TypeError, ValueError) as error:
         raise UserError(f"experiments.landscape: {error}; mend the config") from None
     wall, core = time.monotonic() - wall, time.process_time() - core
     if not trajectories["theta"].isfinite().all():
@@ -361,13 +361,13 @@ def run(settings: dict[str, Any], out: Path) -> None:
 
 
 def save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    """Write one .npz beside its final name, then rename: a reader sees all of it or nothing."""
+    """Write an .npz file atomically, so that a reader sees all of it or nothing."""
     with whole(path, "w+b") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def work(arguments: Sequence[str] | None) -> None:
-    """What the command does."""
+    """Parse the command line and run the experiment."""
     parser = command.Parser(
         prog="python -m experiments.landscape.run", description="Figures 1 and 2: data"
     )

@@ -1,4 +1,4 @@
-"""A task set of Meta-World, learned by multi-task SAC; Figures 3 and 7 to 9: the paper's settings."""
+"""MT50, learned by multi-task SAC; Figures 3 and 8: the paper's settings."""
 
 from dataclasses import dataclass
 from typing import Literal

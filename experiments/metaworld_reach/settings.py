@@ -1,4 +1,4 @@
-"""One task of Meta-World, learned by SAC alone; the check of the loop: the paper's settings."""
+"""One task of Meta-World, learned by SAC (ours): settings of the check of the loop."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Table 4: accuracy on the left and the right digit of MultiMNIST, the paper's numbers beside ours."""
+"""Table 4: accuracy on the left and the right digit of MultiMNIST, ours and the paper's."""
 
 from reporting import reported
 from reporting.comparison import Comparison
@@ -22,7 +22,7 @@ PAIRS = (
         for other in ("sum", "mgda", "uncertainty", "single_task", "direction_only")
     ),
     *(("pcgrad", other) for other in ("cagrad", "nash_mtl", "upgrad")),
-    ("direction_only", "sum"),  # the direction alone, at the plain sum's length
+    ("direction_only", "sum"),  # isolates the direction: both updates have the sum's length
     *(("pcgrad_tuned", other) for other in TUNED[:-1]),
 )
 NOTES = (

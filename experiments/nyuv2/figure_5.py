@@ -1,6 +1,4 @@
-"""Figure 5: NYUv2, training (top) and test (bottom) loss of the three tasks, MTAN with and without
-PCGrad.
-"""
+"""Figure 5: training (top) and test (bottom) loss of NYUv2's tasks, MTAN without and with PCGrad."""
 
 from collections.abc import Sequence
 
@@ -11,19 +9,19 @@ from reporting.figures import band, color, save, stamp, style
 from reporting.runs import Runs, read_runs
 
 TASKS = {"segmentation": "segmentation", "depth": "depth", "normal": "surface normals"}
-# The paper's "validation" split is the one that its tables are read from: our "test".
+# The paper's tables and this figure use one split, which it calls "validation" and we "test".
 SPLITS = {"train_loss": "training loss", "test_loss": "test loss"}
-# Method: the color it has in every figure, words. Table 1 compares with uncertainty weights; the
-# figure names none.
+# {method: (whose color it has, title)}. The paper's figure names no weights; Table 1 compares with
+# uncertainty weights.
 METHODS = {
     "mtan_uncertainty": ("sum", "MTAN"),
     "mtan_uncertainty_pcgrad": ("pcgrad", "MTAN + PCGrad"),
 }
-FEW = 10  # evaluations below this count get dots: a single one would draw no line
+FEW = 10  # curves with fewer evaluations get dots, because a single point draws no line
 
 
 def figure_5(runs: Runs) -> Figure:
-    """Two rows (splits) of three panels (tasks); lines are means over seeds, shades 95% intervals."""
+    """Draw two rows (splits) of three panels (tasks): means over seeds with 95% intervals."""
     style()
     methods = [method for method in METHODS if not runs.select(method=method).empty]
     fig, axes = plt.subplots(2, 3, figsize=(8.2, 4.2), sharex=True, squeeze=False)

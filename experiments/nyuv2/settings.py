@@ -1,4 +1,4 @@
-"""Tables 1, 6 and 8 and Figure 5, segmentation, depth and surface normals of indoor scenes: the paper's settings."""
+"""Tables 1, 6 and 8 and Figure 5, dense prediction of indoor scenes: the paper's settings."""
 
 from dataclasses import dataclass
 from typing import Literal

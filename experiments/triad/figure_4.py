@@ -14,18 +14,19 @@ from reporting.figures import band, color, intervals, legend_above, save, stamp,
 from reporting.labels import label
 from reporting.runs import Runs, read_runs
 
-SMOOTH = 5  # running mean over collections; the curves of single collections are in metrics.csv
+SMOOTH = 5  # collections of the running mean
 NETWORKS = ("actor", "q1", "q2")
-SHARES: dict[str, tuple[Any, str]] = {  # metric: line style, words
+# {metric: (style of its line, label)}.
+SHARES: dict[str, tuple[Any, str]] = {
     "cosine_positive_share": ("-", "cos φ > 0"),
     "condition_a_share": ("--", "(a) cos φ ≤ −Φ, if cos φ < 0"),
     "xi_le_1_share": (":", "ξ ≤ 1, if cos φ < 0"),
 }
-LINEAR = 1e-2  # curvatures below this are drawn linearly, above it logarithmically, of either sign
+LINEAR = 1e-2  # the axis of signed curvatures is linear below this size and logarithmic above
 
 
 def over_networks(runs: Runs, method: str, metric: str, networks: tuple[str, ...]) -> pd.DataFrame:
-    """Columns seed, step, value: the metric's mean over networks (those in which it is defined)."""
+    """The metric's mean over the networks in which it is defined: columns seed, step, value."""
     names = [f"{metric}_{network}" for network in networks]
     rows = runs.select(method=method, task="all")
     rows = rows[rows["metric"].isin(names)]
@@ -33,7 +34,7 @@ def over_networks(runs: Runs, method: str, metric: str, networks: tuple[str, ...
 
 
 def curvature_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
-    """Section 5.3's estimate as lines, Definition 3's unweighted form as circles."""
+    """Draw Section 5.3's estimate as lines, and Definition 3's unweighted form as circles."""
     top = LINEAR
     for networks, line in ((("q1", "q2"), "-"), (("actor",), "--")):
         for method in methods:
@@ -42,8 +43,7 @@ def curvature_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
             top = max(top, frame["value"].max())
             for one in (frame, other):
                 smooth = one.groupby("seed")["value"].transform(running_mean)
-                # Means and intervals over seeds are those of the scale drawn: the values span
-                # orders of magnitude.
+                # Average on the scale of the axis, because the values span orders of magnitude.
                 one["value"] = np.arcsinh(smooth / LINEAR)
             band(ax, frame, method, linestyle=line)
             dots = intervals(other).iloc[SMOOTH - 1 :: max(1, len(frame["step"].unique()) // 8)]
@@ -77,12 +77,12 @@ def curvature_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
 
 
 def running_mean(values: "pd.Series[float]") -> "pd.Series[float]":
-    """Over the last SMOOTH collections."""
+    """The running mean over the last SMOOTH collections."""
     return values.rolling(SMOOTH, min_periods=1).mean()
 
 
 def shares_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
-    """The paper's three percentages, means over actor and critics."""
+    """Draw the paper's three percentages, averaged over actor and critics."""
     for metric, (line, _) in SHARES.items():
         for method in methods:
             frame = over_networks(runs, method, metric, NETWORKS)
@@ -98,7 +98,7 @@ def shares_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
 
 
 def return_panel(ax: Axes, runs: Runs, methods: list[str], task: str) -> None:
-    """The axis holds the curves of all seeds; an interval may leave it."""
+    """Draw a task's returns on an axis that fits all seeds' curves, but not their intervals."""
     low, high = np.inf, -np.inf
     for method in methods:
         frame = runs.select(method=method, task=task, metric="return")
@@ -111,8 +111,9 @@ def return_panel(ax: Axes, runs: Runs, methods: list[str], task: str) -> None:
 
 
 def figure_4(runs: Runs) -> Figure:
-    """Three panels as in the paper; the third has one axis per task, as the returns differ by
-    orders of magnitude.
+    """Draw three panels as in the paper.
+
+    The third has one axis per task, because the returns differ by orders of magnitude.
     """
     style()
     settings = runs.infos[0]["settings"]

@@ -28,8 +28,7 @@ TABLE = Comparison(
         "error: share of wrong answers in %, averaged over the 17 labels; lower is better",
         "not in the paper: tests Table 3's claim (many binary tasks) on real images; CelebA's "
         "reader and network",
-        "split of ours, by blocks of image numbers; answering each label's more frequent value errs "
-        "on 18.3% of the "
-        "test split",
+        "split of ours, by blocks of image numbers; "
+        "answering each label's more frequent value errs on 18.3% of the test split",
     ),
 )
