@@ -92,6 +92,7 @@ def gradients(theta: Tensor) -> Tensor:
     They are c_i/u_i (1/2, ± sech² θ2), and zero on the floor.
     """
     tanh = theta[..., 1:].tanh()
+    # The operations of `arguments`, fused: this function is called at every update.
     u = torch.addcmul(_OFFSET, _SIGN, tanh).add_(theta[..., :1], alpha=0.5)
     factor = torch.where(u.abs() > FLOOR, _SCALE / u, 0.0)
     slope = _SIGN * (1 - tanh * tanh)
@@ -131,6 +132,7 @@ def optimize(
         coefficients = surgery_coefficients(surgical @ surgical.mT, orders)
         torch.sum(coefficients, dim=-2, out=pcgrad_weights)
         theta.grad = (weights @ task_gradients).squeeze(-2)
+        # Keep the point on both sides of a stored update; `measure` needs the segment.
         if update == kept[len(points)]:
             before.append(theta.detach().clone())
             optimizer.step()

@@ -1,9 +1,12 @@
-"""Can the environments be learned? Meta-World's scripted policy drives every task once.
+"""Checks whether the environments can be solved: Meta-World's scripted policy plays every task.
 
-    python -m experiments.metaworld.experts quick results/quick/metaworld/experts.json MT10 soccer-v3
+    python -m experiments.metaworld.experts quick \\
+        results/quick/metaworld/experts.json MT10 soccer-v3
 
-An episode per task and reward version at the task's fixed positions: whether and when the policy
-succeeds, its mean reward a step, and that of random actions and of standing still."""
+Each task and reward version has one episode at the task's fixed positions. The output holds the
+step at which the policy succeeds, and the mean reward per step of the policy, of random actions and
+of standing still.
+"""
 
 import sys
 import time
@@ -31,8 +34,8 @@ from multitask.runs.seeding import numpy_generator
 from system import command
 from system.writing import write_json
 
-HORIZON, LONG = 150, 500  # steps: the paper's time and Meta-World's own
-MOST_DRAWS = 20  # of the positions of one task, before it counts as unsolvable
+HORIZON, LONG = 150, 500  # steps of an episode in the paper and in Meta-World
+MOST_DRAWS = 20  # draws of a task's positions before the task counts as unsolvable
 
 Policy = Callable[[np.ndarray], np.ndarray]
 
@@ -47,8 +50,10 @@ def environment(task: str, version: str, draw: int | None = None) -> MetaWorld:
 def scripted(task: str) -> Policy:
     """Meta-World's scripted policy of a task: observation -> action in [-1, 1]^4."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "Constant(s) may be too high": clipped below
-        make: Any = ENV_POLICY_MAP[task]  # typed as the abstract class
+        # The policy warns that constants may be too high; its actions are clipped below.
+        warnings.simplefilter("ignore")
+        # Any: the map is typed with the abstract class, which cannot be called.
+        make: Any = ENV_POLICY_MAP[task]
         policy = make()
 
     def act(observation: np.ndarray) -> np.ndarray:
@@ -60,9 +65,13 @@ def scripted(task: str) -> Policy:
 
 
 def play(env: MetaWorld, act: Policy, *, longest: int = HORIZON) -> tuple[int, float]:
-    """One episode: the step of the first success (0: none), mean reward over HORIZON steps.
+    """Play one episode.
 
-    It goes on to `longest` steps where HORIZON do not succeed."""
+    Without a success within HORIZON steps the episode goes on to `longest` steps.
+
+    Returns:
+        The step of the first success (0 for none) and the mean reward over HORIZON steps.
+    """
     observation, success, rewards = env.reset(), 0, []
     for number in range(1, longest + 1):
         step = env.step(act(observation))
@@ -77,7 +86,7 @@ def play(env: MetaWorld, act: Policy, *, longest: int = HORIZON) -> tuple[int, f
 
 
 def random_actions(task: str) -> Policy:
-    """Uniform in [-1, 1]^4, from a stream of the task's own."""
+    """A policy with uniform actions in [-1, 1]^4; each task has its own random stream."""
     draw = numpy_generator(0, f"random actions/{task}")
     return lambda _: draw.uniform(-1.0, 1.0, 4)
 
@@ -89,12 +98,12 @@ def solved(task: str, draw: int) -> bool:
 
 
 def first_solved(task: str) -> int | None:
-    """The rule behind `REDRAWN`: the first draw that is `solved`; None if MOST_DRAWS are not."""
+    """The first draw that is `solved`, which defines `REDRAWN`; None if MOST_DRAWS are not."""
     return next((draw for draw in range(MOST_DRAWS) if solved(task, draw)), None)
 
 
 def look(task: str) -> dict[str, Any]:
-    """A line of the table: what the three policies reach in one task."""
+    """Play one task with the three policies and return its line of the table."""
     line: dict[str, Any] = {"task": task, "mt10": task in MT10, "draw": REDRAWN.get(task, 0)}
     line["success_of_v2"] = task in SUCCESS_OF_V2
     for version in REWARD_VERSIONS:
@@ -108,8 +117,11 @@ def look(task: str) -> dict[str, Any]:
 
 
 def write(scale: str, path: Path, tasks: Sequence[str]) -> None:
-    """Drive the tasks and write what was seen; UserError where the fixed positions are not the
-    rule's.
+    """Play the tasks and write the results.
+
+    Raises:
+        UserError: The policy fails at the fixed positions of a task but not at those of
+            `first_solved`.
     """
     core, lines = time.process_time(), []
     for task in tasks:
@@ -138,7 +150,7 @@ def write(scale: str, path: Path, tasks: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """The same as a command."""
+    """Run the command."""
     if len(sys.argv) < 4:
         raise UserError("give a scale, a file, and task sets (MT10) or tasks")
     tasks = {task for name in sys.argv[3:] for task in TASK_SETS.get(name, (name,))}

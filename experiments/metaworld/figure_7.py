@@ -1,4 +1,4 @@
-"""Figure 7: PCGrad beside CosReg, which penalizes the cosines of the task gradients, on MT10."""
+"""Figure 7: PCGrad and CosReg, which penalizes the cosines of the task gradients, on MT10."""
 
 from functools import partial
 

@@ -1,5 +1,6 @@
-"""Cosine, magnitude similarity Φ and ξ of task gradients along training: Figure 4's middle panel,
-more methods.
+"""Cosine, magnitude similarity Φ and ξ of task gradients along training.
+
+The figure extends the middle panel of Figure 4 to more methods.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ PANELS = tuple(
 
 
 def panels(runs: Runs) -> Sequence[Panel]:
-    """Those of the experiments that the runs hold; all where they hold none."""
+    """The panels of the experiments that have runs; all panels without runs."""
     return [panel for panel in PANELS if runs.of(panel.experiment).infos] or PANELS
 
 

@@ -1,4 +1,4 @@
-"""Success of every single task of MT3 and MT10: which tasks a mean over tasks hides."""
+"""Success on every single task of MT3 and MT10, which a mean over tasks hides."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ METHODS = {
 
 
 def panels(runs: Runs) -> list[Panel]:
-    """One panel per experiment and task that the runs hold."""
+    """One panel per experiment and task of the runs."""
     found = []
     for experiment, name in (("metaworld_mt3", "MT3"), ("metaworld_mt10", "MT10")):
         tasks = runs.of(experiment).select(metric="success")["task"].unique()

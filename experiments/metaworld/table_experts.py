@@ -1,4 +1,4 @@
-"""Can the tasks be learned: what Meta-World's scripted policy earns in each of them."""
+"""Table of the scripted policy's success and reward in every task, which show what is solvable."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ ACTORS = {"expert": "scripted", "random": "random", "still": "standing still"}
 
 
 def experts(found: dict[str, Any]) -> pd.DataFrame:
-    """A line per task, MT10's first, then in the order of their names."""
+    """One line per task: MT10's tasks first, then the others in the order of their names."""
     frame = pd.DataFrame(found["tasks"])
     return frame.sort_values(["mt10", "task"], ascending=[False, True], ignore_index=True)
 
@@ -40,7 +40,7 @@ def short(task: str) -> str:
 
 
 def names(tasks: pd.DataFrame) -> str:
-    """The tasks in words; MT10's are marked."""
+    """The names of the tasks; those of MT10 are marked."""
     marked = (
         f"{short(line['task'])}{' (MT10)' * line['mt10']}" for line in tasks.to_dict("records")
     )
@@ -48,13 +48,13 @@ def names(tasks: pd.DataFrame) -> str:
 
 
 def unpaid(table: pd.DataFrame, version: str) -> pd.DataFrame:
-    """The tasks in which solving earns less than doing nothing or anything."""
+    """The tasks in which the scripted policy earns less than standing still or random actions."""
     others = table[[f"random_reward_{version}", f"still_reward_{version}"]].max(axis=1)
     return table[table[f"expert_reward_{version}"] < others]
 
 
 def notes(found: dict[str, Any], table: pd.DataFrame) -> list[str]:
-    """The footer: how to read it, what is wrong with version 1, by the table's own numbers."""
+    """The lines below the table: how to read it, and the faults of version 1 in numbers."""
     horizon, count = found["horizon"], len(table)
     solved = {v: int(table[f"success_step_{v}"].between(1, horizon).sum()) for v in VERSIONS}
     redrawn, replaced = table[table["draw"] > 0], table[table["success_of_v2"]]
@@ -71,8 +71,7 @@ def notes(found: dict[str, Any], table: pd.DataFrame) -> list[str]:
     nothing = table[table["expert_reward_v1"] <= 0]
     lines.append(
         f"version 1 pays the scripted policy nothing (0 or less a step) in {len(nothing)} of "
-        f"{count} "
-        f"tasks: {names(nothing)}"
+        f"{count} tasks: {names(nothing)}"
     )
     lines += [
         f"version {version[1]} pays the scripted policy less than standing still or random actions "
@@ -81,8 +80,7 @@ def notes(found: dict[str, Any], table: pd.DataFrame) -> list[str]:
     ]
     lines += [
         f"version 1 in Meta-World {found['versions']['metaworld']} has the formulas of 2019, not "
-        "the "
-        "constants and geometry of that time: most of it is paid only while the middle of the "
+        "the constants and geometry of that time: most of it is paid only while the middle of the "
         "fingers is within 5 cm of the object, and the scripted policy may push from farther away",
         "success is version 2's under version 1 too, whose own cannot or hardly be met: "
         f"{names(replaced)}",
@@ -94,7 +92,7 @@ def notes(found: dict[str, Any], table: pd.DataFrame) -> list[str]:
 
 
 def write(path: str, *, csv: str, md: str, tex: str, html: str) -> None:
-    """Read what the scripted policies did and write the table in four forms."""
+    """Read the results of `experiments.metaworld.experts` and write the table in four formats."""
     found = read_json(Path(path), "delete it, its rule makes it again")
     table = experts(found)
     below = notes(found, table)

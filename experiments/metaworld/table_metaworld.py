@@ -1,5 +1,6 @@
-"""Final success, conflicts and cost of every method on one of Meta-World's task sets; the paper has
-only curves.
+"""Tables of final success, conflicts and cost of every method on Meta-World's task sets.
+
+The paper shows only curves.
 """
 
 from collections.abc import Sequence
@@ -25,31 +26,27 @@ METHODS = (
     *("gradnorm", "cosreg", "sac_pcgrad_fixed"),
     *("sac_reward_normalized", "sac_pcgrad_reward_normalized", "sac_weight_decay"),
 )
-ALONE = ("fixed_goal", "varied_goals")  # the rows of reach, learned alone
-FLOAT32, VERSION_2 = "_float32", "_v2"  # rows that check bfloat16, rows with the later rewards
-LAST = 10  # collections over which the end of a run is averaged
+ALONE = ("fixed_goal", "varied_goals")  # methods of the single task reach
+FLOAT32, VERSION_2 = "_float32", "_v2"  # suffixes: checks of bfloat16, later version of rewards
+LAST = 10  # collections averaged at the end of a run
 SUCCESS = "evaluation_success"
-IQM = f"{SUCCESS}_iqm"  # over tasks and seeds at once, not over means of tasks
+IQM = f"{SUCCESS}_iqm"  # over all tasks and seeds at once, not over means of tasks
 
 
 @dataclass(frozen=True)
 class TaskSet(Comparison):
-    """A comparison with a share of conflicts, and success as an interquartile mean beside the mean
-    over tasks.
-    """
+    """A comparison with a share of conflicts, and with an interquartile mean of success."""
 
     last: int = LAST
 
     def table(self, runs: Runs) -> pd.DataFrame:
-        """Comparison's lines and, at the end, the interquartile means."""
+        """The lines of Comparison, then the interquartile means."""
         lines = super().table(Runs(with_minutes(with_shares(runs.frame)), runs.infos))
         return pd.concat([lines, iqm_lines(runs.frame, self.methods, self.last)], ignore_index=True)
 
 
 def with_shares(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add `conflict_share_q1` of every collection: runs record the counts `conflicts_q1` and
-    `pairs_q1`.
-    """
+    """Add `conflict_share_q1` of every collection, the ratio of the two recorded counts."""
     keys = ["experiment", "method", "seed", "step", "task"]
     conflicts, pairs = (
         frame[frame["metric"] == f"{count}_q1"].set_index(keys)["value"]
@@ -60,15 +57,16 @@ def with_shares(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_minutes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add `run_minutes`: a run takes hours."""
+    """Add `run_minutes`, which are easier to read than seconds for runs of hours."""
     costs = frame[frame["metric"] == "run_seconds"]
     minutes = costs.assign(metric="run_minutes", value=costs["value"] / 60)
     return pd.concat([frame, minutes], ignore_index=True)
 
 
 def iqm_lines(frame: pd.DataFrame, methods: Sequence[str], last: int) -> pd.DataFrame:
-    """Mean of the middle half of all tasks and seeds, a line per method; an interval from 10 seeds
-    up.
+    """One line per method: the mean of the middle half of all tasks and seeds.
+
+    It has an interval only for 10 or more seeds.
     """
     ends = final(frame[(frame["metric"] == SUCCESS) & (frame["task"] != "all")], last=last)
     lines = []
@@ -76,9 +74,8 @@ def iqm_lines(frame: pd.DataFrame, methods: Sequence[str], last: int) -> pd.Data
         tasks = ends[ends["method"] == method].pivot(index="task", columns="seed", values="value")
         if tasks.empty:
             continue
-        found = interval(
-            tasks
-        )  # of few seeds it is that of the mean over tasks, which stands in its own column
+        # With few seeds the interval belongs to the mean over tasks, which has its own column.
+        found = interval(tasks)
         low, high = (found.low, found.high) if found.estimator == "IQM" else (NAN, NAN)
         line = {
             "method": method,
@@ -93,14 +90,13 @@ def iqm_lines(frame: pd.DataFrame, methods: Sequence[str], last: int) -> pd.Data
 
 
 def table(tasks: str) -> TaskSet:
-    """The table of `mt3`, `mt10`, `mt50`, or of `reach` alone, whose last evaluation has many
-    episodes.
-    """
+    """The table of `mt3`, `mt10`, `mt50` or `reach`."""
+    # The last evaluation of reach has many episodes and needs no average over evaluations.
     methods, last = (ALONE, 1) if tasks == "reach" else (METHODS, LAST)
     checked = [(method, method + FLOAT32) for method in methods if tasks in ("reach", "mt3")]
     later = [method + VERSION_2 for method in ("sac_pcgrad", "sac") if tasks == "mt10"]
     methods = (*methods, *(second for _, second in checked), *later)
-    # Returns of several tasks differ by orders of magnitude: a mean would be that of one of them.
+    # Returns of several tasks differ by orders of magnitude: one task would dominate a mean.
     one = Quantity("all", "return", "return in training", 0, last=last)
     alone = [one] if tasks == "reach" else []
     return TaskSet(
@@ -132,8 +128,8 @@ def table(tasks: str) -> TaskSet:
             f"{last} evaluation(s) or, in training, collection(s)",
             "success: of the deterministic policy, by itself; in training and at the last step: "
             "with sampled actions",
-            "IQM: mean of the middle half of all tasks and seeds; interval (bootstrap within tasks) "
-            "from 10 seeds up",
+            "IQM: mean of the middle half of all tasks and seeds; "
+            "interval (bootstrap within tasks) from 10 seeds up",
             "the paper shows curves only; what its text says of their ends is drawn in Figure 3",
         ),
     )

@@ -1,4 +1,4 @@
-"""Success in every single task at the end of training: what a mean over tasks hides."""
+"""Table of success in every single task at the end of training, which a mean over tasks hides."""
 
 from collections.abc import Sequence
 
@@ -10,29 +10,29 @@ from reporting.runs import Runs, final, footer, read_runs
 from reporting.statistics import bounded, interval
 
 SETS = {"metaworld_mt3": "MT3", "metaworld_mt10": "MT10"}
-METHODS = (  # learned alone first: what cannot be learned alone, no method can be blamed for
+# Tasks learned alone come first: a task that fails there cannot tell methods apart.
+METHODS = (
     *("independent", "sac", "sac_pcgrad", "multihead_sac", "multihead_sac_pcgrad"),
     *("direction_only", "magnitude_only", "gradnorm", "cosreg", "sac_pcgrad_fixed"),
     *("sac_reward_normalized", "sac_pcgrad_reward_normalized", "sac_weight_decay"),
     *("sac_v2", "sac_pcgrad_v2"),
 )
 SUCCESS = "evaluation_success"
-LAST = 10  # evaluations over which the end of a run is averaged
-SOLVED = 0.5  # a seed that succeeds in more of its last episodes counts as solving the task
+LAST = 10  # evaluations averaged at the end of a run
+SOLVED = 0.5  # a seed solves a task if it succeeds in a larger share of its last episodes
 COLUMNS = ["set", "task", "method", "mean", "ci_low", "ci_high", "seeds", "solved"]
 NOTES = (
     f"success: share of episodes with success at any step, of the policy without exploration, mean "
-    f"over the last {LAST} evaluations and over seeds; in parentheses: seeds above {SOLVED:g}, of "
-    "all",
+    f"over the last {LAST} evaluations and over seeds; "
+    f"in parentheses: seeds above {SOLVED:g}, of all",
     "independent: one network per task, learned alone from the same samples of its task: a task "
-    "that "
-    "fails there too is not learned by SAC at this budget, whatever is learned with it",
+    "that fails there too is not learned by SAC at this budget, whatever is learned with it",
     "which tasks the scripted policy solves, and what the rewards pay for, is in table_experts",
 )
 
 
 def table(runs: Runs) -> pd.DataFrame:
-    """A line per task set, task and method that has runs (COLUMNS)."""
+    """One line per task set, task and method that has runs, with the columns COLUMNS."""
     rows = runs.frame[(runs.frame["metric"] == SUCCESS) & (runs.frame["task"] != "all")]
     ends = final(rows, last=LAST)
     lines = []
@@ -67,7 +67,7 @@ def shown(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(paths: Sequence[str], *, csv: str, md: str, tex: str, html: str) -> None:
-    """Read the runs' `metrics.csv` and write the table in four forms."""
+    """Read the runs' `metrics.csv` and write the table in four formats."""
     runs = read_runs(paths)
     lines, below = table(runs), [*NOTES, *footer(runs.infos)]
     render.write_csv(lines, csv)

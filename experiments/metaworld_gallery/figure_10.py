@@ -14,9 +14,7 @@ COLUMNS = 5
 
 
 def figure_10(pictures: np.ndarray, tasks: list[dict[str, Any]], note: str, scale: str) -> Figure:
-    """Tiles in the order of their names; pictures [tasks, H, W, 3]; the names of MT10's tasks are
-    bold.
-    """
+    """Draw the pictures [tasks, H, W, 3] in the order of their names; MT10's names are bold."""
     style()
     names = [task["name"].removesuffix("-v3") for task in tasks]
     order = sorted(range(len(tasks)), key=lambda index: names[index])
@@ -26,9 +24,8 @@ def figure_10(pictures: np.ndarray, tasks: list[dict[str, Any]], note: str, scal
         ax.set_axis_off()
     for ax, index in zip(axes.flat, order, strict=False):
         task = tasks[index]
-        ax.imshow(
-            pictures[index], interpolation="none"
-        )  # smoothed, the files are three times as large
+        # Interpolation would make the files three times as large.
+        ax.imshow(pictures[index], interpolation="none")
         weight = "bold" if task["mt10"] else "normal"
         ax.set_title(names[index], fontsize=8, fontweight=weight, pad=2)
         if not task["built"]:

@@ -1,12 +1,12 @@
-"""Figure 10's data: builds the tasks of MT50 and pictures the start of an episode, each in half a
-second.
+"""Figure 10's data: builds the tasks of MT50 and renders the start of an episode of each.
 
     python -m experiments.metaworld_gallery.render results/quick/gallery            # all 50
     python -m experiments.metaworld_gallery.render results/quick/gallery reach-v3   # some
 
-Writes tasks.npz (`pictures`, uint8 [tasks, HEIGHT, WIDTH, 3]) and tasks.json: `pictured`, the
-number of tasks that were built and whose picture is like no other, and for each task its name,
-whether it is built, why not, and the seconds."""
+The command writes tasks.npz (`pictures`, uint8 [tasks, HEIGHT, WIDTH, 3]) and tasks.json. The
+latter has `pictured`, the number of built tasks with a unique picture, and for each task its name,
+whether it is built, the error if not, and the seconds.
+"""
 
 import sys
 import time
@@ -25,9 +25,10 @@ from system.writing import whole, write_json
 
 WIDTH, HEIGHT = 192, 128
 VIEW = View(eye=(0.95, 0.04, 0.87), target=(0.06, 0.67, 0.12), degrees=35)
+# In the common view the robot's hand hides the object of this task.
 OTHER_VIEWS = {
     "peg-unplug-side-v3": View(eye=(1.0, 0.4, 0.85), target=(0.03, 0.67, 0.13), degrees=35)
-}  # hand in front
+}
 LAMP = (0.6, -0.3, 1.9)
 GOAL_RADIUS, GOAL_COLOR = 0.025, (1.0, 0.15, 0.75)  # no object of any task is magenta
 SETTINGS: dict[str, Any] = {
@@ -39,7 +40,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def picture(task: str) -> np.ndarray:
-    """The start of an episode of one task, with its goal as a ball: uint8 [HEIGHT, WIDTH, 3]."""
+    """Render the start of an episode, uint8 [HEIGHT, WIDTH, 3], with the goal as a ball."""
     env = MetaWorld(task, **SETTINGS)
     env.reset()
     goal = Marker(np.array(env.env._target_pos), GOAL_RADIUS, GOAL_COLOR)
@@ -50,10 +51,16 @@ def picture(task: str) -> np.ndarray:
 
 
 def gallery(tasks: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Pictures [tasks, HEIGHT, WIDTH, 3] (white: not built) and a line about each; UserError for an
-    unknown task.
+    """Render all tasks.
 
-    A task that cannot be built is a result, not a fault: the claim is that all of them can.
+    A task that cannot be built is a result, because the claim is that all of them can be built.
+
+    Returns:
+        Pictures [tasks, HEIGHT, WIDTH, 3], white for tasks that are not built, and one entry of
+        tasks.json per task.
+
+    Raises:
+        UserError: A task is unknown.
     """
     check_names(list(tasks), SETTINGS["reward_function_version"], SETTINGS["goals"])
     pictures = np.full((len(tasks), HEIGHT, WIDTH, 3), 255, dtype=np.uint8)
@@ -62,7 +69,8 @@ def gallery(tasks: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]]]:
         start, fault = time.perf_counter(), ""
         try:
             pictures[index] = picture(task)
-        except Exception as error:  # whatever Meta-World or MuJoCo raise
+        # Meta-World and MuJoCo raise no common class of errors.
+        except Exception as error:
             fault = f"{type(error).__name__}: {error}".splitlines()[0]
         seconds = round(time.perf_counter() - start, 3)
         lines.append(
@@ -79,9 +87,7 @@ def gallery(tasks: Sequence[str]) -> tuple[np.ndarray, list[dict[str, Any]]]:
 
 
 def different(pictures: np.ndarray) -> int:
-    """How many pictures there are, each counted once and none of a single color (a task that is not
-    built).
-    """
+    """The number of distinct pictures, without those of one color (tasks that are not built)."""
     return len({one.tobytes() for one in pictures if np.ptp(one)})
 
 
@@ -98,7 +104,7 @@ def write(folder: Path, tasks: Sequence[str] = MT50) -> None:
 
 
 def main() -> None:
-    """The same as a command."""
+    """Run the command."""
     if not sys.argv[1:]:
         raise UserError("where to? give a folder, and tasks if not all of MT50")
     write(Path(sys.argv[1]), sys.argv[2:] or MT50)

@@ -1,4 +1,4 @@
-"""Figure 5: training (top) and test (bottom) loss of NYUv2's tasks, MTAN without and with PCGrad."""
+"""Figure 5: training (top) and test (bottom) loss on NYUv2, MTAN without and with PCGrad."""
 
 from collections.abc import Sequence
 

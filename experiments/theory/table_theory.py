@@ -1,4 +1,4 @@
-"""The paper's theory: for every statement the reading, the verdict, what decided it, and why."""
+"""Table of the paper's theory: reading, verdict, deciding checks and reason of every statement."""
 
 import json
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ NOTES = (
 
 
 def theory(reports: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """One line per judgement, in the order of the reports (COLUMNS)."""
+    """One line per judgement in the order of the reports, with the columns COLUMNS."""
     rows = []
     for report in reports:
         for row in report["judgements"]:
@@ -62,8 +62,9 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def notes(reports: Sequence[dict[str, Any]]) -> list[str]:
-    """The footer."""
-    texts: dict[str, list[str]] = {}  # settings -> statements: those checked alike share a line
+    """The lines below the table."""
+    # {settings: statements}, so that statements with equal settings share a line.
+    texts: dict[str, list[str]] = {}
     for report in reports:
         text = ", ".join(f"{key} {value}" for key, value in report["settings"].items())
         texts.setdefault(text, []).append(report["statement"])
@@ -76,7 +77,7 @@ def notes(reports: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def write(*paths: str, csv: str, md: str, tex: str, html: str) -> None:
-    """Read the checks' JSON and write the table in four forms."""
+    """Read the JSON files of the checks and write the table in four formats."""
     reports = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
     table, below = theory(reports), notes(reports)
     render.write_csv(table, csv)
