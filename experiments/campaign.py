@@ -130,6 +130,7 @@ def clone(scale: str, tag: str = "") -> Path:
         git("tag", tag)
     folder = ROOT.parent / tag
     if not folder.is_dir():
+        # An interrupted clone must not be taken for a complete one.
         temporary = folder.with_suffix(".partial")
         shutil.rmtree(temporary, ignore_errors=True)
         git("clone", "--quiet", "--branch", tag, str(ROOT), str(temporary))
@@ -153,6 +154,7 @@ def train_command(target: Target, scale: str, out: Path, *more: str) -> list[str
 def environment(config: dict[str, Any]) -> dict[str, str]:
     """Environment of a run: imports from the clone, the project's data, the config's threads."""
     data = os.environ.get("PCGRAD_DATA") or str(ROOT / config["data_root"])
+    # The clone has no data; without this variable every run would download them again.
     more = {"PCGRAD_DATA": data} if Path(data).is_dir() else {}
     threads = {"OMP_NUM_THREADS": str(config["torch_threads"])}
     return {**os.environ, **threads, **more, "PYTHONPATH": os.pathsep.join(["src", "."])}
@@ -186,10 +188,12 @@ class Campaign:
         try:
             while any(thread.is_alive() for thread in threads):
                 self.tell()
+                # Wait up to one status interval for threads that are still alive.
                 threads[0].join(STATUS_SECONDS)
                 for thread in threads[1:]:
                     thread.join(0.0 if threads[0].is_alive() else STATUS_SECONDS)
         finally:
+            # On a signal the runs save their checkpoints and stop; wait for them.
             self.stopping = True
             for process in self.processes:
                 if process.poll() is None:
@@ -221,6 +225,7 @@ class Campaign:
             log.parent.mkdir(parents=True, exist_ok=True)
             words = train_command(target, self.scale, out)
             with log.open("ab") as file, self.lock:
+                # Checked under the lock, so that no run starts after the others were stopped.
                 if self.stopping:
                     return command.STOPPED
                 process = subprocess.Popen(
@@ -262,6 +267,7 @@ class Campaign:
         words += [f"{self.failed} failed"] if self.failed else []
         if self.waiting:
             words.append(f"{len(self.waiting)} waiting")
+        # Without a rate for every run (nan) the total cannot be estimated.
         if left and all(hours == hours for hours, _ in left):
             whole = sum(one for _, one in left) / len(left)
             total = (sum(hours for hours, _ in left) + whole * len(self.waiting)) / len(left)
@@ -280,6 +286,7 @@ def step_of(target: Target, results: Path) -> int:
     path = target.checkpoint(results, "csv")
     try:
         with path.open("rb") as file:
+            # Files grow long; the last line is within the last 500 bytes.
             file.seek(max(0, path.stat().st_size - 500))
             last = file.read().decode("utf-8", "replace").splitlines()[-1]
         return int(last.partition(",")[0])

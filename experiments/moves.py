@@ -92,6 +92,7 @@ def unmoved(experiment: str, commit: str) -> bool:
     """Whether an experiment's golden file is unchanged since the commit that trained it."""
     own = f"{experiment}.json"
     file = own if (ROOT / GOLDEN / own).is_file() else LOOP_OF_RL
+    # A run from a changed tree is compared with the commit that the tree was based on.
     revision = commit.removesuffix("+changes")
     diff = ["git", "diff", "--quiet", revision, "--", f"{GOLDEN}/{file}"]
     return not subprocess.run(diff, cwd=ROOT, capture_output=True).returncode
@@ -104,6 +105,7 @@ def hashes(before: Path) -> dict[str, dict[str, list[str]]]:
     for info in published():
         experiment, method = info["experiment"], info["method"].removesuffix(TUNED)
         row = found.setdefault(experiment, {}).setdefault(method, [])
+        # Without an unchanged golden file nothing proves that the run's numbers are still the same.
         if not unmoved(experiment, info["commit"]):
             unproven.add(f"{info['scale']}, {experiment}, trained at {info['commit']}")
         elif info["code_hash"] not in row:
@@ -122,6 +124,7 @@ def record(commit: str, reason: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "before", Path(folder) / "after"
         unpack(commit, before)
+        # The present code is copied too: the writers would overwrite the golden files in place.
         for name in FOLDERS:
             shutil.copytree(ROOT / name, after / name)
         require_same(traces(before), traces(after))

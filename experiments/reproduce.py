@@ -50,8 +50,10 @@ def scale_config(scale: str) -> Path:
 def others(folder: Path, marker: str) -> list[psutil.Process]:
     """Processes in `folder` that are Snakemake or jobs that a launcher started there."""
     found = []
+    # This process and its parents are no leftovers of an earlier run.
     mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     for process in psutil.process_iter():
+        # A process can end, or belong to another user, while it is inspected.
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid in mine or process.status() == psutil.STATUS_ZOMBIE:
                 continue
@@ -94,6 +96,7 @@ def clear(folder: Path, marker: str) -> None:
             f"Snakemake already runs in {folder} (process {running[0].pid}); wait for its end or "
             "stop it, then run again"
         )
+    # No Snakemake is left, so its locks are stale.
     shutil.rmtree(STATE / "locks", ignore_errors=True)
 
 
@@ -109,6 +112,7 @@ def run(words: Sequence[str], environment: dict[str, str]) -> int:
     try:
         return child.wait()
     except BaseException:
+        # The child's jobs are in its process group and get the signal as well.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGTERM)
         try:

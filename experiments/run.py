@@ -175,8 +175,8 @@ def read_chosen(args: argparse.Namespace, base: str) -> tuple[dict[str, Any], di
     """
     if not args.chosen or base == args.method:
         raise UserError(
-            f"{args.method}: a method named *{TUNED} needs --chosen, rule choose's file; others "
-            "take none"
+            f"{args.method}: a method named *{TUNED} needs --chosen, rule choose's file; "
+            "others take none"
         )
     content = read_json(args.chosen, "rule choose makes it again")
     types = {"experiment": str, "method": str, "chosen": dict, "budget": dict, "edges": list}
@@ -195,6 +195,7 @@ def read_chosen(args: argparse.Namespace, base: str) -> tuple[dict[str, Any], di
         raise UserError(
             f"{args.chosen} is the choice of {'/'.join(found)}, not of {args.experiment}/{base}"
         )
+    # `run.json` records how the values were chosen, for the footers of tables.
     notes = {
         "chosen": content["chosen"],
         "tuning": {key: content[key] for key in ("budget", "value", "edges")},

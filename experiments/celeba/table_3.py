@@ -8,11 +8,10 @@ METHODS = ("sum", "uncertainty", "mgda", "pcgrad", "direction_only")
 PAPER = "average classification error"
 NOTES = (
     "error: share of wrong answers in %, averaged over the 40 attributes; lower is better",
-    "the paper does not say which split its numbers are of; its base code reports validation: both "
-    "are compared",
-    "MGDA: by Frank-Wolfe on the shared parameters' gradients as they are (torchjd); the base code "
-    "takes those at the "
-    "features and divides each by its task's loss and length",
+    "the paper does not say which split its numbers are of; its base code reports validation: "
+    "both are compared",
+    "MGDA: by Frank-Wolfe on the shared parameters' gradients as they are (torchjd); "
+    "the base code takes those at the features and divides each by its task's loss and length",
     "no row of one network per attribute: the paper has none, and it would be 40 ResNets",
 )
 

@@ -60,15 +60,15 @@ TABLE = Comparison(
     ),
     paper_rows={method + tuned: row for method, row in PAPER.items() for tuned in ("", "_tuned")},
     notes=(
-        "1-fc: all but the last layer shared, trained by the sum of losses; it is the control of "
-        "the PCGrad row, which "
-        "trains the same network (the paper does not say which one that is)",
-        "MGDA, CAGrad (c = 0.4), Nash-MTL (length at most 1) and UPGrad through torchjd, on the "
-        "same network",
-        "routing: 3 modules in each dense layer, a policy per task and layer; cross-stitch: a "
-        "column of dense layers "
-        "per task (the paper gives no details of either: our choices)",
-        "the paper's absolute numbers may be on labels fine % 5, which merge classes of a "
-        "superclass (rows labels mod 5)",
+        "1-fc: all but the last layer shared, trained by the sum of losses; "
+        "it is the control of the PCGrad row, which trains the same network "
+        "(the paper does not say which one that is)",
+        "MGDA, CAGrad (c = 0.4), Nash-MTL (length at most 1) and UPGrad through torchjd, "
+        "on the same network",
+        "routing: 3 modules in each dense layer, a policy per task and layer; "
+        "cross-stitch: a column of dense layers per task "
+        "(the paper gives no details of either: our choices)",
+        "the paper's absolute numbers may be on labels fine % 5, "
+        "which merge classes of a superclass (rows labels mod 5)",
     ),
 )

@@ -136,6 +136,7 @@ def splits(data: Cifar100, settings: Settings) -> dict[str, Data]:
     rows = balanced_subset(data.train.fine, settings["train_examples"], settings["data_seed"])
     held = torch.zeros(len(rows), dtype=torch.bool)
     if settings["validation_share"]:
+        # Round to a whole number of images per class, and hold out at least one of each.
         wanted = (
             round(settings["validation_share"] * len(rows) / (TASKS * CLASSES)) * TASKS * CLASSES
         )
@@ -159,6 +160,7 @@ def balanced_batches(tasks: Tensor, batch_size: int, seed: int, epoch: int) -> S
     Examples that do not fill a batch are left out.
     """
     draw = generator(seed, f"batch/{epoch}")
+    # Every task contributes the same number of images; a remainder of the batch size is dropped.
     each = max(1, batch_size // TASKS)
     order = torch.randperm(len(tasks), generator=draw)
     groups = [order[tasks[order] == task].split(each) for task in range(TASKS)]
@@ -198,6 +200,7 @@ def problem(method: str, seed: int, settings: Settings) -> Problem:
             rows = (tasks == task).nonzero()[:, 0]
             if isinstance(model, Routing):
                 logits = model(images[rows], task, draw)
+                # The routing policy learns from a reward, not from the task's gradient.
                 model.learn(labels[rows])
             else:
                 logits = model(images[rows], task)

@@ -74,6 +74,7 @@ def arrows(ax: Axes, run: dict[str, Any]) -> None:
             continue
         x, y = -np.array(run[f"g{task}"]) / norm
         tail = np.array(run["end"]) + same_way * side * 0.3 * np.array([-y, x])
+        # Logarithmic, because the norms differ by orders of magnitude.
         tip = tail + 0.7 * (1 + np.log10(1 + norm)) * np.array([x, y])
         arrow = FancyArrowPatch(
             (tail[0], tail[1]), (tip[0], tip[1]), arrowstyle="-|>", shrinkA=0, shrinkB=0, zorder=7

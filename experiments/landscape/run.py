@@ -203,6 +203,7 @@ def summarize_run(
     end = {name: value[-1] for name, value in measure(theta, before, learning_rate).items()}
     tail = update > 0.9 * update[-1]
     late = measure(theta[tail], before[tail], learning_rate)
+    # The first stored point after which the trajectory stays at the joint optimum.
     outside = (arguments(theta).abs() > TOLERANCE).any(-1).nonzero()
     settled = int(outside[-1]) + 1 if len(outside) else 0
     return {

@@ -130,8 +130,8 @@ def write(scale: str, path: Path, tasks: Sequence[str]) -> None:
         firsts = [lines[-1][f"success_step_{version}"] for version in REWARD_VERSIONS]
         if not all(0 < first <= HORIZON for first in firsts) and first_solved(task) is not None:
             raise UserError(
-                f"{task}: the scripted policy fails at the fixed positions, draw "
-                f"{lines[-1]['draw']}, "
+                f"{task}: the scripted policy fails at the fixed positions, "
+                f"draw {lines[-1]['draw']}, "
                 f"and succeeds at draw {first_solved(task)}; set it in REDRAWN of multitask.rl.envs"
             )
     write_json(

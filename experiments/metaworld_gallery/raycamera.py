@@ -69,7 +69,7 @@ def cast(model: Any, data: Any, start: Vector, rays: np.ndarray) -> tuple[np.nda
     Geoms of alpha 0 and of the groups that SHOWN excludes are not hit.
 
     Returns:
-        The first geom [...] of each ray (-1 for none), and its distance [...] in lengths of the ray.
+        The first geom [...] of each ray (-1 for none) and its distance [...] in lengths of the ray.
     """
     count = rays.size // 3
     geom, distance = np.full(count, -1, dtype=np.int32), np.zeros(count)

@@ -23,10 +23,9 @@ TABLE = Comparison(
     ),
     paper_rows={},
     notes=(
-        "PCGrad on each experiment's network, a few epochs; a row's name says its precision; the "
-        "seeds share initial "
-        "values, batches and orders",
-        "in bfloat16: convolutions and matrix products; losses, Gramians, weights and metrics are "
-        "in float32",
+        "PCGrad on each experiment's network, a few epochs; a row's name says its precision; "
+        "the seeds share initial values, batches and orders",
+        "in bfloat16: convolutions and matrix products; "
+        "losses, Gramians, weights and metrics are in float32",
     ),
 )

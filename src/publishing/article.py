@@ -120,6 +120,7 @@ def abstract(answers: Sequence[findings.Answer]) -> str:
     """The first sentences of the answers that claims support."""
     parts = []
     for one in answers:
+        # Answers that claims support open with the verdicts in bold.
         opening = one.answer.partition("**")[2].partition("**")[0].rstrip(".")
         if opening:
             parts.append(f"{one.question.rstrip('?')}: {opening[:1].lower()}{opening[1:]}")
@@ -191,6 +192,7 @@ def deviations(root: Path) -> list[str]:
     """The entries of the list in `docs/deviations.md`."""
     entries: list[str] = []
     for line in (root / "docs" / "deviations.md").read_text(encoding="utf-8").splitlines():
+        # An entry starts with its number and can continue on indented lines.
         if line[:1].isdigit():
             entries.append(line.partition(". ")[2])
         elif line.startswith("   ") and entries:
@@ -277,11 +279,13 @@ def statements(results: Sequence[Results]) -> list[list[str]]:
             )
             return [
                 [
+                    # The reading is nan for statements that are judged as printed.
                     f"{row['statement']} ({row['reading']})"
-                    if isinstance(row.get("reading"), str)  # nan where judged as printed
+                    if isinstance(row.get("reading"), str)
                     else str(row["statement"]),
                     str(row["verdict"]),
-                    str(row.get("decided_by", row.get("rests_on"))),  # rests_on: earlier tables
+                    # Tables of older results call the column `rests_on`.
+                    str(row.get("decided_by", row.get("rests_on"))),
                 ]
                 for row in table.to_dict("records")
             ]
@@ -289,7 +293,7 @@ def statements(results: Sequence[Results]) -> list[list[str]]:
 
 
 def tried(results: Sequence[Results]) -> list[str]:
-    """The rows of each table that the paper does not have."""
+    """One line per table with its rows that are not in the paper."""
     lines = []
     for name, one in findings.strongest(results).items():
         table = one.table(name)
@@ -304,7 +308,7 @@ def tried(results: Sequence[Results]) -> list[str]:
 
 
 def costs(results: Sequence[Results]) -> list[list[str]]:
-    """Experiment, core-hours of training, scale."""
+    """One row per experiment and scale: experiment, core-hours of training, scale."""
     rows = []
     for one in evidence(results):
         for experiment, found in records(one).items():

@@ -82,6 +82,7 @@ def expected(root: Path, experiments: Collection[str]) -> list[str]:
         for notebook in root.glob("notebooks/*.ipynb")
         for kind in ("html", "ipynb")
     ]
+    # Claims about the theory name the statements that have a file of proofs.
     tests = [claim["test"] for claim in read_ledger(root / "experiments" / "claims.yaml")]
     names += [
         f"proofs/{statement}.json"
@@ -118,6 +119,7 @@ def sources(folder: Path) -> Iterator[Path]:
     for pattern in PATTERNS:
         for path in sorted(folder.glob(pattern)):
             hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+            # A run.json without metrics vouches for nothing.
             alone = path.name == "run.json" and not path.with_name("metrics.csv").is_file()
             if not hidden and not alone:
                 yield path
@@ -151,6 +153,7 @@ def publish(
         raise ValueError(f"{folder} holds no results; run `{command}` first")
     refuse_stale(folder, command)
 
+    # Build the whole copy in a scratch folder, so that a fault leaves the published one untouched.
     recover(place)
     with scratch(place) as temporary:
         built = temporary / scale
@@ -174,6 +177,7 @@ def publish(
         (built / "manifest.json").write_text(
             json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+        # The limit holds for all scales together; the old folder of this one is replaced.
         others = [
             f
             for f in place.parent.iterdir()
@@ -187,6 +191,7 @@ def publish(
 def refuse_stale(folder: Path, command: str) -> None:
     """Raise ValueError if the ledger is older than a run that it judges."""
     ledger = folder / "claims.csv"
+    # Compare times of modification, as Snakemake does.
     newest = max(
         folder.glob("runs/*/*/*/metrics.csv"), key=lambda p: p.stat().st_mtime, default=None
     )
@@ -201,8 +206,8 @@ def refuse_large(built: Path, others: int) -> None:
         largest = max(sizes, key=lambda p: sizes[p])
         total = (sum(sizes.values()) + others) / 1e6
         raise ValueError(
-            f"published results would take {total:.1f} MB of {MOST_BYTES / 1e6:.0f}; the largest "
-            "new file is "
+            f"published results would take {total:.1f} MB of {MOST_BYTES / 1e6:.0f}; "
+            f"the largest new file is "
             f"{largest.relative_to(built)} ({sizes[largest] / 1e6:.1f} MB)"
         )
 
@@ -218,6 +223,7 @@ def replace(built: Path, place: Path, old: Path) -> None:
     """Replace the old folder by the new one with two renames, so that no copy is partial."""
     if place.exists():
         place.rename(old)
+    # If the second rename fails, undo the first.
     try:
         built.rename(place)
     except OSError:

@@ -86,7 +86,7 @@ def write_pages(source: Path, root: Path, folder: Path, scales: list[Results]) -
         index.replace("theorems\n", "\n".join(["theorems", *names, ""])), "utf-8"
     )
     for path in [source / p.relative_to(root / "docs") for p in (root / "docs").rglob("*.md")]:
-        # Hand-written pages link to files of the repository.
+        # Hand-written pages link to files of the repository. The others were rewritten above.
         if path.name not in (
             "findings.md",
             "benchmarks.md",
@@ -106,8 +106,8 @@ def write_pages(source: Path, root: Path, folder: Path, scales: list[Results]) -
     made = [output_page(source, root, name, scales) for name in outputs(scales)]
     toc = "\n".join(["ledger", *filter(None, made)])
     (source / "results" / "index.md").write_text(
-        f"# Figures and tables\n\n{gallery(source, scales)}\n\n```{{toctree}}\n:maxdepth: "
-        f"1\n\n{toc}\n```\n",
+        f"# Figures and tables\n\n{gallery(source, scales)}\n\n"
+        f"```{{toctree}}\n:maxdepth: 1\n\n{toc}\n```\n",
         "utf-8",
     )
 
@@ -126,9 +126,11 @@ def page(source: Path, root: Path, name: str, text: str, *, at: str = "docs") ->
         # A picture that is not published is replaced by its description.
         if not path.exists() and match[1].startswith("!"):
             return f"*({match[1].strip('![(]')})*"
+        # Links to the web, and to files outside the repository, stay as they are.
         if not path.exists() or not path.is_relative_to(root):
             return match[0]
         inside = path.relative_to(root).as_posix()
+        # Leads from the folder of the page to the root of the site.
         up = "../" * (len(Path(name).parts) - 1)
         if inside.startswith("docs/") and path.suffix == ".md":
             return f"{match[1]}{up}{inside.removeprefix('docs/')}{match[3]}"

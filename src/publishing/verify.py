@@ -116,6 +116,7 @@ def allowance(key: Any, row: "pd.Series[str]", column: str, tolerance: Tolerance
     metric = key[-1] if isinstance(key, tuple) else ""
     if column not in (*MEASURED, *P_VALUES, *WORDS):
         return 0.0
+    # p-values and words can jump when a number moves within its tolerance.
     if metric in NEVER or (column in (*P_VALUES, *WORDS) and not tolerance.derived):
         return math.inf
     if column in WORDS:
@@ -128,6 +129,7 @@ def allowance(key: Any, row: "pd.Series[str]", column: str, tolerance: Tolerance
     room = tolerance.relative * abs(number(row[column])) + (
         tolerance.widths * width if tolerance.widths else 0.0
     )
+    # At least 1e-12: the last printed digit may be rounded differently.
     return max(room + tolerance.absolute.get(metric, 0.0), 1e-12) if math.isfinite(room) else 1e-12
 
 
@@ -160,6 +162,7 @@ def same_machine(fresh: Path, manifest: dict[str, Any]) -> bool:
     processors = {info.get("machine", {}).get("processor") for info in infos}
     published = {machine.get("processor") for machine in manifest["machines"]}
     versions = [info.get("versions") for info in infos]
+    # Results from several processors say nothing about which one a table was computed on.
     return (
         processors == published
         and len(published) == 1

@@ -147,7 +147,7 @@ class Layout:
     def write(
         self, paths: Sequence[str], *, paper: Mapping[str, Any] | None = None, **files: str
     ) -> None:
-        """Read the runs' `metrics.csv` and write the table in four forms; `paper`: its settings."""
+        """Write the table; see the function `write` of this module."""
         write(self, paths, paper=paper, **files)
 
 
@@ -188,6 +188,7 @@ def paper_numbers(layout: Layout) -> dict[tuple[str, str, str], float]:
     frame = pd.concat([reported.read(source) for source in layout.sources], ignore_index=True)
     for method in layout.methods:
         architecture, weights, surgery = parse(method)
+        # The paper's tables name such a row in either order.
         names = (f"{architecture}+PCGrad", f"PCGrad+{architecture}") if surgery else (architecture,)
         lines = frame[frame["row"].isin(names)]
         unnamed = (lines["weighting"] == "") & (weights in ("", WEIGHTS["uncertainty"]))
@@ -195,6 +196,7 @@ def paper_numbers(layout: Layout) -> dict[tuple[str, str, str], float]:
             unnamed | ((lines["weighting"].str.split(" ").str[0] == weights) & (weights != ""))
         ]
         for quantity in layout.quantities:
+            # Two tables can repeat a number; if they contradict each other, show none.
             values = lines[lines["column"] == quantity.reported]["value"].unique()
             if quantity.reported and len(values) == 1:
                 found[method, quantity.task, quantity.metric] = float(values[0])
@@ -220,6 +222,7 @@ def long_table(layout: Layout, runs: Runs) -> pd.DataFrame:
     )
     paper = paper_numbers(layout)
     named = {method for method, *_ in paper}
+    # A row needs a run or a number of the paper.
     methods = [method for method in layout.methods if method in set(frame["method"]) | named]
     pairs = [
         (m, m.removesuffix(PCGRAD))
@@ -314,7 +317,11 @@ def write(
     tex: str,
     html: str,
 ) -> None:
-    """Read the runs' `metrics.csv` and write the table in four forms; `paper`: its settings."""
+    """Read the runs and write the table in four formats.
+
+    `paths` are the runs' `metrics.csv`; `paper` has the settings of the paper scale, from which
+    deviations are listed below the table.
+    """
     runs = read_runs(paths)
     table, below = long_table(layout, runs), notes(layout, runs, paper)
     parts = blocks(table, layout.quantities)

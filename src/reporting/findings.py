@@ -385,6 +385,7 @@ def learned(one: Results, experiment: str) -> str:
     for method in dict.fromkeys(info["method"] for info in runs.infos):
         rows = runs.select(method=method, metric=metric)
         ends = rows[rows["task"] != "all"].sort_values("step").groupby(["task", "seed"])
+        # Average each run's end before comparing: single evaluations have few episodes.
         means = ends["value"].apply(lambda values: values.tail(LAST).mean())
         counts = (means >= LEARNED).groupby("task").agg(["sum", "size"])
         words = [
@@ -408,6 +409,7 @@ def rewards(one: Results) -> str:
     if table.empty:
         return ""
     paid, others = table["expert_reward_v1"], table[["random_reward_v1", "still_reward_v1"]]
+    # A policy that solves a task should earn more than one that ignores it.
     groups = (
         ("nothing", table[paid <= 0]),
         ("less than standing still or random actions", table[paid < others.max(axis=1)]),
@@ -431,6 +433,7 @@ def theory(claims: pd.DataFrame) -> str:
         for word in (HOLDS, FALSE, READING)
     }
     numbers = count(rows)
+    # A source can be false as stated in one part and hold in another part or reading.
     rescued = [name for name in by_word[FALSE] if name in by_word[READING] + by_word[HOLDS]]
     return (
         f"Of {len(rows)} statements {numbers[HOLDS]} hold, {numbers[FALSE]} are false as stated, "
@@ -447,6 +450,7 @@ def cost(benchmarks: Path) -> str:
     if not path.is_file():
         return ""
     table = pd.read_csv(path)
+    # A ratio compares a step with the same step without surgery, on the same machine.
     steps = table[(table["kind"] == "step") & table["ratio"].notna()]
     ours = steps[steps["code"] == "pcgrad"].set_index("case")
     peers = steps[steps["code"].isin(PEERS)]
@@ -579,6 +583,7 @@ def _opening(rows: pd.DataFrame) -> str:
 
 
 def _first(results: Sequence[Results], name: str) -> Results | None:
+    # Prefer scales whose numbers are evidence; fall back on any scale that has the file.
     return next(
         (one for one in results if (one.folder / name).exists() and _rank(one.scale) < len(RANK)),
         next((one for one in results if (one.folder / name).exists()), None),
@@ -589,6 +594,7 @@ def strongest(results: Sequence[Results]) -> dict[str, Results]:
     """{table: the strongest scale with real data for it}, in the paper's order."""
     found: dict[str, Results] = {}
     for one in results:
+        # Results are sorted by strength, so the first scale with real data is the strongest.
         for name in one.tables() if _rank(one.scale) < len(RANK) else ():
             if name not in found and is_real(one.footer(name)):
                 found[name] = one

@@ -74,6 +74,7 @@ def scoreboard(results: Sequence[Results]) -> Figure:
     groups = [(word, claims[claims["verdict"] == word]) for word in numbers_in_order(numbers)]
     rows = sum(len(part) + 1.4 for _, part in groups)
     fig = plt.figure(figsize=(9.6, ROW * rows + 1.3))
+    # Axes are placed by hand, because every claim needs the same height.
     fig.set_layout_engine("none")
     _counts(fig, numbers)
     top = 1 - 0.95 / fig.get_figheight()
@@ -147,6 +148,7 @@ def _group(ax: Axes, y: float, word: str, part: pd.DataFrame) -> float:
         }
         shown = word != NOT_TESTED
         free = all(text in ("", render.DASH) for text in numbers.values())
+        # A claim without numbers can use their columns.
         width = LETTERS + 26 if free or not shown else LETTERS - 8
         ax.text(
             0.13,
@@ -174,12 +176,14 @@ def paper_numbers(results: Sequence[Results]) -> pd.DataFrame:
     for one in results:
         for name in (name for name in one.tables() if name in TABLES):
             table = one.table(name)
+            # Differences "a - b" have derived numbers only.
             table = table[table["paper"].notna() & ~table["method"].str.contains(" - ")]
             table = table[table["metric"].isin(QUANTITIES)]
             frames.append(table.assign(table=name, real=is_real(one.footer(name)), scale=one.scale))
     if not frames:
         return pd.DataFrame(columns=["table", "method", "task", "metric", "paper", "mean", "real"])
     lines = pd.concat(frames, ignore_index=True)
+    # The stable sort keeps the strongest scale first within a rank; duplicates keep the first line.
     lines["rank"] = np.where(lines["mean"].isna(), 2, np.where(lines["real"], 0, 1))
     keys = ["table", "method", "task", "metric"]
     return (
@@ -230,6 +234,7 @@ def paper_against_ours(results: Sequence[Results]) -> Figure:
 
 def _scatter(ax: Axes, lines: pd.DataFrame) -> None:
     known = lines[lines["mean"].notna()]
+    # Both axes have the same limits, so that the line of equality is the diagonal.
     ends = pd.concat([lines["paper"], known["mean"], known[known["real"]]["ci_low"]]).dropna()
     low, high = ends.min(), ends.max()
     # One failed run would squeeze all others together on a linear axis.

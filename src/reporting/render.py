@@ -92,6 +92,7 @@ def number(value: float, decimals: int, *, sign: bool = False) -> str:
     """Format a number with fixed decimals and a true minus sign; never as -0.00."""
     if math.isnan(value):
         return DASH
+    # Adding 0.0 turns −0.0 into 0.0.
     rounded = round(value, decimals) + 0.0
     return f"{rounded:{'+' if sign else ''}.{decimals}f}".replace("-", "−")
 
@@ -100,6 +101,7 @@ def significant(mean: float, low: float, high: float, digits: int = 3) -> str:
     """Format like `cell` with significant digits instead of decimals, for numbers of any size."""
     if not math.isfinite(mean):
         return DASH
+    # The largest of the three numbers decides, so that all have the same decimals.
     size = max(abs(value) for value in (mean, low, high) if math.isfinite(value))
     if size >= 1e5 or 0 < size < 1e-3:
         bounds = "" if math.isnan(low) else f" [{low:.2e}, {high:.2e}]"
@@ -119,6 +121,7 @@ def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
             line = by_quantity.get((quantity.task, quantity.metric), {})
             row[quantity.title] = value_cell(line, quantity.decimals)
             if quantity.reported:
+                # The task names the column unless several columns of the task have a number.
                 what = quantity.task if tasks.count(quantity.task) == 1 else quantity.title
                 row[f"paper, {what} (ours − paper)"] = _paper(line, quantity.decimals)
         p = lines["p_holm"].dropna()
@@ -138,6 +141,7 @@ def _paper(line: Mapping[Hashable, Any], decimals: int) -> str:
 
 def markdown(shown: pd.DataFrame, footer: Sequence[str]) -> str:
     """Render as a Markdown table; every line of the footer is a small paragraph."""
+    # An unescaped bar would end a cell.
     escaped = shown.map(lambda text: str(text).replace("|", "\\|"))
     lines = [escaped.to_markdown(index=False, disable_numparse=True), ""]
     return "\n".join([*lines, *(f"- {line}" for line in footer), ""])
@@ -162,6 +166,7 @@ def narrow(
 ) -> str:
     """Render some of the columns as a LaTeX `table` environment that fits a page of text."""
     part = shown[[column for column in columns if column in shown]]
+    # The footer becomes part of the caption; drop the one that `latex` appends.
     body = latex(part, ()).split(r"\par\smallskip")[0].rstrip()
     return "\n".join(
         [

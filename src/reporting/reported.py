@@ -32,6 +32,7 @@ def read(name: str, folder: Path = FOLDER) -> pd.DataFrame:
         raise ValueError(
             f"{path} has the columns {', '.join(lines.columns)}; expected {', '.join(COLUMNS)}"
         )
+    # The tables that are referred to have no references themselves, so the recursion ends.
     others = {other: read(other, folder) for other in set(lines["same_as"]) - {""}}
     parts = [
         _follow(line, others[line["same_as"]])

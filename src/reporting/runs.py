@@ -85,6 +85,7 @@ def _costs(info: dict[str, Any]) -> pd.DataFrame:
     `run_seconds` is the time of a seed's run. `peak_memory_mb` is the peak of the whole job and the
     same for all of its seeds. Both can be absent.
     """
+    # As metrics, costs are averaged and printed like any other column of a table.
     rows = [
         (int(seed), 0, "all", "run_seconds", float(value))
         for seed, value in info.get("seconds", {}).items()
@@ -108,6 +109,7 @@ def check_same(infos: list[dict[str, Any]]) -> None:
         group = [info for info in infos if info["experiment"] == experiment]
         _check_one(group, lambda info: info["data"], "data")
         _check_settings(group)
+        # Tuned rows share a budget; the seeds of one method share its tuned values.
         tuning = [info for info in group if "tuning" in info]
         _check_one(tuning, lambda info: info["tuning"]["budget"], "tuning")
         for method in sorted({info["method"] for info in tuning}):
@@ -132,6 +134,7 @@ def _check_settings(infos: list[dict[str, Any]]) -> None:
 
     `run.json` holds the settings that the method reads, so the keys of two methods can differ.
     """
+    # {setting: the first run that reads it}.
     holders: dict[str, dict[str, Any]] = {}
     for info in infos:
         settings = _science(info)
@@ -144,14 +147,14 @@ def _check_settings(infos: list[dict[str, Any]]) -> None:
             other = holders[differing[0]]
             raise ValueError(
                 "runs of different settings do not go into one table "
-                f"({', '.join(sorted(differing))}): "
-                f"{other['path']}, {info['path']}"
+                f"({', '.join(sorted(differing))}): {other['path']}, {info['path']}"
             )
 
 
 def _science(info: dict[str, Any]) -> dict[str, Any]:
     """The settings that decide a number. Runs without the setting `precision` used float32."""
     settings = info.get("settings", {})
+    # Only experiments that train have a learning rate and a precision.
     older = {"precision": "float32"} if "learning_rate" in settings else {}
     return {key: value for key, value in {**older, **settings}.items() if key not in PLACE}
 
@@ -162,6 +165,7 @@ def _check_one(infos: list[dict[str, Any]], key: Any, name: str) -> None:
         first, other = key(infos[0]), key(info)
         if first == other:
             continue
+        # Whole dictionaries would be unreadable in a message; name the keys that differ.
         what = f"{first!r} and {other!r}"
         if isinstance(first, dict) and isinstance(other, dict):
             what = ", ".join(sorted(k for k in {*first, *other} if first.get(k) != other.get(k)))
@@ -177,6 +181,7 @@ def final(frame: pd.DataFrame, *, last: int = 1) -> pd.DataFrame:
     A series is one (experiment, method, seed, task, metric).
     """
     keys = ["experiment", "method", "seed", "task", "metric"]
+    # `tail` takes the last rows of a group, so the steps must ascend.
     ordered = frame.sort_values("step", kind="stable")
     ends = ordered.groupby(keys, sort=True).tail(last)
     return ends.groupby(keys, sort=True, as_index=False).agg({"value": _mean})
@@ -219,7 +224,8 @@ def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> li
         f"{name}={value}"
         for info in infos
         for name, value in info.get("numeric_settings", {}).items()
-        if name != "cpu_capability"  # the machine's own, not somebody's choice
+        # This one is a property of the machine.
+        if name != "cpu_capability"
     )
     lines += [f"set in the environment: {', '.join(chosen)}"] if chosen else []
     lines += [*core_hours(infos), *tuned(infos)]
@@ -269,9 +275,8 @@ def tuned(infos: list[dict[str, Any]]) -> list[str]:
         )
         lines.append(
             f"chosen from: {'; '.join(axes)}; by {budget['metric']} at the end of "
-            f"{budget['epochs']} epochs on "
-            f"{budget['validation_share']:.0%} of train, held out; seeds "
-            f"{', '.join(map(str, budget['seeds']))}"
+            f"{budget['epochs']} epochs on {budget['validation_share']:.0%} of train, held out; "
+            f"seeds {', '.join(map(str, budget['seeds']))}"
         )
     return lines
 

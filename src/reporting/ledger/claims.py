@@ -202,6 +202,7 @@ def write(
     statements = {
         Path(path).stem: json.loads(Path(path).read_text(encoding="utf-8")) for path in proofs
     }
+    # The landscape and the gallery are deterministic and have one file each.
     drawn, pictured = (
         json.loads(Path(path).read_text(encoding="utf-8")) for path in (landscape, gallery)
     )
