@@ -54,6 +54,7 @@ def arrow(
         alpha=0.6 if faded else 1,
         zorder=4,
     )
+    # The white outline keeps the name readable where it crosses a line.
     label.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
 
@@ -63,6 +64,7 @@ def projection(
     """Draw panel (b) or (c): a gradient, the normal plane of the other, and its projection."""
     i, j = names
     normal = np.array([-other[1], other[0]]) / np.linalg.norm(other)
+    # Of the normal plane, draw the side on which the projection ends.
     line = np.outer((-0.2, 1.15), normal * np.sign(normal @ after))
     ax.plot(line[:, 0], line[:, 1], **PLANE)
     ax.plot(
@@ -94,6 +96,7 @@ def schematic(vectors: dict[str, Any]) -> Figure:
         arrow(ax, case["g_j"], "$g_j$", color("task_2"))
     projection(axes[1], pair["g_i"], pair["g_i_pc"], pair["g_j"], ("i", "j"))
     projection(axes[2], pair["g_j"], pair["g_j_pc"], pair["g_i"], ("j", "i"))
+    # The title states what the core computed, not what is expected of it.
     unchanged = free["g_i"] == free["g_i_pc"] and free["g_j"] == free["g_j_pc"]
     titles = (
         f"(a) cos φ = {pair['cosine']:.2f}: conflict",

@@ -99,6 +99,7 @@ def shares_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
 
 def return_panel(ax: Axes, runs: Runs, methods: list[str], task: str) -> None:
     """Draw a task's returns on an axis that fits all seeds' curves, but not their intervals."""
+    # Intervals of few seeds can be far wider than the curves, which would become flat lines.
     low, high = np.inf, -np.inf
     for method in methods:
         frame = runs.select(method=method, task=task, metric="return")

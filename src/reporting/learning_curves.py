@@ -117,6 +117,7 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
         few = frame["steps"].nunique() < FEW
         count = len(ax.lines)
         band(ax, frame, method, x="steps", smooth=SMOOTH, marker="." if few else "")
+        # `band` can draw further lines (single seeds) after the mean.
         lines.append(ax.lines[count])
         if panel.has_middle:
             inner = middle(runs, method, metric)
@@ -131,6 +132,7 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
                 )
     ends = paper_ends(panel.paper, panel.methods) if present and panel.paper else []
     for turn, (method, value, below) in enumerate(ends):
+        # Shifted dots and markers keep equal numbers of several methods visible.
         ax.axhline(value, color=color(method), linestyle=(2 * turn, (1, 5)), linewidth=1.2, gid=END)
         at: dict[str, Any] = {
             "transform": ax.get_yaxis_transform(),
@@ -159,7 +161,7 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
     ax.ticklabel_format(axis="y", useOffset=False)
     low, high = panel.limits
     top = ax.dataLim.y1
-    # matplotlib's automatic end would cut a curve that is far from `low`.
+    # matplotlib's automatic end leaves no margin above a curve that is far from `low`.
     if low is not None and high is None and np.isfinite(top):
         high = low + (1.08 * (top - low) or 1.0)
     ax.set_ylim(low, high)
@@ -187,6 +189,7 @@ def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -
     for number, (ax, panel) in enumerate(zip(axes.flat, panels, strict=False)):
         present = draw(ax, panel, runs)
         shown += [method for method in present if method not in shown]
+        # Label the vertical axis once per row, and wherever the quantity changes.
         if number % columns == 0 or panel.words != panels[number - 1].words:
             ax.set_ylabel(panel.words)
     for ax in axes.flat[len(panels) :]:

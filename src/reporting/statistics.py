@@ -85,11 +85,13 @@ def _bootstrap(table: NDArray[np.float64], level: float) -> Interval:
         confidence_level=level,
         method="percentile",
         n_resamples=RESAMPLES,
-        rng=np.random.default_rng(0),  # the interval is a function of the data alone
+        # A fixed seed makes the interval a function of the data alone.
+        rng=np.random.default_rng(0),
     )
     low, high = result.confidence_interval
     draws = result.bootstrap_distribution
     tail = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0))
+    # The added ones keep p above 0: finitely many resamples cannot exclude the other side.
     p = min(1.0, 2 * (tail + 1) / (draws.size + 1))
     return Interval(center, float(low), float(high), table.shape[1], "IQM", p)
 
@@ -110,6 +112,7 @@ def bounded(found: Interval, low: float, high: float) -> Interval:
     if not np.isfinite([found.low, found.high]).all():
         return found
     if found.low == found.high and found.center in (low, high) and np.isfinite([low, high]).all():
+        # Clopper and Pearson's end for n successes in n trials is (α/2)^(1/n).
         reach = (high - low) * (1 - ((1 - LEVEL) / 2) ** (1 / found.seeds))
         ends = (low, low + reach) if found.center == low else (high - reach, high)
         return replace(found, low=ends[0], high=ends[1])
@@ -127,8 +130,8 @@ def paired(
     shared = sorted(set(left) & set(right))
     if not shared:
         raise ValueError(
-            "paired difference: the two methods have no seed in common; train both on the same "
-            "seeds"
+            "paired difference: the two methods have no seed in common; "
+            "train both on the same seeds"
         )
     return interval([left[seed] - right[seed] for seed in shared], level=level)
 
