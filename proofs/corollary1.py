@@ -7,15 +7,16 @@ Guarantee:     PCGrad converges to a point with cos φ_ij = −1 for all pairs, 
                value; by the step L(θ⁺) ≤ L(θ).
 
 - **The step is false.** The proof needs ‖g^PC‖ ≤ ‖g‖, which the hypotheses do not give: equal
-  angles stretch g by (1 − c)^(n−1), which exceeds 2 for n ≥ 3 (identity `stretch`). At t = 1/L the
+  angles stretch g by (1 − c)ⁿ⁻¹, which exceeds 2 for n ≥ 3 (identity `stretch`). At t = 1/L the
   step descends only if ‖g^PC‖ ≤ 2 cos(g, g^PC)‖g‖.
-- **The limit is false**, for convex tasks (an exact cycle) and for strongly convex ones (a set that
-  is never left, by intervals), in every order.
-- Its first alternative is impossible: three vectors cannot be pairwise opposite.
+- **The limit is false**, for convex tasks (an exact cycle) and for strongly convex ones (a set
+  that is never left, by intervals), in every order.
+- Its first alternative is impossible, because three vectors cannot be pairwise opposite.
 
-**Repaired**: t ≤ g · g^PC/(L‖g^PC‖²) and g · g^PC > 0 give L(θ⁺) ≤ L(θ) − t g · g^PC/2; the step
-then needs neither 1/2 nor t ≤ 1/L. With equality and cos(g, g^PC) ≥ a > 0 at every step
-L(θ_k) → inf L, for convex L, any n and any orders (Theorem A)."""
+**Repaired**: t ≤ g·g^PC/(L‖g^PC‖²) and g·g^PC > 0 give L(θ⁺) ≤ L(θ) − t g·g^PC/2. The step then
+needs neither 1/2 nor t ≤ 1/L. With equality, and cos(g, g^PC) ≥ a > 0 at every step,
+L(θₖ) → inf L, for convex L, any n and any orders (Theorem A).
+"""
 
 from __future__ import annotations
 
@@ -36,12 +37,12 @@ from proofs.tally import Counts, Tally, Trial, sample, smallest, total
 from proofs.theorem1 import sampled
 
 TASKS = (3, 4, 5, 6, 7, 8, 9, 10)
-MANY = 1  # of the instances of LARGE has ten tasks
+MANY = 1  # how many of the instances of LARGE have ten tasks
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the check of Corollary 1 found."""
+    """The results of checking Corollary 1."""
 
     judgements: list[Judgement]
     repaired: Counts
@@ -51,7 +52,7 @@ class Report:
 
 
 def longest(problems: Problems, seen: Angle) -> Tensor:
-    """g · g^PC/(L‖g^PC‖²) = cos(g, g^PC)‖g‖/(L‖g^PC‖), [N]."""
+    """The longest repaired step, g·g^PC/(L‖g^PC‖²) = cos(g, g^PC)‖g‖/(L‖g^PC‖), [N]."""
     return seen.cos / seen.ratio / problems.lipschitz()
 
 
@@ -66,7 +67,7 @@ def instances(
     tasks: int,
     dimensions: tuple[int, int] = (1, 20),
 ) -> Instances:
-    """Problems with g · g^PC > 0 at the start; every second step is the longest."""
+    """Draw problems with g·g^PC > 0 at the start; every second step is the longest one."""
     problems = draw(family, count, rng, dimensions, 1.0, tasks)
     orders = draw_orders(tasks, count, rng)
     width = problems.A.shape[-1]
@@ -77,12 +78,13 @@ def instances(
 
 
 def trial(problems: Problems, orders: Tensor, step: Tensor) -> Trial:
-    """Put instances to the repaired step, L(θ⁺) ≤ L(θ) − t g · g^PC/2."""
+    """Test the repaired step L(θ⁺) ≤ L(θ) − t g·g^PC/2 on instances."""
     theta = problems.start()
     point: Point = look(problems, theta, orders)
     seen = angle(point.g, point.g_pc)
     after = theta - step.unsqueeze(-1) * point.g_pc
     bound = problems.loss(theta) - step * seen.inner / 2
+    # The longest step is itself rounded, hence the relative tolerance.
     inside = (seen.cos > 0) & (step > 0) & (step <= longest(problems, seen) * (1 + 1e-15))
     return Trial(
         accepted=inside,
@@ -100,7 +102,7 @@ def trial(problems: Problems, orders: Tensor, step: Tensor) -> Trial:
 
 
 def joined(trials: list[Trial]) -> Trial:
-    """Several batches as one."""
+    """Concatenate several batches."""
     details = {name: torch.cat([t.details[name] for t in trials]) for name in trials[0].details}
     fields = ("accepted", "slack", "margin", "unit", "noise")
     parts = {name: torch.cat([getattr(t, name) for t in trials]) for name in fields}
@@ -129,7 +131,7 @@ def one_step(
 
 
 def large(seed: int, high: list[int]) -> Counts:
-    """The repaired step at high dimensions: most instances with 3 tasks, some with 10."""
+    """Test the repaired step in high dimensions, mostly with 3 tasks and sometimes with 10."""
     rows = {}
     for dimension in high:
         for n, part in ((3, LARGE[dimension] - MANY), (10, MANY)):
@@ -145,12 +147,13 @@ def large(seed: int, high: list[int]) -> Counts:
 def judgements(
     repaired: Counts, high: Counts, found: invariant.Enclosure, walk: invariant.Walk
 ) -> list[Judgement]:
-    """The verdicts on Corollary 1."""
+    """Return the verdicts on Corollary 1."""
     enclosed = Check(
         "interval",
         "invariant set",
         found.loss_above_minimum > 0 and found.smallest_cos > 0.5,
-        f"{found.boxes:,} boxes, none of which leaves the set; cos(g, g^PC) ≥ {found.smallest_cos:.3f}",
+        f"{found.boxes:,} boxes, none of which leaves the set; "
+        f"cos(g, g^PC) ≥ {found.smallest_cos:.3f}",
     )
     strongly = (
         f"strongly convex tasks: the loss stays {found.loss_above_minimum:g} above its minimum "
@@ -175,7 +178,8 @@ def judgements(
             "Corollary 1",
             "n > 2 convex tasks, cos(g, g^PC) ≥ 1/2, t ≤ 1/L: convergence to cos φ = −1 for all "
             "pairs, or to the optimal value",
-            [*certified("cycle", "flat_angles", "attraction", "opposite_to_both", "smallest_cosine"),
+            [*certified("cycle", "flat_angles", "attraction", "opposite_to_both",
+                        "smallest_cosine"),
              enclosed],
             sentence="Three tasks alternate between two points for ever, in every order; with "
             "strongly convex tasks they never leave a set above the optimum.",
@@ -205,7 +209,11 @@ def judgements(
 
 
 def check(settings: dict[str, Any]) -> Report:
-    """Corollary 1: both counterexamples, the strongly convex set, the repaired step."""
+    """Check Corollary 1: both counterexamples, the strongly convex set and the repaired step.
+
+    Args:
+        settings: The `theory` block of a config.
+    """
     count, seed = settings["instances"], settings["seed"]
     repaired = total({family: one_step(family, count, seed).report() for family in CONVEX})
     high = large(seed, settings["high_dimensions"])

@@ -1,30 +1,20 @@
-"""The scalar functions F that the random problems are made of: value, first and second derivative.
+"""The scalar functions F of the random problems, with their first and second derivatives.
 
-| family        | F(z)                  | F''                              | largest abs F'' |
-convex |
-|---------------|-----------------------|----------------------------------|-----------------|--------|
-| least_squares | z^2 / 2               | 1                                | 1               | yes
-|
-| quadratic     | the same              | 1                                | 1               | yes
-|
-| logistic      | log(1 + e^z)          | sigmoid(z) sigmoid(-z)           | 1 / 4           | yes
-|
-| softplus      | the same              | the same                         | 1 / 4           | yes
-|
-| huber         | z^2 / 2 or abs z - 1/2 | 1 for abs z <= 1, else 0         | 1               | yes
-|
-| cauchy        | log(1 + z^2) / 2      | (1 - z^2) / (1 + z^2)^2          | 1               | no
-|
-| welsch        | 1 - e^(-z^2 / 2)      | (1 - z^2) e^(-z^2 / 2)           | 1               | no
-|
-| wave          | 1 - cos z             | cos z                            | 1               | no
-|
-| sigmoid       | sigmoid(z)            | p (1 - p) (1 - 2 p)              | 1 / (6 sqrt 3)  | no
-|
-| indefinite    | z^2 / 2, weights +-1  | 1                                | 1               | no
-|
+| family        | F(z)                  | F''                     | max abs F'' | convex |
+|---------------|-----------------------|-------------------------|-------------|--------|
+| least_squares | z²/2                  | 1                       | 1           | yes    |
+| quadratic     | z²/2                  | 1                       | 1           | yes    |
+| logistic      | log(1 + e^z)          | σ(z) σ(−z)              | 1/4         | yes    |
+| softplus      | log(1 + e^z)          | σ(z) σ(−z)              | 1/4         | yes    |
+| huber         | z²/2, or abs z − 1/2  | 1 if abs z ≤ 1, else 0  | 1           | yes    |
+| cauchy        | log(1 + z²)/2         | (1 − z²)/(1 + z²)²      | 1           | no     |
+| welsch        | 1 − exp(−z²/2)        | (1 − z²) exp(−z²/2)     | 1           | no     |
+| wave          | 1 − cos z             | cos z                   | 1           | no     |
+| sigmoid       | σ(z)                  | p(1 − p)(1 − 2p)        | 1/(6√3)     | no     |
+| indefinite    | z²/2, weights ±1      | 1                       | 1           | no     |
 
-cauchy, welsch, wave and sigmoid are bounded below; indefinite is not.
+Here σ is the logistic function and p = σ(z). cauchy, welsch, wave and sigmoid are bounded below;
+indefinite is not.
 """
 
 from __future__ import annotations
@@ -38,7 +28,7 @@ from torch.nn.functional import softplus
 
 
 class Outer(NamedTuple):
-    """F, F', F'' of one family, elementwise, and max |F''|."""
+    """F, F' and F'' of one family, elementwise, and max |F''|."""
 
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]
@@ -55,6 +45,7 @@ SQUARE = Outer(lambda z: z**2 / 2, lambda z: z, torch.ones_like, 1.0)
 SMOOTH_HINGE = Outer(
     lambda z: softplus(z, threshold=50), torch.sigmoid, lambda z: z.sigmoid() * (-z).sigmoid(), 0.25
 )
+# log1p, expm1 and 2 sin²(z/2) keep their accuracy near z = 0, where the plain forms cancel.
 OUTER = {
     "least_squares": SQUARE,
     "quadratic": SQUARE,

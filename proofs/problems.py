@@ -1,19 +1,20 @@
 """Random problems on which the statements are tested, thousands at a time.
 
-Task i of T has the loss L_i(theta) = s_i F(A_i theta + b_i) with shared theta, and every problem
-starts at theta = 0 (a translation, absorbed into b). F(z) = sum_k w_k F_k(z_k) with the functions
-of `outer.py`, or log sum e^z_k:
+Task i of T has the loss L_i(θ) = s_i F(A_i θ + b_i) with shared θ. Every problem starts at θ = 0,
+since a translation is absorbed into b. F(z) = Σ_k w_k F_k(z_k) with the functions of `outer.py`,
+or F(z) = log Σ_k exp z_k.
 
-| family                | Lipschitz constant of grad L used as L
-|
-|-----------------------|------------------------------------------------------------------------------------|
-| all but log_sum_exp   | lambda_max(sum_i s_i A_i' diag(abs w) A_i) max abs F''; exact for squares
-|
-| log_sum_exp           | sum_i s_i max_kl ||a_k - a_l||^2 / 4 (a variance is at most a quarter of
-range^2)  |
+The table gives the Lipschitz constant of ∇L that is used as L:
 
-CONVEX families are convex in every task, NONCONVEX are not. L is an upper bound of the true
-constant by construction, which scipy confirms (`lipschitz.py`).
+| family              | L                                                                       |
+|---------------------|-------------------------------------------------------------------------|
+| all but log_sum_exp | λ_max(Σ_i s_i A_iᵀ diag(abs w_i) A_i) · max abs F''; exact for squares  |
+| log_sum_exp         | Σ_i s_i max_kl ‖a_k − a_l‖²/4, as a variance is at most range²/4        |
+
+CONVEX families are convex in every task, NONCONVEX families are not. L is an upper bound of the
+true constant by construction, which `lipschitz.py` confirms with scipy.
+
+Shapes: N problems, T tasks, m rows per task, D dimensions.
 """
 
 from __future__ import annotations
@@ -32,14 +33,17 @@ CONVEX = ("least_squares", "quadratic", "logistic", "softplus", "huber", "log_su
 NONCONVEX = ("cauchy", "welsch", "wave", "sigmoid", "indefinite")
 CONSTANT_HESSIAN = ("least_squares", "quadratic")
 EPSILON = torch.finfo(torch.float64).eps
-NODES = 128  # of the quadrature: steps may be long against the width of a softplus
-ORDERS = pcgrad.fixed_orders(2)  # two tasks: each meets the other, there is nothing to draw
+# Quadrature nodes: a step may be long compared with the width of a softplus.
+NODES = 128
+# With two tasks each visits the other, so that there is no order to draw.
+ORDERS = pcgrad.fixed_orders(2)
 
 
 @dataclass(frozen=True)
 class Problems:
-    """N problems of one family; dimensions below D fill up with zero columns of A, on which no loss
-    depends.
+    """N problems of one family, stored as one batch.
+
+    A problem with fewer than D dimensions has zero columns in A, on which no loss depends.
     """
 
     family: str
@@ -58,19 +62,19 @@ class Problems:
         )
 
     def start(self) -> Tensor:
-        """theta = 0, [N, D]."""
+        """θ = 0, [N, D]."""
         return self.A.new_zeros(len(self), self.A.shape[-1])
 
     def along(self, direction: Tensor) -> Tensor:
-        """A_i direction for every task: [N, D] -> [N, T, m]."""
+        """A_i times a direction for every task: [N, D] → [N, T, m]."""
         return (self.A @ direction[:, None, :, None]).squeeze(-1)
 
     def z(self, theta: Tensor) -> Tensor:
-        """A_i theta + b_i: [N, D] -> [N, T, m]."""
+        """A_i θ + b_i: [N, D] → [N, T, m]."""
         return self.along(theta) + self.b
 
     def losses(self, theta: Tensor) -> Tensor:
-        """L_1 ... L_T: [N, D] -> [N, T]."""
+        """L₁ … L_T: [N, D] → [N, T]."""
         z = self.z(theta)
         return self.s * (
             z.logsumexp(-1)
@@ -79,22 +83,22 @@ class Problems:
         )
 
     def loss(self, theta: Tensor) -> Tensor:
-        """L = sum_i L_i: [N, D] -> [N]."""
+        """L = Σ_i L_i: [N, D] → [N]."""
         return self.losses(theta).sum(-1)
 
     def slopes(self, z: Tensor) -> Tensor:
-        """s_i dF/dz, [N, T, m]."""
+        """s_i ∂F/∂z, [N, T, m]."""
         slope = (
             z.softmax(-1) if self.family == "log_sum_exp" else self.w * OUTER[self.family].slope(z)
         )
         return self.s.unsqueeze(-1) * slope
 
     def gradients(self, theta: Tensor) -> Tensor:
-        """g_1 ... g_T: [N, D] -> [N, T, D]."""
+        """g₁ … g_T: [N, D] → [N, T, D]."""
         return (self.slopes(self.z(theta)).unsqueeze(-2) @ self.A).squeeze(-2)
 
     def bend(self, z: Tensor, v: Tensor) -> Tensor:
-        """s_i (d^2F/dz^2) v, [N, T, m]: the Hessian of the outer functions times a vector."""
+        """s_i (∂²F/∂z²) v, [N, T, m]: the Hessian of the outer function times a vector."""
         if self.family == "log_sum_exp":
             p = z.softmax(-1)
             bent = p * (v - (p * v).sum(-1, keepdim=True))
@@ -103,9 +107,10 @@ class Problems:
         return self.s.unsqueeze(-1) * bent
 
     def hessian(self, theta: Tensor) -> Tensor:
-        """Hessian of L: [N, D] -> [N, D, D]."""
+        """∇²L: [N, D] → [N, D, D]."""
         z = self.z(theta)
         if self.family == "log_sum_exp":
+            # The Hessian of log-sum-exp in z is diag(p) − p pᵀ; `less` is the second term.
             p = z.softmax(-1)
             mean = (p.unsqueeze(-2) @ self.A).squeeze(-2)
             weights, less = (
@@ -118,12 +123,13 @@ class Problems:
         return rows.mT @ self.A.flatten(1, 2) - less
 
     def lipschitz(self) -> Tensor:
-        """L of the table above, [N]."""
+        """L as in the module's table, [N]."""
         return self._lipschitz
 
     @cached_property
     def _lipschitz(self) -> Tensor:
         if self.family == "log_sum_exp":
+            # The fast way of `cdist` subtracts squares, which cancels for rows that are close.
             distances = torch.cdist(self.A, self.A, compute_mode="donot_use_mm_for_euclid_dist")
             return (self.s * distances.amax((-1, -2)) ** 2).sum(-1) / 4
         rows = ((self.s.unsqueeze(-1) * self.w.abs()).unsqueeze(-1) * self.A).flatten(1, 2)
@@ -135,9 +141,9 @@ class Problems:
     def curvature(
         self, theta: Tensor, theta_next: Tensor, direction: Tensor, weighting: str
     ) -> Tensor:
-        """H(L; theta, theta') along `direction` (Definition 3, or its (1-a)-weighted form), [N].
+        """H(L; θ, θ') along `direction` (Definition 3, or its (1 − a)-weighted form), [N].
 
-        By the core's quadrature, in z: d' grad^2 L d = (A d)' grad^2 F (A d). Huber's curvature
+        The core's quadrature is applied in z, since dᵀ∇²L d = (A d)ᵀ∇²F(A d). Huber's curvature
         jumps, so it is integrated in closed form.
         """
         z, along = self.z(theta), self.along(direction)
@@ -153,11 +159,10 @@ class Problems:
         )
 
     def _jumps(self, z: Tensor, change: Tensor, along: Tensor, weighting: str) -> Tensor:
-        """sum_k w_k (A d)_k^2 times the weight of {a in [0, 1]: |z_k + a change_k| <= 1}."""
+        """Σ_k w_k (A d)_k² times the weight of {a ∈ [0, 1]: |z_k + a change_k| ≤ 1}, [N]."""
         ends = torch.stack([(-1 - z) / change, (1 - z) / change])
-        still = torch.stack(
-            [torch.zeros_like(z), (z.abs() <= 1).to(z.dtype)]
-        )  # all of the segment, or nothing
+        # Where z does not change, the segment is inside with its whole length, or not at all.
+        still = torch.stack([torch.zeros_like(z), (z.abs() <= 1).to(z.dtype)])
         ends = torch.where(change == 0, still, ends)
         low, high = ends.amin(0).clamp(0, 1), ends.amax(0).clamp(0, 1)
         share = high - low if weighting == "uniform" else high * (2 - high) - low * (2 - low)
@@ -165,9 +170,7 @@ class Problems:
 
 
 class Point(NamedTuple):
-    """What both methods see at one theta: the update directions g and g^PC, and the geometry of the
-    gradients.
-    """
+    """The gradients at one θ, their Gramian, and the updates g and g^PC."""
 
     gradients: Tensor  # [N, T, D]
     gramian: Tensor  # [N, T, T]
@@ -176,18 +179,22 @@ class Point(NamedTuple):
 
     @property
     def cos(self) -> Tensor:
-        """cos phi_12, [N]; nan where a gradient is zero."""
+        """cos φ₁₂, [N]; nan where a gradient is zero."""
         return pcgrad.cosine(self.gramian)[:, 0, 1]
 
     @property
     def conflict(self) -> Tensor:
-        """Whether g_1 . g_2 < 0, bool [N]."""
+        """Whether g₁·g₂ < 0, bool [N]."""
         return pcgrad.conflicting(self.gramian)[:, 0, 1] & self.cos.isfinite()
 
 
 def look(problems: Problems, theta: Tensor, orders: Tensor = ORDERS) -> Point:
-    """Gradients at theta, and PCGrad's update by the core; `orders` [..., T, T-1] for more than two
-    tasks.
+    """Compute the gradients at θ, and PCGrad's update with the core.
+
+    Args:
+        problems: N problems.
+        theta: Points, [N, D].
+        orders: Algorithm 1's orders [..., T, T−1]; the default serves two tasks.
     """
     gradients = problems.gradients(theta)
     gramian = gradients @ gradients.mT
@@ -197,11 +204,14 @@ def look(problems: Problems, theta: Tensor, orders: Tensor = ORDERS) -> Point:
 
 
 def rounding(problems: Problems, start: Tensor, ends: tuple[Tensor, ...], step: Tensor) -> Tensor:
-    """Bound of what float64 can make of a difference of losses at `start` and `ends`, [N].
+    """Bound the float64 rounding error of a difference of losses at `start` and `ends`, [N].
 
-    128 epsilon (more than rows + columns + elementary functions add up to) times the sum of
-    absolute values: the losses, the change of the losses by rounding A theta + b, and t (sum_i ||
-    |A_i|' |s_i F'| ||)^2, which bounds t times any product of two gradients.
+    The bound is 128 ε times the sum of absolute values, where 128 exceeds the number of rounded
+    operations (rows, columns, elementary functions). The sum contains
+
+    - the losses,
+    - the change of the losses when A θ + b is rounded, and
+    - t (Σ_i ‖|A_i|ᵀ |s_i F'|‖)², which bounds t times any product of two gradients.
     """
     scale = torch.zeros_like(step)
     for theta in (start, *ends):
@@ -214,25 +224,29 @@ def rounding(problems: Problems, start: Tensor, ends: tuple[Tensor, ...], step: 
 
 
 def aim_at(problems: Problems, targets: Tensor) -> Problems:
-    """Turn and scale every task about the start so that there its gradient is `targets` [N, T, D].
+    """Turn and scale every task about the start so that its gradient there is `targets` [N, T, D].
 
-    L_i'(theta) = s L_i(R_i theta) with R_i a reflection: convexity and the spectrum stay.
+    The new task is s L_i(R_i θ) with a reflection R_i, which keeps convexity and the spectrum.
     """
     g = problems.gradients(problems.start())
     norms, lengths = g.norm(dim=-1, keepdim=True), targets.norm(dim=-1, keepdim=True)
     mirror = g / norms - targets / lengths
     length = (mirror**2).sum(-1, keepdim=True)
-    mirror = torch.where(length > 0, mirror * (2 / length).sqrt(), 0)  # R = 1 - mirror mirror'
+    # R = 1 − mirror mirrorᵀ (Householder); R = 1 where the gradient already has the direction.
+    mirror = torch.where(length > 0, mirror * (2 / length).sqrt(), 0)
     turned = problems.A - (problems.A @ mirror.unsqueeze(-1)) * mirror.unsqueeze(-2)
     return replace(problems, A=turned, s=problems.s * (lengths / norms).squeeze(-1))
 
 
 def aim(problems: Problems, cos: Tensor, ratio: Tensor, sideways: Tensor) -> Problems:
-    """Turn and scale task 2 about the start so that there cos phi_12 = `cos` and ||g_1|| / ||g_2||
-    = `ratio`.
+    """Turn and scale task 2 about the start so that cos φ₁₂ = `cos` and ‖g₁‖/‖g₂‖ = `ratio` there.
 
-    `sideways` [N, D] gives the plane of the two gradients; in one dimension there is none and cos
-    is -1 or 1."""
+    Args:
+        problems: N problems of two tasks.
+        cos: Cosines, [N]. In one dimension only their sign counts.
+        ratio: Ratios of the gradients' lengths, [N].
+        sideways: Directions that span the plane of the two gradients with g₁, [N, D].
+    """
     g_1 = problems.gradients(problems.start())[:, 0]
     length = g_1.norm(dim=-1, keepdim=True)
     one = g_1 / length
@@ -247,16 +261,24 @@ def aim(problems: Problems, cos: Tensor, ratio: Tensor, sideways: Tensor) -> Pro
 def near_minimizers(
     problems: Problems, direction: Tensor, distance: Tensor, rounds: int = 15
 ) -> Problems:
-    """Start task i near its own minimizer, at the distance max |A_i u_i| = `distance` along u_i =
-    M_i `direction`.
+    """Move the start of every task near the task's own minimizer.
 
-    `direction` [N, D], `distance` [N]. M_i is an upper bound of task i's Hessian, A' diag(w) A
-    times the largest curvature of F; steps M_i^-1 g_i never raise L_i. Where a task has no
-    minimizer, the start is merely far down. There g_i is about M_i u_i: small, and along directions
-    of large curvature."""
+    The displacement from the minimizer is u_i = M_i `direction`, scaled so that max |A_i u_i| is
+    `distance`. M_i = A_iᵀ diag(w_i) A_i times the largest curvature of F is an upper bound of task
+    i's Hessian, so that a step M_i⁻¹ g_i never raises L_i. At the new start g_i ≈ M_i u_i, which is
+    small and points along directions of large curvature. A task without a minimizer merely starts
+    lower.
+
+    Args:
+        problems: N problems.
+        direction: Directions, [N, D].
+        distance: Distances, [N].
+        rounds: Steps towards the minimizers.
+    """
     largest = 0.5 if problems.family == "log_sum_exp" else OUTER[problems.family].largest
     rows = (problems.s.unsqueeze(-1) * problems.w).unsqueeze(-1) * problems.A
     bounds = largest * (rows.mT @ problems.A)  # [N, T, D, D]
+    # The lift makes M_i invertible where a task does not depend on some direction.
     largest_entry = bounds.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None]
     lift = 1e-3 * largest_entry * torch.eye(bounds.shape[-1], dtype=bounds.dtype)
     inverse, b = torch.linalg.inv(bounds + lift), problems.b

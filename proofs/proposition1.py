@@ -4,15 +4,17 @@ Problem class: L = L_1 + L_2 differentiable, ∇L L-Lipschitz, L > 0; the proof 
                value L*, so that L is bounded below.
 Method:        θ⁺ = θ − t g^PC, g^PC by Algorithm 1.
 Hypothesis:    t ≤ 1/L.
-Guarantee:     PCGrad either converges to a location where cos φ_12 = −1, or finds an iterate that
+Guarantee:     PCGrad either converges to a location where cos φ₁₂ = −1, or finds an iterate that
                is almost stationary: while cos φ ≥ α > −1,
-                   min_{k<K} ‖g_k‖² ≤ 2(L_0 − L*)/(K(1 − α²)t).
+                   min_{k<K} ‖gₖ‖² ≤ 2(L_0 − L*)/(K(1 − α²)t).
 
-- **Read as angle and iterate**, it holds: lim inf cos φ = −1, or ‖g_k‖ → 0. It is the sum of the
+- **Read as angle and iterate**, it holds: lim inf cos φ = −1, or ‖gₖ‖ → 0. It is the sum of the
   descent steps (`several_steps`).
 - **Read as "a location"**, it is false: on the walk of `descent/escape.py` no location is reached,
-  and ‖g‖ stays away from 0.
-L_1 = L_2 = x carries no verdict: L is not bounded below there."""
+  and ‖g‖ is bounded away from 0.
+
+L_1 = L_2 = x carries no verdict, because L is not bounded below there.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +35,17 @@ from proofs.problems import NONCONVEX, Problems, look, rounding
 from proofs.sampling import sideways, stream
 from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
 
-BOUNDED = ("cauchy", "welsch", "wave")  # whose trajectories can end; `sigmoid`'s go to infinity
+# Families whose trajectories can end; those of `sigmoid` go to infinity.
+BOUNDED = ("cauchy", "welsch", "wave")
 IN_HIGH_DIMENSION = ("cauchy", "wave")
 ATTACKED = ("cauchy", "wave", "indefinite")
 STEPS = 10  # K
-WALK, FAR_WALK = 1000, 500  # updates of the escape; Theorem 1 has the long one
+WALK, FAR_WALK = 1000, 500  # updates of the escape; Theorem 1 runs the long one
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the check of Proposition 1 found."""
+    """The results of checking Proposition 1."""
 
     judgements: list[Judgement]
     descent: Counts
@@ -57,9 +60,11 @@ class Report:
 
 
 def least(problems: Problems, step: Tensor, updates: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(measured, bound, rounding error, m_0) of the K-step form, each [N].
+    """Compute both sides of the K-step form.
 
-    Measured min_{k<K} m_k, bound 2(L_0 − L_K)/(tK).
+    Returns:
+        min_{k<K} mₖ (measured), 2(L_0 − L_K)/(tK) (bound), the rounding error of the bound, and m_0,
+        each [N]. m is defined in `descent/convergence.py`.
     """
     theta = problems.start()
     first, noise = problems.loss(theta), torch.zeros_like(step)
@@ -68,7 +73,8 @@ def least(problems: Problems, step: Tensor, updates: int) -> tuple[Tensor, Tenso
         point = look(problems, theta)
         values.append(guaranteed(point))
         after = theta - step.unsqueeze(-1) * point.g_pc
-        noise += rounding(problems, theta, (after,), step)  # the K inequalities are added
+        # The bound adds K inequalities, hence their rounding errors add up as well.
+        noise += rounding(problems, theta, (after,), step)
         theta = after
     scale = 2 / (step * updates)
     bound = scale * (first - problems.loss(theta))
@@ -76,7 +82,7 @@ def least(problems: Problems, step: Tensor, updates: int) -> tuple[Tensor, Tenso
 
 
 def several_steps(problems: Problems, step: Tensor, updates: int = STEPS) -> Trial:
-    """Put instances to the K-step form. The margin's unit is m_0."""
+    """Test the K-step form on instances. The margin's unit is m_0."""
     point = look(problems, problems.start())
     measured, bound, noise, unit = least(problems, step, updates)
     return Trial(
@@ -99,7 +105,7 @@ def many_steps(family: str, trials: int, seed: int) -> Tally:
 
 
 def concave_share(family: str, count: int, seed: int) -> float:
-    """On what part of the instances the Hessian of L has a negative eigenvalue near the start."""
+    """Return the share of instances whose ∇²L has a negative eigenvalue near the start."""
     rng = stream(seed, "proposition1/concave", family, 0)
     problems, _ = theorem1.instances(family, count, rng)
     places = [problems.start(), *(sideways(problems, rng) for _ in range(3))]
@@ -110,7 +116,7 @@ def concave_share(family: str, count: int, seed: int) -> float:
 
 
 def limits(settings: dict[str, Any]) -> Paths:
-    """Trajectories of the families that are bounded below, twice as many as for Theorem 1."""
+    """Run trajectories of the families that are bounded below, twice as many as for Theorem 1."""
     updates, count, seed = settings["updates"], 2 * settings["trajectories"], settings["seed"]
     return convergence.summed(
         {
@@ -123,7 +129,7 @@ def limits(settings: dict[str, Any]) -> Paths:
 
 
 def judgements(found: dict[str, Any], far: Paths) -> list[Judgement]:
-    """The verdicts on Proposition 1."""
+    """Return the verdicts on Proposition 1."""
     steps = found["several_steps"]
     samples = [
         theorem1.sampled("in conflict", found["descent"]),
@@ -158,7 +164,8 @@ def judgements(found: dict[str, Any], far: Paths) -> list[Judgement]:
             "stationary",
             [*certified("theorem1_descent", "z3:descent"),
              theorem1.sampled(f"{STEPS} steps", steps), theorem1.followed(found["paths"])],
-            reading="the alternatives are an angle that tends to −1 and an almost stationary iterate",
+            reading="the alternatives are an angle that tends to −1 and an almost stationary "
+            "iterate",
             sentence="The descent steps add up; L bounded below is implicit in the proof, which "
             "names L*.",
             margin=steps.smallest_margin,
@@ -166,17 +173,23 @@ def judgements(found: dict[str, Any], far: Paths) -> list[Judgement]:
         judge(
             "proposition1",
             "Proposition 1",
-            "PCGrad converges to a location where cos φ = −1, or finds an almost stationary iterate",
+            "PCGrad converges to a location where cos φ = −1, or finds an almost stationary "
+            "iterate",
             certified("escape_update", "escape_angle", "escape_slopes"),
             reading="a location is a point to which the iterates converge",
-            sentence="The walk to infinity reaches no location, and its gradient stays away from 0.",
+            sentence="The walk to infinity reaches no location, and its gradient stays away "
+            "from 0.",
             counterexample=counterexample,
         ),
     ]  # fmt: skip
 
 
 def check(settings: dict[str, Any]) -> Report:
-    """Proposition 1: the step, K steps, trajectories to their ends, the walk."""
+    """Check Proposition 1: the step, K steps, trajectories and the walk to infinity.
+
+    Args:
+        settings: The `theory` block of a config.
+    """
     count, seed = settings["instances"], settings["seed"]
     step = theorem1.families_of
     many = {family: many_steps(family, max(1, count // 10), seed).report() for family in NONCONVEX}
@@ -198,6 +211,7 @@ def check(settings: dict[str, Any]) -> Report:
         },
         "escape": escape.walks(WALK),
     }
+    # Convex instances would test Theorem 1 again, not Proposition 1.
     if min(found["concave_share"].values()) < 0.5:
         raise BrokenError(f"proposition1: too little concavity, {found['concave_share']}")
     return Report(judgements=judgements(found, convergence.walk(FAR_WALK)), **found)

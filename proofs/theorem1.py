@@ -1,22 +1,24 @@
 """Theorem 1 (Yu et al. 2020, Section 2.4, Appendix A.1): PCGrad on two convex tasks.
 
-Problem class: L = L_1 + L_2 with L_1, L_2 convex and differentiable, ∇L L-Lipschitz, L > 0.
+Problem class: L = L₁ + L₂ with L₁, L₂ convex and differentiable, ∇L L-Lipschitz, L > 0.
 Method:        θ⁺ = θ − t g^PC, g^PC by Algorithm 1.
 Hypothesis:    t ≤ 1/L.
-Guarantee:     PCGrad converges to a location with cos φ_12 = −1, or to the optimal value.
-               The step that carries it:
-                   in conflict      L(θ⁺) ≤ L(θ) − t(1 − cos²φ_12)‖g‖²/2,
+Guarantee:     PCGrad converges to a location with cos φ₁₂ = −1, or to the optimal value.
+               Its proof rests on the descent step
+                   in conflict      L(θ⁺) ≤ L(θ) − t(1 − cos²φ₁₂)‖g‖²/2,
                    without conflict L(θ⁺) ≤ L(θ) − t‖g‖²/2.
 
 - **The step holds** and needs no convexity. It is attained where the Hessian is L·1 and t = 1/L.
 - **Read as "a location"**, that is a limit point of the iterates, the theorem is false: on two
-  convex tasks whose sum attains its minimum the iterates walk off to infinity (`descent/escape.py`).
-- **Read as angle and value**, it holds without any repair (Theorem A), for convex L, with no
-  minimizer and no bounded level sets: L(θ_k) → inf L, or lim inf cos φ(θ_k) = −1.
-- **With bounded level sets** (Theorem B): either L_k → L*, or Σ sin²φ_k < ∞ and cos φ_k → −1 along
+  convex tasks whose sum attains its minimum the iterates diverge to infinity
+  (`descent/escape.py`).
+- **Read as angle and value**, it holds without any repair (Theorem A): for convex L,
+  L(θₖ) → inf L, or lim inf cos φ(θₖ) = −1. Neither a minimizer nor bounded level sets are needed.
+- **With bounded level sets** (Theorem B): either Lₖ → L*, or Σ sin²φₖ < ∞ and cos φₖ → −1 along
   the whole sequence; with rates (`descent/rates.py`).
 
-The proofs are in THEOREMS.md; the functions below put them to random instances."""
+THEOREMS.md contains the proofs. The functions below test them on random instances.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +44,15 @@ from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, to
 IN_HIGH_DIMENSION = ("quadratic", "softplus")
 ATTACKED = ("quadratic", "softplus", "log_sum_exp")
 LONGER = ("quadratic", "logistic")
-WALK, FAR_WALK = 10_000, 500  # updates of the escape, and of the walk under the stopping rule
-SHORTEST = 1e-3  # t L of a search
+# Updates of the escape to infinity, and of the walk that is tested with the stopping rule.
+WALK, FAR_WALK = 10_000, 500
+SHORTEST = 1e-3  # smallest t·L that a search may try
 RATES = 100  # trajectories whose rates are compared
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the check of Theorem 1 found."""
+    """The results of checking Theorem 1."""
 
     judgements: list[Judgement]
     descent: Counts
@@ -65,15 +68,22 @@ class Report:
 
 
 def hypotheses(problems: Problems, point: Point, step: Tensor) -> Tensor:
-    """Whether an instance is in the theorem's class, bool [N]: t ≤ 1/L, both gradients nonzero.
+    """Test the theorem's hypotheses: t ≤ 1/L and both gradients are nonzero.
 
     Convexity and the Lipschitz constant hold by construction of the families.
+
+    Returns:
+        Whether each instance is in the theorem's class, bool [N].
     """
     return (step * problems.lipschitz() <= 1 + 1e-15) & (step > 0) & point.cos.isfinite()
 
 
 def descent(problems: Problems, theta: Tensor, point: Point, step: Tensor) -> tuple[Tensor, Tensor]:
-    """(measured, bound): L(θ⁺) and the right-hand side above, each [N]."""
+    """Return (measured, bound) of the descent step, each [N].
+
+    Measured is L(θ⁺); the bound is the right-hand side above.
+    """
+    # sin²φ as a product: 1 − cos² would cancel near cos = ±1.
     kept = torch.where(point.conflict, (1 - point.cos) * (1 + point.cos), 1.0)
     bound = problems.loss(theta) - step * kept * (point.g**2).sum(-1) / 2
     return problems.loss(theta - step.unsqueeze(-1) * point.g_pc), bound
@@ -87,7 +97,11 @@ def instances(
     conflict: bool = True,
     dimensions: tuple[int, int] = (1, 20),
 ) -> tuple[Problems, Tensor]:
-    """Problems in conflict (or not) at the start; t is 1/L in every second one, below otherwise."""
+    """Draw problems that are in conflict (or not) at the start, and a step for each.
+
+    The step is t = 1/L for every second instance, where the bound can be attained, and below 1/L
+    for the others.
+    """
     problems = draw(family, count, rng, dimensions)
     cos, ratio = edges(count, rng)
     problems = aim(problems, cos if conflict else -cos, ratio, sideways(problems, rng))
@@ -96,7 +110,10 @@ def instances(
 
 
 def trial(problems: Problems, step: Tensor, *, conflict: bool = True) -> Trial:
-    """Put instances to the descent step; one on the other side of conflict is not accepted."""
+    """Test the descent step on instances.
+
+    An instance on the wrong side of conflict is not accepted.
+    """
     theta = problems.start()
     point = look(problems, theta)
     measured, bound = descent(problems, theta, point, step)
@@ -142,7 +159,7 @@ def families_of(
     conflict: bool = True,
     statement: str = "theorem1",
 ) -> Counts:
-    """The descent step on every family."""
+    """Test the descent step on every family."""
     rows = {
         family: one_step(family, trials, seed, conflict=conflict, statement=statement).report()
         for family in families
@@ -153,7 +170,10 @@ def families_of(
 def large(
     families: tuple[str, ...], seed: int, high: list[int], statement: str = "theorem1"
 ) -> Counts:
-    """The descent step at high dimensions, with prescribed spectra; families share the instances."""
+    """Test the descent step in high dimensions, on problems with prescribed spectra.
+
+    The families share the instances of each dimension equally.
+    """
     reports = {}
     for dimension in high:
         for family in families:
@@ -165,7 +185,10 @@ def large(
 
 
 def searched(problems: Problems, u: Tensor) -> Trial:
-    """What a search puts to the step: t = u/L. An indefinite family gets one negative weight."""
+    """Test the step t = u/L on the instances of a search.
+
+    The indefinite family gets one positive and one negative weight per task.
+    """
     if problems.family == "indefinite":
         signs = torch.tensor([1.0, -1.0], dtype=u.dtype).expand_as(problems.w)
         problems = Problems(
@@ -177,7 +200,7 @@ def searched(problems: Problems, u: Tensor) -> Trial:
 def attacks(
     families: tuple[str, ...], seed: int, rounds: int, statement: str = "theorem1"
 ) -> dict[str, dict[str, attack.Found]]:
-    """What scipy's optimizers find against the descent step, per family."""
+    """Search for violations of the descent step with scipy's optimizers, per family."""
     return {
         family: attack.attack(attack.Search(statement, searched, family), seed, rounds)
         for family in families
@@ -185,7 +208,11 @@ def attacks(
 
 
 def lipschitz(families: tuple[str, ...], count: int, seed: int) -> dict[str, Any]:
-    """scipy's opinion on the families' constants; BrokenError where it contradicts them."""
+    """Compare the families' Lipschitz constants with those that scipy computes.
+
+    Raises:
+        BrokenError: scipy contradicts a constant.
+    """
     rows = {}
     for family in families:
         problems, _ = instances(family, count, stream(seed, "lipschitz", family, 0))
@@ -194,9 +221,10 @@ def lipschitz(families: tuple[str, ...], count: int, seed: int) -> dict[str, Any
 
 
 def limits(settings: dict[str, Any]) -> Paths:
-    """Trajectories of every convex family to their ends."""
+    """Run trajectories of every convex family to their ends."""
     count, updates, seed = settings["trajectories"], settings["updates"], settings["seed"]
     paths = {family: trajectories(family, count, updates, seed) for family in CONVEX}
+    # Without conflicts PCGrad is gradient descent, and the trajectories would test nothing.
     for family, row in paths.items():
         if row.conflicts < 0.3 * row.updates:
             share = row.conflicts / row.updates
@@ -205,7 +233,7 @@ def limits(settings: dict[str, Any]) -> Paths:
 
 
 def sampled(name: str, counts: Counts) -> Check:
-    """Samples as a check."""
+    """Report sampled instances as a check."""
     margin = "none decided" if counts.smallest_margin is None else f"{counts.smallest_margin:.2g}"
     says = (
         f"{counts.accepted:,} instances, {counts.violations} violations, smallest margin {margin}"
@@ -214,36 +242,37 @@ def sampled(name: str, counts: Counts) -> Check:
 
 
 def attacked(found: dict[str, dict[str, attack.Found]]) -> Check:
-    """Searches as a check."""
+    """Report searches as a check."""
     rows = [row for families in found.values() for row in families.values()]
     says = f"{sum(row.evaluations for row in rows):,} evaluations of {len(rows)} searches"
     return Check("samples", "searches", not any(row.violates for row in rows), says)
 
 
 def followed(paths: Paths) -> Check:
-    """Trajectories as a check of the descent step along them."""
+    """Report trajectories as a check of the descent step along them."""
     ends = ", ".join(f"{count:,} {name}" for name, count in paths.ends.items())
     says = f"{paths.trajectories:,} trajectories: {ends}; {paths.violations} contradict the step"
     return Check("samples", "trajectories", paths.violations == 0, says)
 
 
 def walking(walk: escape.Walk, far: Paths, *, attained: str) -> Counterexample:
-    """The walk to infinity as a counterexample to "a location"."""
+    """The walk to infinity as a counterexample to the reading "a location"."""
     last = walk.mpmath["walk"][-1]
     x, above, cos = (float(last[key]) for key in ("x", "loss_above_infimum", "one_plus_cos"))
     return Counterexample(
         "proof",
-        f"L_i = huber(r) − x + (y ∓ 1)²/2 outside the unit disk, from ({', '.join(walk.premises['start'])}), "
-        f"t = {walk.premises['t']}: after {last['updates']:,} updates x = {x:.1f} and growing, "
+        f"L_i = huber(r) − x + (y ∓ 1)²/2 outside the unit disk, "
+        f"from ({', '.join(walk.premises['start'])}), t = {walk.premises['t']}: after {last['updates']:,} updates x = {x:.1f} and growing, "
         f"L − min L = {above:.3f}, 1 + cos φ = {cos:.1e}",
         {**walk.hypotheses, attained: walk.premises["y_stays_above"] > 0},
-        f"x → ∞, so that no location is reached; L → 1 + y∞² ≥ 1 + {walk.premises['y_stays_above']:.2g}²",
+        f"x → ∞, so that no location is reached; "
+        f"L → 1 + y∞² ≥ 1 + {walk.premises['y_stays_above']:.2g}²",
         {**walk.routes, "the trajectories' stopping rule": far.ends == {"walking": 1}},
     )
 
 
 def judgements(report: dict[str, Any]) -> list[Judgement]:
-    """The verdicts on Theorem 1."""
+    """Return the verdicts on Theorem 1."""
     step, paths, found = report["descent"], report["paths"], report["rates"]
     inside = found.of_sublinear <= 1 + 1e-9 and found.of_linear <= 1 + 1e-9
     sharp = sharp_step()
@@ -313,7 +342,11 @@ def judgements(report: dict[str, Any]) -> list[Judgement]:
 
 
 def check(settings: dict[str, Any]) -> Report:
-    """Theorem 1: the step on fresh instances, trajectories to their ends, the walk, the rates."""
+    """Check Theorem 1: the step, the trajectories, the walk to infinity and the rates.
+
+    Args:
+        settings: The `theory` block of a config.
+    """
     count, seed = settings["instances"], settings["seed"]
     part, half = max(2, settings["trajectories"] // 4), max(2, settings["updates"] // 8)
     found: dict[str, Any] = {

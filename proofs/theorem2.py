@@ -1,22 +1,24 @@
-"""Theorem 2 (Yu et al. 2020, Section 2.4, Appendix A.2): one step of PCGrad against a plain one.
+"""Theorem 2 (Yu et al. 2020, Section 2.4, Appendix A.2): one PCGrad step against a plain one.
 
 Problem class: L = L_1 + L_2, ∇L L-Lipschitz, L > 0; θ^MT = θ − t g, θ^PC = θ − t g^PC.
 Hypotheses:    H(L; θ, θ^MT) ≥ ℓ‖g‖² for some ℓ ≤ L, and
-               (a) cos φ_12 ≤ −Φ(g_1, g_2),   (b) ℓ ≥ ξ(g_1, g_2) L,   (c) t ≥ 2/(ℓ − ξL).
+               (a) cos φ₁₂ ≤ −Φ(g_1, g_2),   (b) ℓ ≥ ξ(g_1, g_2) L,   (c) t ≥ 2/(ℓ − ξL).
 Guarantee:     L(θ^PC) ≤ L(θ^MT).
 
-What becomes of it depends on H (`comparison/two_steps.py`):
-- Definition 3 as printed, ∫_0^1 gᵀ∇²L(θ − a t g) g da: **false**, because Taylor's remainder has
+Whether the theorem holds depends on the definition of H (`comparison/two_steps.py`):
+
+- Definition 3 as printed, ∫₀¹ gᵀ∇²L(θ − a t g) g da: **false**, because Taylor's remainder has
   the weight 2(1 − a) (`comparison/counterexample.py`).
 - **Theorem C**: Definition 3 as printed, with ℓ²/L instead of ℓ in (b) and (c), for convex L;
   L((1 + ℓ/L)²/2 − 1) without convexity. Both are sharp (`late_curvature`, `rearrangement`).
-- curvature of at least ℓ at every point of the segment, as for quadratics: holds.
-- the exact remainder instead of Definition 3: holds, but nearly as a tautology: H is then what the
-  proof needs, and knows the plain step's end loss exactly.
+- Curvature of at least ℓ at every point of the segment, as for quadratics: holds.
+- The exact remainder instead of Definition 3: holds, but is nearly a tautology, since H is then
+  what the proof needs and gives the plain step's final loss exactly.
 
-(b) implies (a) for conflicting gradients, and the bound does not use (a). With the exact remainder
-(c) implies t ≥ 2/ℓ, hence L(θ^MT) ≥ L(θ): the theorem compares PCGrad only with a plain step that
-does not lower the loss."""
+(b) implies (a) for conflicting gradients, and the bound does not use (a). With the exact
+remainder (c) implies t ≥ 2/ℓ, hence L(θ^MT) ≥ L(θ): the theorem compares PCGrad only with a plain
+step that does not lower the loss.
+"""
 
 from __future__ import annotations
 
@@ -50,13 +52,15 @@ from proofs.theorem1 import attacked, sampled
 
 FORMS = ("theorem_c", "pointwise", "remainder")
 SEARCHED = {"pointwise": ("softplus", "huber"), "remainder": ("softplus", "huber")}
-REACH = {"theorem_c": -0.3, "remainder": 0.5, "pointwise": -0.3}  # log10 distance of `opposed`
-LARGE_SHARES = {"quadratic": 0.75, "softplus": 0.5}  # together more than 1: some have no step
+# log10 of the largest distance between a start and its task's minimizer, for `opposed`.
+REACH = {"theorem_c": -0.3, "remainder": 0.5, "pointwise": -0.3}
+# The shares add up to more than 1, because some problems have no step that satisfies (c).
+LARGE_SHARES = {"quadratic": 0.75, "softplus": 0.5}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the check of Theorem 2 found."""
+    """The results of checking Theorem 2."""
 
     judgements: list[Judgement]
     forms: dict[str, Counts]
@@ -68,7 +72,10 @@ class Report:
 
 
 def effective(problems: Problems, point: Point, step: Tensor, form: str, *, fast: bool) -> Tensor:
-    """What stands for ℓ in (b) and (c), [N]: H/‖g‖² in the given form, ℓ²/L for Theorem C."""
+    """Return the value that replaces ℓ in (b) and (c), [N].
+
+    It is H/‖g‖² in the given form, and ℓ²/L for Theorem C.
+    """
     by = fast_curvature if fast else curvature
     if form != "theorem_c":
         return by(problems, point, step, form)
@@ -82,9 +89,11 @@ def instances(
     form: str,
     dimensions: tuple[int, int] = (1, 20),
 ) -> tuple[Problems, Tensor]:
-    """Problems and steps for which (b) and (c) hold by construction, up to those with no such step.
+    """Draw problems and steps for which (b) and (c) hold by construction.
 
-    For Theorem C the step is any of the grid: an instance that misses (c) is skipped."""
+    The step is nan where a problem has no such step. For Theorem C the step is drawn from the grid,
+    and an instance that misses (c) is skipped.
+    """
     problems = opposed(family, count, rng, dimensions, REACH[form])
     if form == "theorem_c":
         factor = torch.from_numpy(rng.choice(GRID[8:], count))
@@ -93,7 +102,10 @@ def instances(
 
 
 def trial(problems: Problems, step: Tensor, form: str, *, fast: bool = False) -> Trial:
-    """Put instances to the guarantee, ℓ in the given form. The margin's unit is t‖g‖²."""
+    """Test the guarantee on instances, with ℓ in the given form.
+
+    The margin is L(θ^MT) − L(θ^PC) in units of t‖g‖².
+    """
     theta, constant = problems.start(), problems.lipschitz()
     point = look(problems, theta)
     ell = effective(problems, point, step, form, fast=fast)
@@ -125,7 +137,11 @@ def one_step(
 
 
 def large(seed: int, high: list[int]) -> Counts:
-    """The exact remainder's form in high dimensions with prescribed spectra."""
+    """Test the exact remainder's form in high dimensions, on problems with prescribed spectra.
+
+    Raises:
+        BrokenError: Too few instances satisfy the conditions.
+    """
     rows: dict[str, Counts] = {}
     for dimension in high:
         count = LARGE[dimension]
@@ -138,10 +154,14 @@ def large(seed: int, high: list[int]) -> Counts:
 
 
 def implied(count: int, seed: int) -> Counts:
-    """(b) implies (a) on the core's numbers: pairs in conflict with ξ ≤ 1; the margin is −Φ − c."""
+    """Test that (b) implies (a) on the core's numbers, for pairs in conflict with ξ ≤ 1.
+
+    The margin is −Φ − cos φ.
+    """
 
     def put(size: int, rng: np.random.Generator) -> Trial:
         cos, ratio = edges(size, rng)
+        # Half of the cosines lie just below −Φ = −2/(ratio + 1/ratio), the edge of (a).
         near = -2 / (ratio + 1 / ratio) * torch.from_numpy(1 + power(rng, -8, 0, size))
         cos = torch.where(torch.arange(size) % 2 == 0, cos, near.clamp(min=-1))
         entries = [ratio**2, ratio * cos, ratio * cos, torch.ones_like(cos)]
@@ -155,7 +175,7 @@ def implied(count: int, seed: int) -> Counts:
 
 
 def searched(seed: int, rounds: int) -> dict[str, dict[str, dict[str, Found]]]:
-    """What scipy's optimizers find against the forms that hold, at t = (2/L) 32^u."""
+    """Search for violations of the forms that hold, at t = (2/L) · 32^u with u in [0, 1]."""
 
     def search(form: str, family: str) -> Search:
         def put(problems: Problems, u: Tensor) -> Trial:
@@ -170,7 +190,11 @@ def searched(seed: int, rounds: int) -> dict[str, dict[str, dict[str, Found]]]:
 
 
 def quadrature(family: str, count: int, seed: int) -> float:
-    """Largest difference of the two ways to H/‖g‖², over L; BrokenError above 1e-8."""
+    """Return the largest difference of the two ways to compute H/‖g‖², relative to L.
+
+    Raises:
+        BrokenError: The difference exceeds 1e-8.
+    """
     worst = 0.0
     for form in WEIGHTINGS:
         rng = stream(seed, "theorem2/quadrature", family, 0)
@@ -185,10 +209,11 @@ def quadrature(family: str, count: int, seed: int) -> float:
 
 
 def judgements(found: dict[str, Any]) -> list[Judgement]:
-    """The verdicts on Theorem 2."""
+    """Return the verdicts on Theorem 2."""
     forms, shares = found["forms"], largest(found["coverage"])
     flat = total({family: forms["remainder"].families[family] for family in CONSTANT_HESSIAN})
     low, high = min(shares.values()), max(shares.values())
+    # (c) implies t ≥ 2/ℓ ≥ 2/L, so that a shorter step cannot satisfy the conditions.
     if short(found["coverage"]) > 0:
         raise BrokenError("theorem2: the conditions hold at a step of at most 2/L")
     printed = "(b), (c), H(L; θ, θ^MT) ≥ ℓ‖g‖²: L(θ^PC) ≤ L(θ^MT)"
@@ -262,7 +287,11 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
 
 
 def check(settings: dict[str, Any]) -> Report:
-    """Theorem 2: the forms that hold, sampled and searched; the counterexample; the coverage."""
+    """Check Theorem 2: samples and searches of the forms that hold, counterexample, coverage.
+
+    Args:
+        settings: The `theory` block of a config.
+    """
     count, seed = settings["instances"], settings["seed"]
     found: dict[str, Any] = {
         "forms": {

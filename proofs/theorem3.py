@@ -1,17 +1,21 @@
-"""Theorem 3 (Yu et al. 2020, Appendix A.3): when exactly PCGrad's step is no worse than the plain one.
+"""Theorem 3 (Yu et al. 2020, Appendix A.3): when PCGrad's step is no worse than the plain one.
 
-Problem class: as in Theorem 2: L = L_1 + L_2, ∇L L-Lipschitz, tasks in conflict, c = cos φ_12,
+Problem class: as in Theorem 2: L = L_1 + L_2, ∇L L-Lipschitz, tasks in conflict, c = cos φ₁₂,
                H(L; θ, θ^MT) ≥ ℓ‖g‖², ℓ ≤ L; θ^MT = θ − t g, θ^PC = θ − t g^PC.
-Statement:     with N = (‖g_1‖² + ‖g_2‖²)c² + 2‖g_1‖‖g_2‖c, D = ‖g‖²ℓ/2 − (1 − c²)‖g_1 − g_2‖²L/2
-               and τ = N/D, L(θ^PC) ≤ L(θ^MT) if and only if
-                   case 1: −Φ ≤ c < 0, ℓ ≤ ξL, 0 < t ≤ τ,   or   case 2: c ≤ −Φ, ℓ ≥ ξL, t ≥ τ.
+Statement:     with N = (‖g_1‖² + ‖g_2‖²)c² + 2‖g_1‖‖g_2‖c,
+               D = ‖g‖²ℓ/2 − (1 − c²)‖g_1 − g_2‖²L/2 and τ = N/D,
+               L(θ^PC) ≤ L(θ^MT) if and only if
+                   case 1: −Φ ≤ c < 0, ℓ ≤ ξL, 0 < t ≤ τ,   or
+                   case 2: c ≤ −Φ, ℓ ≥ ξL, t ≥ τ.
 
-- For the proof's lower bound B(t) = t(Dt − N) of L(θ^MT) − L(θ^PC) the cases are complete, up to a
-  zero denominator. Moreover τ ≤ 2/L in case 1 and τ ≥ 2/L in case 2.
-- **If** is false as printed, in both cases, because Definition 3 overrates a late curvature; it
-  holds with the exact remainder.
-- **Only if** is false for the losses, quadratics included: B merely bounds their difference from
-  below. Where the Hessian of L is L·1, B is the difference, and "if and only if" holds."""
+- For the proof's lower bound B(t) = t(Dt − N) of L(θ^MT) − L(θ^PC) the cases are complete, up to
+  a zero denominator. Moreover τ ≤ 2/L in case 1 and τ ≥ 2/L in case 2.
+- **If** is false as printed, in both cases, because Definition 3 overestimates a curvature that
+  comes late in the step. It holds with the exact remainder.
+- **Only if** is false for the losses, even for quadratics, because B merely bounds their
+  difference from below. Where the Hessian of L is L·1, B equals the difference, and "if and only
+  if" holds.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,7 @@ SEARCHED = ("softplus", "huber")
 
 @dataclass(frozen=True)
 class Report:
-    """What the check of Theorem 3 found."""
+    """The results of checking Theorem 3."""
 
     judgements: list[Judgement]
     bound: Counts
@@ -56,10 +60,12 @@ def instances(
     case: int,
     dimensions: tuple[int, int] = (2, 20),
 ) -> tuple[Problems, Tensor]:
-    """Problems and steps in the given case by construction; t = τ in every second one.
+    """Draw problems and steps in the given case by construction; t = τ in every second one.
 
-    Case 2 as for Theorem 2, whose condition (c) is stronger. For case 1 c is drawn between −Φ and
-    0, which takes two dimensions, and t up to τ, where t(ξL − ℓ)‖g‖²/2 reaches −N."""
+    Case 2 is constructed as for Theorem 2, whose condition (c) is stronger. For case 1, c is drawn
+    between −Φ and 0, which takes two dimensions, and t is drawn up to τ, where t(ξL − ℓ)‖g‖²/2
+    reaches −N.
+    """
     if case == 2:
         problems = opposed(family, count, rng, dimensions)
         point = look(problems, problems.start())
@@ -68,13 +74,15 @@ def instances(
             problems, form, 2 * (1 - (point.g * point.g_pc).sum(-1) / square), rng
         )
     problems = draw(family, count, rng, dimensions)
-    if dimensions[0] not in LARGE:  # every second one starts near its tasks' minimizers
+    # About half of the problems start near their tasks' minimizers, where the curvature is large.
+    if dimensions[0] not in LARGE:
         near = near_minimizers(
             problems, sideways(problems, rng), torch.from_numpy(power(rng, -1, 1, count))
         )
         chosen = torch.from_numpy(rng.random((count, 1, 1)) < 0.5)
         problems = replace(problems, b=torch.where(chosen, near.b, problems.b))
     _, ratio = edges(count, rng)
+    # c/Φ, with extra weight near both ends of (0, 1).
     share = np.where(rng.random(count) < 0.3, power(rng, -6, 0, count), rng.random(count))
     share = np.where(rng.random(count) < 0.2, 1 - power(rng, -6, -1, count), share)
     problems = aim(
@@ -84,7 +92,10 @@ def instances(
 
 
 def trial(problems: Problems, step: Tensor, form: str, *, fast: bool = False) -> Trial:
-    """Put instances to "if", ℓ in the given form: a case holds; the margin is L(θ^MT) − L(θ^PC)."""
+    """Test "if" on instances, with ℓ in the given form.
+
+    An instance is accepted if a case holds. The margin is L(θ^MT) − L(θ^PC) in units of t‖g‖².
+    """
     theta, constant = problems.start(), problems.lipschitz()
     point = look(problems, theta)
     ell = (fast_curvature if fast else curvature)(problems, point, step, form)
@@ -117,7 +128,7 @@ def one_direction(
 
 
 def equal_eigenvalues(trials: int, seed: int) -> Tally:
-    """ "If and only if" where the Hessian of L is L·1: steps on both sides of τ, and at it.
+    """Test "if and only if" where the Hessian of L is L·1, at steps on both sides of τ and at τ.
 
     The margin is |L(θ^MT) − L(θ^PC)|, negative where its sign contradicts the cases.
     """
@@ -137,7 +148,11 @@ def equal_eigenvalues(trials: int, seed: int) -> Tally:
 
 
 def large(seed: int, high: list[int]) -> Counts:
-    """ "If" with the exact remainder in high dimensions with prescribed spectra, both cases."""
+    """Test "if" with the exact remainder in high dimensions with prescribed spectra, both cases.
+
+    Raises:
+        BrokenError: Too few instances satisfy a case.
+    """
     rows: dict[str, Counts] = {}
     for dimension in high:
         count, span = LARGE[dimension], (dimension, dimension)
@@ -150,7 +165,7 @@ def large(seed: int, high: list[int]) -> Counts:
 
 
 def searched(seed: int, rounds: int) -> dict[str, dict[str, Found]]:
-    """What scipy's optimizers find against "if" with the exact remainder."""
+    """Search for violations of "if" with the exact remainder, with scipy's optimizers."""
 
     def put(problems: Problems, u: Tensor) -> Trial:
         step = 2 / problems.lipschitz() * 32 ** (2 * u - 1)
@@ -163,7 +178,7 @@ def searched(seed: int, rounds: int) -> dict[str, dict[str, Found]]:
 
 
 def direction(count: int, seed: int) -> dict[str, Counts]:
-    """Both cases with the exact remainder, half of the instances each."""
+    """Test both cases with the exact remainder, on half of the instances each."""
     half, parts = max(1, count // 2), {}
     for case in (1, 2):
         dimensions = (3 - case, 20)  # in one dimension c = −1, below −Φ: case 2
@@ -173,7 +188,10 @@ def direction(count: int, seed: int) -> dict[str, Counts]:
 
 
 def first_and_second() -> Counterexample:
-    """The printed "if" fails in both cases: the first case's instance, with the second's routes."""
+    """Return the counterexample to the printed "if" in both cases.
+
+    The instance is that of case 1; the routes of case 2's instance are added to its own.
+    """
     first, second = theorem3_examples.Late().counterexample(), counterexample.printed()
     routes = {
         f"case 2, Theorem 2's instance, {name}": found for name, found in second.routes.items()
@@ -182,7 +200,7 @@ def first_and_second() -> Counterexample:
 
 
 def judgements(found: dict[str, Any]) -> list[Judgement]:
-    """The verdicts on Theorem 3."""
+    """Return the verdicts on Theorem 3."""
     parts = found["if_remainder"]
     return [
         judge(
@@ -204,7 +222,8 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
             "Theorem 3",
             "If a case holds, with H as in Definition 3, then L(θ^PC) ≤ L(θ^MT)",
             certified("remainder", "printed_error"),
-            sentence="Definition 3 overrates a curvature that comes late in the step, in both cases.",
+            sentence="Definition 3 overrates a curvature that comes late in the step, in both "
+            "cases.",
             counterexample=first_and_second(),
         ),
         judge(
@@ -240,7 +259,11 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
 
 
 def check(settings: dict[str, Any]) -> Report:
-    """Theorem 3: the bound, "if" sampled and searched, the counterexamples to either direction."""
+    """Check Theorem 3: the bound, samples and searches of "if", and the counterexamples.
+
+    Args:
+        settings: The `theory` block of a config.
+    """
     count, seed = settings["instances"], settings["seed"]
     found: dict[str, Any] = {
         "bound": sample("theorem3/bound", "pairs", 6 * count, seed, bound_trial).report(),
@@ -251,6 +274,7 @@ def check(settings: dict[str, Any]) -> Report:
     }
     for name in ("bound", "equal_eigenvalues"):
         part = found[name]
-        if part.undecided > part.accepted / 4:  # were both steps one, nothing would be decided
+        # If both steps coincided, every margin would be rounding and the test would be empty.
+        if part.undecided > part.accepted / 4:
             raise BrokenError(f"theorem3: rounding hides {part.undecided} instances of {name}")
     return Report(judgements=judgements(found), **found)

@@ -1,25 +1,25 @@
 """Theorem 4 (Yu et al. 2020, Appendix A.4): PCGrad with heavy-ball momentum, strongly convex tasks.
 
 Problem class: L = L_1 + L_2, L_i μ_i-strongly convex and L_i-smooth.
-Method:        θ_{k+1} = θ_k − α_k g^PC + β_k(θ_k − θ_{k−1}), with R = ‖g_1‖/‖g_2‖,
-               μ_k = (1 − c/R)μ_1 + (1 − cR)μ_2, L_k likewise, α_k = 4/(√L_k + √μ_k) as printed,
-               β_k = max{|1 − √(α_k μ_k)|, |1 − √(α_k L_k)|}².
+Method:        θₖ₊₁ = θₖ − αₖ g^PC + βₖ(θₖ − θₖ₋₁), with R = ‖g_1‖/‖g_2‖, c = cos φ₁₂,
+               μₖ = (1 − c/R)μ_1 + (1 − cR)μ_2, Lₖ likewise, αₖ = 4/(√Lₖ + √μₖ) as printed,
+               βₖ = max{|1 − √(αₖ μₖ)|, |1 − √(αₖ Lₖ)|}².
 Guarantee:     linear convergence to either a location where cos φ = −1 or the optimal value.
 
-- α_k lacks its square: line (8) of the proof needs 4/(√L_k + √μ_k)². A **misprint**; the theorem is
-  judged with the square.
-- The formulas are written for iterates in conflict (cos is not clipped). **False** there: two
-  quadratics with one minimizer on which the method diverges, in conflict at every iterate, by an
-  interval proof (`momentum/three_cycle.py`). The lemma bounds a spectral radius of matrices that
-  change with k, and a product of such matrices need not shrink.
-- Distinct minimizers refute nothing: settling where cos φ = −1 is the first alternative.
+- αₖ lacks a square: line (8) of the proof needs 4/(√Lₖ + √μₖ)². This is a **misprint**; the
+  theorem is judged with the square.
+- The formulas are written for iterates in conflict (the cosine is not clipped). The theorem is
+  **false** there: on two quadratics with one minimizer the method diverges, in conflict at every
+  iterate, by an interval proof (`momentum/three_cycle.py`). The lemma bounds the spectral radius
+  of matrices that change with k, and a product of such matrices need not shrink.
+- Distinct minimizers refute nothing, since settling where cos φ = −1 is the first alternative.
 
-**Instead** (`momentum/theorem4_repair.py`): without momentum and with α_k ≤ 2/(L_k + μ_k) every
-step contracts the distance to a common minimizer by (L_k − μ_k)/(L_k + μ_k). With momentum the
-stated rate holds up to a factor 1 + 2k on quadratics whose Hessians commute; there PCGrad never
-acts.
+**Instead** (`momentum/theorem4_repair.py`): without momentum and with αₖ ≤ 2/(Lₖ + μₖ) every step
+contracts the distance to a common minimizer by (Lₖ − μₖ)/(Lₖ + μₖ). With momentum the stated rate
+holds up to a factor 1 + 2k on quadratics whose Hessians commute, where PCGrad never acts.
 
-References: Polyak (1964) for the method; Nesterov, Introductory Lectures (2004), theorem 2.1.12."""
+References: Polyak (1964) for the method; Nesterov, Introductory Lectures (2004), theorem 2.1.12.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from proofs.momentum.theorem4_repair import CONDITIONS, Commuting, Spectra
 from proofs.tally import Counts, smallest, total
 from proofs.theorem1 import sampled
 
-PAIRS = 400  # with commuting Hessians
+PAIRS = 400  # quadratics with commuting Hessians
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the check of Theorem 4 found."""
+    """The results of checking Theorem 4."""
 
     judgements: list[Judgement]
     contraction: Counts
@@ -50,11 +50,12 @@ class Report:
 
 
 def contraction(count: int, seed: int) -> Counts:
-    """The step without momentum on every shape and condition, with and without conflict."""
+    """Test the step without momentum on every shape and condition, with and without conflict."""
     rows = {}
     for shape in SLOPES:
         for condition in CONDITIONS:
             for conflict in (True, False):
+                # Without conflict the step is plain gradient descent: a quarter is enough.
                 trials = count if conflict else max(1, count // 4)
                 name = f"{shape}, {condition}{'' if conflict else ', no conflict'}"
                 tally = theorem4_repair.one_step(shape, condition, trials, seed, conflict=conflict)
@@ -90,7 +91,7 @@ def growing(cycle: three_cycle.Cycle) -> Counterexample:
 
 
 def judgements(found: dict[str, Any]) -> list[Judgement]:
-    """The verdicts on Theorem 4."""
+    """Return the verdicts on Theorem 4."""
     steps, high, paths = found["contraction"], found["large"], found["commuting"]
     cycle = found["cycle"]
     return [
@@ -110,7 +111,8 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
             "With α_k = 4/(√L_k + √μ_k)², iterates in conflict: linear convergence to a location "
             "where cos φ = −1 or to the optimal value",
             [*certified("modulus", "corrected_step"),
-             Check("interval", "three_cycle", cycle.refutes, f"Krawczyk's test, s in {cycle.growth}")],
+             Check("interval", "three_cycle", cycle.refutes,
+                   f"Krawczyk's test, s in {cycle.growth}")],
             reading="α_k has the square that its proof needs",
             sentence="The lemma bounds spectral radii of matrices that change with k; on two "
             "quadratics with one minimizer, in conflict at every iterate, the method diverges.",
@@ -133,8 +135,8 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
         judge(
             "theorem4_commuting",
             "Theorem 4",
-            "Quadratics with commuting Hessians and one minimizer: ‖θ_k − θ*‖ ≤ (1 + k(1 + ρ))ρ^k‖θ_0 "
-            "− θ*‖",
+            "Quadratics with commuting Hessians and one minimizer: ‖θ_k − θ*‖ ≤ "
+            "(1 + k(1 + ρ))ρ^k‖θ_0 − θ*‖",
             [*certified("modulus", "corrected_step", "powers", "chebyshev"),
              Check("samples", "paths", paths.smallest_margin > -1e-9 and paths.conflicts == 0,
                    f"{paths.pairs} paths of {paths.updates} updates, {paths.conflicts} conflicts")],
@@ -147,7 +149,11 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
 
 
 def check(settings: dict[str, Any]) -> Report:
-    """Theorem 4: the misprint, the three-cycle, the step without momentum, commuting Hessians."""
+    """Check Theorem 4: the misprint, the three-cycle, no momentum, commuting Hessians.
+
+    Args:
+        settings: The `theory` block of a config.
+    """
     count, seed = settings["instances"], settings["seed"]
     found: dict[str, Any] = {
         "contraction": contraction(count, seed),
