@@ -1,15 +1,17 @@
 """Searches for violations with scipy's optimizers, over the parameters of small instances.
 
-An instance is a vector x in [-1, 1]^p: A_i, b_i and log10 s_i of every task, and a number u in [0,
-1] of which the statement makes its step. Three optimizers minimize the margin over the instances
-that satisfy the hypotheses; an instance that does not costs 1 plus what it misses:
+An instance is a vector x in [−1, 1]ᵖ: A_i, b_i and log10 s_i of every task, and a number u in
+[0, 1] from which the statement makes its step. Three optimizers minimize the margin over the
+instances that satisfy the hypotheses; any other instance costs 1 plus the amount by which it
+misses them:
 
-- differential evolution, whole populations as one batch of `Problems`;
-- basin hopping with Nelder-Mead from the best of a random sample;
+- differential evolution, with whole populations as one batch of `Problems`;
+- basin hopping with Nelder-Mead, from the best of a random sample;
 - SLSQP from both results, with the hypotheses' slack as its constraint.
 
-A statement that holds leaves them at its edge (margin 0 up to rounding); a false one does not
-survive them."""
+If a statement holds, they end at its edge (margin 0 up to rounding). If it is false, they are
+expected to find a violation.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,13 @@ from proofs.tally import Trial
 
 Array = NDArray[np.float64]
 Put = Callable[[Problems, Tensor], Trial]  # instances and u, [N]
-CLIP = 10.0  # of margin / unit: an optimizer needs finite numbers
-DIFFERENCE = 1e-7
+CLIP = 10.0  # limit of margin / unit, because an optimizer needs finite numbers
+DIFFERENCE = 1e-7  # step of the forward differences
 
 
 @dataclass(frozen=True)
 class Found:
-    """What one optimizer found against a statement."""
+    """The smallest margin that one optimizer found against a statement."""
 
     evaluations: int
     violates: bool
@@ -45,7 +47,7 @@ class Found:
 
 @dataclass
 class Search:
-    """The instances of one shape, and what the optimizers have seen of them."""
+    """The instances of one shape, and the best one that an optimizer has seen."""
 
     statement: str
     put: Put
@@ -58,11 +60,11 @@ class Search:
 
     @property
     def size(self) -> int:
-        """p."""
+        """The number p of an instance's parameters."""
         return self.tasks * (self.rows * self.dimension + self.rows + 1) + 1
 
     def decode(self, x: Array) -> tuple[Problems, Tensor]:
-        """[N, p] -> N problems and u [N]."""
+        """Turn vectors [N, p] into N problems and u [N]."""
         count, shape = len(x), (self.tasks, self.rows, self.dimension)
         values = torch.from_numpy(np.clip(x, -1, 1))
         a, b, s, u = values.split(
@@ -80,7 +82,10 @@ class Search:
         return problems, (u[:, 0] + 1) / 2
 
     def score(self, x: Array) -> tuple[Array, Array, Array]:
-        """(cost, margin / unit, slack) of [N, p]; remembers the smallest accepted margin."""
+        """Return (cost, margin / unit, slack) of vectors [N, p].
+
+        The smallest accepted margin is remembered.
+        """
         trial = self.put(*self.decode(x))
         finite = (
             trial.margin.isfinite()
@@ -91,12 +96,15 @@ class Search:
         relative = torch.where(finite, trial.margin / trial.unit, torch.inf).clamp(-CLIP, CLIP)
         slack = trial.slack.nan_to_num(-CLIP).clamp(-CLIP, CLIP)
         counted = trial.accepted & finite
+        # Instances outside the hypotheses cost more than any accepted one, and lead back to the
+        # edge.
         cost = torch.where(counted, relative.clamp(max=1), 1 + (-slack).clamp(min=0))
         self.evaluations += len(x)
         self._remember(x, trial, counted, relative)
         return cost.numpy(), relative.numpy(), slack.numpy()
 
     def _remember(self, x: Array, trial: Trial, counted: Tensor, relative: Tensor) -> None:
+        # Margins within the rounding error decide nothing and are not remembered.
         beyond = torch.where(counted & (trial.margin.abs() > trial.noise), relative, torch.inf)
         index = int(beyond.argmin())
         margin = float(beyond[index])
@@ -108,7 +116,13 @@ class Search:
 
 
 def attack(search: Search, seed: int, rounds: int) -> dict[str, Found]:
-    """The smallest margin that each optimizer finds; `rounds` are generations, hops in proportion."""
+    """Return the smallest margin that each optimizer finds.
+
+    Args:
+        search: The statement and the shape of its instances.
+        seed: Seed of the optimizers.
+        rounds: Generations of differential evolution; the others work in proportion.
+    """
     found: dict[str, Found] = {}
     starts: list[Array] = []
     optimizers = {"differential_evolution": _evolution, "basin_hopping": _hopping, "slsqp": _slsqp}
@@ -123,8 +137,8 @@ def attack(search: Search, seed: int, rounds: int) -> dict[str, Found]:
 
 def _evolution(search: Search, rng: np.random.Generator, rounds: int, starts: list[Array]) -> Array:
     result = scipy.optimize.differential_evolution(
-        lambda x: search.score(x.T)[0], [(-1, 1)] * search.size, maxiter=rounds, popsize=10, tol=0, polish=False,
-        vectorized=True, updating="deferred", rng=rng,
+        lambda x: search.score(x.T)[0], [(-1, 1)] * search.size, maxiter=rounds, popsize=10,
+        tol=0, polish=False, vectorized=True, updating="deferred", rng=rng,
     )  # fmt: skip
     return np.asarray(result.x)
 
@@ -133,7 +147,8 @@ def _hopping(search: Search, rng: np.random.Generator, rounds: int, starts: list
     sample = rng.uniform(-1, 1, (500, search.size))
     begin = sample[search.score(sample)[0].argmin()]
     result = scipy.optimize.basinhopping(
-        lambda x: float(search.score(x[None])[0][0]), begin, niter=max(1, rounds // 10), stepsize=0.3, rng=rng,
+        lambda x: float(search.score(x[None])[0][0]), begin, niter=max(1, rounds // 10),
+        stepsize=0.3, rng=rng,
         minimizer_kwargs={"method": "Nelder-Mead", "options": {"maxfev": 200}},
     )  # fmt: skip
     return np.asarray(result.x)
@@ -143,7 +158,8 @@ def _slsqp(search: Search, rng: np.random.Generator, rounds: int, starts: list[A
     best, lowest = starts[0], np.inf
     for begin in [*starts, *rng.uniform(-1, 1, (max(1, rounds // 20), search.size))]:
         result = scipy.optimize.minimize(
-            lambda x: float(search.score(x[None])[1][0]), begin, jac=lambda x: _slope(search, x, 1), method="SLSQP",
+            lambda x: float(search.score(x[None])[1][0]), begin,
+            jac=lambda x: _slope(search, x, 1), method="SLSQP",
             bounds=[(-1, 1)] * search.size, options={"maxiter": 30},
             constraints={"type": "ineq", "fun": lambda x: search.score(x[None])[2][0],
                          "jac": lambda x: _slope(search, x, 2)},
@@ -154,6 +170,6 @@ def _slsqp(search: Search, rng: np.random.Generator, rounds: int, starts: list[A
 
 
 def _slope(search: Search, x: Array, which: int) -> Array:
-    """Forward differences of the relative margin (1) or the slack (2), all of them in one batch."""
+    """Forward differences of the relative margin (1) or the slack (2), in one batch."""
     values = search.score(np.vstack([x, x + DIFFERENCE * np.eye(search.size)]))[which]
     return np.asarray((values[1:] - values[0]) / DIFFERENCE)

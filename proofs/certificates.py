@@ -1,4 +1,4 @@
-"""The certificates by name: identities that sympy proves, goals that z3 proves."""
+"""The certificates by name: identities that sympy proves and goals that z3 proves."""
 
 from __future__ import annotations
 
@@ -21,20 +21,28 @@ GOALS: dict[str, Callable[[], Goal]] = {function.__name__: function for function
 
 @cache
 def identity(name: str) -> Proved:
-    """Prove an identity; IdentityError if it fails."""
+    """Prove an identity.
+
+    Raises:
+        IdentityError: sympy does not prove it.
+    """
     return IDENTITIES[name]()
 
 
 @cache
 def goal(name: str) -> Goal:
-    """Prove a goal; GoalError if it fails."""
+    """Prove a goal.
+
+    Raises:
+        GoalError: z3 does not prove it.
+    """
     found = GOALS[name]()
     goals.prove(found)
     return found
 
 
 def says(function: Callable[[], object]) -> str:
-    """The first sentence of a certificate's docstring."""
+    """Return the first paragraph of a certificate's docstring, which reports print."""
     return " ".join((function.__doc__ or "").partition("\n\n")[0].split())
 
 

@@ -1,19 +1,23 @@
-"""Check one statement and write what came out as JSON.
+"""Check one statement and write the results as JSON.
 
-    python -m proofs.check theorem1 --config config/quick.yaml --out
-    results/quick/proofs/theorem1.json
+    python -m proofs.check theorem1 --config config/quick.yaml \\
+        --out results/quick/proofs/theorem1.json
 
 STATEMENT is one of STATEMENTS below. The config is a file or JSON text with `scale` and `theory`.
 
-**Exit code.** A refuted statement is a finding: it is written with its verdict and the exit code is
-0, so that the ledger and the notebooks show it. Exit 1, and no file, is for broken machinery, whose
-numbers must not be published: an identity or a goal that is not proved, a counterexample whose
-routes disagree or whose hypotheses fail, a Lipschitz constant that scipy contradicts, a family
-without accepted instances or with too few conflicts. Exit 2 is for wrong usage.
+Exit codes:
+    0: The check ran. A refuted statement is a finding: it is written with its verdict, so that
+        the ledger and the notebooks show it.
+    1: The machinery is broken, and no file is written, because the numbers must not be published:
+        an identity or a goal is not proved, a counterexample's routes disagree or its hypotheses
+        fail, scipy contradicts a Lipschitz constant, or a family has no accepted instances or too
+        few conflicts.
+    2: The command line or the config is wrong.
 
-`judgement.py` says how a verdict follows from the checks. A trial violates a statement beyond
-rounding only: 128 epsilon times the sum of absolute values that enter the compared losses
-(`problems.rounding`)."""
+`judgement.py` defines how a verdict follows from the checks. A trial counts as a violation only
+beyond rounding: 128 ε times the sum of absolute values that enter the compared losses
+(`problems.rounding`).
+"""
 
 from __future__ import annotations
 
@@ -55,8 +59,16 @@ class UsageError(UserError):
 
 
 def load(config: str) -> tuple[str, dict[str, Any]]:
-    """(scale, theory block) of a config given as a YAML or JSON file or as JSON text."""
+    """Read a config, given as a YAML or JSON file or as JSON text.
+
+    Returns:
+        The scale and the `theory` block.
+
+    Raises:
+        UsageError: A key is missing or has a wrong value.
+    """
     remedy = "compare it with config/quick.yaml"
+    # The workflow passes its config as JSON text; no file name starts with a brace.
     if config.lstrip().startswith("{"):
         content = parse_json(config, "--config", remedy)
     elif config.endswith((".yaml", ".yml")):
@@ -80,7 +92,7 @@ def load(config: str) -> tuple[str, dict[str, Any]]:
 
 
 def check(statement: str, scale: str, theory: dict[str, Any]) -> dict[str, Any]:
-    """The report of one statement."""
+    """Run the check of one statement and return its report."""
     begin = time.perf_counter()
     report = import_module(f"proofs.{statement}").check(theory)
     return {
@@ -97,7 +109,7 @@ def check(statement: str, scale: str, theory: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(report: dict[str, Any], path: Path) -> None:
-    """Write JSON whole or not at all."""
+    """Write the report as JSON, either completely or not at all."""
     write_text(path, json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -107,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def work(arguments: list[str] | None) -> int:
-    """What the command does; its exit status."""
+    """Parse the arguments, check the statement and return the exit status."""
     parser = command.Parser(
         prog="python -m proofs.check", description="Check one statement of the theory."
     )

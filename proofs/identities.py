@@ -1,7 +1,8 @@
-"""All certificates, their mutation test, and the identities of a pair on the core's own numbers.
+"""Proves all certificates, tests them by mutation, and compares them with the core's numbers.
 
 Figure 2 is checked as a statement of its own: a conflicting gradient is projected onto the normal
-plane of the other, and a pair without conflict is left unchanged."""
+plane of the other, and a pair without conflict is left unchanged.
+"""
 
 from __future__ import annotations
 
@@ -21,23 +22,23 @@ from proofs.problems import EPSILON, ORDERS
 from proofs.sampling import chunks, edges, stream
 from proofs.tally import BrokenError
 
-ALL_MUTANTS = 1000  # instances from which on every mutant is tried
+ALL_MUTANTS = 1000  # with at least so many instances every mutant is tried
 
 
 @dataclass(frozen=True)
 class Certificate:
     """One identity or goal."""
 
-    kind: str  # proof or z3
+    kind: str  # "proof" for an identity, "z3" for a goal
     name: str
     says: str
     latex: str  # empty for goals
-    hypotheses: list[str]  # of goals
+    hypotheses: list[str]  # empty for identities
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The identities on the core's numbers."""
+    """The errors of the identities on the core's numbers."""
 
     pairs: int
     largest_relative_error: dict[str, float]
@@ -45,17 +46,17 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Figure2:
-    """What Figure 2 draws, on the core's numbers."""
+    """What Figure 2 draws, measured on the core's numbers."""
 
     pairs: int
     largest_product_after: float  # |g_i^PC · g_j| in conflict, relative to the lengths
     unchanged: int  # pairs without conflict
-    changed: int  # of those, pairs of which a gradient moved at all
+    changed: int  # of those, pairs of which at least one gradient moved
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the check of the certificates found."""
+    """The results of checking the certificates."""
 
     judgements: list[Judgement]
     certificates: list[Certificate]
@@ -66,14 +67,20 @@ class Report:
 
 
 def drawn(size: int, rng: np.random.Generator, sign: float) -> torch.Tensor:
-    """Pairs of gradients in the plane, in conflict (sign 1) or not (−1), [N, 2, 2]."""
+    """Draw pairs of gradients in the plane, in conflict (sign 1) or not (sign −1), [N, 2, 2]."""
     cos, ratio = (x.numpy() for x in edges(size, rng))
     plane = np.stack([sign * cos, np.sqrt((1 - cos) * (1 + cos))], -1)
     return torch.from_numpy(np.stack([ratio[:, None] * np.array([1.0, 0.0]), plane], 1))
 
 
 def numeric(total: int, seed: int) -> Pairs:
-    """Largest error of each identity over random pairs in conflict, relative to (‖g_1‖ + ‖g_2‖)²."""
+    """Return the largest error of each identity over random pairs in conflict.
+
+    Errors are relative to (‖g_1‖ + ‖g_2‖)².
+
+    Raises:
+        BrokenError: An error exceeds 1000 ε.
+    """
     worst: dict[str, float] = {}
     for chunk, count in enumerate(chunks(total)):
         pair = drawn(count, stream(seed, "identities", "pairs", chunk), 1.0)
@@ -91,6 +98,7 @@ def numeric(total: int, seed: int) -> Pairs:
         errors = {
             "coefficients": (g_pc - formula.squeeze(-2)).norm(dim=-1) * unit.sqrt(),
             "length": length2 - sine2 * (s1 + s2 - 2 * p),
+            # ξ divides by ‖g‖², which cancels for nearly opposite gradients of equal length.
             "bounding_measure": torch.where(square > 1e-6 * unit, xi * square - length2, 0),
             "product": inner - sine2 * (s1 + s2),
             "condition_a": square - inner - c * (s1 + s2) * (c + phi),
@@ -103,7 +111,7 @@ def numeric(total: int, seed: int) -> Pairs:
 
 
 def figure2(total: int, seed: int) -> Figure2:
-    """Both panels of Figure 2: projection onto the normal plane, and no change without conflict."""
+    """Measure both panels of Figure 2 on random pairs."""
     rng, half = stream(seed, "identities", "figure 2", 0), max(1, total // 2)
     bent, plain = drawn(half, rng, 1.0), drawn(half, rng, -1.0)
     gram = bent @ bent.mT
@@ -130,7 +138,7 @@ def all_certificates() -> list[Certificate]:
 
 
 def killed(name: str, matrix: Matrix) -> Check:
-    """A kill matrix as a check: at least 99%, and a reason for every survivor."""
+    """Report a kill matrix as a check: at least 99% killed, and a reason for every survivor."""
     told = all(matrix.survivors.values())
     says = f"{matrix.killed:,} of {matrix.mutants - len(matrix.weaker):,} mutants killed"
     if matrix.survivors:
@@ -141,9 +149,14 @@ def killed(name: str, matrix: Matrix) -> Check:
 
 
 def check(settings: dict[str, Any]) -> Report:
-    """Prove all certificates, kill their mutants, and try the identities and Figure 2 on the core."""
+    """Prove all certificates, kill their mutants, and test the identities and Figure 2 on the core.
+
+    Args:
+        settings: The `theory` block of a config.
+    """
     listed = all_certificates()
-    stride = 1 if settings["instances"] >= ALL_MUTANTS else 20  # tests look at some of them
+    # Small runs, such as tests, try every twentieth mutant only.
+    stride = 1 if settings["instances"] >= ALL_MUTANTS else 20
     matrices = mutation.identities(stride), mutation.of_goals(stride)
     numbers = numeric(settings["instances"], settings["seed"])
     drawn_pairs = figure2(settings["instances"], settings["seed"])
@@ -158,8 +171,10 @@ def check(settings: dict[str, Any]) -> Report:
             [*certified(*names), killed("mutated identities", matrices[0]),
              killed("mutated goals", matrices[1]),
              Check("samples", "pairs", True,
-                   f"{numbers.pairs:,} pairs through the core, largest relative error {worst:.1e}")],
-            sentence="Every one is proved by sympy or z3, and no longer provable once it is changed.",
+                   f"{numbers.pairs:,} pairs through the core, "
+                   f"largest relative error {worst:.1e}")],
+            sentence="Every one is proved by sympy or z3, and no longer provable once it is "
+            "changed.",
         ),
         judge(
             "figure2",
@@ -169,8 +184,8 @@ def check(settings: dict[str, Any]) -> Report:
             [*certified("normal_plane", "coefficients"),
              Check("samples", "pairs", faithful,
                    f"{drawn_pairs.pairs:,} pairs in conflict, |g_i^PC · g_j| at most "
-                   f"{drawn_pairs.largest_product_after:.0e} of the lengths; of {drawn_pairs.unchanged:,} "
-                   f"without, {drawn_pairs.changed} changed")],
+                   f"{drawn_pairs.largest_product_after:.0e} of the lengths; "
+                   f"of {drawn_pairs.unchanged:,} without, {drawn_pairs.changed} changed")],
             sentence="g_i^PC · g_j = 0 after the projection, and g_i^PC = g_i where g_i · g_j ≥ 0.",
         ),
     ]  # fmt: skip

@@ -1,7 +1,9 @@
 """Interval arithmetic on arrays: every result contains the exact one.
 
-Each operation rounds outwards by one unit in the last place (`numpy.nextafter`), which covers the
-half unit by which IEEE 754 addition, subtraction, multiplication, division and square root err."""
+Each operation rounds outwards by one unit in the last place (`numpy.nextafter`). This covers the
+error of IEEE 754 addition, subtraction, multiplication, division and square root, which is at most
+half a unit.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 def outward(low: Array, high: Array) -> Interval:
-    """The interval, one unit in the last place wider on either side."""
+    """Return the interval, widened by one unit in the last place on either side."""
     return Interval(np.nextafter(low, -np.inf), np.nextafter(high, np.inf))
 
 
@@ -29,7 +31,7 @@ class Interval:
 
     @staticmethod
     def of(value: Any) -> Interval:
-        """A number, exactly if it is a whole number or a float, else enclosed."""
+        """Return a number as an interval: exact for a whole number or a float, else enclosed."""
         if isinstance(value, Interval):
             return value
         if isinstance(value, Fraction) and Fraction(float(value)) != value:
@@ -52,17 +54,22 @@ class Interval:
         return outward(np.minimum.reduce(ends), np.maximum.reduce(ends))
 
     def __truediv__(self, other: Any) -> Interval:
-        """Division by intervals that do not contain 0."""
+        """Divide by intervals that do not contain 0.
+
+        Raises:
+            ZeroDivisionError: A divisor contains 0.
+        """
         b = Interval.of(other)
         if np.any((b.low <= 0) & (b.high >= 0)):
             raise ZeroDivisionError("an interval that contains 0 is divided by")
         return self * outward(1 / b.high, 1 / b.low)
 
+    # Addition and multiplication commute; a reflected − or ÷ would be wrong and is left out.
     __radd__ = __add__
     __rmul__ = __mul__
 
     def square(self) -> Interval:
-        """x², not negative."""
+        """x², which is tighter than x · x for an interval that contains 0."""
         most = np.maximum(np.abs(self.low), np.abs(self.high))
         least = np.where(
             (self.low <= 0) & (self.high >= 0), 0.0, np.minimum(np.abs(self.low), np.abs(self.high))
@@ -72,7 +79,11 @@ class Interval:
         )
 
     def sqrt(self) -> Interval:
-        """√x of intervals that are not negative."""
+        """√x of intervals that are not negative.
+
+        Raises:
+            ArithmeticError: An interval contains a negative number.
+        """
         if np.any(self.low < 0):
             raise ArithmeticError("the square root of a negative interval")
         found = outward(np.sqrt(self.low), np.sqrt(self.high))
@@ -84,8 +95,9 @@ class Interval:
 
 
 def dot(u: list[Interval], v: list[Interval]) -> Interval:
-    """u · v."""
+    """u·v."""
     total = Interval.of(0)
     for a, b in zip(u, v, strict=True):
+        # `a * a` would treat both factors as independent and widen the result.
         total = total + (a.square() if a is b else a * b)
     return total

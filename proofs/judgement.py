@@ -1,16 +1,17 @@
-"""Verdicts: one vocabulary, computed from the checks that ran.
+"""Verdicts in one vocabulary, computed from the checks that ran.
 
-| verdict               | when                                                                     |
-|-----------------------|--------------------------------------------------------------------------|
-| holds                 | proved as printed; no sample violates it                                 |
-| holds in this reading | proved in the reading that is named, which the print leaves open or lacks |
-| false as stated       | a counterexample satisfies every hypothesis and violates the conclusion   |
-| misprint              | a printed formula fails; the statement is judged with the intended one    |
-| open                  | neither proved nor refuted                                               |
+| verdict               | when                                                                    |
+|-----------------------|-------------------------------------------------------------------------|
+| holds                 | proved as printed; no sample violates it                                |
+| holds in this reading | proved in the named reading, which the print leaves open or lacks       |
+| false as stated       | a counterexample satisfies every hypothesis and violates the conclusion |
+| misprint              | a printed formula fails; the statement is judged with the intended one  |
+| open                  | neither proved nor refuted                                              |
 
-*Decided by* lists the kinds of checks that ran and decide: proof (a written proof whose identities
-sympy certifies) · exact example · interval · z3 · samples. Samples support, and can refute; they
-never prove: a statement that only samples support is open."""
+*Decided by* lists the kinds of checks that ran and decide: proof (a written proof whose
+identities sympy certifies), exact example, interval, z3, samples. Samples support a statement and
+can refute it, but never prove it: a statement that only samples support is open.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +30,10 @@ KINDS = ("proof", "exact example", "interval", "z3", "samples")
 class Check:
     """One check that ran."""
 
-    kind: str  # of KINDS
+    kind: str  # one of KINDS
     name: str
-    passed: bool  # it supports the statement
-    says: str = ""  # what it found, with its numbers
+    passed: bool  # whether it supports the statement
+    says: str = ""  # the finding, with its numbers
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,14 @@ class Counterexample:
     """An instance that satisfies every hypothesis and violates the conclusion.
 
     Attributes:
-        kind: What decides it, of KINDS.
+        kind: The kind of check that decides it, one of KINDS.
         says: The instance, with its numbers.
-        hypotheses: Each hypothesis in words, and whether the file found it satisfied.
+        hypotheses: Each hypothesis in words, and whether it was found satisfied.
         violated: The conclusion that fails, with the numbers that show it.
         routes: Independent computations, and whether each of them found the violation.
+
+    Raises:
+        BrokenError: A hypothesis fails, or fewer than two routes agree.
     """
 
     kind: str
@@ -89,11 +93,22 @@ def judge(
     counterexample: Counterexample | None = None,
     misprint: bool = False,
 ) -> Judgement:
-    """The verdict that the checks give.
+    """Derive the verdict on a statement from its checks.
+
+    Args:
+        name: Name of the judgement.
+        source: Where the paper states it; "ours" for a statement of our own.
+        statement: The statement.
+        checks: The checks that ran.
+        sentence: The reason in one or two sentences.
+        reading: The reading that is judged; empty for the statement as printed.
+        margin: The smallest margin of the samples.
+        counterexample: What refutes the statement.
+        misprint: Whether the counterexample refutes a misprinted formula only.
 
     Raises:
-        BrokenError: A check of a statement that is said to hold fails other than by samples: then
-            the proof is at fault and nothing may be published.
+        BrokenError: A check other than samples fails. The proof is then at fault, and nothing
+            may be published.
     """
     failed = [check for check in checks if not check.passed]
     if counterexample and failed:
@@ -104,6 +119,7 @@ def judge(
     elif failed:
         kinds = {check.kind for check in failed}
         verdict = FALSE
+        # A failed certificate means that the proof is wrong, which is no finding on the statement.
         if kinds != {"samples"}:
             raise BrokenError(f"{name}: {', '.join(check.name for check in failed)} failed")
     else:

@@ -1,12 +1,13 @@
-"""An independent opinion on L: numpy and scipy alone, one problem at a time, without
-`problems.py`'s formulas.
+"""An independent check of L: numpy and scipy only, one problem at a time.
 
-1. `scipy.linalg.eigvalsh` (log-sum-exp: `scipy.spatial.distance.pdist`) recomputes the bound; they
-   must agree. The largest |F''| is found again by `scipy.optimize.minimize_scalar` on second
-   derivatives written out here.
+None of the formulas of `problems.py` is used.
+
+1. `scipy.linalg.eigvalsh` (`scipy.spatial.distance.pdist` for log-sum-exp) recomputes the bound;
+   both values must agree. `scipy.optimize.minimize_scalar` recomputes the largest |F''| from
+   second derivatives that are written out here.
 2. `scipy.optimize` (Nelder-Mead from the start and from a random point) maximizes the largest
-   |eigenvalue| of the Hessian over theta; what it finds is a lower bound of the true Lipschitz
-   constant and must not exceed L.
+   |eigenvalue| of the Hessian over θ. The result is a lower bound of the true Lipschitz constant
+   and must not exceed L.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from proofs.sampling import stream
 from proofs.tally import BrokenError
 
 Array = NDArray[np.float64]
-AGREE = 1e-9  # relative
+AGREE = 1e-9  # relative tolerance
 Task = tuple[Array, Array, Array, float]  # A, b, w, s without absent rows and columns
 SECOND_DERIVATIVES: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("least_squares", "quadratic", "indefinite"), np.ones_like),
@@ -41,7 +42,11 @@ SECOND_DERIVATIVES: dict[str, Callable[[Any], Any]] = {
 
 
 def compare(problems: Problems, seed: int, starts: int = 1) -> dict[str, Any]:
-    """Compare L for every problem given; BrokenError if scipy contradicts it."""
+    """Compare L with scipy's values for every given problem.
+
+    Raises:
+        BrokenError: scipy contradicts L.
+    """
     bounds = problems.lipschitz().numpy()
     rng = stream(seed, "lipschitz", problems.family, 0)
     again, found = np.empty(len(bounds)), np.empty(len(bounds))
@@ -81,18 +86,18 @@ def _tasks(problems: Problems, k: int) -> list[Task]:
 
 @cache
 def _steepest(family: str) -> float:
-    """max |F''|, by a bounded search around the best point of a grid."""
+    """Return max |F''|, by a bounded search around the best point of a grid."""
     grid, bend = np.linspace(-8, 8, 1601), SECOND_DERIVATIVES[family]
     best = float(grid[np.abs(bend(grid)).argmax()])
     found = scipy.optimize.minimize_scalar(
-        lambda z: -float(np.abs(bend(np.array(z)))), bounds=(best - 0.02, best + 0.02), method="bounded",
-        options={"xatol": 1e-9},
+        lambda z: -float(np.abs(bend(np.array(z)))), bounds=(best - 0.02, best + 0.02),
+        method="bounded", options={"xatol": 1e-9},
     )  # fmt: skip
     return max(float(np.abs(bend(np.array(best)))), -float(found.fun))
 
 
 def _largest(matrix: Array) -> float:
-    # all of them: the subset driver fails on multiples of the identity
+    # All eigenvalues, because LAPACK's subset driver fails on multiples of the identity.
     return float(np.abs(scipy.linalg.eigvalsh(matrix)).max())
 
 
@@ -121,7 +126,8 @@ def _hessian(family: str, tasks: list[Task], theta: Array) -> Array:
 def _maximum(family: str, tasks: list[Task], rng: np.random.Generator, starts: int) -> float:
     width = tasks[0][0].shape[1]
     best = _largest(_hessian(family, tasks, np.zeros(width)))
-    if family in ("least_squares", "quadratic", "indefinite"):  # the same everywhere
+    # The Hessian of a quadratic is the same everywhere.
+    if family in ("least_squares", "quadratic", "indefinite"):
         return best
     for begin in [np.zeros(width), *rng.normal(size=(starts, width))]:
         result = scipy.optimize.minimize(

@@ -1,19 +1,21 @@
-"""Where PCGrad stops, and what minibatch noise does there (the remark of Section 2.4).
+"""Where PCGrad stops, and how minibatch noise acts there (the remark of Section 2.4).
 
 At a point with g_1 = a u, g_2 = −b u, ‖u‖ = 1, the update vanishes and its derivative is
 P(w_1 H_1 + w_2 H_2), P = 1 − u uᵀ, w_1 = 1 + b/a, w_2 = 1 + a/b (identity `opposite_derivative`).
-So the point attracts iff t λ_max(P(w_1 H_1 + w_2 H_2)P) < 2; for H_1 = H_2 = (L/2)·1 and r = a/b
+So the point attracts iff t λ_max(P(w_1 H_1 + w_2 H_2)P) < 2. For H_1 = H_2 = (L/2)·1 and r = a/b
+this reads
 
     r + 1/r < 4/(tL) − 2.
 
 At t = 1/L only r = 1 is left, the optimum: PCGrad then stops nowhere else on the Pareto front.
 
-**Noise.** With independent gradient noise of variance η_i² per coordinate in R^d the mean update
-along u is, to second order, (d − 1)(a η_2²/b² − b η_1²/a²); plain SGD has a − b. The iterates leave
-the set cos φ = −1, drift along the front and come to rest at a/b = (η_1/η_2)^(2/3), which is the
-optimum a = b only if the tasks are equally noisy.
+**Noise.** With independent gradient noise of variance η_i² per coordinate in Rᵈ the mean update
+along u is, to second order, (d − 1)(a η_2²/b² − b η_1²/a²); that of plain SGD is a − b. The
+iterates leave the set cos φ = −1, drift along the front and come to rest at a/b = (η_1/η_2)^(2/3),
+which is the optimum a = b only if the tasks are equally noisy.
 
-The simulations have L_i = (L/4)‖θ − c_i‖² with L = 1; the front is the segment from c_1 to c_2."""
+The simulations use L_i = (L/4)‖θ − c_i‖² with L = 1; the front is the segment from c_1 to c_2.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ from proofs.judgement import Check, Counterexample, Judgement, judge
 from proofs.problems import ORDERS
 
 STEPS = (1.0, 0.9, 0.75, 0.5, 0.25)  # t L
-UPDATES, STARTS, STRIP = 1000, 4000, 0.1  # starts within STRIP of the segment
+UPDATES, STARTS, STRIP = 1000, 4000, 0.1  # starts are within STRIP of the segment
 PERTURBATION = 1e-6
 DRIFTS = (  # a, b, η_1, η_2, d
     (1.2, 0.8, 0.02, 0.02, 2),
@@ -44,13 +46,14 @@ DRIFTS = (  # a, b, η_1, η_2, d
 BATCH = 500_000
 RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)  # η_1 / η_2
 SMALL_STEP, CHAINS, BURN_IN, KEPT, NOISE, WIDTH = 0.02, 40, 6000, 6000, 0.05, 10
-ERRORS = 4.0  # standard errors that a simulation may be off
-SYSTEMATIC = 0.03  # of the rest point: what the finite step and noise leave
+ERRORS = 4.0  # standard errors by which a simulation may differ from the formula
+# Relative error of the rest point that the finite step and noise leave.
+SYSTEMATIC = 0.03
 
 
 @dataclass(frozen=True)
 class Attraction:
-    """Ends of trajectories at one step against the formula."""
+    """The ends of trajectories at one step, compared with the formula."""
 
     step: float  # t L
     starts: int
@@ -61,7 +64,7 @@ class Attraction:
 
 @dataclass(frozen=True)
 class Drift:
-    """The mean update along u under noise against the formula."""
+    """The mean update along u under noise, compared with the formula."""
 
     a: float
     b: float
@@ -74,13 +77,13 @@ class Drift:
 
     @property
     def agrees(self) -> bool:
-        """Within the Monte Carlo error."""
+        """Whether both agree within the Monte Carlo error."""
         return abs(self.simulated - self.formula) <= ERRORS * self.standard_error
 
 
 @dataclass(frozen=True)
 class Rest:
-    """Where noisy PCGrad comes to rest, and plain SGD."""
+    """The points at which noisy PCGrad and plain SGD come to rest, as ratios a/b."""
 
     noise_ratio: float  # η_1 / η_2
     formula: float
@@ -90,14 +93,14 @@ class Rest:
 
     @property
     def agrees(self) -> bool:
-        """Within the Monte Carlo error and what the finite step leaves."""
+        """Whether both agree within the Monte Carlo error and the error of the finite step."""
         allowed = ERRORS * self.standard_error + SYSTEMATIC * self.formula
         return abs(self.simulated - self.formula) <= allowed
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the check of the opposite points found."""
+    """The results of checking the opposite points."""
 
     judgements: list[Judgement]
     attraction: list[Attraction]
@@ -107,7 +110,7 @@ class Report:
 
 
 def largest_ratio(step: float) -> float:
-    """The largest r with r + 1/r ≤ 4/(tL) − 2."""
+    """Return the largest r with r + 1/r ≤ 4/(tL) − 2."""
     both = 4 / step - 2
     return (both + (both**2 - 4) ** 0.5) / 2
 
@@ -124,13 +127,14 @@ def pairs(theta: Tensor, centers: Tensor) -> Tensor:
 
 
 def attraction(step: float, count: int, seed: int) -> Attraction:
-    """Trajectories from random starts near the segment to their ends."""
+    """Run trajectories from random starts near the segment to their ends."""
     rng = np.random.default_rng([seed, int(1000 * step)])
     centers = torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     theta = torch.from_numpy(rng.uniform((0, -STRIP), (1, STRIP), (count, 2)))
     for _ in range(UPDATES):
         theta = theta - step * update(pairs(theta, centers))
     lengths = pairs(theta, centers).norm(dim=-1)
+    # Iterates that still move have no limit, so that their ratio means nothing.
     settled = update(pairs(theta, centers)).norm(dim=-1) < 1e-9
     ratio = torch.maximum(lengths[:, 0] / lengths[:, 1], lengths[:, 1] / lengths[:, 0])[settled]
     quantiles = torch.quantile(ratio, torch.linspace(0, 1, 101, dtype=torch.float64))
@@ -140,7 +144,11 @@ def attraction(step: float, count: int, seed: int) -> Attraction:
 
 
 def multiplier_error() -> float:
-    """The core's map across the segment against 1 − t(L/2)(2 + r + 1/r), largest difference."""
+    """Compare the core's map across the segment with 1 − t(L/2)(2 + r + 1/r).
+
+    Returns:
+        The largest difference of the slopes.
+    """
     worst = 0.0
     centers = torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     for step, ratio in product(STEPS, (1.0, 1.5, 2.0, 3.0, 5.0, 10.0)):
@@ -152,7 +160,7 @@ def multiplier_error() -> float:
 
 
 def drift(a: float, b: float, noise_1: float, noise_2: float, dimension: int, seed: int) -> Drift:
-    """The mean of u · g^PC over noisy gradients, by the core."""
+    """Return the mean of u·g^PC over noisy gradients, computed by the core."""
     generator = torch.Generator().manual_seed(seed)
     mean = torch.zeros(2, dimension, dtype=torch.float64)
     mean[0, 0], mean[1, 0] = a, -b
@@ -165,7 +173,10 @@ def drift(a: float, b: float, noise_1: float, noise_2: float, dimension: int, se
 
 
 def rests(seed: int) -> list[Rest]:
-    """Chains of noisy PCGrad, and of plain SGD, from the optimum at a small step: mean a / mean b."""
+    """Run chains of noisy PCGrad and of plain SGD from the optimum at a small step.
+
+    The rest point is the mean of a divided by the mean of b after the burn-in.
+    """
     generator = torch.Generator().manual_seed(seed)
     ratio = torch.tensor(RATIOS, dtype=torch.float64).repeat_interleave(CHAINS)
     noise = NOISE * torch.stack([ratio.sqrt(), 1 / ratio.sqrt()], -1).unsqueeze(-1)
@@ -193,7 +204,10 @@ def rests(seed: int) -> list[Rest]:
 
 
 def exact_drift(noise_1: Fraction, noise_2: Fraction) -> Fraction:
-    """E[u · g^PC] at the optimum a = b = 1 in the plane, noise ±η_i across u: four equal cases."""
+    """Return E[u·g^PC] at the optimum a = b = 1 in the plane, exactly.
+
+    The noise is ±η_i across u, which gives four equally likely cases.
+    """
     total = Fraction(0)
     for sign_1, sign_2 in product((1, -1), repeat=2):
         pair = exact.rationals([(1, sign_1 * noise_1), (-1, sign_2 * noise_2)])
@@ -202,7 +216,7 @@ def exact_drift(noise_1: Fraction, noise_2: Fraction) -> Fraction:
 
 
 def core_drift(noise_1: float, noise_2: float) -> float:
-    """The same through the core."""
+    """Return the same expectation through the core."""
     rows = [[[1.0, s * noise_1], [-1.0, t * noise_2]] for s, t in product((1, -1), repeat=2)]
     return float(update(torch.tensor(rows, dtype=torch.float64))[:, 0].mean())
 
@@ -252,7 +266,7 @@ def to_the_optimum() -> Counterexample:
 
 
 def judgements(found: dict[str, Any]) -> list[Judgement]:
-    """The verdicts on the opposite points."""
+    """Return the verdicts on the opposite points."""
     rows, drifts, rests = found["attraction"], found["drifts"], found["rests"]
     inside = all(
         0.9 * row.predicted_largest_ratio <= row.observed_largest_ratio
@@ -282,7 +296,8 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
             "anywhere",
             "Theorem 1",
             "PCGrad stops anywhere on the Pareto front",
-            certified("opposite_derivative", "attraction_limit", "z3:attraction_is_worst_at_equality"),
+            certified("opposite_derivative", "attraction_limit",
+                      "z3:attraction_is_worst_at_equality"),
             reading="from generic starts, with t up to 1/L",
             sentence="At t = 1/L only r = 1 attracts, which is the optimum for equal Hessians.",
             counterexample=anywhere(rows),
@@ -295,7 +310,8 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
              Check("samples", "drift", all(row.agrees for row in drifts),
                    f"{len(drifts)} settings of {BATCH:,} draws agree with the formula to "
                    f"{worst:.1f} standard errors")],
-            reading="the iterates move along the front, at a rate proportional to the noise's variance",
+            reading="the iterates move along the front, at a rate proportional to the noise's "
+            "variance",
             sentence="The mean update along the front is (d − 1)(aη_2²/b² − bη_1²/a²): small, and "
             "not that of the loss.",
         ),
@@ -308,14 +324,19 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
                    f"a/b at rest for η_1/η_2 = {', '.join(map(str, RATIOS))}: simulated (formula) "
                    f"{resting}")],
             reading="unequally noisy tasks",
-            sentence="The iterates come to rest at a/b = (η_1/η_2)^(2/3), not at the optimum a = b.",
+            sentence="The iterates come to rest at a/b = (η_1/η_2)^(2/3), not at the optimum "
+            "a = b.",
             counterexample=to_the_optimum(),
         ),
     ]  # fmt: skip
 
 
 def check(settings: dict[str, Any]) -> Report:
-    """The attracting points and the noise, formula against simulation."""
+    """Check the attracting points and the noise: formulas against simulations.
+
+    Args:
+        settings: The `theory` block of a config.
+    """
     seed = settings["seed"]
     found: dict[str, Any] = {
         "attraction": [attraction(step, STARTS, seed) for step in STEPS],

@@ -63,8 +63,8 @@ def least(problems: Problems, step: Tensor, updates: int) -> tuple[Tensor, Tenso
     """Compute both sides of the K-step form.
 
     Returns:
-        min_{k<K} mₖ (measured), 2(L_0 − L_K)/(tK) (bound), the rounding error of the bound, and m_0,
-        each [N]. m is defined in `descent/convergence.py`.
+        min_{k<K} mₖ (measured), 2(L_0 − L_K)/(tK) (bound), the rounding error of the bound, and
+        m_0, each [N]. m is defined in `descent/convergence.py`.
     """
     theta = problems.start()
     first, noise = problems.loss(theta), torch.zeros_like(step)

@@ -1,8 +1,8 @@
-"""Draws random problems: the families' own shapes first, then the geometry of the two gradients at
-the start.
+"""Draws random problems: each family's own shapes, then the geometry of the gradients.
 
-Every draw comes from `stream(seed, purpose, family, chunk)`, so that any instance can be made again
-from the numbers that a report names. `edges` reaches cos -> -1, cos -> 0, Phi = 1 and Phi -> 0."""
+Every draw comes from `stream(seed, purpose, family, chunk)`, so that any instance can be drawn
+again from the numbers in a report. `edges` reaches cos → −1, cos → 0, Φ = 1 and Φ → 0.
+"""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ from torch import Tensor
 from proofs.problems import Problems
 
 Array = NDArray[np.float64]
-CHUNK = 2000  # instances in one batch: about 30 MB
+CHUNK = 2000  # instances in one batch, about 30 MB
+# Dimension → number of instances with prescribed spectra, the same at every scale.
 LARGE = {
     100: 20,
     300: 20,
     1000: 20,
-}  # dimension -> instances with prescribed spectra, whatever the scale
+}
 
 
 def stream(seed: int, purpose: str, family: str, chunk: int) -> np.random.Generator:
-    """The generator of one chunk of one family."""
+    """Return the random generator of one chunk of one family."""
     return np.random.default_rng([seed, zlib.crc32(f"{purpose}/{family}".encode()), chunk])
 
 
 def chunks(total: int, dimension: int = 20) -> list[int]:
-    """Sizes of the batches that make up `total` instances; small ones in high dimensions, where
-    each takes D^2.
+    """Return the sizes of the batches that make up `total` instances.
+
+    Batches are smaller in high dimensions, where an instance takes D² numbers.
     """
     size = CHUNK if dimension <= 20 else max(1, 4_000_000 // dimension**2)
     return [min(size, total - begin) for begin in range(0, total, size)]
 
 
 def power(rng: np.random.Generator, low: float, high: float, *shape: int) -> Array:
-    """10^U(low, high)."""
+    """Draw 10^U(low, high)."""
     return 10 ** rng.uniform(low, high, shape)
 
 
@@ -52,14 +54,21 @@ def draw(
     conditioning: float = 1.0,
     tasks: int = 2,
 ) -> Problems:
-    """`count` problems of a family with dimensions uniform in the closed range; tasks not yet
-    related to each other.
+    """Draw `count` problems of a family; the tasks are not yet related to each other.
 
-    `conditioning` scales the decades over which eigenvalues and features spread: 1 as described
-    below, 0 not at all. A single dimension of `LARGE` gives every family A with prescribed singular
-    values (`_spectrum`)."""
+    Args:
+        family: One of CONVEX or NONCONVEX.
+        count: Number of problems.
+        rng: Source of randomness.
+        dimensions: Closed range from which dimensions are drawn uniformly. A dimension of
+            `LARGE` as lower end gives every family A with prescribed singular values (`_spectrum`).
+        conditioning: Scale of the decades over which eigenvalues and features spread: 1 as
+            described at the families below, 0 not at all.
+        tasks: Number of tasks.
+    """
     low, high = dimensions
     dimension = rng.integers(low, high + 1, count)
+    # Problems of different dimensions share one batch, filled up with zero columns.
     columns = (np.arange(high) < dimension[:, None]).astype(float)
     shape = Shape(count, tasks, high, dimension, columns, conditioning)
     a, b, w, s = (_spectrum if low in LARGE else _FAMILIES[family])(shape, rng)
@@ -72,15 +81,13 @@ def draw(
 
 @dataclass(frozen=True)
 class Shape:
-    """What a family has to fill: N problems of T tasks and width D, and which columns belong to
-    each.
-    """
+    """The shape that a family has to fill: N problems of T tasks and width D."""
 
     count: int
     tasks: int
     width: int
     dimension: NDArray[np.int64]
-    columns: Array  # [N, D], 0 or 1
+    columns: Array  # [N, D], 1 where a column belongs to the problem, 0 otherwise
     conditioning: float
 
 
@@ -88,8 +95,9 @@ Drawn = tuple[Array, Array, Array | float, Array | float]  # A, b, w, s
 
 
 def _features(shape: Shape, rows: int, rng: np.random.Generator) -> Array:
-    """Rows of normal features; in every second problem the columns' scales span two decades
-    (ill-conditioned).
+    """Draw rows of normal features.
+
+    In about half of the problems the columns' scales span two decades (ill-conditioned).
     """
     spread = power(rng, -2 * shape.conditioning, 0, shape.count, shape.width)
     scales = np.where(rng.random((shape.count, 1)) < 0.5, 1.0, spread)
@@ -97,7 +105,7 @@ def _features(shape: Shape, rows: int, rng: np.random.Generator) -> Array:
 
 
 def _least_squares(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """Between 1 and 2 d equations per task: under- and overdetermined."""
+    """Between 1 and 2d equations per task: under- and overdetermined systems."""
     rows = 1 + (rng.random((shape.count, shape.tasks)) * 2 * shape.dimension[:, None]).astype(int)
     present = np.arange(2 * shape.width) < rows[..., None]
     return (
@@ -109,14 +117,16 @@ def _least_squares(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _quadratic(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """A = diag(sqrt(lambda)) Q', lambda from 1 to 1 / kappa with kappa up to 1e8, and 1 in every
-    fourth problem.
+    """Quadratics with A = diag(√λ) Qᵀ, λ from 1 to 1/κ with κ up to 1e8.
+
+    In a quarter of the problems all λ are 1.
     """
     count, tasks, width, columns = shape.count, shape.tasks, shape.width, shape.columns
     flat = rng.random((count, 1, 1)) < 0.25
     decades = (
         8 * shape.conditioning * rng.random((count, tasks, 1)) * rng.random((count, tasks, width))
     )
+    # The unit entries in the unused columns keep the matrix regular, and Q block-diagonal.
     inner = (
         rng.normal(size=(count, tasks, width, width))
         * columns[:, None, :, None]
@@ -129,8 +139,9 @@ def _quadratic(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _logistic(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """Logistic regression on 2 D examples, labels from each task's own true weights, started at
-    random weights.
+    """Logistic regression on 2D examples, started at random weights.
+
+    Each task draws its labels from its own true weights.
     """
     x = _features(shape, 2 * shape.width, rng)
     truth, begin = rng.normal(size=(2, shape.count, shape.tasks, shape.width, 1)) / np.sqrt(
@@ -141,7 +152,7 @@ def _logistic(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _softplus(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """Smoothed hinges of sharpness 1 to 10 on 3 D random half-spaces: w softplus(beta z) / beta."""
+    """Smoothed hinges w softplus(βz)/β of sharpness β from 1 to 10, on 3D random half-spaces."""
     beta = power(rng, 0, 1, shape.count, shape.tasks, 3 * shape.width)
     a = _features(shape, 3 * shape.width, rng)
     return (
@@ -153,8 +164,9 @@ def _softplus(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _huber(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """Robust regression with heavy-tailed residuals, from all inside to most outside the quadratic
-    zone.
+    """Robust regression with heavy-tailed residuals.
+
+    The residuals range from all inside to most outside the quadratic zone.
     """
     residuals = rng.standard_t(3, size=(shape.count, shape.tasks, 2 * shape.width)) * power(
         rng, -1, 1, shape.count, 1, 1
@@ -163,26 +175,28 @@ def _huber(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _log_sum_exp(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """The smooth maximum of d + 2 planes whose slopes sum to 0, T log sum exp(z / T) at
-    temperatures 0.1 to 3.
+    """The smooth maximum τ log Σ exp(z/τ) of d + 2 planes whose slopes sum to 0, τ from 0.1 to 3.
 
-    `conditioning` < 1 leaves out the low ones, whose L (a kink's) is far above the curvature almost
-    everywhere."""
+    `conditioning` < 1 leaves out low temperatures τ, whose L (that of a kink) is far above the
+    curvature almost everywhere.
+    """
     rows, heat = shape.width + 2, power(rng, -shape.conditioning, 0.5, shape.count, shape.tasks)
     present = (np.arange(rows) < shape.dimension[:, None] + 2)[:, None, :, None]
     a = _features(shape, rows, rng) * present
     a = a - a.sum(-2, keepdims=True) / present.sum(-2, keepdims=True)
     b = rng.normal(size=(shape.count, shape.tasks, rows))
+    # An absent plane repeats the first one far below it, so that the maximum never sees it.
     a, b = (
         np.where(present, a, a[..., :1, :]),
         np.where(present[..., 0], b, -1e3),
-    )  # an absent plane never counts
+    )
     return a / heat[..., None, None], b / heat[..., None], 1.0, heat
 
 
 def _ridges(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """3 D random ridges F(a . theta + b), from far below to far above one wavelength: non-convex, F
-    bounded below.
+    """3D random ridges F(a·θ + b), with a from far below to far above one wavelength.
+
+    They are non-convex, and bounded below where F is.
     """
     rows = 3 * shape.width
     steep = power(rng, -1, 1, shape.count, shape.tasks, rows)
@@ -202,9 +216,11 @@ def _indefinite(shape: Shape, rng: np.random.Generator) -> Drawn:
 
 
 def _spectrum(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """A = diag(sqrt(lambda)) Q' for high dimensions: lambda from 1 to 1 / kappa with kappa up to
-    1e6, equal in every fourth problem; Q is a product of three reflections, so that it is dense and
-    costs D^2."""
+    """A = diag(√λ) Qᵀ for high dimensions, λ from 1 to 1/κ with κ up to 1e6.
+
+    In a quarter of the problems all λ are equal. Q is a product of three reflections, so that it is
+    dense but costs only O(D²).
+    """
     count, tasks, width = shape.count, shape.tasks, shape.width
     flat = rng.random((count, 1, 1)) < 0.25
     decades = (
@@ -232,7 +248,7 @@ _FAMILIES: dict[str, Callable[[Shape, np.random.Generator], Drawn]] = {
 
 
 def edges(count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """cos phi in (-1, 0) and ||g_1|| / ||g_2|| in [1e-3, 1e3], with a share of each near its edges."""
+    """Draw cos φ in (−1, 0) and ‖g₁‖/‖g₂‖ in [1e-3, 1e3], with extra weight near the edges."""
     kind = rng.random(count)
     near_opposite, near_orthogonal = power(rng, -10, -1, count) - 1, -power(rng, -8, -1, count)
     cos = np.where(
@@ -246,7 +262,7 @@ def edges(count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
 
 
 def sideways(problems: Problems, rng: np.random.Generator) -> Tensor:
-    """A random direction inside each problem's dimensions, [N, D]."""
+    """Draw a random direction inside each problem's dimensions, [N, D]."""
     width = problems.A.shape[-1]
     inside = torch.arange(width) < problems.dimension.unsqueeze(-1)
     return torch.from_numpy(rng.normal(size=(len(problems), width))) * inside

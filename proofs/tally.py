@@ -1,5 +1,7 @@
-"""Counts the trials of a check: how many, how many skipped, how many violate the statement, and the
-smallest margin.
+"""Counts the trials of a check.
+
+A tally records how many trials were made, how many were skipped, how many violate the statement,
+and the smallest margin.
 """
 
 from __future__ import annotations
@@ -18,48 +20,52 @@ BINS = np.linspace(-6, 3, 37)  # log10 of the margin over its unit
 
 
 class BrokenError(RuntimeError):
-    """The machinery of a check is at fault (not the statement): its numbers must not be published."""
+    """The machinery of a check is at fault, not the statement.
+
+    No numbers of the check may be published.
+    """
 
 
 class Trial(NamedTuple):
-    """A batch of instances put to one statement, each [N]."""
+    """A batch of instances on which one statement is tested, each field [N]."""
 
     accepted: Tensor  # bool: the hypotheses hold
-    slack: Tensor  # by how much they hold, negative by how much they do not; a search follows it
-    margin: Tensor  # bound - measured
-    unit: Tensor  # of the margin, positive
+    slack: Tensor  # distance to the hypotheses' edge, negative outside; guides a search
+    margin: Tensor  # bound − measured
+    unit: Tensor  # unit of the margin, positive
     noise: Tensor  # rounding error of the margin
     details: dict[str, Tensor] = {}  # describe the instance with the smallest margin  # noqa: RUF012
 
     @property
     def violated(self) -> Tensor:
-        """Beyond rounding, bool [N]."""
+        """Whether the statement fails beyond rounding, bool [N]."""
         return self.accepted & (self.margin < -self.noise)
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What came of the trials of one statement on one family, or on several together."""
+    """The counts of one statement on one family, or on several families together."""
 
     trials: int
     accepted: int
     skipped: int
-    undecided: int  # within rounding of 0
+    undecided: int  # margin within the rounding error of 0
     violations: int
     smallest_margin: float | None
-    stream: str = ""  # seed, purpose and family: draws the instances again
-    instance: dict[str, float] = field(default_factory=dict)  # with the smallest margin
-    histogram: list[int] = field(default_factory=list)  # of log10 margins, bins as in BINS
+    stream: str = ""  # seed, purpose and family, from which the instances can be drawn again
+    instance: dict[str, float] = field(default_factory=dict)  # the one with the smallest margin
+    histogram: list[int] = field(default_factory=list)  # counts of log10 margins, bins as in BINS
     families: dict[str, Counts] = field(default_factory=dict)
 
 
 class Tally:
     """The trials of one statement on one family.
 
-    An instance *violates* the statement where its margin (bound - measured) lies below minus the
-    rounding error of the two losses; it is *undecided* where the margin is within the rounding
-    error of 0. Margins are reported in units of the quantity that the statement speaks about (for
-    Theorem 1 the guaranteed decrease), so that 0 means "attained"."""
+    An instance *violates* the statement if its margin (bound − measured) is below minus the
+    rounding error of the two losses. It is *undecided* if the margin is within the rounding error
+    of 0. Margins are reported in units of the quantity that the statement bounds (for Theorem 1 the
+    guaranteed decrease), so that 0 means "attained".
+    """
 
     def __init__(self, purpose: str, family: str, seed: int) -> None:
         self.purpose, self.family, self.seed = purpose, family, seed
@@ -69,8 +75,9 @@ class Tally:
         self.histogram = np.zeros(len(BINS) + 1, dtype=int)
 
     def add(self, trial: Trial) -> None:
-        """One chunk."""
+        """Add one chunk of trials."""
         accepted, decided = trial.accepted, trial.accepted & (trial.margin.abs() > trial.noise)
+        # An undecided margin is rounding noise and must not become the smallest one.
         relative = torch.where(decided, trial.margin / trial.unit, torch.inf)
         self.trials += len(accepted)
         self.accepted += int(accepted.sum())
@@ -90,7 +97,11 @@ class Tally:
         return self.trials - self.accepted
 
     def report(self) -> Counts:
-        """The counts."""
+        """Return the counts.
+
+        Raises:
+            BrokenError: No instance satisfies the hypotheses, so that nothing was tested.
+        """
         if self.accepted == 0:
             raise BrokenError(f"{self.purpose}: no {self.family} instance satisfies the hypotheses")
         return Counts(
@@ -114,8 +125,15 @@ def sample(
     put: Callable[[int, np.random.Generator], Trial],
     dimension: int = 20,
 ) -> Tally:
-    """Put `total` fresh instances to a statement, chunk by chunk; `put(count, rng)` draws a chunk
-    and tries it.
+    """Test a statement on `total` fresh instances, chunk by chunk.
+
+    Args:
+        purpose: Name of the test; part of the random stream's key.
+        family: Family of problems.
+        total: Number of instances.
+        seed: Seed of the random streams.
+        put: `put(count, rng)` draws a chunk of `count` instances and tests it.
+        dimension: Largest dimension, which limits the chunks' size.
     """
     tally = Tally(purpose, family, seed)
     for chunk, count in enumerate(chunks(total, dimension)):
@@ -124,7 +142,7 @@ def sample(
 
 
 def total(families: dict[str, Counts]) -> Counts:
-    """Sums and the smallest margin over the families."""
+    """Sum the counts over the families, and keep the smallest margin."""
     names = ("trials", "accepted", "skipped", "undecided", "violations")
     sums = {name: sum(getattr(row, name) for row in families.values()) for name in names}
     margins = [m for row in families.values() if (m := row.smallest_margin) is not None]
@@ -132,5 +150,5 @@ def total(families: dict[str, Counts]) -> Counts:
 
 
 def smallest(*counts: Counts) -> float | None:
-    """The smallest margin of several counts."""
+    """Return the smallest margin of several counts, or None if none has a margin."""
     return min((m for row in counts if (m := row.smallest_margin) is not None), default=None)

@@ -1,15 +1,16 @@
-"""More than two tasks: ascent, remaining conflict, fixed points, mean and variance of the update.
+"""More than two tasks: ascent, remaining conflict, fixed points, moments of the update.
 
-- **Ascent**: on three gradients every combination of orders makes an ascent direction of L, and so
-  does the mean over the orders.
+- **Ascent**: there are three gradients for which every combination of orders gives an ascent
+  direction of L, and so does the mean over the orders.
 - **Conflict**: for T ≥ 3 the update may conflict with a task, and a projected g_i with another
-  task's gradient: a projection against g_k can bring a conflict with g_j back.
-- **Fixed points**: g^PC = Σ w_j g_j with w_j ≥ 1, because C_ii = 1 and C_ij ≥ 0; so g^PC = 0 implies
-  Pareto stationarity for every T. For T ≥ 3 the converse fails.
-- **Mean and variance**, T = 3: with v_ij = g_i − min(0, g_i · g_j) g_j/‖g_j‖² and
-  w_ijk = v_ij − min(0, v_ij · g_k) g_k/‖g_k‖², task i contributes w_ijk or w_ikj with probability
+  task's gradient, because a projection against g_k can bring a conflict with g_j back.
+- **Fixed points**: g^PC = Σ w_j g_j with w_j ≥ 1, because C_ii = 1 and C_ij ≥ 0; so g^PC = 0
+  implies Pareto stationarity for every T. For T ≥ 3 the converse fails.
+- **Mean and variance**, T = 3: with v_ij = g_i − min(0, g_i·g_j) g_j/‖g_j‖² and
+  w_ijk = v_ij − min(0, v_ij·g_k) g_k/‖g_k‖², task i contributes w_ijk or w_ikj with probability
   1/2 each, independently:
-      E g^PC = ½ Σ_i (w_ijk + w_ikj),   Var g^PC = ¼ Σ_i ‖w_ijk − w_ikj‖²."""
+      E g^PC = ½ Σ_i (w_ijk + w_ikj),   Var g^PC = ¼ Σ_i ‖w_ijk − w_ikj‖².
+"""
 
 from __future__ import annotations
 
@@ -34,30 +35,30 @@ ERRORS = 4.0
 
 @dataclass(frozen=True)
 class Conflicts:
-    """How often an update still conflicts, for normal gradients."""
+    """How often an update still conflicts with a task, for normal gradients."""
 
     tasks: int
     dimension: int
     draws: int
-    pcgrad: float  # g^PC with some task
-    plain: float  # the sum with some task
-    projected: float  # some g_i^PC with some task
-    standard_error: float  # of the first
+    pcgrad: float  # share of draws in which g^PC conflicts with some task
+    plain: float  # the same for the sum of the gradients
+    projected: float  # the same for some g_i^PC
+    standard_error: float  # of `pcgrad`
 
 
 @dataclass(frozen=True)
 class Moments:
-    """The closed forms against exact enumeration and against the core's random orders."""
+    """The closed forms, compared with exact enumeration and with the core's random orders."""
 
     triples: int
-    exact: bool  # equal in rationals, all of them
+    exact: bool  # whether all triples agree in rationals
     largest_error_of_mean: float  # in standard errors
     largest_relative_error_of_variance: float
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the check of many tasks found."""
+    """The results of checking more than two tasks."""
 
     judgements: list[Judgement]
     conflicts: list[Conflicts]
@@ -65,14 +66,14 @@ class Report:
 
 
 def products(gradients: tuple[tuple[int, int], ...]) -> list[Fraction]:
-    """g · g^PC in every order, exactly."""
+    """Return g·g^PC in every order, exactly."""
     rows = exact.rationals(gradients)
     g = exact.add(*rows)
     return [exact.dot(g, exact.update(rows, orders)) for orders in exact.all_orders(len(rows))]
 
 
 def by_core(gradients: tuple[tuple[int, int], ...]) -> torch.Tensor:
-    """g^PC in every order by the core, [orders, 2]."""
+    """Return g^PC in every order, computed by the core, [orders, 2]."""
     rows = torch.tensor(gradients, dtype=torch.float64)
     orders = torch.tensor(list(exact.all_orders(len(gradients))))
     gramian = (rows @ rows.mT).expand(len(orders), -1, -1)
@@ -80,7 +81,7 @@ def by_core(gradients: tuple[tuple[int, int], ...]) -> torch.Tensor:
 
 
 def ascending() -> Counterexample:
-    """Every order ascends."""
+    """Three gradients for which every order gives an ascent direction."""
     found = products(ASCENDING)
     core = by_core(ASCENDING) @ torch.tensor(ASCENDING, dtype=torch.float64).sum(0)
     mean = sum(found, Fraction(0)) / len(found)
@@ -102,7 +103,7 @@ def ascending() -> Counterexample:
 
 
 def moving() -> Counterexample:
-    """A Pareto stationary point that is no fixed point, in any order."""
+    """A Pareto stationary point that is not a fixed point, in any order."""
     rows = exact.rationals(STATIONARY)
     updates = [exact.update(rows, orders) for orders in exact.all_orders(3)]
     core = by_core(STATIONARY).norm(dim=-1)
@@ -120,12 +121,13 @@ def moving() -> Counterexample:
 
 
 def conflicts(tasks: int, dimension: int, draws: int, seed: int) -> Conflicts:
-    """Shares among normal gradients."""
+    """Return the shares of conflicts that remain, among normal gradients."""
     generator = torch.Generator().manual_seed(seed + 100 * tasks + dimension)
     gradients = torch.randn(draws, tasks, dimension, generator=generator, dtype=torch.float64)
     gramian = gradients @ gradients.mT
     orders = pcgrad.random_orders(tasks, generator, batch=(draws,))
     coefficients = pcgrad.surgery_coefficients(gramian, orders)
+    # A product that is zero in exact arithmetic must not count as a conflict.
     scale = 1e-9 * gramian.diagonal(dim1=-2, dim2=-1).amax(-1)
     projected = coefficients @ gramian  # g_i^PC · g_j
     off = ~torch.eye(tasks, dtype=torch.bool)
@@ -140,7 +142,7 @@ def conflicts(tasks: int, dimension: int, draws: int, seed: int) -> Conflicts:
 
 
 def closed_forms(gradients: list[exact.Vector]) -> tuple[exact.Vector, Any]:
-    """(E g^PC, Var g^PC) of three gradients, exactly."""
+    """Return (E g^PC, Var g^PC) of three gradients, exactly."""
 
     def less(v: exact.Vector, g: exact.Vector) -> exact.Vector:
         return exact.add(v, exact.scale(-min(0, exact.dot(v, g)) / exact.dot(g, g), g))
@@ -157,7 +159,11 @@ def closed_forms(gradients: list[exact.Vector]) -> tuple[exact.Vector, Any]:
 
 
 def moments(seed: int) -> Moments:
-    """Closed forms on random integer triples: all orders exactly, and the core's random orders."""
+    """Compare the closed forms on random integer triples.
+
+    All triples are compared with the enumeration of all orders, exactly, and the first three also
+    with the core's random orders.
+    """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     equal, worst_mean, worst_variance = True, 0.0, 0.0
     for number in range(TRIPLES):
@@ -173,7 +179,8 @@ def moments(seed: int) -> Moments:
             Fraction(0),
         ) / len(updates)
         equal &= average == mean and spread == variance
-        if number >= 3 or variance == 0:  # the core's random orders on the first three
+        # The core's random orders are tried on the first three triples only.
+        if number >= 3 or variance == 0:
             continue
         gradients = torch.from_numpy(whole.astype(float))
         orders = pcgrad.random_orders(3, generator, batch=(DRAWS,))
@@ -188,7 +195,7 @@ def moments(seed: int) -> Moments:
 
 
 def judgements(rows: list[Conflicts], found: Moments) -> list[Judgement]:
-    """The verdicts on many tasks."""
+    """Return the verdicts on more than two tasks."""
     shown = {
         dimension: ", ".join(f"{row.pcgrad:.0%}" for row in rows if row.dimension == dimension)
         for dimension in DIMENSIONS
@@ -196,8 +203,8 @@ def judgements(rows: list[Conflicts], found: Moments) -> list[Judgement]:
     two = [row for row in rows if row.tasks == 2]
     remain = Counterexample(
         "exact example",
-        f"g_i = {', '.join(map(str, ASCENDING))}: g^PC ascends L in every order, so that it conflicts "
-        f"with a task in each",
+        f"g_i = {', '.join(map(str, ASCENDING))}: g^PC ascends L in every order, so that it "
+        f"conflicts with a task in each",
         {"three gradients, none zero": all(map(any, ASCENDING))},
         f"conflict remains; of normal gradients in R^5 the update conflicts with a task in "
         f"{shown[5]} of the draws for T = {', '.join(map(str, TASKS))}",
@@ -258,20 +265,25 @@ def judgements(rows: list[Conflicts], found: Moments) -> list[Judgement]:
         judge(
             "random_orders",
             "ours",
-            "T = 3: E g^PC = ½ Σ(w_ijk + w_ikj) and Var g^PC = ¼ Σ‖w_ijk − w_ikj‖² over random orders",
+            "T = 3: E g^PC = ½ Σ(w_ijk + w_ikj) and Var g^PC = ¼ Σ‖w_ijk − w_ikj‖² over random "
+            "orders",
             [Check("exact example", "all orders", found.exact,
                    f"equal in rationals on {found.triples} triples, all 8 orders each"),
              *certified("fair_coin"),
              Check("samples", "the core's orders", found.largest_error_of_mean < 5.0,
-                   f"{DRAWS:,} draws: the mean to {found.largest_error_of_mean:.1f} standard errors, "
-                   f"the variance to {found.largest_relative_error_of_variance:.1%}")],
+                   f"{DRAWS:,} draws: the mean to {found.largest_error_of_mean:.1f} standard "
+                   f"errors, the variance to {found.largest_relative_error_of_variance:.1%}")],
             sentence="Each task's order is a fair coin, so that means add and variances add.",
         ),
     ]  # fmt: skip
 
 
 def check(settings: dict[str, Any]) -> Report:
-    """Exact examples, shares of conflicts, and the closed forms."""
+    """Check the exact examples, the shares of conflicts and the closed forms.
+
+    Args:
+        settings: The `theory` block of a config.
+    """
     seed, draws = settings["seed"], min(20_000, 10 * settings["instances"])
     rows = [
         conflicts(tasks, dimension, draws if dimension == 5 else draws // 20, seed)
