@@ -1,17 +1,18 @@
-"""Theorem 2 as printed is false: convex counterexamples in exact rationals, and by 50 digits.
+"""Theorem 2 as printed is false: convex counterexamples in exact rationals and in 50 digits.
 
     L_1(x, y) = −2x + δy + h(x),   L_2(x, y) = x + δy,   θ = (0, 0), t = T,
     h'' = 0 for x < 0, x on [0, T], T beyond: h is convex and twice continuously differentiable,
     ∇L is T-Lipschitz.
 
-- `one_dimension`, δ = 0, T = 2: cos = −1, PCGrad does not move, and the plain step reaches a lower
-  loss.
-- `plane`, δ = 1/20, T = 17/8: −1 < cos < 0, both move, and the plain step still reaches the lower
-  loss.
+- `one_dimension`, δ = 0, T = 2: cos φ = −1, PCGrad does not move, and the plain step reaches a
+  lower loss.
+- `plane`, δ = 1/20, T = 17/8: −1 < cos φ < 0, both move, and the plain step still reaches the
+  lower loss.
 
-Where the printed proof breaks: it writes L(θ^MT) = L − t‖g‖² + t²H/2 with H of Definition 3, here
-t²H/2 = T³/4; the true second-order term is T³/6, because the curvature comes at the end of the
-step, where the weight 1 − a is small. With the exact remainder (c) fails, as it must."""
+The printed proof writes L(θ^MT) = L − t‖g‖² + t²H/2 with H of Definition 3, here t²H/2 = T³/4. The
+true second-order term is T³/6, because the curvature comes at the end of the step, where the
+weight 1 − a is small. With the exact remainder (c) fails, as it must.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ ORDERS = ((1,), (0,))
 
 @dataclass(frozen=True)
 class Printed:
-    """One example: Theorem 2's quantities with H as in Definition 3, in any kind of number."""
+    """Theorem 2's quantities on one example, with H as in Definition 3."""
 
     t: Any
     constant: Any  # L
@@ -48,7 +49,7 @@ class Printed:
     excess: Any  # L(θ^PC) − L(θ^MT)
 
     def hypotheses(self) -> dict[str, bool]:
-        """Those of the printed theorem, one by one."""
+        """Test the hypotheses of the printed theorem one by one."""
         gap = self.ell - self.xi * self.constant
         return {
             "conflict, g_1 · g_2 < 0": self.product < 0,
@@ -74,7 +75,7 @@ def task_losses(x: Any, y: Any, delta: Any, end: Any) -> tuple[Any, Any]:
 
 
 def in_rationals(name: str) -> Printed:
-    """One example in exact rationals; no rounding anywhere."""
+    """Compute one example in exact rationals, without any rounding."""
     delta, t = EXAMPLES[name]
     pair = [(Fraction(-2), delta), (Fraction(1), delta)]  # gradients at 0; h'(0) = 0
     g, pc = exact.add(*pair), exact.update(pair, ORDERS)
@@ -95,7 +96,10 @@ def in_rationals(name: str) -> Printed:
 
 
 def by_mpmath(name: str) -> Printed:
-    """The same from the loss values alone: derivatives by mp.diff, Definition 3 by mp.quad."""
+    """Compute the same from the loss values alone.
+
+    The derivatives come from mp.diff and Definition 3's integral from mp.quad.
+    """
     with mp.workdps(DIGITS):
         delta, t = (mp.mpf(x.numerator) / x.denominator for x in EXAMPLES[name])
 
@@ -129,7 +133,11 @@ def by_mpmath(name: str) -> Printed:
 
 
 def agree(rational: Printed, digits: Printed) -> None:
-    """BrokenError where the routes differ."""
+    """Compare the two routes.
+
+    Raises:
+        BrokenError: They differ.
+    """
     for name in ("xi", "ell", "ell_remainder", "excess"):
         x, y = getattr(rational, name), getattr(digits, name)
         if abs(mp.mpf(x.numerator) / x.denominator - y) > mp.mpf("1e-12"):
@@ -137,14 +145,14 @@ def agree(rational: Printed, digits: Printed) -> None:
 
 
 def smooth() -> bool:
-    """Whether the second differences of h stay between 0 and T, exactly, from −1 to T + 1."""
+    """Test that the second differences of h stay between 0 and T, from −1 to T + 1."""
     end = EXAMPLES["plane"][1]
     points = [Fraction(k, 16) for k in range(-16, int(16 * (end + 1)))]
     return exact.bends_between(lambda x: bump(x, end), points, 0, end)
 
 
 def printed() -> Counterexample:
-    """The example in the plane by both routes, and that of one dimension."""
+    """Return the example in the plane by both routes, with the one in one dimension."""
     plane, line = in_rationals("plane"), in_rationals("one_dimension")
     digits = by_mpmath("plane")
     agree(plane, digits)

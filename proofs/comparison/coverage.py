@@ -1,8 +1,9 @@
 """How many steps conditions (a)–(c) of Theorem 2 cover, by family and step length.
 
-Generic instances in conflict, not built to satisfy the conditions: cos φ ~ U(−1, 0), ratio of the
-lengths 10^U(−1, 1), dimensions 2 to 20. L is an upper bound (on softplus the largest curvature
-found is about 0.67 L), so that the conditions cover more where L is known better."""
+The instances are generic conflicts that are not built to satisfy the conditions: cos φ ~ U(−1, 0),
+ratio of the lengths 10^U(−1, 1), dimensions 2 to 20. L is an upper bound (on softplus the largest
+curvature found is about 0.67 L), so that the conditions cover more where L is known better.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +36,17 @@ class Covered:
 
 
 def coverage(count: int, seed: int) -> dict[str, list[Covered]]:
-    """Every family at every step."""
+    """Measure the coverage of every family at every step."""
     return {family: _family(family, count, seed) for family in CONVEX}
 
 
 def largest(rows: dict[str, list[Covered]]) -> dict[str, float]:
-    """The largest share of instances that the printed conditions cover, over steps, by family."""
+    """Return the largest share that the printed conditions cover, over steps, by family."""
     return {family: max(row.printed for row in steps) for family, steps in rows.items()}
 
 
 def short(rows: dict[str, list[Covered]]) -> float:
-    """The largest share that they cover at t ≤ 2/L, over families."""
+    """Return the largest share that they cover at t ≤ 2/L, over families."""
     return max(row.printed for steps in rows.values() for row in steps if row.step <= 2)
 
 
@@ -64,7 +65,7 @@ def _family(family: str, count: int, seed: int) -> list[Covered]:
 
 
 def _which(problems: Problems, point: Point, factor: float) -> tuple[Tensor, ...]:
-    """Instances in each of `Covered`'s classes at t = factor/L, bool [N] each."""
+    """Return the instances in each of `Covered`'s classes at t = factor/L, bool [N] each."""
     constant = problems.lipschitz()
     step, a = factor / constant, pcgrad.condition_a(point.gramian)[:, 0, 1]
     xi = pcgrad.curvature_bounding_measure(point.gramian)[:, 0, 1]

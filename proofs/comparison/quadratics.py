@@ -1,8 +1,9 @@
-"""Exact quadratics in the plane, and the same through the core.
+"""Exact quadratics in the plane, computed in rationals and again through the core.
 
-    L_i(θ) = g_i · θ + θᵀ diag(h) θ/4,  θ = 0:  both tasks are convex, L has the Hessian diag(h).
+    L_i(θ) = g_i·θ + θᵀ diag(h) θ/4,  θ = 0:  both tasks are convex, L has the Hessian diag(h).
 
-So L = max h, and ℓ = gᵀ diag(h) g/‖g‖² in every form of H."""
+So L = max h, and ℓ = gᵀ diag(h) g/‖g‖² in every form of H.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Quadratic:
-    """g_1, g_2, h and a step."""
+    """The gradients g_1 and g_2, the Hessian's diagonal h, and a step."""
 
     g1: tuple[int, int]
     g2: tuple[int, int]
@@ -57,7 +58,7 @@ class Quadratic:
         return Fraction(dot(add(self.g1, self.g2), theta)) + curved
 
     def report(self) -> Outcome:
-        """Everything above in rationals, and whether the core in float64 agrees."""
+        """Compute Theorem 3's quantities in rationals, and compare them with the core."""
         pair = rationals([self.g1, self.g2])
         g, pc = add(*pair), update(pair, ORDERS)
         s1, s2, p = dot(pair[0], pair[0]), dot(pair[1], pair[1]), dot(*pair)
@@ -67,6 +68,7 @@ class Quadratic:
         constant, n = max(h), square - dot(g, pc)
         d = (ell * square - constant * length2) / 2
         tau = n / d if d else None
+        # cos φ ≥ −Φ and cos φ ≤ −Φ, multiplied out to avoid square roots.
         above, below = -p * (s1 + s2) <= 2 * s1 * s2, -p * (s1 + s2) >= 2 * s1 * s2
         surgery, plain = (self.loss(scale(-t, v)) for v in (pc, g))
         return Outcome(
@@ -87,7 +89,10 @@ class Quadratic:
         )
 
     def _core_agrees(self, expected: Fraction) -> bool:
-        """L(θ^PC) − L(θ^MT) again by the core, from A = diag(√(h/2)), A b_i = g_i."""
+        """Compare L(θ^PC) − L(θ^MT) with the core's value.
+
+        The problem is rebuilt from A = diag(√(h/2)) and A b_i = g_i.
+        """
         root = (torch.tensor([float(h) for h in self.h], dtype=torch.float64) / 2).sqrt()
         b = torch.tensor([self.g1, self.g2], dtype=torch.float64) / root
         ones = torch.ones(1, 2, 2, dtype=torch.float64)

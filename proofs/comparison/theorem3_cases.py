@@ -1,5 +1,6 @@
-"""Theorem 3's cases by the core's numbers, steps for which they hold, and the bound against them
-(`theorem3.py`).
+"""Theorem 3's cases on the core's numbers, steps for which they hold, and a test of the bound.
+
+`theorem3.py` gives the statement.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from proofs.tally import Trial
 
 
 class Cases(NamedTuple):
-    """The statement's right-hand side at a step t, each [N]."""
+    """The right-hand side of the statement at a step t, each field [N]."""
 
-    curvature: Tensor  # l, the largest that H >= l ||g||^2 allows
+    curvature: Tensor  # ℓ, the largest that H ≥ ℓ‖g‖² allows
     n: Tensor
     d: Tensor
     tau: Tensor
@@ -28,12 +29,12 @@ class Cases(NamedTuple):
     second: Tensor
 
     def bound(self, step: Tensor) -> Tensor:
-        """B(t), [N]."""
+        """B(t) = t(Dt − N), [N]."""
         return step * (self.d * step - self.n)
 
 
 def cases(gramian: Tensor, constant: Tensor, ell: Tensor, step: Tensor) -> Cases:
-    """tau and the cases by the printed formulas and the core's c, Phi and xi."""
+    """Compute τ and the cases from the printed formulas and the core's c, Φ and ξ."""
     measures = (pcgrad.cosine, pcgrad.magnitude_similarity, pcgrad.curvature_bounding_measure)
     c, phi, xi = (measure(gramian)[:, 0, 1] for measure in measures)
     s1, s2, square = gramian[:, 0, 0], gramian[:, 1, 1], gramian.sum((-1, -2))
@@ -46,8 +47,9 @@ def cases(gramian: Tensor, constant: Tensor, ell: Tensor, step: Tensor) -> Cases
 
 
 def short_step(problems: Problems, form: str, rng: np.random.Generator) -> Tensor:
-    """tau of case 1, by bisection between 0 and 2 / L, where it must lie; part of it in every
-    second problem.
+    """Return τ of case 1, and only part of it in every second problem.
+
+    τ is found by bisection on (0, 2/L], which must contain it; nan where case 1 has no step.
     """
     line, constant, step = ray(problems), problems.lipschitz(), 2 / problems.lipschitz()
     gramian, along = look(problems, problems.start()).gramian, look(line, line.start())
@@ -65,8 +67,9 @@ def short_step(problems: Problems, form: str, rng: np.random.Generator) -> Tenso
 
 
 def around(tau: Tensor, constant: Tensor, rng: np.random.Generator) -> Tensor:
-    """tau (1 +- 10^-k) where tau is positive, for two in three; steps from 0.01 / L to 100 / L for
-    the others.
+    """Draw steps: τ(1 ± 10⁻ᵏ) for two in three, from 0.01/L to 100/L for the others.
+
+    Steps near τ are possible only where τ is positive.
     """
     count = len(tau)
     near = tau * torch.from_numpy(1 + rng.choice([-1, 1], count) * power(rng, -8, -0.1, count))
@@ -75,10 +78,10 @@ def around(tau: Tensor, constant: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def bound_trial(count: int, rng: np.random.Generator) -> Trial:
-    """B(t) from the core's updates against the printed cases: random pairs in conflict, any l <= L
-    = 1, t around tau.
+    """Test B(t), computed from the core's updates, against the printed cases.
 
-    The margin is |B(t)|, negative where its sign contradicts the cases.
+    The instances are random pairs in conflict with any ℓ ≤ L = 1 and t around τ. The margin is
+    |B(t)|, negative where its sign contradicts the cases.
     """
     cos, ratio = edges(count, rng)
     plane = torch.stack([cos, ((1 - cos) * (1 + cos)).sqrt()], -1)
@@ -87,6 +90,7 @@ def bound_trial(count: int, rng: np.random.Generator) -> Trial:
     )
     gramian, one = pair @ pair.mT, torch.ones_like(cos)
     xi = pcgrad.curvature_bounding_measure(gramian)[:, 0, 1]
+    # ℓ ≈ ξL makes D nearly zero, which is where the cases meet.
     near = xi * torch.from_numpy(1 + rng.choice([-1, 1], count) * power(rng, -8, 0, count))
     anything = torch.from_numpy(rng.uniform(-0.5, 1, count))
     ell = torch.where(torch.from_numpy(rng.random(count)) < 0.6, torch.minimum(near, one), anything)

@@ -1,17 +1,18 @@
 """Counterexamples to Theorem 3, in either direction.
 
 **If, first case, H as printed.** With g_1 = (−1, 0), g_2 = (1, −1), w = g^PC and v normal to w with
-v · g < 0,
+v·g < 0,
 
-    L_1(θ) = g_1 · θ + (w · θ)²/(2‖w‖²) + h(v · θ),   L_2(θ) = g_2 · θ,   t = τ,
+    L_1(θ) = g_1·θ + (w·θ)²/(2‖w‖²) + h(v·θ),   L_2(θ) = g_2·θ,   t = τ,
 
-h convex and twice continuously differentiable, h'' rising from 0 at 0 to 1/‖v‖² where the plain
-step ends. So ∇L is 1-Lipschitz, PCGrad's step meets the curvature L all along, and the plain step
-meets its own late, which Definition 3 overrates. (Theorem 2's counterexamples refute the second
-case.)
+where h is convex and twice continuously differentiable, and h'' rises from 0 at 0 to 1/‖v‖² where
+the plain step ends. So ∇L is 1-Lipschitz, PCGrad's step meets the curvature L everywhere, and the
+plain step meets it late, which Definition 3 overestimates. (Theorem 2's counterexamples refute the
+second case.)
 
-**Only if.** Quadratics whose curvature along g^PC is below L: PCGrad's step is better than the
-bound knows."""
+**Only if.** On quadratics whose curvature along g^PC is below L, PCGrad's step is better than the
+bound predicts.
+"""
 
 from __future__ import annotations
 
@@ -29,16 +30,21 @@ from proofs.tally import BrokenError
 HALF = Fraction(1, 2)
 ORDERS = ((1,), (0,))
 DIGITS = 50
-ONLY_IF = {  # PCGrad is better and neither case holds
-    "long_step": Quadratic(
-        (-2, 1), (1, 0), (2, 1), 2
-    ),  # c < -Phi, l < xi L: the bound fails for every t
-    "short_step": Quadratic((-1, 0), (1, -1), (1, HALF), 1),  # c > -Phi, t > tau
+# Instances on which PCGrad is better although neither case holds.
+ONLY_IF = {
+    # c < −Φ and ℓ < ξL: the bound is negative for every t.
+    "long_step": Quadratic((-2, 1), (1, 0), (2, 1), 2),
+    # c > −Φ and t > τ.
+    "short_step": Quadratic((-1, 0), (1, -1), (1, HALF), 1),
 }
 
 
 def only_if() -> Counterexample:
-    """Both quadratics of ONLY_IF; BrokenError where PCGrad is not strictly better or a case holds."""
+    """Return the counterexample to "only if", from both quadratics of ONLY_IF.
+
+    Raises:
+        BrokenError: PCGrad is not strictly better on one of them, or a case holds.
+    """
     rows = {name: instance.report() for name, instance in ONLY_IF.items()}
     for name, row in rows.items():
         if row.case_1 or row.case_2 or not row.pcgrad_is_better:
@@ -46,8 +52,8 @@ def only_if() -> Counterexample:
     row = rows["long_step"]
     return Counterexample(
         "exact example",
-        f"g_1 = {row.g_1}, g_2 = {row.g_2}, Hessian diag({row.h[0]}, {row.h[1]}), t = {row.t}: ℓ = {row.ell}, "
-        f"ξL = {row.xi * row.constant}",
+        f"g_1 = {row.g_1}, g_2 = {row.g_2}, Hessian diag({row.h[0]}, {row.h[1]}), "
+        f"t = {row.t}: ℓ = {row.ell}, ξL = {row.xi * row.constant}",
         {
             "both tasks convex (h ≥ 0)": all(h >= 0 for h in row.h),
             "conflict": row.conflict,
@@ -64,7 +70,7 @@ def only_if() -> Counterexample:
 
 
 class Late:
-    """The counterexample to the first case; everything for L = 1."""
+    """The counterexample to the first case, with L = 1."""
 
     def __init__(self) -> None:
         self.pair = rationals([(-1, 0), (1, -1)])
@@ -72,17 +78,17 @@ class Late:
         normal = (-self.w[1], self.w[0])
         self.v = scale(-1 if dot(normal, self.g) > 0 else 1, normal)
         square, length2, inner = dot(self.g, self.g), dot(self.w, self.w), dot(self.g, self.w)
-        across = dot(self.v, self.g) ** 2 / dot(
-            self.v, self.v
-        )  # of ||g||^2, what meets the late curvature
-        self.ell = {  # (||g||^2 - across) + across int_0^1 a w(a) da with w = 1 and 2 (1 - a)
+        # The part of ‖g‖² that meets the late curvature.
+        across = dot(self.v, self.g) ** 2 / dot(self.v, self.v)
+        # (‖g‖² − across) + across ∫₀¹ a w(a) da with the weights w = 1 and w = 2(1 − a).
+        self.ell = {
             "uniform": 1 - across / square / 2,
             "remainder": 1 - across / square * Fraction(2, 3),
         }
         self.n = square - inner
         self.tau = {form: self.n / ((ell * square - length2) / 2) for form, ell in self.ell.items()}
         self.xi, self.t = length2 / square, self.tau["uniform"]
-        self.end = -self.t * dot(self.v, self.g)  # of v . theta, along the plain step
+        self.end = -self.t * dot(self.v, self.g)  # value of v·θ where the plain step ends
 
     def losses(self, theta: Any) -> tuple[Any, Any]:
         """L_1 and L_2, for rationals and mpmath numbers alike."""
@@ -101,7 +107,7 @@ class Late:
         )
 
     def hypotheses(self) -> dict[str, bool]:
-        """Case 1 with H as in Definition 3, one by one."""
+        """Test case 1 with H as in Definition 3, one condition at a time."""
         s1, s2, p = (
             dot(self.pair[0], self.pair[0]),
             dot(self.pair[1], self.pair[1]),
@@ -109,7 +115,8 @@ class Late:
         )
         ell = self.ell["uniform"]
         return {
-            "L_1 and L_2 convex, ∇L 1-Lipschitz (second differences between 0 and 1)": self.smooth(),
+            "L_1 and L_2 convex, ∇L 1-Lipschitz (second differences between 0 "
+            "and 1)": self.smooth(),
             "cos φ < 0": p < 0,
             "−Φ ≤ cos φ": -p * (s1 + s2) <= 2 * s1 * s2,
             "ℓ ≤ L": ell <= 1,
@@ -118,7 +125,10 @@ class Late:
         }
 
     def smooth(self) -> bool:
-        """Second differences of L_1 along w and v, over ‖w‖² and ‖v‖², which are orthogonal."""
+        """Test the second differences of L_1 along w and v, relative to ‖w‖² and ‖v‖².
+
+        w and v are orthogonal, so that these two directions decide.
+        """
         points = [self.end * Fraction(k, 16) for k in range(-16, 33)]
 
         def along(direction: Vector) -> bool:
@@ -130,7 +140,7 @@ class Late:
         return dot(self.w, self.v) == 0 and along(self.w) and along(self.v)
 
     def counterexample(self) -> Counterexample:
-        """Hypotheses and conclusion in rationals, and from the loss values alone in 50 digits."""
+        """Return the counterexample, in rationals and from the loss values in 50 digits."""
         surgery, plain = (sum(self.losses(scale(-self.t, d))) for d in (self.w, self.g))
         digits = self._confirmed(surgery - plain)
         return Counterexample(
@@ -143,8 +153,10 @@ class Late:
         )
 
     def _confirmed(self, excess: Fraction) -> Any:
-        """Gradients by mp.diff, Algorithm 1 on them, Definition 3 by mp.quad; BrokenError where
-        they disagree.
+        """Recompute the excess in 50 digits: gradients by mp.diff, Definition 3 by mp.quad.
+
+        Raises:
+            BrokenError: The result differs from the rationals.
         """
         with mp.workdps(DIGITS):
 

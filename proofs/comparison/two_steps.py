@@ -1,19 +1,16 @@
-"""One step of PCGrad against one plain step of the same length: what Theorems 2 and 3 have in
-common.
+"""One step of PCGrad against one plain step of the same length, for Theorems 2 and 3.
 
-theta^PC = theta - t g^PC, theta^MT = theta - t g. Both theorems hypothesize H(L; theta, theta^MT)
->= l ||g||^2. H has three forms here, named by what they make of the curvature g' grad^2 L(theta - a
-t g) g for a in [0, 1]:
+θ^PC = θ − t g^PC, θ^MT = θ − t g. Both theorems assume H(L; θ, θ^MT) ≥ ℓ‖g‖². H has three forms
+here, named by how they summarize the curvature gᵀ∇²L(θ − a t g) g for a in [0, 1]:
 
-- `uniform`:   its mean, Definition 3 as printed;
-- `remainder`: its mean with the weight 2 (1 - a), the one for which Taylor's formula is exact;
-- `pointwise`: its smallest value. Not above either mean, so a claim that holds for a mean holds for
-  it.
+- `uniform`: its mean, Definition 3 as printed;
+- `remainder`: its mean with the weight 2(1 − a), for which Taylor's formula is exact;
+- `pointwise`: its smallest value. It is at most either mean, so that a claim that holds for a mean
+  holds for it.
 
-The means come from the core's quadrature, which is itself a weighted mean over NODES Gauss-Legendre
-nodes; the smallest value is taken over those nodes and both ends, hence is not above the
-quadrature's mean either. Huber's curvature
-jumps: there all three are exact.
+The means come from the core's quadrature, which is itself a weighted mean over NODES
+Gauss-Legendre nodes. The smallest value is taken over those nodes and both ends, hence it is at
+most the quadrature's mean as well. For Huber, whose curvature jumps, all three are exact.
 """
 
 from __future__ import annotations
@@ -31,14 +28,13 @@ from proofs.sampling import LARGE, draw, power, sideways
 
 WEIGHTINGS = ("uniform", "remainder")
 FORMS = (*WEIGHTINGS, "pointwise")
-GRID = np.geomspace(
-    1, 64, 31
-)  # steps tried, in units of 2 / L, below which neither (c) nor t >= tau can hold
+# Steps that are tried, in units of 2/L: below 1 neither (c) nor t ≥ τ can hold.
+GRID = np.geomspace(1, 64, 31)
 BLOCK = 2_000_000  # numbers in one batch of curvatures
 
 
 def losses(problems: Problems, point: Point, step: Tensor) -> tuple[Tensor, Tensor]:
-    """(measured, bound): L(theta^PC) and L(theta^MT), each [N]."""
+    """Return (measured, bound): L(θ^PC) and L(θ^MT), each [N]."""
     surgery, plain = (
         problems.loss(problems.start() - step.unsqueeze(-1) * d) for d in (point.g_pc, point.g)
     )
@@ -46,7 +42,7 @@ def losses(problems: Problems, point: Point, step: Tensor) -> tuple[Tensor, Tens
 
 
 def curvature(problems: Problems, point: Point, step: Tensor, form: str) -> Tensor:
-    """l = H / ||g||^2 from Hessians, the largest l that is allowed, at most L, [N]."""
+    """Return ℓ = H/‖g‖² from Hessians, the largest that is allowed, at most L, [N]."""
     square, theta = (point.g**2).sum(-1), problems.start()
     if form == "pointwise":
         found = smallest_curvature(problems, point, step)
@@ -54,15 +50,17 @@ def curvature(problems: Problems, point: Point, step: Tensor, form: str) -> Tens
         found = (
             problems.curvature(theta, theta - step.unsqueeze(-1) * point.g, point.g, form) / square
         )
-    return torch.minimum(found, problems.lipschitz())  # which only rounding can exceed
+    # Only rounding can exceed L.
+    return torch.minimum(found, problems.lipschitz())
 
 
 def curvature_by_losses(problems: Problems, point: Point, step: Tensor, weighting: str) -> Tensor:
-    """H / ||g||^2 without Hessians, by the fundamental theorem of calculus: the fast way, and the
-    quadrature's check.
+    """Return H/‖g‖² without Hessians, by the fundamental theorem of calculus, [N].
 
-    uniform: g . (grad L(theta) - grad L(theta^MT)) / (t ||g||^2);
-    remainder: 2 (L(theta^MT) - L(theta) + t ||g||^2) / (t^2 ||g||^2).
+    This is faster, and also a check of the quadrature:
+
+        uniform:   g·(∇L(θ) − ∇L(θ^MT))/(t‖g‖²),
+        remainder: 2(L(θ^MT) − L(θ) + t‖g‖²)/(t²‖g‖²).
     """
     theta, square = problems.start(), (point.g**2).sum(-1)
     after = theta - step.unsqueeze(-1) * point.g
@@ -72,15 +70,16 @@ def curvature_by_losses(problems: Problems, point: Point, step: Tensor, weightin
 
 
 def fast_curvature(problems: Problems, point: Point, step: Tensor, form: str) -> Tensor:
-    """l for searches: by the losses, where the form has such a formula."""
+    """Return ℓ for searches: by the losses where the form has such a formula, [N]."""
     if form == "pointwise":
         return curvature(problems, point, step, form)
     return torch.minimum(curvature_by_losses(problems, point, step, form), problems.lipschitz())
 
 
 def smallest_curvature(problems: Problems, point: Point, step: Tensor) -> Tensor:
-    """min over a of g' grad^2 L(theta - a t g) g / ||g||^2, [N]; over every piece of Huber's
-    piecewise constant one.
+    """Return min over a of gᵀ∇²L(θ − a t g) g/‖g‖², [N].
+
+    Huber's curvature is piecewise constant; the minimum is taken over all its pieces.
     """
     z, along = problems.z(problems.start()), problems.along(point.g)
     change = -step[:, None, None] * along
@@ -91,7 +90,7 @@ def smallest_curvature(problems: Problems, point: Point, step: Tensor) -> Tensor
 def _curvatures(
     problems: Problems, z: Tensor, change: Tensor, along: Tensor, places: Tensor
 ) -> Tensor:
-    """(A g)' grad^2 F(z + a change) (A g) at every a of `places` [K, 1 or N], [K, N]."""
+    """(A g)ᵀ∇²F(z + a change)(A g) at every a of `places` [K, 1 or N], [K, N]."""
     parts = [
         (along * problems.bend(z + a[..., None, None] * change, along)).sum((-1, -2))
         for a in places.split(max(1, BLOCK // z.numel()))
@@ -101,8 +100,9 @@ def _curvatures(
 
 @cache
 def _nodes(family: str) -> Tensor:
-    """The quadrature's nodes and both ends, [K, 1]; one of them where the Hessian is the same
-    everywhere.
+    """Return the quadrature's nodes and both ends, [K, 1].
+
+    One node is enough where the Hessian is constant.
     """
     if family in CONSTANT_HESSIAN:
         return torch.zeros(1, 1, dtype=torch.float64)
@@ -111,7 +111,7 @@ def _nodes(family: str) -> Tensor:
 
 
 def _pieces(z: Tensor, change: Tensor) -> Tensor:
-    """A point inside every piece of the segment on which no |z_k| crosses 1, [K, N]."""
+    """Return a point inside every piece of the segment on which no |z_k| crosses 1, [K, N]."""
     jumps = torch.stack([(-1 - z) / change, (1 - z) / change]).nan_to_num(0.0).clamp(0, 1)
     ends = jumps.transpose(0, 1).flatten(1).sort(-1).values
     ends = torch.cat([torch.zeros_like(ends[:, :1]), ends, torch.ones_like(ends[:, :1])], -1)
@@ -119,8 +119,9 @@ def _pieces(z: Tensor, change: Tensor) -> Tensor:
 
 
 def opposing(ratio: Tensor, xi: Tensor) -> Tensor:
-    """The cosine in [-1, -Phi] at which xi(g_1, g_2) has the given value, by bisection: xi rises
-    from 0 to over 1.
+    """Return the cosine in [−1, −Φ] at which ξ(g_1, g_2) has the given value, by bisection.
+
+    On this interval ξ rises from 0 to more than 1.
     """
     both = ratio + 1 / ratio
     low, high = torch.full_like(ratio, -1.0), -2 / both
@@ -132,8 +133,9 @@ def opposing(ratio: Tensor, xi: Tensor) -> Tensor:
 
 
 def ray(problems: Problems) -> Problems:
-    """The same losses in one dimension, along g: a plain step is the same step, at the cost of one
-    column of A.
+    """Restrict the losses to one dimension, along g.
+
+    A plain step is the same step there, at the cost of one column of A.
     """
     g = look(problems, problems.start()).g
     unit = g / g.norm(dim=-1, keepdim=True)
@@ -151,11 +153,12 @@ def opposed(
     dimensions: tuple[int, int] = (1, 20),
     reach: float = 0.5,
 ) -> Problems:
-    """Problems whose xi L is a drawn share of the curvature along g.
+    """Draw problems whose ξL is a given share of the curvature along g.
 
-    Each task starts near its own minimizer, at most 10^reach from it, where there is curvature;
-    task 2 is turned against task 1. In the high dimensions of LARGE, where that takes minutes,
-    tasks start anywhere and xi is small."""
+    Each task starts near its own minimizer, at most 10^reach from it, where there is curvature, and
+    task 2 is turned against task 1. In the high dimensions of LARGE this would take too long: there
+    tasks start anywhere, and ξ is small.
+    """
     problems = draw(family, count, rng, dimensions)
     side = sideways(problems, rng)
     ratio = torch.from_numpy(10 ** (rng.choice([-1, 1], count) * rng.uniform(0.1, 2, count)))
@@ -175,10 +178,10 @@ def opposed(
 
 
 def long_step(problems: Problems, form: str, needed: Tensor, rng: np.random.Generator) -> Tensor:
-    """A step with t (l - xi L) >= `needed` [N], where l depends on t; nan where the grid has none.
+    """Return a step with t(ℓ − ξL) ≥ `needed` [N], where ℓ depends on t; nan where the grid has none.
 
-    In every second problem the shortest one, found by bisection (by one Newton step for
-    `pointwise`, whose l falls with t); otherwise any of the grid.
+    In every second problem it is the shortest such step, found by bisection (by one Newton step for
+    `pointwise`, whose ℓ falls with t). In the others it is any such step of the grid.
     """
     point, constant = look(problems, problems.start()), problems.lipschitz()
     xi = pcgrad.curvature_bounding_measure(point.gramian)[:, 0, 1]
@@ -209,8 +212,9 @@ def long_step(problems: Problems, form: str, needed: Tensor, rng: np.random.Gene
 
 
 def _profile(problems: Problems, point: Point, grid: Tensor) -> Tensor:
-    """The smallest curvature over ||g||^2 up to each step of `grid` [K, N], seen at those steps and
-    a few before.
+    """Return the smallest curvature over ‖g‖² up to each step of `grid` [K, N].
+
+    It is evaluated at those steps and at a few before the first one.
     """
     z, along = problems.z(problems.start()), problems.along(point.g)
     before = torch.linspace(0, 0.75, 4, dtype=torch.float64)[:, None] * grid[0]

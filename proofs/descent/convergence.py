@@ -1,21 +1,25 @@
 """Limits of Theorem 1 and Proposition 1: trajectories of PCGrad at t = 1/L, by families.
 
 A trajectory ends as
-- `opposite`: 1 + cos φ_12 ≤ OPPOSITE *at a location*: the steps shrink so fast that what is left
-  of the way is a small part of it (`paths.remaining`);
-- `optimum` (Theorem 1): L(θ) − L* ≤ GAP (L(0) − L*), L* from Newton's method, which knows nothing
-  of PCGrad;
-- `stationary` (Proposition 1): ‖g‖ ≤ NEAR ‖g_0‖; or `product`: m ≤ NEAR² m_0, m as below;
-- `walking`: 1 + cos φ_12 ≤ OPPOSITE after the last update, without a location;
+
+- `opposite`: 1 + cos φ₁₂ ≤ OPPOSITE *at a location*: the steps shrink so fast that the remaining
+  way is a small part of the way so far (`paths.remaining`);
+- `optimum` (Theorem 1): L(θ) − L* ≤ GAP (L(0) − L*), with L* from Newton's method, which is
+  independent of PCGrad;
+- `stationary` (Proposition 1): ‖g‖ ≤ NEAR ‖g_0‖, or `product`: m ≤ NEAR² m_0 with m as below;
+- `walking`: 1 + cos φ₁₂ ≤ OPPOSITE after the last update, without a location;
+- `diverged`: L(θ) − L* exceeds a million times its first value;
 - `unfinished`: none of these within the given number of updates.
-It *contradicts* the descent step if it misses that bound beyond rounding, or if it is `stalled`: it
-stands still (no update changes θ by more than rounding) and yet is at no end. A walk contradicts
-the printed limit, which promises a location; `walk` puts the walk to infinity (`escape.py`) to the
-same rule.
+
+A trajectory *contradicts* the descent step if it misses that bound beyond rounding, or if it is
+`stalled`: no update changes θ by more than rounding, and yet it is at no end. A walk contradicts
+the printed limit, which promises a location; `walk` applies the same rule to the walk to infinity
+(`escape.py`).
 
 **What the descent step proves.** Let m = (1 − cos²φ)‖g‖² in conflict and ‖g‖² otherwise. With
 t ≤ 1/L, Σ_k m_k ≤ 2(L_0 − inf L)/t, so that m_k → 0 if inf L > −∞, convex or not. The limits that
-follow are Theorems A and B (THEOREMS.md)."""
+follow are Theorems A and B (THEOREMS.md).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,7 @@ from proofs.descent.paths import OPPOSITE, Progress, run, starts
 from proofs.sampling import chunks, stream
 from proofs.tally import BrokenError
 
-KEPT = 100  # trajectories per family whose iterates are kept, for the picture
+KEPT = 100  # trajectories per family whose iterates are kept for the picture
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 FACTORS = (0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.1)  # t L
 ENDS = (
@@ -48,12 +52,12 @@ ENDS = (
 
 @dataclass(frozen=True)
 class Paths:
-    """How the trajectories of a family, or of several, ended."""
+    """How the trajectories of one family, or of several, ended."""
 
     trajectories: int
     skipped: int = 0  # drawn, but not in conflict at the start
     updates: int = 0
-    conflicts: int = 0  # of the updates
+    conflicts: int = 0  # updates at which the tasks are in conflict
     steps_below_bound: int = 0
     own_loss_rises: int = 0  # updates at which one task's own loss rises
     ends: dict[str, int] = field(default_factory=dict)
@@ -62,19 +66,19 @@ class Paths:
 
     @property
     def violations(self) -> int:
-        """What contradicts the descent step, or stands still at no end."""
+        """The number of updates or trajectories that contradict the descent step."""
         return self.steps_below_bound + self.ends.get("stalled", 0)
 
     @property
     def ended(self) -> int:
-        """Trajectories that reached an end that the statement names."""
+        """The number of trajectories that reached an end that the statement names."""
         names = ("optimum", "stationary", "opposite", "product")
         return sum(self.ends.get(name, 0) for name in names)
 
 
 @dataclass(frozen=True)
 class LongerStep:
-    """Trajectories at one step beyond (or below) 1/L."""
+    """Trajectories at one step above (or below) 1/L."""
 
     step: float  # t L
     trajectories: int
@@ -84,7 +88,7 @@ class LongerStep:
 
 
 def quantiles(values: Tensor) -> dict[str, float]:
-    """Of a sample; empty where there is none."""
+    """Return the quantiles of a sample; empty for an empty sample."""
     if len(values) == 0:
         return {}
     found = torch.quantile(values, torch.tensor(QUANTILES, dtype=values.dtype))
@@ -100,7 +104,19 @@ def trajectories(
     stationary: bool = False,
     statement: str = "theorem1",
 ) -> Paths:
-    """Run `total` trajectories of one family from random starts in conflict and count their ends."""
+    """Run trajectories of one family from random starts in conflict and count their ends.
+
+    Args:
+        family: Family of problems.
+        total: Number of trajectories, including those that do not start in conflict.
+        updates: Largest number of updates.
+        seed: Seed of the random streams.
+        stationary: Whether to look for stationary points (Proposition 1) instead of the optimum.
+        statement: Name of the statement; part of the random stream's key.
+
+    Raises:
+        BrokenError: No trajectory starts in conflict.
+    """
     runs: list[dict[str, Any]] = []
     for chunk, count in enumerate(chunks(total)):
         problems = starts(family, count, stream(seed, f"{statement}/trajectories", family, chunk))
@@ -125,7 +141,7 @@ def trajectories(
 
 
 def summed(families: dict[str, Paths]) -> Paths:
-    """The families together."""
+    """Add up the families."""
     names = (
         "trajectories",
         "skipped",
@@ -140,9 +156,10 @@ def summed(families: dict[str, Paths]) -> Paths:
 
 
 def remaining_gap(runs: list[dict[str, Any]]) -> dict[str, float]:
-    """(L − L*)/(L_0 − L*) where trajectories end as `opposite`: how far from the optimum.
+    """Quantiles of (L − L*)/(L_0 − L*) at `opposite` ends: their distance from the optimum.
 
-    Those that start there (in one dimension every conflict is one) do not move and are left out.
+    Trajectories that start at such an end do not move and are left out. In one dimension every
+    conflict is such an end.
     """
     gaps = []
     for r in runs:
@@ -152,10 +169,11 @@ def remaining_gap(runs: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def walk(updates: int) -> Paths:
-    """The walk to infinity, started far along, put to the trajectories' stopping rule.
+    """Apply the trajectories' stopping rule to the walk to infinity, started far along.
 
-    Its first iterate has 1 + cos φ ≤ OPPOSITE: a rule that asks for the cosine alone would file it
-    under `opposite`, in favour of the printed limit."""
+    Its first iterate has 1 + cos φ ≤ OPPOSITE: a rule that tests the cosine alone would classify it
+    as `opposite`, in favour of the printed limit.
+    """
     theta, progress, end, cos = escape.FAR, Progress(1), "unfinished", 0.0
     rows = torch.zeros(1, dtype=torch.int64)
     for _ in range(updates):
@@ -173,7 +191,7 @@ def walk(updates: int) -> Paths:
 
 
 def longer_steps(family: str, count: int, updates: int, seed: int) -> list[LongerStep]:
-    """The same trajectories at t = FACTORS / L: how often the loss rises, and how they end."""
+    """Run the same trajectories at t = FACTORS/L and count how they end."""
     problems = starts(family, count, stream(seed, "theorem1/longer steps", family, 0))
     size = len(problems)
     factors = torch.tensor(FACTORS, dtype=torch.float64).repeat_interleave(size)

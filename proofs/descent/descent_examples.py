@@ -1,6 +1,7 @@
-"""Theorem 1's step bound and Proposition 1's lower bound, each an explicit instance in rationals.
+"""Sharpness of Theorem 1's step 1/L, on an explicit instance in rationals.
 
-The core's update in float64 goes every step again; BrokenError where the two disagree."""
+The core's update in float64 repeats every step; BrokenError is raised where the two disagree.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +20,20 @@ EXCESS = (Fraction(1, 10), Fraction(1, 1000), Fraction(1, 10**6))  # δ of t = (
 
 @dataclass(frozen=True)
 class Rise:
-    """The loss around the step 1/L on one pair."""
+    """The change of the loss around the step 1/L, for one pair."""
 
     delta: str
     rise: str  # of the loss, at (1 + δ)/L
     rise_at_limit: str  # at 1/L
-    loss_rises: bool  # beyond the limit, and not at it
+    loss_rises: bool  # whether it rises beyond the limit, and not at it
 
 
 def agree(exact: Vector, one: Vector, two: Vector) -> None:
-    """BrokenError unless the core makes the update `exact` of the gradients `one` and `two`."""
+    """Compare the update `exact` with the core's update of the gradients `one` and `two`.
+
+    Raises:
+        BrokenError: They differ.
+    """
     gradients = torch.tensor([[float(x) for x in g] for g in (one, two)], dtype=torch.float64)
     weights = pcgrad.surgery_coefficients(gradients @ gradients.mT, pcgrad.fixed_orders(2)).sum(-2)
     update = (weights @ gradients).tolist()
@@ -38,7 +43,10 @@ def agree(exact: Vector, one: Vector, two: Vector) -> None:
 
 
 def changes(c: tuple[Vector, Vector], steps: tuple[Fraction, ...]) -> list[Fraction]:
-    """L_i = ‖θ − c_i‖²/2 from θ = 0 (so L = 2): how PCGrad's step changes the loss, in conflict."""
+    """Return the change of the loss by PCGrad's steps from θ = 0, in conflict.
+
+    The tasks are L_i = ‖θ − c_i‖²/2, so that L = 2.
+    """
 
     def loss(x: Fraction, y: Fraction) -> Fraction:
         return sum((((x - a) ** 2 + (y - b) ** 2) / 2 for a, b in c), ZERO)
@@ -56,7 +64,8 @@ def changes(c: tuple[Vector, Vector], steps: tuple[Fraction, ...]) -> list[Fract
 def sharp_step() -> list[Rise]:
     """1/L is the largest step that works for every pair: the loss rises at t = (1 + δ)/L.
 
-    c_1 = (−1, δ/2), c_2 = (1, δ/2): equal lengths (Φ = 1), 1 + cos < δ²/2 (identity `sharpness`).
+    The instance is c_1 = (−1, δ/2), c_2 = (1, δ/2): equal lengths (Φ = 1) and 1 + cos φ < δ²/2
+    (identity `sharpness`).
     """
     rows = []
     for delta in EXCESS:

@@ -1,31 +1,31 @@
-"""PCGrad walks off to infinity: why Theorem 1 and Proposition 1 promise a *location* too many.
+"""PCGrad diverges to infinity: Theorem 1 and Proposition 1 cannot promise a *location*.
 
-    L_1 = h(x, y) + (y - 1)^2 / 2,   L_2 = h(x, y) + (y + 1)^2 / 2,   so L = 2 h + y^2 + 1,
+    L_1 = h(x, y) + (y − 1)²/2,   L_2 = h(x, y) + (y + 1)²/2,   so L = 2h + y² + 1,
 
-- `attained`: h = huber(r) - x, r = ||(x, y)||, huber(r) = (r^2 + 1) / 2 up to r = 1 and r beyond. h
-  >= 0 is convex and zero on the ray y = 0, x >= 1: there L attains its minimum 1. grad huber is
+- `attained`: h = huber(r) − x with r = ‖(x, y)‖, huber(r) = (r² + 1)/2 up to r = 1 and r beyond.
+  h ≥ 0 is convex and zero on the ray y = 0, x ≥ 1, where L attains its minimum 1. ∇huber is
   1-Lipschitz, so L = 4.
-- `not_attained`: h = softplus(-x), L = 2: inf L = 1 is nowhere attained.
+- `not_attained`: h = softplus(−x), L = 2: inf L = 1 is attained nowhere.
 
-**Claim.** From `START` with t = 1 / (2 L), x -> infinity and y -> y_inf > 0: theta converges to no
-point, the loss tends to 1 + y_inf^2 > 1 = inf L, g does not tend to 0, and cos phi -> -1 only at
-infinity.
+**Claim.** From `START` with t = 1/(2L), x → ∞ and y → y∞ > 0: θ converges to no point, the loss
+tends to 1 + y∞² > 1 = inf L, g does not tend to 0, and cos φ → −1 only at infinity.
 
-**Proof.** Write e = -h_x > 0 and u = y + h_y, which is y (1 + 1/r) or y. Then g_1 = (-e, u - 1),
-g_2 = (-e, u + 1), and in conflict, e^2 + u^2 < 1 (`identities_descent.escape_update`, q = p^2 + 4
-e^2, p = e^2 + u^2 - 1):
-    x+ = x + t e (w_1 + w_2) >= x + 2 t e,     y+ = y (1 - rho),  rho = 8 t e^2 (u / y) / q <= 2 t
-    (u / y) <= 1/2.
-So x grows, y shrinks and stays positive; e and the bound y (1 + 1/x) of u fall with them, and
-conflict lasts for ever. As t < 1 / L, `square_summable` gives sum t (1 - L t) ||g^PC||^2 / 2 <= L_0
-- 1, and ||g^PC||^2 = 16 e^2 / q:
-    sum rho <= (u / y)_0 (L_0 - 1) / (1 - L t),   hence y_inf >= y_0 4^(-sum rho) > 0,
-because 1 - rho >= 4^-rho on [0, 1/2]. If x stayed bounded, e would stay above a positive number, as
-y > y_inf, and x would grow without bound: so x -> infinity.
+**Proof.** Write e = −h_x > 0 and u = y + h_y, which is y(1 + 1/r) or y. Then g_1 = (−e, u − 1),
+g_2 = (−e, u + 1), and in conflict, e² + u² < 1 (identity `escape_update`, q = p² + 4e²,
+p = e² + u² − 1):
+    x⁺ = x + t e(w_1 + w_2) ≥ x + 2te,
+    y⁺ = y(1 − ρ),   ρ = 8te²(u/y)/q ≤ 2t(u/y) ≤ 1/2.
+So x grows, y shrinks and stays positive; e and the bound y(1 + 1/x) of u fall with them, so that
+the conflict lasts for ever. As t < 1/L, the descent steps give Σ t(1 − Lt)‖g^PC‖²/2 ≤ L_0 − 1,
+and ‖g^PC‖² = 16e²/q:
+    Σ ρ ≤ (u/y)_0 (L_0 − 1)/(1 − Lt),   hence y∞ ≥ y_0 4^(−Σρ) > 0,
+because 1 − ρ ≥ 4^(−ρ) on [0, 1/2]. If x stayed bounded, e would stay above a positive number, as
+y > y∞, and x would grow without bound: so x → ∞.
 
-What is left of the claim is Theorem A's: L(θ_k) → inf L, or lim inf cos φ = −1. Here there is no
-cluster point. Bounded level sets {L <= L(theta_0)} exclude this (for convex L: a bounded, nonempty set of
-minimizers)."""
+The rest of the claim is Theorem A's: L(θ_k) → inf L, or lim inf cos φ = −1. Here there is no
+cluster point. Bounded level sets {L ≤ L(θ_0)} exclude this (for convex L: a bounded, nonempty set
+of minimizers).
+"""
 
 from __future__ import annotations
 
@@ -53,25 +53,25 @@ ORDERS = pcgrad.fixed_orders(2)
 
 
 def slopes(name: str, x: Any, y: Any, m: Any) -> tuple[Any, Any]:
-    """h_x and h_y at a point outside the unit disk; `m` is math or mpmath."""
+    """Return h_x and h_y at a point outside the unit disk; `m` is math or mpmath."""
     if name == "attained":
         r = m.sqrt(x * x + y * y)
-        return -y * y / (r * (r + x)), y / r  # x / r - 1 without its cancellation
+        # −y²/(r(r + x)) equals x/r − 1, without its cancellation.
+        return -y * y / (r * (r + x)), y / r
     return -1 / (1 + m.exp(x)), 0 * x
 
 
 def height(name: str, x: Any, y: Any, m: Any) -> Any:
-    """L - 1."""
+    """L − 1."""
     h = y * y / (m.sqrt(x * x + y * y) + x) if name == "attained" else m.log(1 + m.exp(-x))
     return 2 * h + y * y
 
 
 def premises(name: str) -> dict[str, Any]:
-    """Exact rationals: what the proof asks of the start, and the bound of sum rho that follows from
-    it.
+    """What the proof requires of the start, and the bound of Σρ that follows, in exact rationals.
 
-    e_0 and L_0 - 1 are rational for `attained` (r = 25/14); for softplus they are replaced by
-    rational upper bounds, e < e^-x <= 1 / (1 + x + x^2 / 2) and softplus(-x) < e^-x.
+    e_0 and L_0 − 1 are rational for `attained` (r = 25/14). For softplus they are replaced by
+    rational upper bounds: e < exp(−x) ≤ 1/(1 + x + x²/2) and softplus(−x) < exp(−x).
     """
     (x, y), constant = START[name], CONSTANT[name]
     t = Fraction(1, 2 * constant)
@@ -95,11 +95,11 @@ def premises(name: str) -> dict[str, Any]:
     }
 
 
-FAR = (40.0, 0.4)  # a point of the `attained` walk's region where 1 + cos φ is below 1e-8
+FAR = (40.0, 0.4)  # in the region of the `attained` walk, with 1 + cos φ below 1e-8
 
 
 def far_step(theta: tuple[float, float]) -> tuple[tuple[float, float], float]:
-    """One update of `attained` at t = 1/(2L), and cos φ before it."""
+    """Return one update of `attained` at t = 1/(2L), and cos φ before it."""
     x, y = theta
     a, b = slopes("attained", x, y, math)
     one, two = (a, b + y - 1), (a, b + y + 1)
@@ -115,7 +115,7 @@ def far_step(theta: tuple[float, float]) -> tuple[tuple[float, float], float]:
 
 
 def by_core(updates: int) -> dict[str, dict[str, Any]]:
-    """Both walks in float64 by the core's update."""
+    """Run both walks in float64 with the core's update."""
     theta = torch.tensor(
         [[float(v) for v in START[name]] for name in EXAMPLES], dtype=torch.float64
     )
@@ -149,8 +149,10 @@ def _gradients(theta: Tensor) -> Tensor:
 
 
 def by_mpmath(name: str, updates: int, digits: int = 50) -> dict[str, Any]:
-    """The same walk by Algorithm 1 in mpmath: where it is after 1, 10, 100, ... updates, and sum
-    rho.
+    """Run the same walk by Algorithm 1 in mpmath.
+
+    Returns:
+        The iterate and Σρ after 1, 10, 100, … updates, as decimal strings.
     """
     rows, total = [], mp.mpf(0)
     with mp.workdps(digits):
@@ -170,6 +172,7 @@ def by_mpmath(name: str, updates: int, digits: int = 50) -> dict[str, Any]:
                     "loss_above_infimum": height(name, x, y, mp),
                     "sum_rho": total,
                 }
+                # 1 + cos φ without cancellation, as (s₁s₂ − p²)/(√(s₁s₂)(√(s₁s₂) − p)).
                 values["one_plus_cos"] = (s1 * s2 - p * p) / (
                     mp.sqrt(s1 * s2) * (mp.sqrt(s1 * s2) - p)
                 )
@@ -181,7 +184,7 @@ def by_mpmath(name: str, updates: int, digits: int = 50) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Walk:
-    """One of EXAMPLES by three routes."""
+    """One of EXAMPLES, by three routes."""
 
     premises: dict[str, Any]
     core: dict[str, Any]
@@ -189,7 +192,7 @@ class Walk:
 
     @property
     def hypotheses(self) -> dict[str, bool]:
-        """What the proof asks of the start, in exact rationals."""
+        """What the proof requires of the start, in exact rationals."""
         return {
             "L_1, L_2 convex, L bounded below (escape_slopes)": identity("escape_slopes").equations
             > 0,
@@ -201,7 +204,7 @@ class Walk:
 
     @property
     def routes(self) -> dict[str, bool]:
-        """The proof's bound, 50 digits and the core, each with y away from 0 and x growing."""
+        """Whether each route finds that y stays away from 0 while x grows."""
         stays, last = self.premises["y_stays_above"], self.mpmath["walk"][-1]
         bounded = float(last["sum_rho"]) <= float(Fraction(self.premises["sum_rho_at_most"]))
         return {
@@ -213,7 +216,11 @@ class Walk:
 
 
 def walks(updates: int) -> dict[str, Walk]:
-    """Both examples: exact premises, the core's walk, mpmath's; BrokenError where they disagree."""
+    """Follow both examples: exact premises, the core's walk and mpmath's.
+
+    Raises:
+        BrokenError: float64 and mpmath disagree.
+    """
     floats, report = by_core(updates), {}
     for name in EXAMPLES:
         digits = by_mpmath(name, updates)

@@ -1,5 +1,6 @@
-"""Runs batches of trajectories of PCGrad on two tasks until a stopping rule (`convergence.py`
-states it).
+"""Runs batches of trajectories of PCGrad on two tasks up to a stopping rule.
+
+`convergence.py` defines the rule.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from proofs.problems import CONSTANT_HESSIAN, EPSILON, Point, Problems, aim, loo
 from proofs.sampling import draw, sideways
 
 GAP, OPPOSITE, NEAR = 1e-8, 1e-8, 1e-6
-LOCATED = 1e-3  # of the way so far: what a located trajectory may still have before it
+LOCATED = 1e-3  # largest remaining way of a located trajectory, relative to its way so far
 MEETING = (*CONSTANT_HESSIAN, "cauchy", "welsch", "wave")
 
 
 def optimal_value(problems: Problems, updates: int = 30) -> Tensor:
-    """L* of each problem by Newton's method with the Hessian lifted by the gradient's size, and
-    backtracking, [N].
+    """Return L* of each problem by Newton's method with backtracking, [N].
+
+    The Hessian is lifted in proportion to the gradient's length, so that it is regular.
     """
     theta, constant = problems.start(), problems.lipschitz()
     identity = torch.eye(theta.shape[-1], dtype=theta.dtype)
@@ -32,7 +34,8 @@ def optimal_value(problems: Problems, updates: int = 30) -> Tensor:
         lift = constant * (1e-3 * g.norm(dim=-1) / first + 1e-12)
         direction = torch.linalg.solve(problems.hessian(theta) + lift[:, None, None] * identity, g)
         step = torch.ones_like(value)
-        for _ in range(12):  # backtracking, every problem on its own
+        # Every problem halves its own step until its loss no longer rises.
+        for _ in range(12):
             after = problems.loss(theta - step.unsqueeze(-1) * direction)
             worse = after > value
             if not worse.any():
@@ -44,14 +47,16 @@ def optimal_value(problems: Problems, updates: int = 30) -> Tensor:
 
 
 def meet(problems: Problems, which: Tensor) -> Problems:
-    """Let the two tasks of some problems have one minimizer, so that the optimum is an end they can
-    reach.
+    """Give the two tasks of some problems one minimizer, so that the optimum is an end they can reach.
 
-    At theta = -v every z is 0, where F of the quadratics, cauchy, welsch and wave has its minimum
-    and F'' = 1. With Hessians H_i there, g_i is about H_i v at the start; v is the eigenvector of
-    H_1 H_2 + H_2 H_1 with the smallest eigenvalue, so short that z stays within 1. Where that
-    eigenvalue is not negative the tasks could not conflict near the minimizer, and the problem
-    stays as it is.
+    At θ = −v every z is 0, where F of the quadratics, cauchy, welsch and wave has its minimum and
+    F'' = 1. With Hessians H_i there, g_i ≈ H_i v at the start. v is the eigenvector of H_1 H_2 +
+    H_2 H_1 with the smallest eigenvalue, scaled so that |z| ≤ 1. If that eigenvalue is not negative
+    the tasks could not conflict near the minimizer, and the problem is left unchanged.
+
+    Args:
+        problems: N problems of two tasks.
+        which: The problems that may change, bool [N].
     """
     rows = (problems.s.unsqueeze(-1) * problems.w).unsqueeze(-1) * problems.A
     one, two = (rows.mT @ problems.A).unbind(1)
@@ -64,8 +69,9 @@ def meet(problems: Problems, which: Tensor) -> Problems:
 
 
 def starts(family: str, count: int, rng: np.random.Generator) -> Problems:
-    """Moderately conditioned problems that start in conflict; every second one of MEETING has a
-    common minimizer.
+    """Draw moderately conditioned problems that start in conflict.
+
+    Every second problem of the MEETING families has a common minimizer.
     """
     problems = draw(family, count, rng, conditioning=0.25)
     cos, ratio = (
@@ -75,40 +81,45 @@ def starts(family: str, count: int, rng: np.random.Generator) -> Problems:
     problems = aim(problems, cos, ratio, sideways(problems, rng))
     if family in MEETING:
         problems = meet(problems, torch.arange(count) % 2 == 1)
-    return problems[
-        look(problems, problems.start()).conflict
-    ]  # one that never conflicts is not counted
+    # A problem that does not start in conflict is not counted.
+    return problems[look(problems, problems.start()).conflict]
 
 
 def guaranteed(point: Point) -> Tensor:
-    """m: (1 - cos^2 phi) ||g||^2 in conflict, ||g||^2 otherwise, [N]."""
+    """m = (1 − cos²φ)‖g‖² in conflict, ‖g‖² otherwise, [N]."""
     return torch.where(point.conflict, (1 - point.cos) * (1 + point.cos), 1.0) * (point.g**2).sum(
         -1
     )
 
 
 def remaining(length: Tensor, previous: Tensor) -> Tensor:
-    """How far iterates still go if their steps keep shrinking by the present ratio, [N].
+    """Return the way that iterates still go if their steps keep shrinking by the present ratio, [N].
 
-    ‖step‖ q / (1 − q) with q = ‖step_k‖ / ‖step_{k−1}‖; infinite where steps do not shrink. Steps
-    that shrink geometrically have a small rest. On a walk to infinity q → 1 like 1 − 1/k, so that
-    the rest grows with k: 1 + cos φ → 0 there is no sign of a location."""
+    It is ‖step‖ q/(1 − q) with q = ‖step_k‖/‖step_{k−1}‖, and infinite where steps do not shrink.
+    Steps that shrink geometrically have a small remainder. On a walk to infinity q → 1 like 1 −
+    1/k, so that the remainder grows with k: there 1 + cos φ → 0 does not indicate a location.
+    """
     ratio = torch.where(previous > 0, length / previous, 0.0)
     rest = length * ratio / (1 - ratio)
     return torch.where(ratio < 1, rest, torch.where(length > 0, torch.inf, 0.0))
 
 
 class Progress:
-    """Steps and ways of a batch of trajectories, for the question whether they have a location."""
+    """The steps and ways of a batch of trajectories, to decide whether they have a location."""
 
     def __init__(self, size: int) -> None:
         self.previous = torch.zeros(size, dtype=torch.float64)
         self.travelled = torch.zeros(size, dtype=torch.float64)
 
     def located(self, rows: Tensor, change: Tensor) -> Tensor:
-        """Whether the trajectories `rows` have nearly arrived, bool; takes note of their step."""
+        """Test whether the trajectories `rows` have nearly arrived, and record their step.
+
+        Returns:
+            bool [rows].
+        """
         length = change.norm(dim=-1)
         rest = remaining(length, self.previous[rows])
+        # The first step has no predecessor, hence no ratio.
         first = (self.previous[rows] == 0) & (length > 0)
         self.travelled[rows] += length
         self.previous[rows] = length
@@ -116,18 +127,19 @@ class Progress:
 
 
 class Origin(NamedTuple):
-    """What the stopping rule compares with, each [N]."""
+    """The values that the stopping rule compares with, each [N]."""
 
     loss: Tensor
-    best: Tensor | None  # L*; None asks for stationary points
+    best: Tensor | None  # L*; None to look for stationary points
     m: Tensor
-    g: Tensor  # ||g_0||
+    g: Tensor  # ‖g_0‖
 
     def reached(
         self, rows: Tensor, point: Point, value: Tensor, located: Tensor
     ) -> dict[str, Tensor]:
-        """The ends at which some of the trajectories `rows` are, bool [rows] each; the first one
-        counts.
+        """Return the ends that the trajectories `rows` have reached, bool [rows] each.
+
+        The first end in the dictionary counts.
         """
         opposite = (1 + point.cos <= OPPOSITE) & located
         if self.best is None:
@@ -153,7 +165,15 @@ def run(
     factor: float | Tensor = 1.0,
     keep: int = 0,
 ) -> dict[str, Any]:
-    """PCGrad at t = factor / L on every problem at once; finished ones leave the batch."""
+    """Run PCGrad at t = factor/L on every problem at once; finished problems leave the batch.
+
+    Args:
+        problems: N problems of two tasks.
+        updates: Largest number of updates.
+        stationary: Whether to look for stationary points instead of the optimum.
+        factor: t L, a number or [N].
+        keep: Number of problems whose iterates are returned.
+    """
     size, theta, step = len(problems), problems.start(), factor / problems.lipschitz()
     first, losses = look(problems, theta), problems.losses(theta)
     best = None if stationary else optimal_value(problems)
@@ -170,6 +190,7 @@ def run(
         change = step[alive].unsqueeze(-1) * point.g_pc
         located = progress.located(alive, change)
         reached = origin.reached(alive, point, losses.sum(-1), located)
+        # The last iterate is tested as well, hence updates + 1 rounds.
         running = _end(end, alive, reached, change, theta)
         final[alive] = losses.sum(-1)
         if k == updates or not running.any():
@@ -201,7 +222,7 @@ def run(
 def _end(
     end: np.ndarray, alive: Tensor, reached: dict[str, Tensor], change: Tensor, theta: Tensor
 ) -> Tensor:
-    """Write down who is at an end, or stalled, and tell who goes on."""
+    """Record which trajectories are at an end or stalled; return which ones go on."""
     stalled = change.abs().amax(-1) <= EPSILON * theta.abs().amax(-1)
     running = torch.ones(len(alive), dtype=torch.bool)
     for name, there in {**reached, "stalled": stalled}.items():
@@ -219,7 +240,10 @@ def _seen(
     after: Tensor,
     step: Tensor,
 ) -> dict[str, Tensor]:
-    """What one update shows, bool [N] each; a rounding error is computed only where it decides."""
+    """Return what one update shows, bool [N] each.
+
+    A rounding error is computed only where it can decide.
+    """
     before, value = losses.sum(-1), after.sum(-1)
     excess, rise = value - (before - promised), value - before
     own = (after - losses > 1e-12 * losses.abs()).any(-1)

@@ -2,7 +2,8 @@
 
 With Δ_k = L(θ_k) − L* and σ_k = 1 − cos²φ_k in conflict, 1 otherwise:
     Δ_k ≤ 2D²/(t Σ_{j<k} σ_j)          D the largest distance to a minimizer,
-    Δ_k ≤ Δ_0 Π_{j<k}(1 − tμσ_j)       L μ-strongly convex."""
+    Δ_k ≤ Δ_0 Π_{j<k}(1 − tμσ_j)       L μ-strongly convex.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ UPDATES = 300
 
 @dataclass(frozen=True)
 class Rates:
-    """The largest shares of the bounds that trajectories used; 1 would be attained."""
+    """The largest shares of the bounds that trajectories use; 1 means attained."""
 
     trajectories: int
     updates: int
@@ -28,7 +29,7 @@ class Rates:
 
 
 def rates(count: int, seed: int) -> Rates:
-    """Both bounds on random strongly convex quadratics, at t = 1/L."""
+    """Measure both bounds on random strongly convex quadratics, at t = 1/L."""
     problems = starts("quadratic", count, stream(seed, "theorem1/rates", "quadratic", 0))
     inside = torch.arange(problems.A.shape[-1]) < problems.dimension.unsqueeze(-1)
     hessian = problems.hessian(problems.start()) + torch.diag_embed((~inside).double())
@@ -37,7 +38,8 @@ def rates(count: int, seed: int) -> Rates:
     g_0 = problems.gradients(theta).sum(-2)
     best_theta = -torch.linalg.solve(hessian, g_0)
     best = problems.loss(best_theta)
-    mu = values[:, 0]  # a column that fills up counts as 1, which can only lower it
+    # A zero column counts as the eigenvalue 1, which can only lower the minimum.
+    mu = values[:, 0]
     gap_0 = problems.loss(theta) - best
     radius = (theta - best_theta).norm(dim=-1)
     kept, shrink = torch.zeros_like(step), torch.zeros_like(step)
@@ -46,10 +48,12 @@ def rates(count: int, seed: int) -> Rates:
         point = look(problems, theta)
         sigma = torch.where(point.conflict, (1 - point.cos) * (1 + point.cos), 1.0)
         kept = kept + step * sigma
+        # The product is summed in logarithms, so that it does not underflow.
         shrink = shrink + torch.log1p(-(step * mu * sigma).clamp(max=1 - 1e-12))
         theta = theta - step.unsqueeze(-1) * point.g_pc
         radius = torch.maximum(radius, (theta - best_theta).norm(dim=-1))
         gap = problems.loss(theta) - best
+        # Smaller gaps consist of rounding errors.
         decided = gap > 1e-9 * gap_0
         if not decided.any():
             break
