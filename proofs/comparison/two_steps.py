@@ -178,7 +178,9 @@ def opposed(
 
 
 def long_step(problems: Problems, form: str, needed: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return a step with t(ℓ − ξL) ≥ `needed` [N], where ℓ depends on t; nan where the grid has none.
+    """Return a step with t(ℓ − ξL) ≥ `needed`, where ℓ depends on t, [N].
+
+    The step is nan where the grid has none.
 
     In every second problem it is the shortest such step, found by bisection (by one Newton step for
     `pointwise`, whose ℓ falls with t). In the others it is any such step of the grid.

@@ -16,8 +16,8 @@ p = e² + u² − 1):
     x⁺ = x + t e(w_1 + w_2) ≥ x + 2te,
     y⁺ = y(1 − ρ),   ρ = 8te²(u/y)/q ≤ 2t(u/y) ≤ 1/2.
 So x grows, y shrinks and stays positive; e and the bound y(1 + 1/x) of u fall with them, so that
-the conflict lasts for ever. As t < 1/L, the descent steps give Σ t(1 − Lt)‖g^PC‖²/2 ≤ L_0 − 1,
-and ‖g^PC‖² = 16e²/q:
+the conflict lasts for ever. As t < 1/L and g·g^PC ≥ ‖g^PC‖²/2, the descent lemma gives
+Σ t(1 − Lt)‖g^PC‖²/2 ≤ L_0 − 1, and ‖g^PC‖² = 16e²/q:
     Σ ρ ≤ (u/y)_0 (L_0 − 1)/(1 − Lt),   hence y∞ ≥ y_0 4^(−Σρ) > 0,
 because 1 − ρ ≥ 4^(−ρ) on [0, 1/2]. If x stayed bounded, e would stay above a positive number, as
 y > y∞, and x would grow without bound: so x → ∞.

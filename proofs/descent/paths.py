@@ -47,7 +47,9 @@ def optimal_value(problems: Problems, updates: int = 30) -> Tensor:
 
 
 def meet(problems: Problems, which: Tensor) -> Problems:
-    """Give the two tasks of some problems one minimizer, so that the optimum is an end they can reach.
+    """Give the two tasks of some problems one minimizer.
+
+    The optimum is then an end that trajectories can reach.
 
     At θ = −v every z is 0, where F of the quadratics, cauchy, welsch and wave has its minimum and
     F'' = 1. With Hessians H_i there, g_i ≈ H_i v at the start. v is the eigenvector of H_1 H_2 +
@@ -93,7 +95,7 @@ def guaranteed(point: Point) -> Tensor:
 
 
 def remaining(length: Tensor, previous: Tensor) -> Tensor:
-    """Return the way that iterates still go if their steps keep shrinking by the present ratio, [N].
+    """Return the remaining way if steps keep shrinking by the present ratio, [N].
 
     It is ‖step‖ q/(1 − q) with q = ‖step_k‖/‖step_{k−1}‖, and infinite where steps do not shrink.
     Steps that shrink geometrically have a small remainder. On a walk to infinity q → 1 like 1 −
@@ -184,13 +186,13 @@ def run(
     final, least = origin.loss.clone(), torch.full_like(origin.loss, torch.inf)
     path = theta.new_full((updates + 1, min(keep, size), theta.shape[-1]), torch.nan)
     alive, left, progress = torch.arange(size), problems, Progress(size)
+    # The iterate after the last update is tested as well, hence the additional round.
     for k in range(updates + 1):
         path[k, alive[alive < path.shape[1]]] = theta[alive < path.shape[1]]
         point = look(left, theta)
         change = step[alive].unsqueeze(-1) * point.g_pc
         located = progress.located(alive, change)
         reached = origin.reached(alive, point, losses.sum(-1), located)
-        # The last iterate is tested as well, hence updates + 1 rounds.
         running = _end(end, alive, reached, change, theta)
         final[alive] = losses.sum(-1)
         if k == updates or not running.any():

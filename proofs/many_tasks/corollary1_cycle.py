@@ -1,16 +1,17 @@
 """Corollary 1 is false, step and limit: exact counterexamples with three convex tasks, all orders.
 
-**Step.** L_i = ‖θ‖²/6 + g_i · θ with g_1 = (3, −1, −1), g_2 = (−1, 3, −1), g_3 = (−1, −1, 3) from
+**Step.** L_i = ‖θ‖²/6 + g_i·θ with g_1 = (3, −1, −1), g_2 = (−1, 3, −1), g_3 = (−1, −1, 3) from
 θ = 0, where L = 1 and t = 1/L: in each of the 8 combinations of orders cos(g, g^PC) > 1/2 and the
 loss rises.
 
-**Limit.** L_i = s²/18 + u_i · θ with s = θ_1 + θ_2 + θ_3, u_1 = (8, −4, −4)/3 and permutations of
-it: the sum is s²/6, L = 1, optimal value 0. The gradients depend on s alone, and *every* order
-sends s to (1 − tκ(s)) s with κ = (1 − c)² (identity `cycle`). Where tκ = 2 the iterates alternate
-between s and −s for ever, at one loss above the optimum, with cos(g, g^PC) > 1/2 at every step: in
-rationals s = 3, t = 121/128 < 1/L. Nothing here depends on how the orders are drawn.
+**Limit.** L_i = s²/18 + u_i·θ with s = θ_1 + θ_2 + θ_3, u_1 = (8, −4, −4)/3 and its permutations:
+the sum is s²/6, L = 1, and the optimal value is 0. The gradients depend on s alone, and *every*
+order maps s to (1 − tκ(s)) s with κ = (1 − c)² (identity `cycle`). Where tκ = 2 the iterates
+alternate between s and −s for ever, at one loss above the optimum, with cos(g, g^PC) > 1/2 at
+every step: in rationals s = 3, t = 121/128 < 1/L. Nothing here depends on how the orders are drawn.
 
-Strongly convex tasks have an invariant set instead of a cycle: `invariant.py`."""
+Strongly convex tasks have an invariant set instead of a cycle: `invariant.py`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from proofs import exact
 from proofs.judgement import Counterexample
 from proofs.problems import Problems, look, rounding
 
-STEP = Fraction(121, 128)  # of the rational cycle, at s = 3: 2/κ
+STEP = Fraction(121, 128)  # step of the rational cycle: 2/κ at s = 3
 START = Fraction(3)
 ROW = (3, -1)  # g_1 = (x, y, y) of the step's counterexample
 DIGITS, UPDATES = 50, 60
@@ -35,7 +36,7 @@ Loss = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Ascent:
-    """The step in all orders: what one route found."""
+    """The step in all orders, as one route found it."""
 
     smallest_cos: float
     smallest_rise: float
@@ -44,7 +45,7 @@ class Ascent:
 
 @dataclass(frozen=True)
 class Cycle:
-    """The two points of the limit's cycle: what one route found."""
+    """The two points of the limit's cycle, as one route found them."""
 
     alternates: bool
     smallest_cos: float
@@ -57,7 +58,7 @@ def symmetric(x: Any, y: Any) -> list[exact.Vector]:
 
 
 def bowls() -> list[Loss]:
-    """L_i = ‖θ‖²/6 + g_i · θ."""
+    """L_i = ‖θ‖²/6 + g_i·θ."""
 
     def task(row: exact.Vector) -> Loss:
         return lambda *theta: exact.dot(theta, theta) / 6 + exact.dot(row, theta)
@@ -66,7 +67,7 @@ def bowls() -> list[Loss]:
 
 
 def troughs() -> list[Loss]:
-    """L_i = s²/18 + u_i · θ."""
+    """L_i = s²/18 + u_i·θ."""
 
     def task(i: int) -> Loss:
         row = tuple(Fraction(8 if k == i else -4, 3) for k in range(3))
@@ -76,7 +77,7 @@ def troughs() -> list[Loss]:
 
 
 def ascent_in_rationals() -> Ascent:
-    """The step from 0 at t = 1/L = 1 in all 8 orders; L(θ) = ‖θ‖²/2 + g · θ."""
+    """Take the step from 0 at t = 1/L = 1 in all 8 orders; L(θ) = ‖θ‖²/2 + g·θ."""
     gradients = exact.rationals(symmetric(*ROW))
     g = exact.add(*gradients)
     rises, half, cosines = [], [], []
@@ -90,7 +91,10 @@ def ascent_in_rationals() -> Ascent:
 
 
 def ascent_by_core() -> Ascent:
-    """The same in float64 through the core: A = 1, b = 3g_i, s = 1/3 add 3‖g_i‖²/2 to L_i."""
+    """Take the same step in float64 through the core.
+
+    A = 1, b = 3g_i and s = 1/3 add only the constant 3‖g_i‖²/2 to L_i.
+    """
     orders = torch.tensor(list(exact.all_orders(3)))
     count, gradients = len(orders), torch.tensor(symmetric(*ROW), dtype=torch.float64)
     shape = (count, 3, 3)
@@ -114,7 +118,7 @@ def ascent_by_core() -> Ascent:
 def mp_step(
     tasks: list[Loss], theta: exact.Vector, orders: exact.Orders, step: Any
 ) -> tuple[exact.Vector, Any]:
-    """θ⁺ and cos(g, g^PC) from the values of the losses alone, gradients by mp.diff."""
+    """Return θ⁺ and cos(g, g^PC) from the values of the losses alone, with gradients by mp.diff."""
     units = [tuple(int(i == k) for i in range(len(theta))) for k in range(len(theta))]
     gradients = [tuple(mp.diff(loss, theta, unit) for unit in units) for loss in tasks]
     g, g_pc = exact.add(*gradients), exact.update(gradients, orders)
@@ -129,7 +133,7 @@ def flat_gradients(s: Any) -> list[exact.Vector]:
 
 
 def cycle_in_rationals() -> Cycle:
-    """From s = 3 and from s = −3, in every order: where s goes, and the loss, exactly."""
+    """Map s = 3 and s = −3 in every order, exactly, and compute the loss there."""
     after, above, cosines = set(), [], []
     for s in (START, -START):
         gradients = flat_gradients(s)
@@ -144,7 +148,7 @@ def cycle_in_rationals() -> Cycle:
 
 
 def cycle_by_mpmath() -> Cycle:
-    """From near the rational cycle, in 50 digits from the losses alone: it is approached."""
+    """Approach the rational cycle from nearby, in 50 digits and from the losses alone."""
     with mp.workdps(DIGITS):
         third = mp.mpf(1) / 3
 
@@ -168,8 +172,8 @@ def ascending() -> Counterexample:
     rational, core = ascent_in_rationals(), ascent_by_core()
     return Counterexample(
         "exact example",
-        f"g_i = ({ROW[0]}, {ROW[1]}, {ROW[1]}) and its permutations, L_i = ‖θ‖²/6 + g_i · θ, t = 1/L "
-        f"= 1: in all 8 orders cos(g, g^PC) ≥ {rational.smallest_cos:.3f} and the loss rises by "
+        f"g_i = ({ROW[0]}, {ROW[1]}, {ROW[1]}) and its permutations, L_i = ‖θ‖²/6 + g_i · θ, "
+        f"t = 1/L = 1: in all 8 orders cos(g, g^PC) ≥ {rational.smallest_cos:.3f} and the loss rises by "
         f"{rational.smallest_rise:.3g} or more",
         {
             **exact.convex_and_smooth(bowls(), 3, 1),

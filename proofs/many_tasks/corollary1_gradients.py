@@ -1,4 +1,4 @@
-"""Gradients of many tasks for which g · g^PC > 0, and the angle of g^PC with g."""
+"""Gradients of many tasks with g·g^PC > 0, and the angle between g^PC and g."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ from torch import Tensor
 import pcgrad
 from proofs.sampling import Array, power
 
-CANDIDATES = (
-    6  # arrangements of gradients drawn for an instance, of which the first that fits is taken
-)
+# Arrangements drawn for an instance, of which the first that fits is taken.
+CANDIDATES = 6
 
 
 class Angle(NamedTuple):
-    """The update against the plain one, each [N]."""
+    """PCGrad's update against the plain one, each field [N]."""
 
-    inner: Tensor  # g . g^PC
+    inner: Tensor  # g·g^PC
     cos: Tensor  # cos(g, g^PC); nan where either is zero
-    ratio: Tensor  # ||g^PC|| / ||g||
+    ratio: Tensor  # ‖g^PC‖/‖g‖
 
 
 def angle(g: Tensor, g_pc: Tensor) -> Angle:
-    """The geometry of two updates [N, D]."""
+    """Compute the geometry of two updates [N, D]."""
     inner, lengths = (g * g_pc).sum(-1), (g.norm(dim=-1), g_pc.norm(dim=-1))
     return Angle(inner, inner / (lengths[0] * lengths[1]), lengths[1] / lengths[0])
 
 
 def arrangements(tasks: int, dimension: Tensor, width: int, rng: np.random.Generator) -> Tensor:
-    """Gradients [N, T, D] about an axis: nearly a simplex (cos -1/(n-1) for all pairs), a cone, or
-    opposite pairs.
+    """Draw gradients [N, T, D] about an axis: nearly a simplex, a cone, or opposite pairs.
 
-    The part along the axis spans 2.5 decades; some differ in length. In one dimension all point the
-    same way."""
+    In a simplex all pairs have the cosine −1/(n − 1). The part along the axis spans 2.5 decades,
+    and some gradients differ in length. In one dimension all point the same way.
+    """
     count = len(dimension)
     inside = (np.arange(width) < dimension.numpy()[:, None]).astype(float)[:, None, :]
     axis = rng.normal(size=(count, 1, width)) * inside
@@ -58,8 +57,9 @@ def arrangements(tasks: int, dimension: Tensor, width: int, rng: np.random.Gener
 
 
 def _simplex(spread: Array) -> Array:
-    """The polar factor of the centered vectors: Gramian 1 - 1/n, a simplex; its shadow where the
-    dimension is lower.
+    """Return the polar factor of the centered vectors, whose Gramian is 1 − 1/n: a simplex.
+
+    In a lower dimension it is the projection of a simplex.
     """
     u, values, vt = np.linalg.svd(spread - spread.mean(1, keepdims=True), full_matrices=False)
     return np.asarray((u * (values > 1e-9 * values.max(-1, keepdims=True))[:, None, :]) @ vt)
@@ -68,13 +68,17 @@ def _simplex(spread: Array) -> Array:
 def chosen(
     tasks: int, dimension: Tensor, width: int, orders: Tensor, rng: np.random.Generator
 ) -> Tensor:
-    """Gradients [N, T, D] with g · g^PC > 0: the first arrangement that has it, or a cone."""
+    """Draw gradients [N, T, D] with g·g^PC > 0.
+
+    The result is the first arrangement with that property, or else a cone.
+    """
     found = arrangements(tasks, dimension, width, rng)
     for attempt in range(CANDIDATES):
         missing = ~(angle(found.sum(1), updates(found, orders)).cos > 0)
         if not missing.any():
             break
         found[missing] = arrangements(tasks, dimension[missing], width, rng)
+        # A narrow cone has no conflicts, so that g^PC = g and the search ends.
         if attempt == CANDIDATES - 2:
             center = found[missing].mean(1, keepdim=True)
             found[missing] = center + 0.1 * (found[missing] - center) * center.norm(
@@ -84,12 +88,12 @@ def chosen(
 
 
 def updates(gradients: Tensor, orders: Tensor) -> Tensor:
-    """g^PC of gradients [N, T, D] by the core, [N, D]."""
+    """Return g^PC of gradients [N, T, D] by the core, [N, D]."""
     weights = pcgrad.surgery_coefficients(gradients @ gradients.mT, orders).sum(-2)
     return (weights.unsqueeze(-2) @ gradients).squeeze(-2)
 
 
 def draw_orders(tasks: int, count: int, rng: np.random.Generator) -> Tensor:
-    """Algorithm 1's orders for every instance, [N, T, T-1]."""
+    """Draw Algorithm 1's orders for every instance, [N, T, T−1]."""
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     return pcgrad.random_orders(tasks, generator, batch=(count,))

@@ -1,20 +1,22 @@
-"""Corollary 1 is false for strongly convex tasks, too: a set that PCGrad never leaves, by intervals.
+"""Corollary 1 is false for strongly convex tasks: a set that PCGrad never leaves, by intervals.
 
-    L_i = s²/18 + (λ/6)‖θ⊥‖² + u_i · θ,   λ = 19/20,   t = 1/L = 1,
+    L_i = s²/18 + (λ/6)‖θ⊥‖² + u_i·θ,   λ = 19/20,   t = 1/L = 1,
 
 s = θ_1 + θ_2 + θ_3, θ⊥ = θ − (s/3)(1, 1, 1), u_1 = (8, −4, −4)/3 and its permutations. The Hessian
 of L has the eigenvalues 1 along (1, 1, 1) and λ across, and Σ u_i = 0: L is λ-strongly convex with
 L = 1 and the minimizer 0, where it is 0. Every task is strongly convex.
 
 The set 3 ≤ |s| ≤ 5, ‖θ⊥‖ ≤ 11/5 is mapped into itself in each of the 8 orders, with
-cos(g, g^PC) > 1/2, and there L ≥ s²/6 ≥ 3/2: the loss stays 3/2 above its minimum for ever,
-whatever orders are drawn.
+cos(g, g^PC) > 1/2, and there L ≥ s²/6 ≥ 3/2: the loss stays at least 3/2 above its minimum for
+ever, in any orders.
 
 **Intervals.** The set is covered by boxes in the coordinates s and (x, y), where (x, y) are those
-of θ⊥ in an orthonormal basis with u_1 along x. A box is done when its image lies inside in all
-orders, by interval arithmetic; otherwise it is halved in every direction. Nothing is sampled.
+of θ⊥ in an orthonormal basis with u_1 along x. A box is done when interval arithmetic shows that
+its image is inside the set in all orders; otherwise it is halved in every direction. Nothing is
+sampled.
 
-**Second route.** `walk` runs the core's update in float64, orders drawn at random."""
+**Second route.** `walk` runs the core's update in float64, with orders drawn at random.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +34,19 @@ from proofs.tally import BrokenError
 
 CURVATURE = Fraction(19, 20)  # λ
 LOW, HIGH, RADIUS = 3.0, 5.0, 2.2
-SQUARED_RADIUS = 4.84 - 1e-9  # what images must stay below; 11/5 squared is 4.84
-COS_SQUARED = 0.25 + 1e-9  # what cos² must exceed: 1/4 and more than float64 can err
-WIDTH = 0.25  # of the first boxes: their corners, and all later ones, are exact in float64
+# ‖θ⊥‖² of images must stay below this: (11/5)² = 4.84, less more than float64 can err.
+SQUARED_RADIUS = 4.84 - 1e-9
+# cos² must exceed this: 1/4, plus more than float64 can err.
+COS_SQUARED = 0.25 + 1e-9
+# Width of the first boxes: their corners and those of all halves are exact in float64.
+WIDTH = 0.25
 HALVINGS = 8
 CORNERS = np.array(list(product((0.0, 1.0), repeat=3)))
 
 
 @dataclass(frozen=True)
 class Image:
-    """Where one combination of orders sends a batch of boxes."""
+    """The image of a batch of boxes in one combination of orders."""
 
     s: Interval  # s⁺
     radius2: Interval  # ‖θ⊥⁺‖²
@@ -51,7 +56,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Enclosure:
-    """What the cover of the set showed."""
+    """The results of covering the set."""
 
     boxes: int
     halvings: int
@@ -71,14 +76,14 @@ class Walk:
 
 
 def slopes() -> list[list[Interval]]:
-    """u_i in the coordinates x and y."""
+    """Return u_i in the coordinates x and y."""
     length = Interval.of(Fraction(32, 3)).sqrt()
     half, root = length * Fraction(1, 2), Interval.of(8).sqrt()
     return [[length, Interval.of(0)], [-half, root], [-half, -root]]
 
 
 def images(s: Interval, x: Interval, y: Interval) -> list[Image]:
-    """The images of boxes in each of the 8 combinations of orders."""
+    """Return the images of boxes in each of the 8 combinations of orders."""
     u, third = slopes(), CURVATURE / 3
     along = s / Interval.of(27).sqrt()
     gradients = [[along, x * third + a, y * third + b] for a, b in u]
@@ -106,7 +111,10 @@ def _image(
     u: list[list[Interval]],
     third: Fraction,
 ) -> Image:
-    """One step along g^PC = Σ w_j g_j; what the g_j have in common is taken out of the sum."""
+    """Take one step along g^PC = Σ w_j g_j.
+
+    The part that all g_j share is taken out of the sum, which keeps the intervals narrow.
+    """
     total = weights[0] + weights[1] + weights[2]
     pull_x, pull_y = (dot(weights, [row[k] for row in u]) for k in range(2))
     update = [
@@ -125,14 +133,18 @@ def _image(
 
 
 def cover() -> Array:
-    """Lower corners of the first boxes, [N, 3]."""
+    """Return the lower corners of the first boxes, [N, 3]."""
     s = np.arange(LOW, HIGH, WIDTH)
     side = np.arange(-2.25, 2.25, WIDTH)
     return np.array(list(product(np.concatenate([s, -s - WIDTH]), side, side)))
 
 
 def settled(corners: Array, width: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float]:
-    """Which boxes meet the set, which of those stay inside, and the smallest cos of the latter."""
+    """Test a batch of boxes.
+
+    Returns:
+        Which boxes meet the set, which of those stay inside, and the smallest cosine of the latter.
+    """
     s, x, y = (Interval(corners[:, k], corners[:, k] + width) for k in range(3))
     meets = dot([x, y], [x, y]).low <= RADIUS**2 + 1e-9
     s, x, y = (Interval(v.low[meets], v.high[meets]) for v in (s, x, y))
@@ -140,8 +152,9 @@ def settled(corners: Array, width: float) -> tuple[NDArray[np.bool_], NDArray[np
     inside = np.ones(int(meets.sum()), dtype=bool)
     lowest = np.ones(len(inside))
     for image in images(s, x, y):
+        # A step changes the sign of s; images are reflected to positive s for the comparison.
         opposite = -image.s.high, -image.s.low
-        low = np.where(s.low > 0, opposite[0], image.s.low)  # s changes its sign
+        low = np.where(s.low > 0, opposite[0], image.s.low)
         high = np.where(s.low > 0, opposite[1], image.s.high)
         cos2 = np.where(image.inner.low > 0, image.inner.low**2, 0) / (square * image.length2).high
         inside &= (low >= LOW) & (high <= HIGH) & (image.radius2.high <= SQUARED_RADIUS)
@@ -151,7 +164,11 @@ def settled(corners: Array, width: float) -> tuple[NDArray[np.bool_], NDArray[np
 
 
 def enclose() -> Enclosure:
-    """Cover the set and show that no box leaves it; BrokenError where the halvings do not suffice."""
+    """Cover the set and show that no box leaves it.
+
+    Raises:
+        BrokenError: Some box may leave the set after all halvings.
+    """
     corners, width, boxes, smallest = cover(), WIDTH, 0, 1.0
     for halvings in range(HALVINGS + 1):
         meets, inside, cos = settled(corners, width)
@@ -165,7 +182,7 @@ def enclose() -> Enclosure:
 
 
 def walk(seed: int, runs: int = 100, updates: int = 500) -> Walk:
-    """The core's update in float64 from random points of the set."""
+    """Run the core's update in float64 from random points of the set."""
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     u = torch.tensor([[8.0, -4, -4], [-4, 8, -4], [-4, -4, 8]], dtype=torch.float64) / 3
     across = torch.from_numpy(rng.normal(size=(runs, 3)))

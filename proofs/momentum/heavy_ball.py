@@ -1,17 +1,18 @@
 """The heavy ball of Theorem 4 with PCGrad's update, on N pairs of strongly convex losses at once.
 
-    theta_{k+1} = theta_k - alpha_k g^PC + beta_k (theta_k - theta_{k-1}),
-    mu_k = w_1 mu_1 + w_2 mu_2,  L_k = w_1 L_1 + w_2 L_2,  g^PC = w_1 g_1 + w_2 g_2,
-    beta_k = max{|1 - sqrt(alpha_k mu_k)|, |1 - sqrt(alpha_k L_k)|}^2.
+    θ_{k+1} = θ_k − α_k g^PC + β_k(θ_k − θ_{k−1}),
+    μ_k = w_1 μ_1 + w_2 μ_2,  L_k = w_1 L_1 + w_2 L_2,  g^PC = w_1 g_1 + w_2 g_2,
+    β_k = max{|1 − √(α_k μ_k)|, |1 − √(α_k L_k)|}².
 
-In conflict w_1 = 1 - c / R and w_2 = 1 - c R. The printed mu_k and L_k speak of conflict alone;
-without it g^PC = g and the weights are 1 here. Both are the core's weights, so that w_1 grad^2 L_1
-+ w_2 grad^2 L_2 has its spectrum in [mu_k, L_k] in either case. RULES name alpha_k.
+In conflict w_1 = 1 − c/R and w_2 = 1 − cR. The printed μ_k and L_k are written for conflict only;
+without conflict g^PC = g, and the weights are 1 here. Both are the core's weights, so that
+w_1 ∇²L_1 + w_2 ∇²L_2 has its spectrum in [μ_k, L_k] in either case. RULES defines α_k.
 
-Task i of a pair has the loss L_i(theta) = ridge_i ||x||^2 / 2 + sum_k F((A_i x)_k) with x = theta -
-center_i and A_i = diag(sqrt(lambda_i)) M_i, M_i a product of three reflections; F is even, so that
-center_i is the minimizer, and 0 <= F'' <= F''(0) = 1. So grad^2 L_i(center_i) has the eigenvalues
-ridge_i + lambda_i, and is never larger."""
+Task i of a pair has the loss L_i(θ) = ridge_i ‖x‖²/2 + Σ_k F((A_i x)_k) with x = θ − center_i and
+A_i = diag(√λ_i) M_i, where M_i is a product of three reflections. F is even, so that center_i is
+the minimizer, and 0 ≤ F'' ≤ F''(0) = 1. So ∇²L_i(center_i) has the eigenvalues ridge_i + λ_i, and
+∇²L_i is nowhere larger.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +28,16 @@ from torch import Tensor
 import pcgrad
 from proofs.problems import ORDERS
 
-RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # (mu_k, L_k) -> alpha_k
+# (μ_k, L_k) → α_k
+RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "printed": lambda mu, top: 4 / (top.sqrt() + mu.sqrt()),
     "corrected": lambda mu, top: 4 / (top.sqrt() + mu.sqrt()) ** 2,
-    "gradient": lambda mu, top: 2 / (top + mu),  # the repair: beta_k = 0
+    "gradient": lambda mu, top: 2 / (top + mu),  # the repair: β_k = 0
 }
-SLOPES: dict[str, Callable[[Tensor], Tensor]] = {  # F'
+# F'
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
     "quadratic": lambda z: z,
-    "log_cosh": torch.tanh,  # log cosh z = softplus(2 z) - z - log 2
+    "log_cosh": torch.tanh,  # log cosh z = softplus(2z) − z − log 2
     "huber": lambda z: z.clamp(-1, 1),
 }
 MIRRORS = 3
@@ -42,14 +45,17 @@ MIRRORS = 3
 
 @dataclass(frozen=True)
 class Pairs:
-    """N pairs of losses; dimensions below D fill up with zero columns, on which no loss depends."""
+    """N pairs of losses, stored as one batch.
+
+    A pair with fewer than D dimensions has zero columns, on which no loss depends.
+    """
 
     shape: str
-    roots: Tensor  # [N, 2, D]: square roots of lambda_i
+    roots: Tensor  # [N, 2, D]: √λ_i
     mirrors: Tensor  # [N, 2, K, D]: unit normals, or zero for no reflection
     ridge: Tensor  # [N, 2]
     center: Tensor  # [N, 2, D]
-    mu: Tensor  # [N, 2]
+    mu: Tensor  # [N, 2]: μ_1, μ_2
     top: Tensor  # [N, 2]: L_1, L_2
     dimension: Tensor  # [N]
 
@@ -69,14 +75,14 @@ class Pairs:
         return Pairs(self.shape, *(part[rows] for part in parts))
 
     def gradients(self, theta: Tensor, shape: str | None = None) -> Tensor:
-        """g_1, g_2: [N, D] -> [N, 2, D]."""
+        """g_1, g_2: [N, D] → [N, 2, D]."""
         x = theta.unsqueeze(1) - self.center
         normals = list(self.mirrors.unbind(2))
         slope = SLOPES[shape or self.shape](self.roots * self._reflect(x, normals))
         return self._reflect(self.roots * slope, normals[::-1]) + self.ridge.unsqueeze(-1) * x
 
     def hessians(self) -> Tensor:
-        """grad^2 L_i(center_i), the largest Hessians of either task, [N, 2, D, D]."""
+        """∇²L_i(center_i), the largest Hessians of either task, [N, 2, D, D]."""
         width, common = self.roots.shape[-1], replace(self, center=torch.zeros_like(self.center))
         basis = torch.eye(width, dtype=self.mu.dtype)
         columns = [common.gradients(e.expand(len(self), width), "quadratic") for e in basis]
@@ -89,22 +95,28 @@ class Pairs:
 
 
 class Seen(NamedTuple):
-    """What the method sees at one theta."""
+    """The quantities that the method uses at one θ."""
 
     gramian: Tensor  # [N, 2, 2]
     weights: Tensor  # [N, 2]
     g_pc: Tensor  # [N, D]
-    mu: Tensor  # [N]: mu_k
+    mu: Tensor  # [N]: μ_k
     top: Tensor  # [N]: L_k
 
     @property
     def cos(self) -> Tensor:
-        """cos phi_12, [N]."""
+        """cos φ_12, [N]."""
         return pcgrad.cosine(self.gramian)[:, 0, 1]
 
 
 def look(gradients: Tensor, mu: Tensor, top: Tensor) -> Seen:
-    """PCGrad's update and weights by the core, mu_k and L_k: [N, 2, D], [N, 2], [N, 2]."""
+    """Compute PCGrad's update and weights by the core, μ_k and L_k.
+
+    Args:
+        gradients: g_1 and g_2, [N, 2, D].
+        mu: μ_1 and μ_2, [N, 2].
+        top: L_1 and L_2, [N, 2].
+    """
     gramian = gradients @ gradients.mT
     weights = pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2)
     g_pc = (weights.unsqueeze(-2) @ gradients).squeeze(-2)
@@ -112,7 +124,7 @@ def look(gradients: Tensor, mu: Tensor, top: Tensor) -> Seen:
 
 
 def rates(seen: Seen, rule: str) -> tuple[Tensor, Tensor]:
-    """α_k and β_k, each [N]."""
+    """Return α_k and β_k, each [N]."""
     alpha = RULES[rule](seen.mu, seen.top)
     if rule == "gradient":
         return alpha, torch.zeros_like(alpha)
@@ -121,7 +133,7 @@ def rates(seen: Seen, rule: str) -> tuple[Tensor, Tensor]:
 
 
 def move(seen: Seen, theta: Tensor, previous: Tensor, rule: str) -> Tensor:
-    """theta_{k+1}, [N, D]."""
+    """Return θ_{k+1}, [N, D]."""
     alpha, beta = rates(seen, rule)
     return theta - alpha.unsqueeze(-1) * seen.g_pc + beta.unsqueeze(-1) * (theta - previous)
 
@@ -133,23 +145,21 @@ def draw(
     dimensions: tuple[int, int] = (2, 20),
     decades: tuple[float, float] = (1.0, 2.0),
 ) -> Pairs:
-    """Pairs with one minimizer at 0 and condition numbers 10^U(decades), in half of the tasks all
-    lambda extreme.
+    """Draw pairs with one minimizer at 0 and condition numbers 10^U(decades).
 
-    mu_i and L_i are the extreme eigenvalues (quadratic), or the ridge and the ridge plus the
-    largest lambda."""
+    In about half of the tasks all λ are extreme. μ_i and L_i are the extreme eigenvalues
+    (quadratic), or the ridge and the ridge plus the largest λ (other shapes).
+    """
     low, high = dimensions
     dimension = rng.integers(low, high + 1, count)
     inside = np.arange(high) < dimension[:, None]
-    spread = rng.uniform(*decades, (count, 2, 1)) + (shape != "quadratic") * np.log10(
-        2
-    )  # the ridge halves it
+    # The ridge equals the smallest λ, which halves the condition number; log10 2 makes up for it.
+    spread = rng.uniform(*decades, (count, 2, 1)) + (shape != "quadratic") * np.log10(2)
     place = rng.random((count, 2, high))
     place = np.where(rng.random((count, 2, 1)) < 0.5, place, place.round())
-    place[..., 0] = 0  # the largest eigenvalue is the scale
-    place[np.arange(count), :, dimension - 1] = np.where(
-        dimension[:, None] > 1, 1, 0
-    )  # and the smallest 10^-spread
+    # The largest eigenvalue is the scale, and the smallest is 10^(−spread) of it.
+    place[..., 0] = 0
+    place[np.arange(count), :, dimension - 1] = np.where(dimension[:, None] > 1, 1, 0)
     scale = 10 ** np.concatenate([np.zeros((count, 1)), rng.uniform(-1.5, 1.5, (count, 1))], 1)
     values = scale[..., None] * 10 ** (-spread * place) * inside[:, None]
     mirrors = rng.normal(size=(count, 2, MIRRORS, high)) * inside[:, None, None]
@@ -165,29 +175,32 @@ def draw(
 
 
 def commuting(pairs: Pairs) -> Pairs:
-    """The same spectra with common eigenvectors: g_1 . g_2 > 0 everywhere, so that the weights stay
-    1.
+    """Give the tasks common eigenvectors and keep the spectra.
+
+    Then g_1·g_2 > 0 everywhere, so that the weights stay 1.
     """
     return replace(pairs, mirrors=pairs.mirrors[:, :1].expand_as(pairs.mirrors))
 
 
 def opposed(pairs: Pairs) -> Tensor:
-    """The direction of smallest g_1 . g_2 / ||theta||^2 if both tasks were quadratic, [N, D].
+    """Return the direction of smallest g_1·g_2/‖θ‖² if both tasks were quadratic, [N, D].
 
-    The eigenvector of H_1 H_2 + H_2 H_1 with the smallest eigenvalue; by Lanczos where D^3 is too
-    much."""
+    It is the eigenvector of H_1 H_2 + H_2 H_1 with the smallest eigenvalue, computed by Lanczos
+    where D³ is too much.
+    """
     width = pairs.roots.shape[-1]
     if width <= 20:
         one, two = pairs.hessians().unbind(1)
         both = one @ two
         outside = torch.arange(width) >= pairs.dimension.unsqueeze(-1)
+        # Lifts the unused columns above the spectrum, so that none of them is chosen.
         lift = 2 * (pairs.top + pairs.ridge).prod(-1).unsqueeze(-1) * outside
         return torch.linalg.eigh(both + both.mT + torch.diag_embed(lift))[1][..., 0]
     return torch.stack([_lanczos(pairs[torch.tensor([k])]) for k in range(len(pairs))])
 
 
 def _lanczos(pair: Pairs) -> Tensor:
-    """`opposed` of one pair without its matrices."""
+    """`opposed` for one pair, without forming its matrices."""
     width = pair.roots.shape[-1]
     operator = scipy.sparse.linalg.LinearOperator(
         (width, width),
@@ -210,14 +223,17 @@ def _both(pair: Pairs, x: Tensor) -> Tensor:
 
 
 def begin(pairs: Pairs, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Starts in conflict, and whether one was found, bool: `opposed`, as much disturbed as conflict
-    allows.
+    """Draw starts in conflict: `opposed`, disturbed as much as conflict allows.
+
+    Returns:
+        The starts [N, D], and whether one in conflict was found, bool [N].
     """
     inside = torch.arange(pairs.roots.shape[-1]) < pairs.dimension.unsqueeze(-1)
     best = opposed(pairs)
     noise = torch.from_numpy(rng.normal(size=best.shape)) * inside
     noise = noise / noise.norm(dim=-1, keepdim=True)
-    unit = 1 / pairs.top.amax(-1, keepdim=True).sqrt()  # below it nearly quadratic
+    # Below this length every loss is nearly quadratic.
+    unit = 1 / pairs.top.amax(-1, keepdim=True).sqrt()
     length = unit * torch.from_numpy(10 ** rng.uniform(-1, 1, (len(pairs), 1)))
     start = 0.01 * unit * best
     found = _conflict(pairs, start)

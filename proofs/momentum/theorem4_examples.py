@@ -1,15 +1,16 @@
 """Theorem 4's counterexamples in exact rationals, each again through the core in float64.
 
-| example          | losses                           | α_k       | what happens                        |
+| example          | losses                           | αₖ        | what happens                        |
 |------------------|----------------------------------|-----------|-------------------------------------|
-| printed          | L_1 = L_2 = 16θ²                 | printed   | α_k L_k = 16: diverges, in integers |
-| quadratic_growth | conflict at every second iterate | corrected | θ_{k+2} = −27/25 θ_k                |
-| piecewise        | L_1 = L_2 = f/2, no conflict     | corrected | a cycle of three points             |
+| printed          | L₁ = L₂ = 16θ²                   | printed   | αₖ Lₖ = 16: diverges, in integers   |
+| quadratic_growth | conflict at every second iterate | corrected | θₖ₊₂ = −27/25 θₖ                    |
+| piecewise        | L₁ = L₂ = f/2, no conflict       | corrected | a cycle of three points             |
 
 The minimizer 0 is common to both tasks in each of them. `piecewise` is the cycle of Lessard, Recht
-and Packard, SIAM J. Optim. 26 (2016) 57–95, section 4.6. `quadratic_growth` was found by solving
-for θ_{k+2} = s θ_k: L_i = 361 μ_i, so that β_k does not even change with k. The instance that is in
-conflict at every iterate is in `three_cycle.py`."""
+and Packard, SIAM J. Optim. 26 (2016) 57–95, section 4.6. `quadratic_growth` solves θ_{k+2} = s θ_k
+with L_i = 361 μ_i, so that not even β_k changes with k. The instance that is in conflict at every
+iterate is in `three_cycle.py`.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ GROWTH: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Orbit:
-    """Iterates of the method, and its coefficients on the way."""
+    """Iterates of the method, with the coefficients of each step."""
 
     path: list[Vector]
     alpha: list[Any]
@@ -53,7 +54,11 @@ class Orbit:
 
 
 def root(x: Any) -> Any:
-    """The square root of an mpmath number or of a rational square; BrokenError otherwise."""
+    """Return the square root of an mpmath number or of the square of a rational.
+
+    Raises:
+        BrokenError: A rational is not the square of a rational.
+    """
     if not isinstance(x, Fraction):
         return mp.sqrt(x)
     found = Fraction(isqrt(x.numerator), isqrt(x.denominator))
@@ -63,7 +68,7 @@ def root(x: Any) -> Any:
 
 
 def coefficients(weights: tuple[Any, Any], mu: Any, top: Any, rule: str) -> tuple[Any, Any]:
-    """α_k and β_k as they are written, for rationals and mpmath numbers alike."""
+    """Return α_k and β_k as printed, for rationals and mpmath numbers alike."""
     mu_k, top_k = exact.dot(weights, mu), exact.dot(weights, top)
     if rule == "printed":
         alpha = 4 / (root(top_k) + root(mu_k))
@@ -75,7 +80,7 @@ def coefficients(weights: tuple[Any, Any], mu: Any, top: Any, rule: str) -> tupl
 def orbit(
     gradients: Gradients, mu: Any, top: Any, start: Vector, previous: Vector, steps: int, rule: str
 ) -> Orbit:
-    """θ_0 … θ_steps; exact for Fractions."""
+    """Return θ_0 … θ_steps; exact for Fractions."""
     found = Orbit([start], [], [], [])
     for _ in range(steps):
         now = found.path[-1]
@@ -84,7 +89,8 @@ def orbit(
         weights = (1 - min(p, 0) / s1, 1 - min(p, 0) / s2)
         alpha, beta = coefficients(weights, mu, top, rule)
         momentum = exact.add(now, exact.scale(-1, previous))
-        pull = exact.update(g, ORDERS)  # Algorithm 1 itself, not the weights
+        # Algorithm 1 itself, so that the update does not depend on the formula of the weights.
+        pull = exact.update(g, ORDERS)
         previous = now
         found.path.append(exact.add(now, exact.scale(-alpha, pull), exact.scale(beta, momentum)))
         found.alpha.append(alpha)
@@ -96,7 +102,7 @@ def orbit(
 def through_the_core(
     gradients: Gradients, mu: Any, top: Any, start: Vector, previous: Vector, steps: int, rule: str
 ) -> list[tuple[float, ...]]:
-    """The same path in float64 by `heavy_ball.look` and `heavy_ball.move`."""
+    """Follow the same path in float64 by `heavy_ball.look` and `heavy_ball.move`."""
     theta, before, low, high = (
         torch.tensor([[float(x) for x in v]], dtype=torch.float64)
         for v in (start, previous, mu, top)
@@ -123,14 +129,14 @@ def scalar(slope: Callable[[Any], Any]) -> Gradients:
 
 
 def bounded(h: Matrix, mu: Any, top: Any) -> bool:
-    """Whether μ ≤ H ≤ L: both differences have nonnegative trace and determinant."""
+    """Test μ ≤ H ≤ L: both differences have nonnegative trace and determinant."""
     a, b, c = h
     ends = ((a - mu, c - mu), (top - a, top - c))  # the off-diagonal entry enters squared
     return all(x + z >= 0 and x * z >= b * b for x, z in ends)
 
 
 def close(path: list[Vector], core: list[tuple[float, ...]]) -> bool:
-    """Whether float64 through the core follows the exact path."""
+    """Test whether float64 through the core follows the exact path."""
     return all(
         abs(float(x) - y) <= 1e-9 * max(1.0, abs(float(x)))
         for a, b in zip(path, core, strict=True)
@@ -162,7 +168,7 @@ def printed() -> Counterexample:
 
 
 def piecewise_slope(x: Any) -> Any:
-    """f'(x), between 1 and 25 times as steep as the identity line."""
+    """f'(x), whose slope is between 1 and 25."""
     return 25 * x if x < 1 else (x + 24 if x < 2 else 25 * x - 24)
 
 
@@ -177,7 +183,7 @@ def piecewise_path() -> list[Vector]:
 
 
 def piecewise() -> dict[str, bool]:
-    """That cycle by two routes."""
+    """Compute that cycle by two routes."""
     path, gradients = piecewise_path(), scalar(lambda x: piecewise_slope(x) / 2)
     core = through_the_core(gradients, MU, TOP, START, BEFORE, 6, "corrected")
     return {
@@ -187,7 +193,10 @@ def piecewise() -> dict[str, bool]:
 
 
 def quadratic_growth() -> dict[str, bool]:
-    """θ_{k+2} = −27/25 θ_k in rationals; the method is homogeneous, so that it holds for ever."""
+    """Test θ_{k+2} = −27/25 θ_k in rationals, and again through the core.
+
+    The method is homogeneous, so that the relation holds for ever.
+    """
     data = GROWTH
     gradients, mu, top = quadratics(*data["hessians"]), data["mu"], data["L"]
     found = orbit(gradients, mu, top, data["start"], data["previous"], 4, "corrected")

@@ -2,13 +2,14 @@
 
 θ_{k+1} = θ_k − α_k g^PC with 0 < α_k ≤ 2/(L_k + μ_k); L_1, L_2 strongly convex and smooth with one
 minimizer θ*. Then ‖θ_{k+1} − θ*‖ ≤ q_k‖θ_k − θ*‖ with q_k² = 1 − 2α_k μ_k L_k/(μ_k + L_k), and
-q_k = (L_k − μ_k)/(L_k + μ_k) at the longest step: w_1 L_1 + w_2 L_2, with the weights of this one
-step, is μ_k-strongly convex and L_k-smooth with the minimizer θ* (goal `weighted_spectrum`,
-identities `coercivity`, `contraction`), and L_k/μ_k is at most the larger L_i/μ_i
+q_k = (L_k − μ_k)/(L_k + μ_k) at the longest step. The reason is that w_1 L_1 + w_2 L_2, with the
+weights of this one step, is μ_k-strongly convex and L_k-smooth with the minimizer θ* (goal
+`weighted_spectrum`, identities `coercivity`, `contraction`). L_k/μ_k is at most the larger L_i/μ_i
 (`ratio_of_weights`), so that the convergence is linear.
 
 Quadratics whose Hessians commute are nowhere in conflict: there PCGrad never acts, and the method
-is the plain heavy ball."""
+is the plain heavy ball.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from proofs.sampling import LARGE, chunks, stream
 from proofs.tally import BrokenError, Counts, Tally, Trial, sample, total
 
 CONDITIONS = {"condition 10 to 100": (1.0, 2.0), "condition 100 to 10,000": (2.0, 4.0)}
-UPDATES = 200  # of the paths that are compared with their bound
+UPDATES = 200  # updates of the paths that are compared with their bound
 
 
 @dataclass(frozen=True)
@@ -36,23 +37,23 @@ class Commuting:
     pairs: int
     updates: int
     conflicts: int
-    smallest_margin: float  # log of the bound over the distance
+    smallest_margin: float  # smallest log(bound/distance)
 
 
 @dataclass(frozen=True)
 class Spectra:
-    """scipy's eigenvalues against μ_i and L_i."""
+    """scipy's eigenvalues, compared with μ_i and L_i."""
 
     hessians: int
     largest_relative_difference: float
 
 
 def hypotheses(pairs: Pairs, theta: Tensor) -> Tensor:
-    """What an instance must satisfy at theta, bool [N]: 0 < mu_i <= L_i, one minimizer, and the
-    bounds of the class.
+    """Test whether instances satisfy the hypotheses at θ, bool [N].
 
-    mu_i ||x||^2 <= g_i . x <= L_i ||x||^2 with x the distance to the minimizer, where both
-    gradients vanish."""
+    The hypotheses are 0 < μ_i ≤ L_i, one minimizer, where both gradients vanish, and
+    μ_i‖x‖² ≤ g_i·x ≤ L_i‖x‖², where x is the distance to the minimizer.
+    """
     x = theta - pairs.center[:, 0]
     along, square = (
         (pairs.gradients(theta) * x.unsqueeze(1)).sum(-1),
@@ -67,14 +68,14 @@ def hypotheses(pairs: Pairs, theta: Tensor) -> Tensor:
 def contraction(
     pairs: Pairs, theta: Tensor, share: Tensor
 ) -> tuple[Tensor, Tensor, heavy_ball.Seen]:
-    """(measured, bound): the distance to the minimizer after one step of `share` times 2 / (L_k +
-    mu_k), and q_k's.
+    """Return (measured, bound): the distance to the minimizer after one step, and q_k's bound of it.
+
+    The step is `share` times 2/(L_k + μ_k).
     """
     seen = heavy_ball.look(pairs.gradients(theta), pairs.mu, pairs.top)
     alpha, x = share * heavy_ball.RULES["gradient"](seen.mu, seen.top), theta - pairs.center[:, 0]
-    square = (seen.top - seen.mu) ** 2 + 4 * (
-        1 - share
-    ) * seen.mu * seen.top  # q_k^2 (L_k + mu_k)^2 without cancellation
+    # q_k²(L_k + μ_k)², as a sum of positive terms that do not cancel.
+    square = (seen.top - seen.mu) ** 2 + 4 * (1 - share) * seen.mu * seen.top
     measured = (x - alpha.unsqueeze(-1) * seen.g_pc).norm(dim=-1)
     return measured, square.sqrt() / (seen.top + seen.mu) * x.norm(dim=-1), seen
 
@@ -88,12 +89,12 @@ def instances(
     conflict: bool = True,
     dimensions: tuple[int, int] = (1, 20),
 ) -> tuple[Pairs, Tensor, Tensor]:
-    """Pairs, thetas in conflict (or anywhere), and the part of the longest step: all of it in every
-    second instance.
+    """Draw pairs, points θ in conflict (or anywhere), and the share of the longest step.
+
+    The share is 1 in every second instance.
     """
-    dimensions = (
-        (max(2, dimensions[0]), dimensions[1]) if conflict else dimensions
-    )  # in one there is no conflict
+    # In one dimension tasks with one minimizer are never in conflict.
+    dimensions = (max(2, dimensions[0]), dimensions[1]) if conflict else dimensions
     pairs = heavy_ball.draw(shape, count, rng, dimensions, CONDITIONS[condition])
     theta, _ = heavy_ball.begin(pairs, rng)
     if not conflict:
@@ -107,7 +108,10 @@ def instances(
 
 
 def trial(pairs: Pairs, theta: Tensor, share: Tensor, *, conflict: bool | None = None) -> Trial:
-    """Put instances to the contraction; with `conflict` only those on that side of it."""
+    """Test the contraction on instances.
+
+    `conflict` restricts the accepted instances to those in conflict, or to those without.
+    """
     measured, bound, seen = contraction(pairs, theta, share)
     distance, product = (theta - pairs.center[:, 0]).norm(dim=-1), seen.gramian[:, 0, 1]
     side = (
@@ -152,7 +156,7 @@ def one_step(
 
 
 def large(seed: int, dimensions: list[int]) -> Counts:
-    """The contraction in high dimensions, on three shapes."""
+    """Test the contraction in high dimensions, on three shapes."""
     rows = {}
     for dimension in dimensions:
         for shape in heavy_ball.SLOPES:
@@ -163,9 +167,11 @@ def large(seed: int, dimensions: list[int]) -> Counts:
 
 
 def commuting(total_pairs: int, seed: int) -> Commuting:
-    """Quadratics with common eigenvectors: no conflict anywhere, and the stated rate along paths.
+    """Test the stated rate along paths on quadratics with common eigenvectors.
 
-    From rest ‖θ_k − θ*‖ ≤ (1 + k(1 + ρ)) ρ^k ‖θ_0 − θ*‖ with ρ = √β (`powers`, `chebyshev`)."""
+    There is no conflict anywhere. From rest ‖θ_k − θ*‖ ≤ (1 + k(1 + ρ)) ρᵏ ‖θ_0 − θ*‖ with ρ = √β
+    (identities `powers`, `chebyshev`).
+    """
     rng = stream(seed, "theorem4/commuting", "quadratic", 0)
     pairs = heavy_ball.commuting(heavy_ball.draw("quadratic", total_pairs, rng, (2, 20)))
     inside = torch.arange(20) < pairs.dimension.unsqueeze(-1)
@@ -178,6 +184,7 @@ def commuting(total_pairs: int, seed: int) -> Commuting:
         theta, previous = heavy_ball.move(seen, theta, previous, "corrected"), theta
         bound = (1 + k * (1 + rho)).log() + k * rho.log()
         measured = (theta.norm(dim=-1) / first).log()
+        # Smaller distances are close to underflow.
         decided = measured > np.log(1e-100)
         if decided.any():
             margin = min(margin, float((bound - measured)[decided].min()))
@@ -185,8 +192,10 @@ def commuting(total_pairs: int, seed: int) -> Commuting:
 
 
 def spectra(shape: str, count: int, seed: int) -> Spectra:
-    """scipy's eigenvalues of the largest Hessians against mu_i and L_i; BrokenError where they
-    disagree.
+    """Compare scipy's eigenvalues of the largest Hessians with μ_i and L_i.
+
+    Raises:
+        BrokenError: They differ.
     """
     worst, seen = 0.0, 0
     for chunk, size in enumerate(chunks(count)):

@@ -3,7 +3,7 @@
     L_i = θᵀH_iθ/2,   H_1 = diag(900, 1),   H_2 = [[58, 190], [190, 640]],
 
 one minimizer, μ_i and L_i the eigenvalues of H_i, α_k = 4/(√L_k + √μ_k)² and β_k as printed. There
-are θ_0 = (1, y), θ_1 = u and a factor s < −1 with θ_3 = s θ_0 and θ_4 = s θ_1; the method is
+are θ_0 = (1, y), θ_1 = u and a factor s < −1 with θ_3 = s θ_0 and θ_4 = s θ_1. The method is
 homogeneous, so that θ_{k+3} = s θ_k for ever: it diverges. The gradients are in conflict at every
 iterate, where the theorem's formulas are written.
 
@@ -13,9 +13,10 @@ zero m, C an approximate inverse of F'(m):
     K = m − C F(m) + (1 − C F'(X))(X − m) ⊂ interior of X
 
 proves that X contains exactly one zero of F (Krawczyk 1969; Moore 1977). F' comes from forward
-differentiation; all of it is interval arithmetic of 50 digits (`mpmath.iv`).
+differentiation, and everything is computed in interval arithmetic of 50 digits (`mpmath.iv`).
 
-**Second route.** The same iterates from m in 50 digits and through the core in float64."""
+**Second route.** The same iterates from m, in 50 digits and through the core in float64.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ from proofs.momentum.theorem4_examples import quadratics, through_the_core
 from proofs.tally import BrokenError
 
 DIGITS = 50
-RADIUS = "1e-20"  # of the box
+RADIUS = "1e-20"  # radius of the box
 NEAR = ("-0.536362", "0.092881", "-0.233580", "-1.103804")  # y, u_1, u_2, s to six digits
 ONE, TWO = (900, 0, 1), (58, 190, 640)  # [[a, b], [b, c]] as (a, b, c)
 Pair = tuple[Any, Any]
@@ -37,7 +38,7 @@ Pair = tuple[Any, Any]
 
 @dataclass(frozen=True)
 class Dual:
-    """A number with its derivatives by the four unknowns."""
+    """A number with its derivatives with respect to the four unknowns."""
 
     value: Any
     slopes: tuple[Any, ...]
@@ -60,15 +61,15 @@ class Dual:
         return Dual(value, rest)
 
     def times(self, factor: Any) -> Dual:
-        """A multiple by a constant."""
+        """Multiply by a constant."""
         return Dual(self.value * factor, tuple(factor * slope for slope in self.slopes))
 
     def plus(self, constant: Any) -> Dual:
-        """A sum with a constant."""
+        """Add a constant."""
         return Dual(self.value + constant, self.slopes)
 
     def sqrt(self, context: Any) -> Dual:
-        """The square root."""
+        """Take the square root."""
         root = context.sqrt(self.value)
         return Dual(root, tuple(slope / (2 * root) for slope in self.slopes))
 
@@ -79,11 +80,11 @@ def _sum(left: tuple[Any, ...], right: tuple[Any, ...]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Cycle:
-    """What the interval proof and the second route showed."""
+    """The results of the interval proof and of the second route."""
 
     zero: tuple[str, ...]  # y, u_1, u_2, s
     radius: str
-    contained: bool  # K lies in the interior of X
+    contained: bool  # K is in the interior of X
     products: tuple[str, ...]  # enclosures of g_1 · g_2 at θ_1, θ_2, θ_3
     in_conflict: bool
     strongly_convex: bool  # the enclosures of μ_1 and μ_2 are positive
@@ -92,7 +93,7 @@ class Cycle:
 
     @property
     def refutes(self) -> bool:
-        """All that the refutation needs."""
+        """Whether everything holds that the refutation needs."""
         return self.contained and self.in_conflict
 
 
@@ -112,7 +113,7 @@ def image(h: tuple[int, int, int], theta: tuple[Dual, Dual]) -> tuple[Dual, Dual
 def move(
     now: tuple[Dual, Dual], before: tuple[Dual, Dual], context: Any
 ) -> tuple[tuple[Dual, Dual], Dual]:
-    """θ_{k+1}, for iterates in conflict, and g_1 · g_2."""
+    """Return θ_{k+1}, for iterates in conflict, and g_1·g_2."""
     mu, top = spectrum(context)
     first, second = image(ONE, now), image(TWO, now)
     product = first[0] * second[0] + first[1] * second[1]
@@ -133,7 +134,7 @@ def move(
 
 
 def residual(point: list[Any], context: Any) -> tuple[list[Dual], list[Dual]]:
-    """F and the products g_1 · g_2 at θ_1, θ_2, θ_3."""
+    """Return F and the products g_1·g_2 at θ_1, θ_2, θ_3."""
     zero, one = context.mpf(0), context.mpf(1)
     y, u_1, u_2, s = (
         Dual(value, tuple(one if j == k else zero for j in range(4)))
@@ -150,7 +151,7 @@ def residual(point: list[Any], context: Any) -> tuple[list[Dual], list[Dual]]:
 
 
 def newton(steps: int = 8) -> Any:
-    """An approximate zero, and an approximate inverse of the derivative there."""
+    """Return an approximate zero, and an approximate inverse of the derivative there."""
     point = mp.matrix([mp.mpf(x) for x in NEAR])
     for _ in range(steps):
         found, _ = residual(list(point), mp)
@@ -161,7 +162,7 @@ def newton(steps: int = 8) -> Any:
 
 
 def krawczyk(point: Any, inverse: Any) -> tuple[bool, list[Any], list[Dual]]:
-    """Whether K lies inside X, X, and the products on X."""
+    """Return whether K is inside X, X itself, and the products on X."""
     middle = [iv.mpf(x) for x in point]
     radius = iv.mpf([f"-{RADIUS}", RADIUS])
     box = [m + radius for m in middle]
@@ -170,6 +171,7 @@ def krawczyk(point: Any, inverse: Any) -> tuple[bool, list[Any], list[Dual]]:
     inside = True
     for i in range(4):
         row = [iv.mpf(inverse[i, k]) for k in range(4)]
+        # C need not be exact, because the test holds for any matrix.
         value = middle[i] - sum(c * f.value for c, f in zip(row, at_middle, strict=True))
         for j in range(4):
             slope = sum(c * f.slopes[j] for c, f in zip(row, on_box, strict=True))
@@ -179,7 +181,11 @@ def krawczyk(point: Any, inverse: Any) -> tuple[bool, list[Any], list[Dual]]:
 
 
 def prove() -> Cycle:
-    """The interval proof; BrokenError where the core's float64 disagrees with it."""
+    """Run the interval proof.
+
+    Raises:
+        BrokenError: The core's float64 disagrees with it.
+    """
     before = iv.dps
     iv.dps = DIGITS
     try:
@@ -208,12 +214,12 @@ def prove() -> Cycle:
 
 
 def second_route(point: Any) -> float:
-    """How far the core's θ_3 and θ_4 are from s θ_0 and s θ_1, relative to their lengths."""
+    """Return the distance of the core's θ_3 and θ_4 from s θ_0 and s θ_1, relative to s."""
     y, u_1, u_2, s = (float(x) for x in point)
     mu, top = spectrum(mp)
     path = through_the_core(
-        quadratics(ONE, TWO), [float(x) for x in mu], [float(x) for x in top], (u_1, u_2), (1.0, y), 3,
-        "corrected",
+        quadratics(ONE, TWO), [float(x) for x in mu], [float(x) for x in top],
+        (u_1, u_2), (1.0, y), 3, "corrected",
     )  # fmt: skip
     wanted = {2: (s, s * y), 3: (s * u_1, s * u_2)}
     return max(
