@@ -1,12 +1,14 @@
-"""THEOREMS.md: its boxes from the checks' JSON, its figures, and the same typeset as PDF.
+"""THEOREMS.md: fills its boxes from the checks' JSON, draws its figures and typesets it as PDF.
 
-    python -m proofs.document pdf --results results/quick     # writes proofs/THEOREMS.pdf and figures
-    python -m proofs.document fill --results results/published/laptop   # THEOREMS.md, README.md
-    python -m proofs.document page NOTEBOOK.ipynb PAGE.html    # an executed notebook as a page
+    python -m proofs.document pdf --results RESULTS          # RESULTS/proofs/THEOREMS.pdf, figures
+    python -m proofs.document fill --results RESULTS         # THEOREMS.md and README.md of proofs/
+    python -m proofs.document page NOTEBOOK.ipynb PAGE.html  # an executed notebook as a page
 
-A box is what is between `<!-- judgement NAME -->` and `<!-- end -->`: reading, verdict, what decided
-it, why, and the counterexample with its hypotheses ticked off. Pandoc turns Markdown with LaTeX
-formulas into Typst, and notebooks into pages with MathML, which browsers show without a network."""
+RESULTS is a results folder such as results/quick. A box is the text between
+`<!-- judgement NAME -->` and `<!-- end -->`: the reading, the verdict, what decided it, the reason,
+and the counterexample with its hypotheses ticked off. Pandoc turns Markdown with LaTeX formulas
+into Typst, and notebooks into pages with MathML, which browsers show without a network.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ LAYOUT = """#set page(paper: "a4", margin: (x: 2.2cm, y: 2.4cm), numbering: "1")
 #show figure: set block(breakable: false)
 #show figure.caption: set text(size: 9pt)
 #show raw: set text(size: 8.5pt)
-#show quote: it => block(fill: luma(244), inset: 8pt, radius: 3pt, width: 100%, above: 9pt, below: 9pt, it.body)
+#show quote: it => block(fill: luma(244), inset: 8pt, radius: 3pt, width: 100%, above: 9pt, \
+below: 9pt, it.body)
 #set quote(block: true)
 #let horizontalrule = line(length: 100%)
 """
@@ -50,7 +53,11 @@ img { max-width: 100%; } math { font-size: 105%; }
 
 
 def judgements(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every judgement in a results folder by its name; UserError where there is none."""
+    """Return every judgement in a results folder by its name.
+
+    Raises:
+        UserError: The folder has no judgement.
+    """
     found = {}
     for path in sorted((folder / "proofs").glob("*.json")):
         for row in json.loads(path.read_text(encoding="utf-8")).get("judgements", []):
@@ -61,13 +68,13 @@ def judgements(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def plain(text: str) -> str:
-    """Text with small indices, whose stars and underscores Markdown leaves alone."""
+    """Return text with small indices, and with stars and underscores escaped for Markdown."""
     text = small(text)
     return re.sub(r"([*_\\])", r"\\\1", text)
 
 
 def box(row: dict[str, Any]) -> str:
-    """One judgement as a quoted block."""
+    """Format one judgement as a quoted block."""
     reading = plain(row["reading"] or "as printed")
     lines = [
         f"**Statement.** {plain(row['statement'])}.",
@@ -91,7 +98,11 @@ def box(row: dict[str, Any]) -> str:
 
 
 def filled(text: str, found: dict[str, dict[str, Any]]) -> str:
-    """THEOREMS.md with every box written anew; UserError names a judgement that is missing."""
+    """Return THEOREMS.md with every box written anew.
+
+    Raises:
+        UserError: A judgement is missing.
+    """
 
     def replace(match: re.Match[str]) -> str:
         if match["name"] not in found:
@@ -102,7 +113,7 @@ def filled(text: str, found: dict[str, dict[str, Any]]) -> str:
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
-    """Every judgement in one line each, for proofs/README.md."""
+    """Format every judgement in one line each, for proofs/README.md."""
     lines = ["| source | statement | verdict | decided by | why |", "|---|---|---|---|---|"]
     for row in found.values():
         reading = f" *Reading: {plain(row['reading'])}.*" if row["reading"] else ""
@@ -118,7 +129,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 def cited(text: str) -> set[str]:
-    """The certificates that the text names: code in backticks inside parentheses."""
+    """Return the certificates that the text names, as code in backticks inside parentheses."""
     names = set()
     for group in re.findall(r"\((`[^()]*`)\)", BOX.sub("", text)):
         names |= set(re.findall(r"`((?:z3:)?\w+)`", group))
@@ -126,9 +137,10 @@ def cited(text: str) -> set[str]:
 
 
 def figures(folder: Path) -> None:
-    """Draw the document's figures from a results folder into its proofs."""
+    """Draw the document's figures from a results folder into its `proofs`."""
     import matplotlib as mpl
 
+    # The backend must be chosen before pyplot is imported.
     mpl.use("Agg")
     from proofs.pictures import theorem1
 
@@ -147,7 +159,7 @@ def figures(folder: Path) -> None:
 
 
 def pdf(folder: Path) -> Path:
-    """Typeset the document with a results folder's numbers; returns the PDF's path."""
+    """Typeset the document with a results folder's numbers and return the PDF's path."""
     import pypandoc
     import typst
 
@@ -157,6 +169,7 @@ def pdf(folder: Path) -> Path:
     text = NORM.sub(r"\\lVert \1\\rVert{}", text)
     body = pypandoc.convert_text(text, "typst", format=MARKDOWN, extra_args=["--wrap=none"])
     out = folder / "proofs" / "THEOREMS.pdf"
+    # Typst reads files only below the folder of its source.
     with tempfile.TemporaryDirectory(dir=folder / "proofs") as temporary:
         place = Path(temporary)
         for figure in (folder / "proofs").glob("theorems_*.png"):
@@ -167,7 +180,7 @@ def pdf(folder: Path) -> Path:
 
 
 def flattened(notebook: dict[str, Any]) -> str:
-    """An executed notebook as Markdown: prose, outputs, and the code folded away."""
+    """Turn an executed notebook into Markdown: prose, outputs, and the code folded away."""
     parts = []
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
@@ -186,7 +199,7 @@ def flattened(notebook: dict[str, Any]) -> str:
 
 
 def page(notebook: Path, out: Path) -> None:
-    """An executed notebook as one HTML file: formulas in MathML, pictures inside."""
+    """Write an executed notebook as one HTML file, with formulas in MathML and pictures inside."""
     import pypandoc
 
     text = flattened(json.loads(notebook.read_text(encoding="utf-8")))
@@ -201,7 +214,7 @@ def page(notebook: Path, out: Path) -> None:
 
 
 def work(arguments: list[str] | None) -> int:
-    """What the command does; its exit status."""
+    """Run the command and return its exit status."""
     parser = command.Parser(prog="python -m proofs.document", description="THEOREMS.md")
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("pdf", "fill"):

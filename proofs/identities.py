@@ -179,8 +179,8 @@ def check(settings: dict[str, Any]) -> Report:
         judge(
             "figure2",
             "Figure 2",
-            "A conflicting gradient is projected onto the normal plane of the other; a pair without "
-            "conflict is unchanged",
+            "A conflicting gradient is projected onto the normal plane of the other; a pair "
+            "without conflict is unchanged",
             [*certified("normal_plane", "coefficients"),
              Check("samples", "pairs", faithful,
                    f"{drawn_pairs.pairs:,} pairs in conflict, |g_i^PC · g_j| at most "

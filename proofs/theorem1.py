@@ -262,7 +262,8 @@ def walking(walk: escape.Walk, far: Paths, *, attained: str) -> Counterexample:
     return Counterexample(
         "proof",
         f"L_i = huber(r) − x + (y ∓ 1)²/2 outside the unit disk, "
-        f"from ({', '.join(walk.premises['start'])}), t = {walk.premises['t']}: after {last['updates']:,} updates x = {x:.1f} and growing, "
+        f"from ({', '.join(walk.premises['start'])}), t = {walk.premises['t']}: "
+        f"after {last['updates']:,} updates x = {x:.1f} and growing, "
         f"L − min L = {above:.3f}, 1 + cos φ = {cos:.1e}",
         {**walk.hypotheses, attained: walk.premises["y_stays_above"] > 0},
         f"x → ∞, so that no location is reached; "
@@ -319,7 +320,8 @@ def judgements(report: dict[str, Any]) -> list[Judgement]:
             "theorem1_bounded",
             "Theorem 1",
             "Bounded level sets: L_k → L*, or Σ sin²φ_k < ∞ and cos φ_k → −1 along the whole "
-            "sequence; Δ_k ≤ 2D²/(tΣσ_j), and Δ_k ≤ Δ_0 Π(1 − tμσ_j) if strongly convex (Theorem B)",
+            "sequence; Δ_k ≤ 2D²/(tΣσ_j), and Δ_k ≤ Δ_0 Π(1 − tμσ_j) if strongly convex "
+            "(Theorem B)",
             [*certified("theorem1_descent", "z3:descent", "z3:reciprocal_gap", "z3:linear_rate"),
              Check("samples", "rates", inside,
                    f"{found.trajectories} trajectories use at most {found.of_sublinear:.3g} and "
@@ -335,7 +337,8 @@ def judgements(report: dict[str, Any]) -> list[Judgement]:
             "pair",
             [*certified("largest_step", "sharpness", "z3:rise_beyond_one_over_l"),
              Check("exact example", "sharp_step", all(row.loss_rises for row in sharp),
-                   f"the loss rises at t = (1 + δ)/L for δ = {', '.join(row.delta for row in sharp)}")],
+                   "the loss rises at t = (1 + δ)/L for δ = "
+                   f"{', '.join(row.delta for row in sharp)}")],
             sentence="For every δ > 0 there are quadratics on which the loss rises at (1 + δ)/L.",
         ),
     ]  # fmt: skip

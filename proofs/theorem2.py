@@ -223,8 +223,8 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
             "Theorem 2",
             f"(a), {printed}, H as in Definition 3",
             certified("remainder", "printed_error"),
-            sentence="The proof's equality for L(θ^MT) has Definition 3's unweighted integral where "
-            "Taylor's remainder has the weight 1 − a.",
+            sentence="The proof's equality for L(θ^MT) has Definition 3's unweighted integral "
+            "where Taylor's remainder has the weight 1 − a.",
             counterexample=counterexample.printed(),
         ),
         judge(
@@ -236,8 +236,8 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
                         "z3:rearrangement", "z3:rearrangement_nonconvex", "z3:theorem2_bound"),
              sampled("six families", forms["theorem_c"])],
             reading="ℓ²/L instead of ℓ; ℓ²/L is the least remainder that Definition 3 allows",
-            sentence="A mean curvature of ℓ guarantees a remainder of ℓ²/L and no more, so that the "
-            "theorem holds with it.",
+            sentence="A mean curvature of ℓ guarantees a remainder of ℓ²/L and no more, so that "
+            "the theorem holds with it.",
             margin=forms["theorem_c"].smallest_margin,
         ),
         judge(
@@ -257,7 +257,8 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
             "Theorem 2",
             "H with the weight 2(1 − a): L(θ^PC) ≤ L(θ^MT)",
             [*certified("remainder", "theorem2_bound", "z3:theorem2_bound"),
-             sampled("six families", forms["remainder"]), sampled("high dimensions", found["large"]),
+             sampled("six families", forms["remainder"]),
+             sampled("high dimensions", found["large"]),
              attacked(found["attacks"]["remainder"])],
             reading="H is Taylor's exact remainder instead of Definition 3",
             sentence="Nearly a tautology: the hypothesis then says what L(θ^MT) is; it shows where "

@@ -87,8 +87,8 @@ def ascending() -> Counterexample:
     mean = sum(found, Fraction(0)) / len(found)
     return Counterexample(
         "exact example",
-        f"g_i = {', '.join(map(str, ASCENDING))}: g · g^PC from {max(found)} to {min(found)} in the "
-        f"{len(found)} orders, mean {mean}",
+        f"g_i = {', '.join(map(str, ASCENDING))}: g · g^PC from {max(found)} to {min(found)} in "
+        f"the {len(found)} orders, mean {mean}",
         {
             "three gradients, none zero": all(map(any, ASCENDING)),
             "g ≠ 0": exact.add(*exact.rationals(ASCENDING)) != (0, 0),
@@ -109,8 +109,8 @@ def moving() -> Counterexample:
     core = by_core(STATIONARY).norm(dim=-1)
     return Counterexample(
         "exact example",
-        f"g_i = {', '.join(map(str, STATIONARY))} with Σ g_i = 0: ‖g^PC‖ ≥ {float(core.min()):.3f} in "
-        f"every order",
+        f"g_i = {', '.join(map(str, STATIONARY))} with Σ g_i = 0: ‖g^PC‖ ≥ {float(core.min()):.3f} "
+        f"in every order",
         {"Pareto stationary (0 is a convex combination)": exact.add(*rows) == (0, 0)},
         "g^PC ≠ 0 in every order",
         {
@@ -234,7 +234,8 @@ def judgements(rows: list[Conflicts], found: Moments) -> list[Judgement]:
         judge(
             "no_conflict_two",
             "Section 2.4",
-            "T = 2: after surgery neither the update nor a projected gradient conflicts with a task",
+            "T = 2: after surgery neither the update nor a projected gradient conflicts with a "
+            "task",
             [*certified("own_products", "product"), none_for_two],
             sentence="g_i · g^PC = (1 − c²)‖g_i‖² ≥ 0.",
         ),

@@ -1,1 +1,1 @@
-"""Certificates: identities by sympy, inequalities and implications by z3, and their mutation test."""
+"""Certificates: identities by sympy, implications by z3, and their mutation test."""

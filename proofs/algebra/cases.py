@@ -24,7 +24,8 @@ from proofs.algebra.formula import (
 )
 
 N, D, TAU = sp.symbols(r"N D \tau")
-NUMERATOR = (R1**2 + R2**2) * C**2 + 2 * R1 * R2 * C  # of τ, as printed
+# Numerator and denominator of τ as printed.
+NUMERATOR = (R1**2 + R2**2) * C**2 + 2 * R1 * R2 * C
 DENOMINATOR = SQUARE * ELL / 2 - (1 - C**2) * APART * L / 2
 BOUND = -T * SQUARE + T**2 / 2 * ELL * SQUARE - (-T * INNER + T**2 / 2 * L * LENGTH2)
 CASE = {TAU: NUMERATOR / DENOMINATOR, N: NUMERATOR, D: DENOMINATOR}

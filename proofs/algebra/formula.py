@@ -1,9 +1,11 @@
 """Equations that are proved by sympy and displayed from the same expressions.
 
-An equation is a pair of sympy expressions. Symbols such as ‖g^PC‖² are displayed as they are and
-stand for expressions in ‖g_1‖, ‖g_2‖ and c = cos φ_12, listed in MEANING: two gradients span a
-plane, so that g_1 = ‖g_1‖ (1, 0) and g_2 = ‖g_2‖ (c, √(1 − c²)) without loss of generality, and
-Algorithm 1 is applied to these vectors line by line. All is exact for ‖g_i‖ > 0 and −1 < c < 0."""
+An equation is a pair of sympy expressions. Symbols such as ‖g^PC‖² are displayed as they are;
+MEANING gives the expressions in ‖g_1‖, ‖g_2‖ and c = cos φ_12 that they represent. Two gradients
+span a plane, so that g_1 = ‖g_1‖(1, 0) and g_2 = ‖g_2‖(c, √(1 − c²)) without loss of generality,
+and Algorithm 1 is applied to these vectors line by line. Everything is exact for ‖g_i‖ > 0 and −1 <
+c < 0.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ G = G1 + G2
 
 
 def algorithm_1(first: sp.Matrix, second: sp.Matrix) -> sp.Matrix:
-    """g^PC of two vectors in conflict, by the lines of Algorithm 1."""
+    """Return g^PC of two vectors in conflict, by the lines of Algorithm 1."""
     total = sp.zeros(*first.shape)
     for own, other in ((first, second), (second, first)):
         total += own - (own.dot(other) / other.dot(other)) * other
@@ -33,7 +35,7 @@ def algorithm_1(first: sp.Matrix, second: sp.Matrix) -> sp.Matrix:
 
 
 PC = algorithm_1(G1, G2)
-# Displayed symbols.
+# Symbols that are displayed; MEANING gives the expressions behind them.
 SQUARE, LENGTH2, INNER, APART = sp.symbols(
     r"\|g\|^2 \|g^{PC}\|^2 \left(g\cdot\ g^{PC}\right) \|g_1-g_2\|^2", positive=True
 )
@@ -54,7 +56,7 @@ PLANE: tuple[dict[sp.Symbol, sp.Expr], ...] = tuple(
 
 
 class IdentityError(ArithmeticError):
-    """An equation does not hold, or says nothing."""
+    """An equation does not hold, or is trivial."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,11 @@ def prove(
     given: Meaning | None = None,
     cases: Sequence[Meaning] = ({},),
 ) -> Proved:
-    """The equations as LaTeX, once every one of them is shown to hold.
+    """Prove equations and return them as LaTeX.
 
     Args:
         equations: Pairs of sides.
-        given: What is displayed behind them, such as t = 1 / L, and then substituted.
+        given: Meanings that are displayed after the equations, such as t = 1/L, and substituted.
         cases: Meanings of symbols, such as the components of vectors; every case is proved.
 
     Raises:
@@ -92,8 +94,9 @@ def prove(
 
 
 def _reduced(residual: sp.Expr, given: Meaning, case: Meaning) -> sp.Expr:
-    """The normal form of a residual: rational in the symbols and sin φ."""
+    """Return the normal form of a residual: rational in the symbols and sin φ."""
     expanded = sp.sympify(residual)
+    # Meanings may contain symbols that have meanings themselves, hence two rounds.
     for meaning in (given, case, MEANING, given, case, MEANING):
         expanded = expanded.subs(dict(meaning), simultaneous=True)
     expanded = expanded.doit()
@@ -104,7 +107,10 @@ def _reduced(residual: sp.Expr, given: Meaning, case: Meaning) -> sp.Expr:
 
 
 def _differs(residual: sp.Expr) -> bool:
-    """Whether the residual is visibly not zero at one point: saves the normal form of a wrong one."""
+    """Test whether the residual is visibly not zero at one point.
+
+    This saves the costly normal form of a wrong equation, which mutation tests make by hundreds.
+    """
     if residual.atoms(sp.Function, sp.Derivative, sp.Limit):
         return False
     values = {}

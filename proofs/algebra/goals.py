@@ -1,9 +1,10 @@
-"""Inequalities and implications that carry the proofs, decided by z3 over the reals.
+"""Inequalities and implications that the proofs use, decided by z3 over the reals.
 
-A goal is a list of named hypotheses and a claim. z3 proves it by showing that the hypotheses and
-the negated claim have no solution; it also finds a solution of the hypotheses alone, so that no
-goal is true for lack of instances. Two gradients in conflict enter by ‖g_1‖ = r_1, ‖g_2‖ = r_2 and
-c = cos φ_12; the polynomials below are those of `pair.py`'s identities (‖g‖², ‖g^PC‖², g · g^PC)."""
+A goal consists of named hypotheses and a claim. z3 proves it by showing that the hypotheses and the
+negated claim have no solution. It also finds a solution of the hypotheses alone, so that no goal is
+vacuously true. Two gradients in conflict are described by ‖g_1‖ = r_1, ‖g_2‖ = r_2 and
+c = cos φ_12; the polynomials below are those of `pair.py`'s identities (‖g‖², ‖g^PC‖², g·g^PC).
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ SQUARE = S1 + S2 + 2 * C * R1 * R2
 APART = S1 + S2 - 2 * C * R1 * R2
 LENGTH2 = (1 - C * C) * APART
 INNER = (1 - C * C) * (S1 + S2)
-N = SQUARE - INNER  # of τ = N / D
+N = SQUARE - INNER  # numerator of τ = N/D
 D = (ELL * SQUARE - L * LENGTH2) / 2
 PAIR: dict[str, Any] = {
     "g_1 ≠ 0": R1 > 0,
@@ -33,7 +34,7 @@ PAIR: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Goal:
-    """Hypotheses by name, and what follows from all of them."""
+    """Hypotheses by name, and the claim that follows from all of them."""
 
     hypotheses: dict[str, Any]
     claim: Any
@@ -44,7 +45,7 @@ class GoalError(ArithmeticError):
 
 
 def proves(hypotheses: list[Any], claim: Any) -> bool:
-    """Whether z3 proves the implication; unknown counts as no."""
+    """Test whether z3 proves the implication; unknown counts as no."""
     solver = z3.Solver()
     solver.set("timeout", MILLISECONDS)
     solver.add(*hypotheses, z3.Not(claim))
@@ -52,7 +53,7 @@ def proves(hypotheses: list[Any], claim: Any) -> bool:
 
 
 def satisfiable(hypotheses: list[Any]) -> bool:
-    """Whether z3 finds an instance of the hypotheses."""
+    """Test whether z3 finds an instance of the hypotheses."""
     solver = z3.Solver()
     solver.set("timeout", MILLISECONDS)
     solver.add(*hypotheses)
@@ -60,7 +61,11 @@ def satisfiable(hypotheses: list[Any]) -> bool:
 
 
 def prove(goal: Goal) -> None:
-    """GoalError unless z3 proves the goal and finds an instance of its hypotheses."""
+    """Prove a goal.
+
+    Raises:
+        GoalError: z3 does not prove the goal, or finds no instance of its hypotheses.
+    """
     hypotheses = list(goal.hypotheses.values())
     if not satisfiable(hypotheses):
         raise GoalError(f"no instance satisfies {', '.join(goal.hypotheses)}")
@@ -143,7 +148,8 @@ def theorem3_complete() -> Goal:
     """B(t) ≥ 0 at some t > 0 with D ≠ 0 implies one of the two printed cases (ℓ ≤ L)."""
     below = C * (S1 + S2) <= -2 * R1 * R2  # c ≤ −Φ
     above = C * (S1 + S2) >= -2 * R1 * R2
-    first, second = z3.And(above, D <= 0), z3.And(below, D >= 0)  # t ≤ τ and t ≥ τ are B(t) ≥ 0
+    # t ≤ τ (case 1) and t ≥ τ (case 2) are both B(t) ≥ 0, by the sign of D.
+    first, second = z3.And(above, D <= 0), z3.And(below, D >= 0)
     return Goal(
         {
             "conflict": C < 0,

@@ -1,8 +1,9 @@
 """Corollary 1: Algorithm 1 on more than two tasks.
 
-n gradients of one length of which every pair has the cosine c < 0 ("equal angles") exist for
-c ≥ −1/(n − 1) only. For three tasks in coordinates they are g_1 = (x, y, y), g_2 = (y, x, y),
-g_3 = (y, y, x)."""
+n gradients of one length of which every pair has the cosine c < 0 ("equal angles") exist only for
+c ≥ −1/(n − 1). For three tasks in coordinates they are g_1 = (x, y, y), g_2 = (y, x, y),
+g_3 = (y, y, x).
+"""
 
 from __future__ import annotations
 
@@ -29,9 +30,11 @@ TASKS = range(2, 7)
 
 
 def row(order: tuple[int, ...], own: int) -> list[sp.Expr]:
-    """Coefficients C_ij of one task at equal angles: every product on the way is negative.
+    """Return the coefficients C_ij of one task at equal angles, where every product is negative.
 
-    v · g_j = c Σ_m C_im, as j was not met before: c < 0 times a sum that starts at 1 and grows."""
+    v·g_j = c Σ_m C_im, because j was not visited before: c < 0 times a sum that starts at 1 and
+    grows.
+    """
     coefficients = [sp.Integer(int(j == own)) for j in range(len(order) + 1)]
     for j in order:
         coefficients[j] -= C * sum(coefficients)

@@ -1,10 +1,12 @@
-"""A mutation test of the certificates: what is proved would not be proved if it were wrong.
+"""A mutation test of the certificates: a proof must fail if its statement is changed.
 
-Every function of an identity or a goal is changed in one place of its source: + and −, × and ÷
-exchanged, a whole number raised by one, a comparison of a goal turned round, or a hypothesis of a
-goal left out. A mutant is *killed* if its proof then fails. A goal's mutant that z3 still proves is
-*weaker* if z3 shows that it follows from the original: its hypotheses imply the original ones, or
-the original claim implies its claim. Any other survivor needs a reason in REASONS."""
+Every function of an identity or a goal is changed in one place of its source: + and −, or × and ÷,
+are exchanged, a whole number is raised by one, a comparison of a goal is turned round, or a
+hypothesis of a goal is left out. A mutant is *killed* if its proof then fails. A goal's mutant that
+z3 still proves is *weaker* if z3 shows that it follows from the original: its hypotheses imply the
+original ones, or the original claim implies its claim. Any other survivor needs a reason in
+REASONS.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,11 @@ TURNS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.Gt,
     ast.Gt: ast.Lt,
 }
-SIGNS = ("> 0", "≥ 0", "≤ 0", "conflict")  # ends of the names of hypotheses about a sign alone
+# Endings of the names of hypotheses about a sign only.
+SIGNS = ("> 0", "≥ 0", "≤ 0", "conflict")
 SIGN_ONLY = "true as well: only the signs of the symbols enter this goal"
-FACTS: dict[str, list[Any]] = {  # true besides, but not needed by the proof
+# Facts about the symbols that are true but not needed by the proof.
+FACTS: dict[str, list[Any]] = {
     "reciprocal_gap": [z3.Real("D2") >= 0, z3.Real("gap") >= z3.Real("after")],
 }
 REASONS: dict[str, str] = {
@@ -54,27 +58,27 @@ class Mutant:
     """One change of one function."""
 
     function: str
-    change: str  # what was changed, and the line as it then reads
+    change: str  # the change, and the line after it
     code: Any  # compiled
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """What became of the mutants of a set of functions."""
+    """The outcomes of the mutants of a set of functions."""
 
     mutants: int
     killed: int
     weaker: list[str]
-    survivors: dict[str, str]  # mutant -> reason; empty where there is none
+    survivors: dict[str, str]  # mutant → reason; an empty reason if there is none
 
     @property
     def share(self) -> float:
-        """Killed mutants among those that say something the original does not imply."""
+        """The share of killed mutants among those that do not follow from the original."""
         return self.killed / max(1, self.mutants - len(self.weaker))
 
 
 def mutants(function: Callable[[], Any]) -> Iterator[Mutant]:
-    """Every changed copy of a function."""
+    """Yield every changed copy of a function."""
     source = textwrap.dedent(inspect.getsource(function))
     tree = ast.parse(source)
     for index, node in enumerate(ast.walk(tree)):
@@ -89,7 +93,7 @@ def mutants(function: Callable[[], Any]) -> Iterator[Mutant]:
 
 
 def _changes(node: ast.AST) -> list[Callable[[Any], str]]:
-    """The ways in which one node is changed."""
+    """Return the changes that apply to one node."""
     if isinstance(node, ast.BinOp) and type(node.op) in SWAPS:
         return [_swap]
     if isinstance(node, ast.Compare) and type(node.ops[0]) in TURNS:
@@ -136,14 +140,17 @@ def _reason(mutant: Mutant) -> str:
 
 
 def run(mutant: Mutant, module: Any) -> Any:
-    """What the changed function returns, with the module's own names around it."""
+    """Run the changed function with the names of its own module."""
     scope = dict(vars(module))
     exec(mutant.code, scope)  # the module's own source, changed in one place
     return scope[mutant.function]()
 
 
 def identities(stride: int = 1) -> Matrix:
-    """The kill matrix of the identities; with a stride, of every so many mutants of each."""
+    """Return the kill matrix of the identities.
+
+    A stride tries only every stride-th mutant of each function.
+    """
     total = killed = 0
     survivors = {}
     for module in IDENTITIES:
@@ -160,7 +167,7 @@ def identities(stride: int = 1) -> Matrix:
 
 
 def weaker(mutant: Goal, original: Goal, facts: list[Any]) -> bool:
-    """Whether z3 shows that a mutant follows from the original, given the signs of its symbols."""
+    """Test whether a mutant follows from the original, given the signs of its symbols."""
     hypotheses = list(mutant.hypotheses.values())
     given = [*hypotheses, *facts]
     stronger = all(goals.proves(given, h) for h in original.hypotheses.values())
@@ -170,7 +177,10 @@ def weaker(mutant: Goal, original: Goal, facts: list[Any]) -> bool:
 
 
 def of_goals(stride: int = 1) -> Matrix:
-    """The kill matrix of z3's goals; with a stride, of every so many mutants of each."""
+    """Return the kill matrix of z3's goals.
+
+    A stride tries only every stride-th mutant of each function.
+    """
     total = killed = 0
     survivors, implied = {}, []
     for function in goals.ALL:

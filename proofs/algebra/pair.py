@@ -35,7 +35,8 @@ HALF = sp.Rational(1, 2)
 F = sp.Function("f")(A)
 XI_L = sp.Symbol(r"(\xi L)", positive=True)
 DELTA, ETA = sp.symbols(r"\delta \eta", positive=True)
-LEMMA = -T * INNER + L * T**2 / 2 * LENGTH2  # the descent lemma's change of the loss
+# The descent lemma's bound of the change of the loss.
+LEMMA = -T * INNER + L * T**2 / 2 * LENGTH2
 
 
 def coefficients() -> Proved:
@@ -84,7 +85,9 @@ def own_products() -> Proved:
 
 
 def difference_bound() -> Proved:
-    """‖g_1 − g_2‖² ≤ (1 + |c|)(‖g_1‖² + ‖g_2‖²) with |c| = −c, as the right side is not negative."""
+    """‖g_1 − g_2‖² ≤ (1 + |c|)(‖g_1‖² + ‖g_2‖²) with |c| = −c, as the right side is not
+    negative.
+    """
     return prove(((1 - C) * (R1**2 + R2**2) - APART, -C * (R1 - R2) ** 2))
 
 

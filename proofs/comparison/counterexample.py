@@ -164,7 +164,8 @@ def printed() -> Counterexample:
         f"{float(plane.cos_squared):.4f}, ℓ = {float(plane.ell):.3f}, ξL = "
         f"{float(plane.xi * plane.constant):.4f}",
         {
-            "L_1 and L_2 convex, ∇L L-Lipschitz (second differences of h between 0 and T)": smooth(),
+            "L_1 and L_2 convex, ∇L L-Lipschitz (second differences of h between 0 "
+            "and T)": smooth(),
             **plane.hypotheses(),
         },
         f"L(θ^PC) − L(θ^MT) = {float(plane.excess):.3f} > 0 (with the exact remainder (c) fails: "

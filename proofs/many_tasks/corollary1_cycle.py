@@ -173,8 +173,8 @@ def ascending() -> Counterexample:
     return Counterexample(
         "exact example",
         f"g_i = ({ROW[0]}, {ROW[1]}, {ROW[1]}) and its permutations, L_i = ‖θ‖²/6 + g_i · θ, "
-        f"t = 1/L = 1: in all 8 orders cos(g, g^PC) ≥ {rational.smallest_cos:.3f} and the loss rises by "
-        f"{rational.smallest_rise:.3g} or more",
+        f"t = 1/L = 1: in all 8 orders cos(g, g^PC) ≥ {rational.smallest_cos:.3f} and the loss "
+        f"rises by {rational.smallest_rise:.3g} or more",
         {
             **exact.convex_and_smooth(bowls(), 3, 1),
             "cos(g, g^PC) ≥ 1/2 in every order": rational.smallest_cos >= 0.5,
@@ -189,8 +189,8 @@ def cycling(invariant: str, routes: dict[str, bool]) -> Counterexample:
     rational, digits = cycle_in_rationals(), cycle_by_mpmath()
     return Counterexample(
         "exact example",
-        f"L_i = s²/18 + u_i · θ, t = {STEP} < 1/L = 1: s alternates between {START} and −{START} in "
-        f"every order, at the loss {rational.loss} above the optimal value 0; {invariant}",
+        f"L_i = s²/18 + u_i · θ, t = {STEP} < 1/L = 1: s alternates between {START} and −{START} "
+        f"in every order, at the loss {rational.loss} above the optimal value 0; {invariant}",
         {
             **exact.convex_and_smooth(troughs(), 3, 1),
             "t ≤ 1/L": STEP <= 1,

@@ -1,10 +1,10 @@
 """Theorem 4's counterexamples in exact rationals, each again through the core in float64.
 
-| example          | losses                           | αₖ        | what happens                        |
-|------------------|----------------------------------|-----------|-------------------------------------|
-| printed          | L₁ = L₂ = 16θ²                   | printed   | αₖ Lₖ = 16: diverges, in integers   |
-| quadratic_growth | conflict at every second iterate | corrected | θₖ₊₂ = −27/25 θₖ                    |
-| piecewise        | L₁ = L₂ = f/2, no conflict       | corrected | a cycle of three points             |
+| example          | losses                         | step α_k  | result                           |
+|------------------|--------------------------------|-----------|----------------------------------|
+| printed          | L_1 = L_2 = 16θ²               | printed   | α_k L_k = 16: diverges           |
+| quadratic_growth | conflict at every other point  | corrected | θ_{k+2} = −27/25 θ_k             |
+| piecewise        | L_1 = L_2 = f/2, no conflict   | corrected | a cycle of three points          |
 
 The minimizer 0 is common to both tasks in each of them. `piecewise` is the cycle of Lessard, Recht
 and Packard, SIAM J. Optim. 26 (2016) 57–95, section 4.6. `quadratic_growth` solves θ_{k+2} = s θ_k

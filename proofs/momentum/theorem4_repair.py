@@ -68,7 +68,7 @@ def hypotheses(pairs: Pairs, theta: Tensor) -> Tensor:
 def contraction(
     pairs: Pairs, theta: Tensor, share: Tensor
 ) -> tuple[Tensor, Tensor, heavy_ball.Seen]:
-    """Return (measured, bound): the distance to the minimizer after one step, and q_k's bound of it.
+    """Return (measured, bound) of the distance to the minimizer after one step, and the geometry.
 
     The step is `share` times 2/(L_k + μ_k).
     """

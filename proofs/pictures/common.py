@@ -1,4 +1,4 @@
-"""What the notebooks share: results, verdicts and tables in Markdown, panels."""
+"""Helpers that the notebooks share: results, verdicts and tables in Markdown, panels."""
 
 from __future__ import annotations
 
@@ -23,18 +23,22 @@ BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY = (
     "#CC79A7",
     "#7F7F7F",
 )
-PLAIN, SURGERY = BLUE, VERMILION  # the sum of the losses, and PCGrad
+PLAIN, SURGERY = BLUE, VERMILION  # colors of the plain sum and of PCGrad
 SMALL = dict(zip("0123456789ijk", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖ", strict=True))
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def folder() -> Path:
-    """The results that the notebooks show."""
+    """Return the folder of the results that the notebooks show."""
     return Path(os.environ.get("PCGRAD_RESULTS", ROOT / "results" / "quick"))
 
 
 def results(statement: str) -> dict[str, Any]:
-    """The JSON of a statement; FileNotFoundError names the command that makes it."""
+    """Read the JSON of a statement.
+
+    Raises:
+        FileNotFoundError: It is missing; the message names the command that makes it.
+    """
     path = folder() / "proofs" / f"{statement}.json"
     if not path.is_file():
         raise FileNotFoundError(
@@ -45,26 +49,26 @@ def results(statement: str) -> dict[str, Any]:
 
 
 def small(text: str) -> str:
-    """The checks' plain text with small indices: g_1^PC becomes g₁ᴾᶜ."""
+    """Return the checks' plain text with small indices: g_1^PC becomes g₁ᴾᶜ."""
     text = text.replace("^PC", "ᴾᶜ").replace("^MT", "ᴹᵀ").replace("_{k+3}", "ₖ₊₃")
     return re.sub(r"_([0-9ijk])(?![\w{])", lambda match: SMALL[match[1]], text)
 
 
 def judgement(report: dict[str, Any], name: str) -> dict[str, Any]:
-    """One judgement of a report."""
+    """Return one judgement of a report."""
     found: dict[str, Any] = next(row for row in report["judgements"] if row["name"] == name)
     return found
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Markdown."""
+    """Format rows as a Markdown table."""
     lines = [list(headers), ["---"] + ["---:"] * (len(headers) - 1)]
     lines += [[cell(value) for value in row] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def cell(value: Any) -> str:
-    """A value as a reader likes it: thousands in groups, three digits, a dash for none."""
+    """Format a value for a reader: thousands grouped, three digits, a dash for None."""
     if value is None or isinstance(value, bool):
         return {None: "–", True: "yes", False: "no"}[value]
     if isinstance(value, int):
@@ -73,13 +77,13 @@ def cell(value: Any) -> str:
 
 
 def formulas(report: dict[str, Any], names: Sequence[str]) -> str:
-    """Markdown: the named identities as formulas, with what they say; printed as they are proved."""
+    """Format the named identities in Markdown, as they are proved, with their sentences."""
     found = {row["name"]: row for row in report["certificates"] if row["kind"] == "proof"}
     return "\n\n".join(f"{found[name]['says']}\n\n$${found[name]['latex']}$$" for name in names)
 
 
 def verdicts(report: dict[str, Any], names: Sequence[str] = ()) -> str:
-    """Markdown: the judgements of a report, or the named ones, as a table for readers."""
+    """Format the judgements of a report, or the named ones, as a Markdown table."""
     rows = [row for row in report["judgements"] if not names or row["name"] in names]
     lines = ["| statement | verdict | decided by | why |", "|---|---|---|---|"]
     for row in rows:
@@ -92,18 +96,22 @@ def verdicts(report: dict[str, Any], names: Sequence[str] = ()) -> str:
 
 
 def instance(report: dict[str, Any], name: str) -> str:
-    """Markdown: a counterexample with its hypotheses ticked off, and the routes that confirm it."""
+    """Format a counterexample in Markdown.
+
+    Its hypotheses are ticked off, and the routes that confirm it are named.
+    """
     example = judgement(report, name)["counterexample"]
     ticks = "\n".join(f"- ✓ {text}" for text in example["hypotheses"])
     routes = ", ".join(example["routes"])
     return small(
-        f"**Instance.** {example['says']}\n\n**Hypotheses**, each checked by the file:\n\n{ticks}\n\n"
+        f"**Instance.** {example['says']}\n\n"
+        f"**Hypotheses**, each checked by the file:\n\n{ticks}\n\n"
         f"**Violated.** {example['violated']}.\n\n**Confirmed by** {routes}."
     )
 
 
 def counts(rows: dict[str, dict[str, Any]]) -> str:
-    """Markdown: trials by family."""
+    """Format the trials by family as a Markdown table."""
     keys = ("trials", "accepted", "undecided", "violations", "smallest_margin")
     names = (
         "family",
@@ -119,7 +127,7 @@ def counts(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def panels(columns: int, height: float = 3.6) -> tuple[Figure, Sequence[Axes]]:
-    """A row of panels."""
+    """Make a row of panels."""
     figure, axes = plt.subplots(
         1, columns, figsize=(4.9 * columns, height), layout="constrained", squeeze=False
     )
@@ -129,7 +137,7 @@ def panels(columns: int, height: float = 3.6) -> tuple[Figure, Sequence[Axes]]:
 
 
 def margins(parts: dict[str, dict[str, Any]], unit: str) -> Figure:
-    """Histograms of the margins of every family."""
+    """Draw histograms of the margins of every family."""
     figure, axes = panels(len(parts))
     colors = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY)
     for ax, (title, report) in zip(axes, parts.items(), strict=True):

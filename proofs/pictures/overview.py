@@ -1,4 +1,4 @@
-"""Tables and pictures of the notebook overview, across statements."""
+"""Tables and pictures of the overview notebook, across statements."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STATEMENTS = (
 
 
 def kill_table(report: dict[str, Any]) -> str:
-    """Markdown: the mutation test of the certificates."""
+    """Format the mutation test of the certificates as a Markdown table."""
     rows = []
     for name, key in (("identities", "identities_killed"), ("inequalities (z3)", "goals_killed")):
         found = report[key]
@@ -62,7 +62,7 @@ def kill_table(report: dict[str, Any]) -> str:
 
 
 def conflicts_table(report: dict[str, Any]) -> str:
-    """Markdown: how often an update still conflicts with a task, for normal gradients."""
+    """Format how often an update still conflicts with a task, for normal gradients."""
     rows = [
         [
             row["tasks"],
@@ -76,11 +76,14 @@ def conflicts_table(report: dict[str, Any]) -> str:
 
 
 def conflict_path(method: str, network: str) -> dict[str, Array]:
-    """Phi, xi and cos of a typical conflict along Figure 4's runs, mean over seeds; empty where
-    they were not run.
+    """Return Φ, ξ and cos φ of a typical conflict along Figure 4's runs, mean over seeds.
 
-    The runs (`$PCGRAD_RESULTS/runs/triad/<method>/*/metrics.csv`) record Phi's mean and, of the
-    pairs in conflict, xi's median; cos is the one that belongs to both, which exists where xi <= 1.
+    The runs (`$PCGRAD_RESULTS/runs/triad/<method>/*/metrics.csv`) record the mean of Φ and, among
+    the pairs in conflict, the median of ξ. cos φ is the cosine that belongs to both; it exists
+    where ξ ≤ 1.
+
+    Returns:
+        Arrays by name; empty if the experiment was not run.
     """
     values: dict[str, dict[int, list[float]]] = {}
     for path in sorted((folder() / "runs" / "triad" / method).glob("*/metrics.csv")):
@@ -104,8 +107,9 @@ def conflict_path(method: str, network: str) -> dict[str, Array]:
 
 
 def region_with_runs() -> Figure:
-    """Where in (cos, Phi) Theorem 2's conditions can hold, where Figure 4's runs are, and the step
-    (c) asks for.
+    """Draw where in (cos φ, Φ) Theorem 2's conditions can hold, and where Figure 4's runs are.
+
+    The right panel shows the step that (c) requires along those runs.
     """
     figure, (left, right) = panels(2, 4.2)
     cos, phi = np.meshgrid(np.linspace(-1, -1e-3, 400), np.geomspace(1e-5, 1, 400))
@@ -120,12 +124,16 @@ def region_with_runs() -> Figure:
     lines = left.contour(cos, phi, xi, [0.25, 0.5, 0.75, 0.9, 1.0], colors=VERMILION, linewidths=1)
     left.clabel(lines, fmt="$\\xi = %g$", fontsize=7, inline=False)
     looks = {("sac", "actor"): (BLUE, "o"), ("sac", "q1"): (PURPLE, "s"),
-             ("sac_pcgrad", "actor"): (ORANGE, "o"), ("sac_pcgrad", "q1"): ("black", "s")}  # fmt: skip
+             ("sac_pcgrad", "actor"): (ORANGE, "o"),
+             ("sac_pcgrad", "q1"): ("black", "s")}  # fmt: skip
     words = {"actor": "actor", "q1": "critic"}
     for (method, network), (color, marker) in looks.items():
         path = conflict_path(method, network)
         if path:
-            name = f"{method.replace('_', ' + ').upper().replace('PCGRAD', 'PCGrad')}, {words[network]}"
+            name = (
+                f"{method.replace('_', ' + ').upper().replace('PCGRAD', 'PCGrad')}, "
+                f"{words[network]}"
+            )
             left.plot(path["cos"], path["phi"], marker, color=color, ms=3, alpha=0.6, label=name)
             step = 2 / np.where(path["xi"] < 1, 1 - path["xi"], np.nan)
             right.plot(path["step"], step, marker, color=color, ms=3, alpha=0.7, label=name)
@@ -152,7 +160,7 @@ def region_with_runs() -> Figure:
 
 
 def three_tasks() -> Figure:
-    """Corollary 1: how far PCGrad overshoots with n tasks, and runs that never reach the optimum."""
+    """Draw how far PCGrad overshoots with n tasks, and runs that never reach the optimum."""
     figure, (left, right) = panels(2, 3.8)
     for tasks, color in ((2, BLUE), (3, VERMILION), (5, ORANGE), (10, PURPLE)):
         c = np.linspace(-1 / (tasks - 1), 0, 100)
@@ -175,7 +183,7 @@ def three_tasks() -> Figure:
 
 
 def _three_task_losses(updates: int) -> dict[str, list[float]]:
-    """L - L* of L_i = s^2 / 18 + u_i . theta from s = 2, s = sum theta (`corollary1_cycle`)."""
+    """L − L* of L_i = s²/18 + u_i·θ from s = 2, s = Σ θ (`corollary1_cycle`)."""
     u = (
         torch.tensor([[8.0, -4.0, -4.0], [-4.0, 8.0, -4.0], [-4.0, -4.0, 8.0]], dtype=torch.float64)
         / 3
@@ -197,13 +205,15 @@ def _three_task_losses(updates: int) -> dict[str, list[float]]:
 
 
 def two_cases(similarity: float = 0.5, curvature: float = 0.7) -> Figure:
-    """Theorem 3: where the bound B(t) = t (D t - N) says that PCGrad is no worse, for one Phi and
-    two l / L.
+    """Draw where Theorem 3's bound B(t) = t(Dt − N) says that PCGrad is no worse.
+
+    There is one panel for each of two values of ℓ/L, at one Φ.
     """
     figure, (left, right) = panels(2, 3.8)
     for ax, ell in ((left, curvature), (right, 1.0)):
         cos, t = np.meshgrid(np.linspace(-0.999, -1e-3, 400), np.geomspace(0.03, 100, 400))
-        together = 1 + similarity * cos  # ||g||^2 over ||g_1||^2 + ||g_2||^2, and in these units
+        # ‖g‖² in units of ‖g_1‖² + ‖g_2‖², like the numerator and the denominator of τ.
+        together = 1 + similarity * cos
         numerator = cos * (cos + similarity)
         denominator = (together * ell - (1 - cos**2) * (1 - similarity * cos)) / 2
         ax.contourf(cos, t, denominator * t >= numerator, [0.5, 1.5], colors=["#F6D5C0"])
@@ -227,8 +237,10 @@ def two_cases(similarity: float = 0.5, curvature: float = 0.7) -> Figure:
 
 
 def momentum(steps: int = 120) -> Figure:
-    """Theorem 4: a pair of quadratics on which the heavy ball diverges, and the cycle of a
-    piecewise quadratic.
+    """Draw Theorem 4's counterexamples.
+
+    Left, a pair of quadratics on which the heavy ball diverges; right, the cycle on a piecewise
+    quadratic.
     """
     figure, (left, right) = panels(2, 3.8)
     hessians, start = (

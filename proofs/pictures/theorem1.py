@@ -1,4 +1,4 @@
-"""Tables and pictures of the notebook theorem1: from the checks' JSON, or from the formulas."""
+"""Tables and pictures of the notebook theorem1, from the checks' JSON or from the formulas."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from proofs.problems import Problems, look
 
 
 def ends_table(report: dict[str, Any]) -> str:
-    """Markdown: how the trajectories of every family, and the walk, end."""
+    """Format how the trajectories of every family, and the walk, end."""
     names = ("optimum", "opposite", "walking", "unfinished", "stalled")
     rows = {**report["paths"]["families"], "the walk to infinity": report["walk"]}
     lines = [
@@ -39,9 +39,7 @@ def ends_table(report: dict[str, Any]) -> str:
 
 
 def two_ends() -> Figure:
-    """PCGrad and plain gradient descent from the same starts on two quadratics: where each of them
-    ends.
-    """
+    """Draw where PCGrad and plain gradient descent end on two quadratics, from equal starts."""
     figure, axes = panels(2, 4.2)
     pairs = ((-1.0, 0.6), (1.0, -0.5)), ((0.0, 0.0), (0.0, 0.0))
     titles = (
@@ -90,11 +88,14 @@ def _path(problems: Problems, start: tuple[float, float], method: str, updates: 
 
 
 def walk_to_infinity(report: dict[str, Any], updates: int = 4000) -> Figure:
-    """L attains its minimum on a ray; PCGrad walks along the ray for ever and never reaches it."""
+    """Draw PCGrad's walk to infinity along the ray on which L attains its minimum.
+
+    The walk never reaches the ray.
+    """
     figure, (left, right) = panels(2, 3.6)
     x, y = np.meshgrid(np.linspace(1.05, 10.5, 200), np.linspace(-0.25, 0.75, 160))
-    left.contour(x, y, np.vectorize(lambda u, v: escape.height("attained", u, v, math))(x, y), 16, colors=GRAY,
-                 linewidths=0.5, alpha=0.7)  # fmt: skip
+    left.contour(x, y, np.vectorize(lambda u, v: escape.height("attained", u, v, math))(x, y), 16,
+                 colors=GRAY, linewidths=0.5, alpha=0.7)  # fmt: skip
     left.plot([1.05, 10.5], [0, 0], color=GREEN, lw=3, label="all minimizers of $L$")
     for method, color, label in (
         ("sum", PLAIN, "gradient of the sum"),
@@ -107,8 +108,8 @@ def walk_to_infinity(report: dict[str, Any], updates: int = 4000) -> Figure:
     left.legend(frameon=False, fontsize=8)
     rows = report["escape"]["attained"]["mpmath"]["walk"]
     steps = [row["updates"] for row in rows]
-    shown = {"x": ("$x$", BLUE), "loss_above_infimum": ("$L - \\min L$", VERMILION), "one_plus_cos": (
-        "$1 + \\cos\\varphi_{12}$", ORANGE)}  # fmt: skip
+    shown = {"x": ("$x$", BLUE), "loss_above_infimum": ("$L - \\min L$", VERMILION),
+             "one_plus_cos": ("$1 + \\cos\\varphi_{12}$", ORANGE)}  # fmt: skip
     for key, (label, color) in shown.items():
         right.loglog(steps, [float(row[key]) for row in rows], "o-", color=color, label=label)
     right.set(title="PCGrad in 50 digits", xlabel="updates")
@@ -131,7 +132,7 @@ def _walk(method: str, updates: int) -> NDArray[np.float64]:
 
 
 def longer_steps(report: dict[str, Any]) -> Figure:
-    """Trajectories at steps past 1/L: on how many the loss rises, and how many still end."""
+    """Draw, for steps beyond 1/L, how often the loss rises and how many trajectories end."""
     figure, axes = panels(2, 3.2)
     for ax, (family, rows) in zip(axes, report["longer_steps"].items(), strict=True):
         steps, count = [row["step"] for row in rows], rows[0]["trajectories"]
@@ -152,7 +153,7 @@ def longer_steps(report: dict[str, Any]) -> Figure:
 
 
 def attracting(report: dict[str, Any]) -> Figure:
-    """Which opposite points attract: ends of trajectories against r + 1/r < 4/(tL) − 2."""
+    """Draw the ends of trajectories against the condition r + 1/r < 4/(tL) − 2."""
     figure, (left, right) = panels(2, 3.6)
     rows, t = report["attraction"], np.linspace(0.2, 1, 200)
     both = 4 / t - 2
@@ -184,7 +185,7 @@ def attracting(report: dict[str, Any]) -> Figure:
 
 
 def noise(report: dict[str, Any]) -> Figure:
-    """Minibatch noise: the drift along the front, and where the iterates come to rest."""
+    """Draw the drift along the front under minibatch noise, and the points of rest."""
     figure, (left, right) = panels(2, 3.6)
     for k, row in enumerate(report["drifts"]):
         label = f"$a={row['a']:g}, b={row['b']:g}, d={row['dimension']}$"
@@ -217,7 +218,7 @@ def noise(report: dict[str, Any]) -> Figure:
 
 
 def gaps_table(report: dict[str, Any]) -> str:
-    """Markdown: how far from the optimum trajectories stop where the gradients oppose each other."""
+    """Format how far from the optimum trajectories stop at opposite gradients."""
     families = report["paths"]["families"]
     names = list(next(iter(families.values()))["gap_at_opposite"])
     rows = [

@@ -1,4 +1,4 @@
-"""Tables and pictures of the notebook theorem2: from the checks' JSON, or from the formulas."""
+"""Tables and pictures of the notebook theorem2, from the checks' JSON or from the formulas."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from proofs.pictures.common import (
 
 
 def counterexample_picture() -> Figure:
-    """Both exact counterexamples: the loss along the plain step, and the level sets."""
+    """Draw both exact counterexamples: the loss along the plain step, and level sets."""
     figure, (left, right) = panels(2, 4.0)
     _, t = (float(x) for x in EXAMPLES["one_dimension"])
     x = np.linspace(-0.6, 2.9, 200)
@@ -68,10 +68,10 @@ def counterexample_picture() -> Figure:
 
 
 def region() -> Figure:
-    """Where in (cos, Phi) condition (a) holds, and xi <= l / L, which (b) asks for."""
+    """Draw where in (cos φ, Φ) condition (a) holds, and ξ ≤ ℓ/L, which (b) requires."""
     figure, (ax, right) = panels(2, 4.2)
     cos, phi = np.meshgrid(np.linspace(-1, -1e-3, 400), np.linspace(1e-3, 1, 400))
-    ratio = (1 + np.sqrt(1 - phi**2)) / phi  # ||g_1|| / ||g_2|| >= 1
+    ratio = (1 + np.sqrt(1 - phi**2)) / phi  # ‖g_1‖/‖g_2‖ ≥ 1
     entries = np.stack([ratio**2, ratio * cos, ratio * cos, np.ones_like(cos)], -1)
     gram = torch.from_numpy(entries).unflatten(-1, (2, 2))
     xi = pcgrad.curvature_bounding_measure(gram)[..., 0, 1].numpy()
@@ -104,7 +104,7 @@ def region() -> Figure:
 
 
 def coverage(report: dict[str, Any]) -> Figure:
-    """On generic conflicts, by family: how often the step is no worse, and how often (a)–(c) hold."""
+    """Draw, by family, how often PCGrad's step is no worse and how often (a)–(c) hold."""
     figure, (left, right) = panels(2, 3.4)
     colors = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY)
     for color, (family, rows) in zip(colors, report["coverage"].items(), strict=True):
@@ -127,7 +127,7 @@ def coverage(report: dict[str, Any]) -> Figure:
 
 
 def coverage_table(report: dict[str, Any]) -> str:
-    """Markdown: coverage by family at the step where it is largest."""
+    """Format the coverage by family at the step where it is largest."""
     rows = []
     for family, steps in report["coverage"].items():
         best = max(steps, key=lambda row: row["printed"])
