@@ -1,6 +1,6 @@
 """Searches for violations with scipy's optimizers, over the parameters of small instances.
 
-An instance is a vector x in [−1, 1]ᵖ: A_i, b_i and log10 s_i of every task, and a number u in
+An instance is a vector x in [−1, 1]ᵖ: Aᵢ, bᵢ and log10 sᵢ of every task, and a number u in
 [0, 1] from which the statement makes its step. Three optimizers minimize the margin over the
 instances that satisfy the hypotheses; any other instance costs 1 plus the amount by which it
 misses them:

@@ -1,9 +1,9 @@
 """Corollary 1 (Yu et al. 2020, Appendix A.1): PCGrad on more than two convex tasks.
 
-Problem class: L = Σ L_i, n > 2 tasks, L_i convex and differentiable, ∇L L-Lipschitz, L > 0.
+Problem class: L = Σ Lᵢ, n > 2 tasks, Lᵢ convex and differentiable, ∇L L-Lipschitz, L > 0.
 Method:        θ⁺ = θ − t g^PC, g^PC by Algorithm 1, whose orders are drawn anew at every step.
 Hypotheses:    t ≤ 1/L, and cos(g, g^PC) ≥ 1/2 at every step.
-Guarantee:     PCGrad converges to a point with cos φ_ij = −1 for all pairs, or to the optimal
+Guarantee:     PCGrad converges to a point with cos φᵢⱼ = −1 for all pairs, or to the optimal
                value; by the step L(θ⁺) ≤ L(θ).
 
 - **The step is false.** The proof needs ‖g^PC‖ ≤ ‖g‖, which the hypotheses do not give: equal

@@ -39,7 +39,7 @@ def scale(a: Any, u: Vector) -> Vector:
 
 
 def projected(gradients: Sequence[Vector], orders: Orders) -> list[Vector]:
-    """Return g_1^PC … g_T^PC of Algorithm 1, line by line.
+    """Return g₁^PC … g_T^PC of Algorithm 1, line by line.
 
     A zero gradient conflicts with nothing.
     """
@@ -57,7 +57,7 @@ def projected(gradients: Sequence[Vector], orders: Orders) -> list[Vector]:
 
 
 def update(gradients: Sequence[Vector], orders: Orders) -> Vector:
-    """g^PC = Σ_i g_i^PC."""
+    """g^PC = Σᵢ gᵢ^PC."""
     return add(*projected(gradients, orders))
 
 

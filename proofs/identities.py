@@ -49,7 +49,7 @@ class Figure2:
     """What Figure 2 draws, measured on the core's numbers."""
 
     pairs: int
-    largest_product_after: float  # |g_i^PC · g_j| in conflict, relative to the lengths
+    largest_product_after: float  # |gᵢ^PC · gⱼ| in conflict, relative to the lengths
     unchanged: int  # pairs without conflict
     changed: int  # of those, pairs of which at least one gradient moved
 
@@ -76,7 +76,7 @@ def drawn(size: int, rng: np.random.Generator, sign: float) -> torch.Tensor:
 def numeric(total: int, seed: int) -> Pairs:
     """Return the largest error of each identity over random pairs in conflict.
 
-    Errors are relative to (‖g_1‖ + ‖g_2‖)².
+    Errors are relative to (‖g₁‖ + ‖g₂‖)².
 
     Raises:
         BrokenError: An error exceeds 1000 ε.
@@ -115,7 +115,7 @@ def figure2(total: int, seed: int) -> Figure2:
     rng, half = stream(seed, "identities", "figure 2", 0), max(1, total // 2)
     bent, plain = drawn(half, rng, 1.0), drawn(half, rng, -1.0)
     gram = bent @ bent.mT
-    projected = pcgrad.surgery_coefficients(gram, ORDERS) @ gram  # g_i^PC · g_j
+    projected = pcgrad.surgery_coefficients(gram, ORDERS) @ gram  # gᵢ^PC · gⱼ
     lengths = gram.diagonal(dim1=-2, dim2=-1).sqrt()
     product = torch.stack([projected[:, 0, 1], projected[:, 1, 0]], -1).abs()
     relative = product / (lengths.prod(-1, keepdim=True))

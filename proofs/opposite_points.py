@@ -1,20 +1,20 @@
 """Where PCGrad stops, and how minibatch noise acts there (the remark of Section 2.4).
 
-At a point with g_1 = a u, g_2 = −b u, ‖u‖ = 1, the update vanishes and its derivative is
-P(w_1 H_1 + w_2 H_2), P = 1 − u uᵀ, w_1 = 1 + b/a, w_2 = 1 + a/b (identity `opposite_derivative`).
-So the point attracts iff t λ_max(P(w_1 H_1 + w_2 H_2)P) < 2. For H_1 = H_2 = (L/2)·1 and r = a/b
+At a point with g₁ = a u, g₂ = −b u, ‖u‖ = 1, the update vanishes and its derivative is
+P(w₁ H₁ + w₂ H₂), P = 1 − u uᵀ, w₁ = 1 + b/a, w₂ = 1 + a/b (identity `opposite_derivative`).
+So the point attracts iff t λ_max(P(w₁ H₁ + w₂ H₂)P) < 2. For H₁ = H₂ = (L/2)·1 and r = a/b
 this reads
 
     r + 1/r < 4/(tL) − 2.
 
 At t = 1/L only r = 1 is left, the optimum: PCGrad then stops nowhere else on the Pareto front.
 
-**Noise.** With independent gradient noise of variance η_i² per coordinate in Rᵈ the mean update
-along u is, to second order, (d − 1)(a η_2²/b² − b η_1²/a²); that of plain SGD is a − b. The
-iterates leave the set cos φ = −1, drift along the front and come to rest at a/b = (η_1/η_2)^(2/3),
+**Noise.** With independent gradient noise of variance ηᵢ² per coordinate in Rᵈ the mean update
+along u is, to second order, (d − 1)(a η₂²/b² − b η₁²/a²); that of plain SGD is a − b. The
+iterates leave the set cos φ = −1, drift along the front and come to rest at a/b = (η₁/η₂)^(2/3),
 which is the optimum a = b only if the tasks are equally noisy.
 
-The simulations use L_i = (L/4)‖θ − c_i‖² with L = 1; the front is the segment from c_1 to c_2.
+The simulations use Lᵢ = (L/4)‖θ − cᵢ‖² with L = 1; the front is the segment from c₁ to c₂.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from proofs.problems import ORDERS
 STEPS = (1.0, 0.9, 0.75, 0.5, 0.25)  # t L
 UPDATES, STARTS, STRIP = 1000, 4000, 0.1  # starts are within STRIP of the segment
 PERTURBATION = 1e-6
-DRIFTS = (  # a, b, η_1, η_2, d
+DRIFTS = (  # a, b, η₁, η₂, d
     (1.2, 0.8, 0.02, 0.02, 2),
     (1.0, 1.0, 0.02, 0.01, 2),
     (1.2, 0.8, 0.025, 0.01, 2),
     (0.7, 1.1, 0.01, 0.02, 10),
 )
 BATCH = 500_000
-RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)  # η_1 / η_2
+RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)  # η₁ / η₂
 SMALL_STEP, CHAINS, BURN_IN, KEPT, NOISE, WIDTH = 0.02, 40, 6000, 6000, 0.05, 10
 ERRORS = 4.0  # standard errors by which a simulation may differ from the formula
 # Relative error of the rest point that the finite step and noise leave.
@@ -85,7 +85,7 @@ class Drift:
 class Rest:
     """The points at which noisy PCGrad and plain SGD come to rest, as ratios a/b."""
 
-    noise_ratio: float  # η_1 / η_2
+    noise_ratio: float  # η₁ / η₂
     formula: float
     simulated: float
     standard_error: float
@@ -122,7 +122,7 @@ def update(gradients: Tensor) -> Tensor:
 
 
 def pairs(theta: Tensor, centers: Tensor) -> Tensor:
-    """g_i = (θ − c_i)/2, [N, 2, D]."""
+    """gᵢ = (θ − cᵢ)/2, [N, 2, D]."""
     return (theta.unsqueeze(1) - centers) / 2
 
 
@@ -206,7 +206,7 @@ def rests(seed: int) -> list[Rest]:
 def exact_drift(noise_1: Fraction, noise_2: Fraction) -> Fraction:
     """Return E[u·g^PC] at the optimum a = b = 1 in the plane, exactly.
 
-    The noise is ±η_i across u, which gives four equally likely cases.
+    The noise is ±ηᵢ across u, which gives four equally likely cases.
     """
     total = Fraction(0)
     for sign_1, sign_2 in product((1, -1), repeat=2):

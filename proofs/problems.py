@@ -1,15 +1,15 @@
 """Random problems on which the statements are tested, thousands at a time.
 
-Task i of T has the loss L_i(θ) = s_i F(A_i θ + b_i) with shared θ. Every problem starts at θ = 0,
-since a translation is absorbed into b. F(z) = Σ_k w_k F_k(z_k) with the functions of `outer.py`,
-or F(z) = log Σ_k exp z_k.
+Task i of T has the loss Lᵢ(θ) = sᵢ F(Aᵢ θ + bᵢ) with shared θ. Every problem starts at θ = 0,
+since a translation is absorbed into b. F(z) = Σₖ wₖ Fₖ(zₖ) with the functions of `outer.py`,
+or F(z) = log Σₖ exp zₖ.
 
 The table gives the Lipschitz constant of ∇L that is used as L:
 
-| family              | L                                                                       |
-|---------------------|-------------------------------------------------------------------------|
-| all but log_sum_exp | λ_max(Σ_i s_i A_iᵀ diag(abs w_i) A_i) · max abs F''; exact for squares  |
-| log_sum_exp         | Σ_i s_i max_kl ‖a_k − a_l‖²/4, as a variance is at most range²/4        |
+| family              | L                                                                 |
+|---------------------|-------------------------------------------------------------------|
+| all but log_sum_exp | λ_max(Σᵢ sᵢ Aᵢᵀ diag(abs wᵢ) Aᵢ) · max abs F''; exact for squares |
+| log_sum_exp         | Σᵢ sᵢ max_kl ‖aₖ − a_l‖²/4, as a variance is at most range²/4     |
 
 CONVEX families are convex in every task, NONCONVEX families are not. L is an upper bound of the
 true constant by construction, which `lipschitz.py` confirms with scipy.
@@ -66,11 +66,11 @@ class Problems:
         return self.A.new_zeros(len(self), self.A.shape[-1])
 
     def along(self, direction: Tensor) -> Tensor:
-        """A_i times a direction for every task: [N, D] → [N, T, m]."""
+        """Aᵢ times a direction for every task: [N, D] → [N, T, m]."""
         return (self.A @ direction[:, None, :, None]).squeeze(-1)
 
     def z(self, theta: Tensor) -> Tensor:
-        """A_i θ + b_i: [N, D] → [N, T, m]."""
+        """Aᵢ θ + bᵢ: [N, D] → [N, T, m]."""
         return self.along(theta) + self.b
 
     def losses(self, theta: Tensor) -> Tensor:
@@ -83,11 +83,11 @@ class Problems:
         )
 
     def loss(self, theta: Tensor) -> Tensor:
-        """L = Σ_i L_i: [N, D] → [N]."""
+        """L = Σᵢ Lᵢ: [N, D] → [N]."""
         return self.losses(theta).sum(-1)
 
     def slopes(self, z: Tensor) -> Tensor:
-        """s_i ∂F/∂z, [N, T, m]."""
+        """sᵢ ∂F/∂z, [N, T, m]."""
         slope = (
             z.softmax(-1) if self.family == "log_sum_exp" else self.w * OUTER[self.family].slope(z)
         )
@@ -98,7 +98,7 @@ class Problems:
         return (self.slopes(self.z(theta)).unsqueeze(-2) @ self.A).squeeze(-2)
 
     def bend(self, z: Tensor, v: Tensor) -> Tensor:
-        """s_i (∂²F/∂z²) v, [N, T, m]: the Hessian of the outer function times a vector."""
+        """sᵢ (∂²F/∂z²) v, [N, T, m]: the Hessian of the outer function times a vector."""
         if self.family == "log_sum_exp":
             p = z.softmax(-1)
             bent = p * (v - (p * v).sum(-1, keepdim=True))
@@ -159,7 +159,7 @@ class Problems:
         )
 
     def _jumps(self, z: Tensor, change: Tensor, along: Tensor, weighting: str) -> Tensor:
-        """Σ_k w_k (A d)_k² times the weight of {a ∈ [0, 1]: |z_k + a change_k| ≤ 1}, [N]."""
+        """Σₖ wₖ (A d)ₖ² times the weight of {a ∈ [0, 1]: |zₖ + a change_k| ≤ 1}, [N]."""
         ends = torch.stack([(-1 - z) / change, (1 - z) / change])
         # Where z does not change, the segment is inside with its whole length, or not at all.
         still = torch.stack([torch.zeros_like(z), (z.abs() <= 1).to(z.dtype)])
@@ -211,7 +211,7 @@ def rounding(problems: Problems, start: Tensor, ends: tuple[Tensor, ...], step: 
 
     - the losses,
     - the change of the losses when A θ + b is rounded, and
-    - t (Σ_i ‖|A_i|ᵀ |s_i F'|‖)², which bounds t times any product of two gradients.
+    - t (Σᵢ ‖|Aᵢ|ᵀ |sᵢ F'|‖)², which bounds t times any product of two gradients.
     """
     scale = torch.zeros_like(step)
     for theta in (start, *ends):
@@ -226,7 +226,7 @@ def rounding(problems: Problems, start: Tensor, ends: tuple[Tensor, ...], step: 
 def aim_at(problems: Problems, targets: Tensor) -> Problems:
     """Turn and scale every task about the start so that its gradient there is `targets` [N, T, D].
 
-    The new task is s L_i(R_i θ) with a reflection R_i, which keeps convexity and the spectrum.
+    The new task is s Lᵢ(Rᵢ θ) with a reflection Rᵢ, which keeps convexity and the spectrum.
     """
     g = problems.gradients(problems.start())
     norms, lengths = g.norm(dim=-1, keepdim=True), targets.norm(dim=-1, keepdim=True)
@@ -263,9 +263,9 @@ def near_minimizers(
 ) -> Problems:
     """Move the start of every task near the task's own minimizer.
 
-    The displacement from the minimizer is u_i = M_i `direction`, scaled so that max |A_i u_i| is
-    `distance`. M_i = A_iᵀ diag(w_i) A_i times the largest curvature of F is an upper bound of task
-    i's Hessian, so that a step M_i⁻¹ g_i never raises L_i. At the new start g_i ≈ M_i u_i, which is
+    The displacement from the minimizer is uᵢ = Mᵢ `direction`, scaled so that max |Aᵢ uᵢ| is
+    `distance`. Mᵢ = Aᵢᵀ diag(wᵢ) Aᵢ times the largest curvature of F is an upper bound of task
+    i's Hessian, so that a step Mᵢ⁻¹ gᵢ never raises Lᵢ. At the new start gᵢ ≈ Mᵢ uᵢ, which is
     small and points along directions of large curvature. A task without a minimizer merely starts
     lower.
 
@@ -278,7 +278,7 @@ def near_minimizers(
     largest = 0.5 if problems.family == "log_sum_exp" else OUTER[problems.family].largest
     rows = (problems.s.unsqueeze(-1) * problems.w).unsqueeze(-1) * problems.A
     bounds = largest * (rows.mT @ problems.A)  # [N, T, D, D]
-    # The lift makes M_i invertible where a task does not depend on some direction.
+    # The lift makes Mᵢ invertible where a task does not depend on some direction.
     largest_entry = bounds.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None]
     lift = 1e-3 * largest_entry * torch.eye(bounds.shape[-1], dtype=bounds.dtype)
     inverse, b = torch.linalg.inv(bounds + lift), problems.b

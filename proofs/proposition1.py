@@ -1,19 +1,19 @@
 """Proposition 1 (Yu et al. 2020, Appendix A.1): PCGrad on two tasks that need not be convex.
 
-Problem class: L = L_1 + L_2 differentiable, ∇L L-Lipschitz, L > 0; the proof names the minimal
+Problem class: L = L₁ + L₂ differentiable, ∇L L-Lipschitz, L > 0; the proof names the minimal
                value L*, so that L is bounded below.
 Method:        θ⁺ = θ − t g^PC, g^PC by Algorithm 1.
 Hypothesis:    t ≤ 1/L.
 Guarantee:     PCGrad either converges to a location where cos φ₁₂ = −1, or finds an iterate that
                is almost stationary: while cos φ ≥ α > −1,
-                   min_{k<K} ‖gₖ‖² ≤ 2(L_0 − L*)/(K(1 − α²)t).
+                   min_{k<K} ‖gₖ‖² ≤ 2(L₀ − L*)/(K(1 − α²)t).
 
 - **Read as angle and iterate**, it holds: lim inf cos φ = −1, or ‖gₖ‖ → 0. It is the sum of the
   descent steps (`several_steps`).
 - **Read as "a location"**, it is false: on the walk of `descent/escape.py` no location is reached,
   and ‖g‖ is bounded away from 0.
 
-L_1 = L_2 = x carries no verdict, because L is not bounded below there.
+L₁ = L₂ = x carries no verdict, because L is not bounded below there.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def least(problems: Problems, step: Tensor, updates: int) -> tuple[Tensor, Tenso
     """Compute both sides of the K-step form.
 
     Returns:
-        min_{k<K} mₖ (measured), 2(L_0 − L_K)/(tK) (bound), the rounding error of the bound, and
-        m_0, each [N]. m is defined in `descent/convergence.py`.
+        min_{k<K} mₖ (measured), 2(L₀ − L_K)/(tK) (bound), the rounding error of the bound, and
+        m₀, each [N]. m is defined in `descent/convergence.py`.
     """
     theta = problems.start()
     first, noise = problems.loss(theta), torch.zeros_like(step)
@@ -82,7 +82,7 @@ def least(problems: Problems, step: Tensor, updates: int) -> tuple[Tensor, Tenso
 
 
 def several_steps(problems: Problems, step: Tensor, updates: int = STEPS) -> Trial:
-    """Test the K-step form on instances. The margin's unit is m_0."""
+    """Test the K-step form on instances. The margin's unit is m₀."""
     point = look(problems, problems.start())
     measured, bound, noise, unit = least(problems, step, updates)
     return Trial(

@@ -1,8 +1,8 @@
 """Theorem 2 (Yu et al. 2020, Section 2.4, Appendix A.2): one PCGrad step against a plain one.
 
-Problem class: L = L_1 + L_2, ∇L L-Lipschitz, L > 0; θ^MT = θ − t g, θ^PC = θ − t g^PC.
+Problem class: L = L₁ + L₂, ∇L L-Lipschitz, L > 0; θ^MT = θ − t g, θ^PC = θ − t g^PC.
 Hypotheses:    H(L; θ, θ^MT) ≥ ℓ‖g‖² for some ℓ ≤ L, and
-               (a) cos φ₁₂ ≤ −Φ(g_1, g_2),   (b) ℓ ≥ ξ(g_1, g_2) L,   (c) t ≥ 2/(ℓ − ξL).
+               (a) cos φ₁₂ ≤ −Φ(g₁, g₂),   (b) ℓ ≥ ξ(g₁, g₂) L,   (c) t ≥ 2/(ℓ − ξL).
 Guarantee:     L(θ^PC) ≤ L(θ^MT).
 
 Whether the theorem holds depends on the definition of H (`comparison/two_steps.py`):
@@ -161,7 +161,7 @@ def implied(count: int, seed: int) -> Counts:
 
     def put(size: int, rng: np.random.Generator) -> Trial:
         cos, ratio = edges(size, rng)
-        # Half of the cosines lie just below −Φ = −2/(ratio + 1/ratio), the edge of (a).
+        # Half of the cosines are just below −Φ = −2/(ratio + 1/ratio), the edge of (a).
         near = -2 / (ratio + 1 / ratio) * torch.from_numpy(1 + power(rng, -8, 0, size))
         cos = torch.where(torch.arange(size) % 2 == 0, cos, near.clamp(min=-1))
         entries = [ratio**2, ratio * cos, ratio * cos, torch.ones_like(cos)]

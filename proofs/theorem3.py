@@ -1,9 +1,9 @@
 """Theorem 3 (Yu et al. 2020, Appendix A.3): when PCGrad's step is no worse than the plain one.
 
-Problem class: as in Theorem 2: L = L_1 + L_2, ∇L L-Lipschitz, tasks in conflict, c = cos φ₁₂,
+Problem class: as in Theorem 2: L = L₁ + L₂, ∇L L-Lipschitz, tasks in conflict, c = cos φ₁₂,
                H(L; θ, θ^MT) ≥ ℓ‖g‖², ℓ ≤ L; θ^MT = θ − t g, θ^PC = θ − t g^PC.
-Statement:     with N = (‖g_1‖² + ‖g_2‖²)c² + 2‖g_1‖‖g_2‖c,
-               D = ‖g‖²ℓ/2 − (1 − c²)‖g_1 − g_2‖²L/2 and τ = N/D,
+Statement:     with N = (‖g₁‖² + ‖g₂‖²)c² + 2‖g₁‖‖g₂‖c,
+               D = ‖g‖²ℓ/2 − (1 − c²)‖g₁ − g₂‖²L/2 and τ = N/D,
                L(θ^PC) ≤ L(θ^MT) if and only if
                    case 1: −Φ ≤ c < 0, ℓ ≤ ξL, 0 < t ≤ τ,   or
                    case 2: c ≤ −Φ, ℓ ≥ ξL, t ≥ τ.

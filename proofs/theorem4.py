@@ -1,8 +1,8 @@
 """Theorem 4 (Yu et al. 2020, Appendix A.4): PCGrad with heavy-ball momentum, strongly convex tasks.
 
-Problem class: L = L_1 + L_2, L_i μ_i-strongly convex and L_i-smooth.
-Method:        θₖ₊₁ = θₖ − αₖ g^PC + βₖ(θₖ − θₖ₋₁), with R = ‖g_1‖/‖g_2‖, c = cos φ₁₂,
-               μₖ = (1 − c/R)μ_1 + (1 − cR)μ_2, Lₖ likewise, αₖ = 4/(√Lₖ + √μₖ) as printed,
+Problem class: L = L₁ + L₂, Lᵢ μᵢ-strongly convex and Lᵢ-smooth.
+Method:        θₖ₊₁ = θₖ − αₖ g^PC + βₖ(θₖ − θₖ₋₁), with R = ‖g₁‖/‖g₂‖, c = cos φ₁₂,
+               μₖ = (1 − c/R)μ₁ + (1 − cR)μ₂, Lₖ likewise, αₖ = 4/(√Lₖ + √μₖ) as printed,
                βₖ = max{|1 − √(αₖ μₖ)|, |1 − √(αₖ Lₖ)|}².
 Guarantee:     linear convergence to either a location where cos φ = −1 or the optimal value.
 

@@ -2,14 +2,14 @@
 
 - **Ascent**: there are three gradients for which every combination of orders gives an ascent
   direction of L, and so does the mean over the orders.
-- **Conflict**: for T ≥ 3 the update may conflict with a task, and a projected g_i with another
-  task's gradient, because a projection against g_k can bring a conflict with g_j back.
-- **Fixed points**: g^PC = Σ w_j g_j with w_j ≥ 1, because C_ii = 1 and C_ij ≥ 0; so g^PC = 0
+- **Conflict**: for T ≥ 3 the update may conflict with a task, and a projected gᵢ with another
+  task's gradient, because a projection against gₖ can bring a conflict with gⱼ back.
+- **Fixed points**: g^PC = Σ wⱼ gⱼ with wⱼ ≥ 1, because Cᵢᵢ = 1 and Cᵢⱼ ≥ 0; so g^PC = 0
   implies Pareto stationarity for every T. For T ≥ 3 the converse fails.
-- **Mean and variance**, T = 3: with v_ij = g_i − min(0, g_i·g_j) g_j/‖g_j‖² and
-  w_ijk = v_ij − min(0, v_ij·g_k) g_k/‖g_k‖², task i contributes w_ijk or w_ikj with probability
+- **Mean and variance**, T = 3: with vᵢⱼ = gᵢ − min(0, gᵢ·gⱼ) gⱼ/‖gⱼ‖² and
+  wᵢⱼₖ = vᵢⱼ − min(0, vᵢⱼ·gₖ) gₖ/‖gₖ‖², task i contributes wᵢⱼₖ or wᵢₖⱼ with probability
   1/2 each, independently:
-      E g^PC = ½ Σ_i (w_ijk + w_ikj),   Var g^PC = ¼ Σ_i ‖w_ijk − w_ikj‖².
+      E g^PC = ½ Σᵢ (wᵢⱼₖ + wᵢₖⱼ),   Var g^PC = ¼ Σᵢ ‖wᵢⱼₖ − wᵢₖⱼ‖².
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Conflicts:
     draws: int
     pcgrad: float  # share of draws in which g^PC conflicts with some task
     plain: float  # the same for the sum of the gradients
-    projected: float  # the same for some g_i^PC
+    projected: float  # the same for some gᵢ^PC
     standard_error: float  # of `pcgrad`
 
 
@@ -129,7 +129,7 @@ def conflicts(tasks: int, dimension: int, draws: int, seed: int) -> Conflicts:
     coefficients = pcgrad.surgery_coefficients(gramian, orders)
     # A product that is zero in exact arithmetic must not count as a conflict.
     scale = 1e-9 * gramian.diagonal(dim1=-2, dim2=-1).amax(-1)
-    projected = coefficients @ gramian  # g_i^PC · g_j
+    projected = coefficients @ gramian  # gᵢ^PC · gⱼ
     off = ~torch.eye(tasks, dtype=torch.bool)
     shares = {
         "pcgrad": (projected.sum(-2) < -scale[:, None]).any(-1),

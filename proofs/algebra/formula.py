@@ -1,9 +1,9 @@
 """Equations that are proved by sympy and displayed from the same expressions.
 
 An equation is a pair of sympy expressions. Symbols such as ‖g^PC‖² are displayed as they are;
-MEANING gives the expressions in ‖g_1‖, ‖g_2‖ and c = cos φ_12 that they represent. Two gradients
-span a plane, so that g_1 = ‖g_1‖(1, 0) and g_2 = ‖g_2‖(c, √(1 − c²)) without loss of generality,
-and Algorithm 1 is applied to these vectors line by line. Everything is exact for ‖g_i‖ > 0 and −1 <
+MEANING gives the expressions in ‖g₁‖, ‖g₂‖ and c = cos φ₁₂ that they represent. Two gradients
+span a plane, so that g₁ = ‖g₁‖(1, 0) and g₂ = ‖g₂‖(c, √(1 − c²)) without loss of generality,
+and Algorithm 1 is applied to these vectors line by line. Everything is exact for ‖gᵢ‖ > 0 and −1 <
 c < 0.
 """
 

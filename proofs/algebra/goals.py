@@ -2,8 +2,8 @@
 
 A goal consists of named hypotheses and a claim. z3 proves it by showing that the hypotheses and the
 negated claim have no solution. It also finds a solution of the hypotheses alone, so that no goal is
-vacuously true. Two gradients in conflict are described by ‖g_1‖ = r_1, ‖g_2‖ = r_2 and
-c = cos φ_12; the polynomials below are those of `pair.py`'s identities (‖g‖², ‖g^PC‖², g·g^PC).
+vacuously true. Two gradients in conflict are described by ‖g₁‖ = r₁, ‖g₂‖ = r₂ and
+c = cos φ₁₂; the polynomials below are those of `pair.py`'s identities (‖g‖², ‖g^PC‖², g·g^PC).
 """
 
 from __future__ import annotations

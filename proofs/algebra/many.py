@@ -1,8 +1,8 @@
 """Corollary 1: Algorithm 1 on more than two tasks.
 
 n gradients of one length of which every pair has the cosine c < 0 ("equal angles") exist only for
-c ≥ −1/(n − 1). For three tasks in coordinates they are g_1 = (x, y, y), g_2 = (y, x, y),
-g_3 = (y, y, x).
+c ≥ −1/(n − 1). For three tasks in coordinates they are g₁ = (x, y, y), g₂ = (y, x, y),
+g₃ = (y, y, x).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ TASKS = range(2, 7)
 
 
 def row(order: tuple[int, ...], own: int) -> list[sp.Expr]:
-    """Return the coefficients C_ij of one task at equal angles, where every product is negative.
+    """Return the coefficients Cᵢⱼ of one task at equal angles, where every product is negative.
 
-    v·g_j = c Σ_m C_im, because j was not visited before: c < 0 times a sum that starts at 1 and
+    v·gⱼ = c Σₘ Cᵢₘ, because j was not visited before: c < 0 times a sum that starts at 1 and
     grows.
     """
     coefficients = [sp.Integer(int(j == own)) for j in range(len(order) + 1)]
@@ -192,7 +192,7 @@ def flat_cosine(s: sp.Expr) -> sp.Expr:
 
 
 def flat_gradients(s: sp.Expr) -> list[sp.Matrix]:
-    """g_i = (s/9)(1, 1, 1) + u_i with u_1 = (8, −4, −4)/3 and its permutations."""
+    """gᵢ = (s/9)(1, 1, 1) + uᵢ with u₁ = (8, −4, −4)/3 and its permutations."""
     third = sp.Rational(1, 3)
     return [sp.Matrix([s / 9 + third * (8 if k == i else -4) for k in range(3)]) for i in range(3)]
 

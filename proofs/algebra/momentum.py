@@ -1,6 +1,6 @@
 """Theorem 4: the heavy ball on one eigenvalue λ of a constant Hessian, and without momentum.
 
-e_{k+1} = (1 + β − αλ) e_k − β e_{k−1} has the matrix [[1 + β − αλ, −β], [1, 0]]; μ ≤ λ ≤ L.
+eₖ₊₁ = (1 + β − αλ) eₖ − β eₖ₋₁ has the matrix [[1 + β − αλ, −β], [1, 0]]; μ ≤ λ ≤ L.
 """
 
 from __future__ import annotations

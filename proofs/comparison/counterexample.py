@@ -1,6 +1,6 @@
 """Theorem 2 as printed is false: convex counterexamples in exact rationals and in 50 digits.
 
-    L_1(x, y) = −2x + δy + h(x),   L_2(x, y) = x + δy,   θ = (0, 0), t = T,
+    L₁(x, y) = −2x + δy + h(x),   L₂(x, y) = x + δy,   θ = (0, 0), t = T,
     h'' = 0 for x < 0, x on [0, T], T beyond: h is convex and twice continuously differentiable,
     ∇L is T-Lipschitz.
 
@@ -43,7 +43,7 @@ class Printed:
     xi: Any
     ell: Any  # H / ‖g‖²
     ell_remainder: Any  # with the weight 2(1 − a)
-    product: Any  # g_1 · g_2
+    product: Any  # g₁ · g₂
     cos_squared: Any
     phi_squared: Any
     excess: Any  # L(θ^PC) − L(θ^MT)
@@ -70,7 +70,7 @@ def bump(x: Any, end: Any) -> Any:
 
 
 def task_losses(x: Any, y: Any, delta: Any, end: Any) -> tuple[Any, Any]:
-    """L_1 and L_2."""
+    """L₁ and L₂."""
     return -2 * x + delta * y + bump(x, end), x + delta * y
 
 

@@ -1,6 +1,6 @@
 """Exact quadratics in the plane, computed in rationals and again through the core.
 
-    L_i(θ) = g_i·θ + θᵀ diag(h) θ/4,  θ = 0:  both tasks are convex, L has the Hessian diag(h).
+    Lᵢ(θ) = gᵢ·θ + θᵀ diag(h) θ/4,  θ = 0:  both tasks are convex, L has the Hessian diag(h).
 
 So L = max h, and ℓ = gᵀ diag(h) g/‖g‖² in every form of H.
 """
@@ -45,7 +45,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Quadratic:
-    """The gradients g_1 and g_2, the Hessian's diagonal h, and a step."""
+    """The gradients g₁ and g₂, the Hessian's diagonal h, and a step."""
 
     g1: tuple[int, int]
     g2: tuple[int, int]
@@ -91,7 +91,7 @@ class Quadratic:
     def _core_agrees(self, expected: Fraction) -> bool:
         """Compare L(θ^PC) − L(θ^MT) with the core's value.
 
-        The problem is rebuilt from A = diag(√(h/2)) and A b_i = g_i.
+        The problem is rebuilt from A = diag(√(h/2)) and A bᵢ = gᵢ.
         """
         root = (torch.tensor([float(h) for h in self.h], dtype=torch.float64) / 2).sqrt()
         b = torch.tensor([self.g1, self.g2], dtype=torch.float64) / root

@@ -1,9 +1,9 @@
 """Counterexamples to Theorem 3, in either direction.
 
-**If, first case, H as printed.** With g_1 = (−1, 0), g_2 = (1, −1), w = g^PC and v normal to w with
+**If, first case, H as printed.** With g₁ = (−1, 0), g₂ = (1, −1), w = g^PC and v normal to w with
 v·g < 0,
 
-    L_1(θ) = g_1·θ + (w·θ)²/(2‖w‖²) + h(v·θ),   L_2(θ) = g_2·θ,   t = τ,
+    L₁(θ) = g₁·θ + (w·θ)²/(2‖w‖²) + h(v·θ),   L₂(θ) = g₂·θ,   t = τ,
 
 where h is convex and twice continuously differentiable, and h'' rises from 0 at 0 to 1/‖v‖² where
 the plain step ends. So ∇L is 1-Lipschitz, PCGrad's step meets the curvature L everywhere, and the
@@ -91,7 +91,7 @@ class Late:
         self.end = -self.t * dot(self.v, self.g)  # value of v·θ where the plain step ends
 
     def losses(self, theta: Any) -> tuple[Any, Any]:
-        """L_1 and L_2, for rationals and mpmath numbers alike."""
+        """L₁ and L₂, for rationals and mpmath numbers alike."""
         g_1, g_2, w, v = (
             tuple(self._like(x, theta[0]) for x in vector)
             for vector in (*self.pair, self.w, self.v)
@@ -125,7 +125,7 @@ class Late:
         }
 
     def smooth(self) -> bool:
-        """Test the second differences of L_1 along w and v, relative to ‖w‖² and ‖v‖².
+        """Test the second differences of L₁ along w and v, relative to ‖w‖² and ‖v‖².
 
         w and v are orthogonal, so that these two directions decide.
         """

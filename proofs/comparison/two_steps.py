@@ -111,7 +111,7 @@ def _nodes(family: str) -> Tensor:
 
 
 def _pieces(z: Tensor, change: Tensor) -> Tensor:
-    """Return a point inside every piece of the segment on which no |z_k| crosses 1, [K, N]."""
+    """Return a point inside every piece of the segment on which no |zₖ| crosses 1, [K, N]."""
     jumps = torch.stack([(-1 - z) / change, (1 - z) / change]).nan_to_num(0.0).clamp(0, 1)
     ends = jumps.transpose(0, 1).flatten(1).sort(-1).values
     ends = torch.cat([torch.zeros_like(ends[:, :1]), ends, torch.ones_like(ends[:, :1])], -1)
@@ -119,7 +119,7 @@ def _pieces(z: Tensor, change: Tensor) -> Tensor:
 
 
 def opposing(ratio: Tensor, xi: Tensor) -> Tensor:
-    """Return the cosine in [−1, −Φ] at which ξ(g_1, g_2) has the given value, by bisection.
+    """Return the cosine in [−1, −Φ] at which ξ(g₁, g₂) has the given value, by bisection.
 
     On this interval ξ rises from 0 to more than 1.
     """

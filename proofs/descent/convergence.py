@@ -6,7 +6,7 @@ A trajectory ends as
   way is a small part of the way so far (`paths.remaining`);
 - `optimum` (Theorem 1): L(θ) − L* ≤ GAP (L(0) − L*), with L* from Newton's method, which is
   independent of PCGrad;
-- `stationary` (Proposition 1): ‖g‖ ≤ NEAR ‖g_0‖, or `product`: m ≤ NEAR² m_0 with m as below;
+- `stationary` (Proposition 1): ‖g‖ ≤ NEAR ‖g₀‖, or `product`: m ≤ NEAR² m₀ with m as below;
 - `walking`: 1 + cos φ₁₂ ≤ OPPOSITE after the last update, without a location;
 - `diverged`: L(θ) − L* exceeds a million times its first value;
 - `unfinished`: none of these within the given number of updates.
@@ -17,7 +17,7 @@ the printed limit, which promises a location; `walk` applies the same rule to th
 (`escape.py`).
 
 **What the descent step proves.** Let m = (1 − cos²φ)‖g‖² in conflict and ‖g‖² otherwise. With
-t ≤ 1/L, Σ_k m_k ≤ 2(L_0 − inf L)/t, so that m_k → 0 if inf L > −∞, convex or not. The limits that
+t ≤ 1/L, Σₖ mₖ ≤ 2(L₀ − inf L)/t, so that mₖ → 0 if inf L > −∞, convex or not. The limits that
 follow are Theorems A and B (THEOREMS.md).
 """
 
@@ -156,7 +156,7 @@ def summed(families: dict[str, Paths]) -> Paths:
 
 
 def remaining_gap(runs: list[dict[str, Any]]) -> dict[str, float]:
-    """Quantiles of (L − L*)/(L_0 − L*) at `opposite` ends: their distance from the optimum.
+    """Quantiles of (L − L*)/(L₀ − L*) at `opposite` ends: their distance from the optimum.
 
     Trajectories that start at such an end do not move and are left out. In one dimension every
     conflict is such an end.

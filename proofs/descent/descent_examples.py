@@ -45,7 +45,7 @@ def agree(exact: Vector, one: Vector, two: Vector) -> None:
 def changes(c: tuple[Vector, Vector], steps: tuple[Fraction, ...]) -> list[Fraction]:
     """Return the change of the loss by PCGrad's steps from θ = 0, in conflict.
 
-    The tasks are L_i = ‖θ − c_i‖²/2, so that L = 2.
+    The tasks are Lᵢ = ‖θ − cᵢ‖²/2, so that L = 2.
     """
 
     def loss(x: Fraction, y: Fraction) -> Fraction:
@@ -64,7 +64,7 @@ def changes(c: tuple[Vector, Vector], steps: tuple[Fraction, ...]) -> list[Fract
 def sharp_step() -> list[Rise]:
     """1/L is the largest step that works for every pair: the loss rises at t = (1 + δ)/L.
 
-    The instance is c_1 = (−1, δ/2), c_2 = (1, δ/2): equal lengths (Φ = 1) and 1 + cos φ < δ²/2
+    The instance is c₁ = (−1, δ/2), c₂ = (1, δ/2): equal lengths (Φ = 1) and 1 + cos φ < δ²/2
     (identity `sharpness`).
     """
     rows = []

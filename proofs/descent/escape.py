@@ -1,6 +1,6 @@
 """PCGrad diverges to infinity: Theorem 1 and Proposition 1 cannot promise a *location*.
 
-    L_1 = h(x, y) + (y − 1)²/2,   L_2 = h(x, y) + (y + 1)²/2,   so L = 2h + y² + 1,
+    L₁ = h(x, y) + (y − 1)²/2,   L₂ = h(x, y) + (y + 1)²/2,   so L = 2h + y² + 1,
 
 - `attained`: h = huber(r) − x with r = ‖(x, y)‖, huber(r) = (r² + 1)/2 up to r = 1 and r beyond.
   h ≥ 0 is convex and zero on the ray y = 0, x ≥ 1, where L attains its minimum 1. ∇huber is
@@ -10,20 +10,20 @@
 **Claim.** From `START` with t = 1/(2L), x → ∞ and y → y∞ > 0: θ converges to no point, the loss
 tends to 1 + y∞² > 1 = inf L, g does not tend to 0, and cos φ → −1 only at infinity.
 
-**Proof.** Write e = −h_x > 0 and u = y + h_y, which is y(1 + 1/r) or y. Then g_1 = (−e, u − 1),
-g_2 = (−e, u + 1), and in conflict, e² + u² < 1 (identity `escape_update`, q = p² + 4e²,
+**Proof.** Write e = −h_x > 0 and u = y + h_y, which is y(1 + 1/r) or y. Then g₁ = (−e, u − 1),
+g₂ = (−e, u + 1), and in conflict, e² + u² < 1 (identity `escape_update`, q = p² + 4e²,
 p = e² + u² − 1):
-    x⁺ = x + t e(w_1 + w_2) ≥ x + 2te,
+    x⁺ = x + t e(w₁ + w₂) ≥ x + 2te,
     y⁺ = y(1 − ρ),   ρ = 8te²(u/y)/q ≤ 2t(u/y) ≤ 1/2.
 So x grows, y shrinks and stays positive; e and the bound y(1 + 1/x) of u fall with them, so that
 the conflict lasts for ever. As t < 1/L and g·g^PC ≥ ‖g^PC‖²/2, the descent lemma gives
-Σ t(1 − Lt)‖g^PC‖²/2 ≤ L_0 − 1, and ‖g^PC‖² = 16e²/q:
-    Σ ρ ≤ (u/y)_0 (L_0 − 1)/(1 − Lt),   hence y∞ ≥ y_0 4^(−Σρ) > 0,
+Σ t(1 − Lt)‖g^PC‖²/2 ≤ L₀ − 1, and ‖g^PC‖² = 16e²/q:
+    Σ ρ ≤ (u/y)₀ (L₀ − 1)/(1 − Lt),   hence y∞ ≥ y₀ 4^(−Σρ) > 0,
 because 1 − ρ ≥ 4^(−ρ) on [0, 1/2]. If x stayed bounded, e would stay above a positive number, as
 y > y∞, and x would grow without bound: so x → ∞.
 
-The rest of the claim is Theorem A's: L(θ_k) → inf L, or lim inf cos φ = −1. Here there is no
-cluster point. Bounded level sets {L ≤ L(θ_0)} exclude this (for convex L: a bounded, nonempty set
+The rest of the claim is Theorem A's: L(θₖ) → inf L, or lim inf cos φ = −1. Here there is no
+cluster point. Bounded level sets {L ≤ L(θ₀)} exclude this (for convex L: a bounded, nonempty set
 of minimizers).
 """
 
@@ -70,7 +70,7 @@ def height(name: str, x: Any, y: Any, m: Any) -> Any:
 def premises(name: str) -> dict[str, Any]:
     """What the proof requires of the start, and the bound of Σρ that follows, in exact rationals.
 
-    e_0 and L_0 − 1 are rational for `attained` (r = 25/14). For softplus they are replaced by
+    e₀ and L₀ − 1 are rational for `attained` (r = 25/14). For softplus they are replaced by
     rational upper bounds: e < exp(−x) ≤ 1/(1 + x + x²/2) and softplus(−x) < exp(−x).
     """
     (x, y), constant = START[name], CONSTANT[name]
@@ -140,7 +140,7 @@ def by_core(updates: int) -> dict[str, dict[str, Any]]:
 
 
 def _gradients(theta: Tensor) -> Tensor:
-    """g_1, g_2 of both examples, [2, 2, 2]."""
+    """g₁, g₂ of both examples, [2, 2, 2]."""
     rows = []
     for name, (x, y) in zip(EXAMPLES, theta.tolist(), strict=True):
         a, b = slopes(name, x, y, math)

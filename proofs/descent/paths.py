@@ -52,8 +52,8 @@ def meet(problems: Problems, which: Tensor) -> Problems:
     The optimum is then an end that trajectories can reach.
 
     At θ = −v every z is 0, where F of the quadratics, cauchy, welsch and wave has its minimum and
-    F'' = 1. With Hessians H_i there, g_i ≈ H_i v at the start. v is the eigenvector of H_1 H_2 +
-    H_2 H_1 with the smallest eigenvalue, scaled so that |z| ≤ 1. If that eigenvalue is not negative
+    F'' = 1. With Hessians Hᵢ there, gᵢ ≈ Hᵢ v at the start. v is the eigenvector of H₁ H₂ +
+    H₂ H₁ with the smallest eigenvalue, scaled so that |z| ≤ 1. If that eigenvalue is not negative
     the tasks could not conflict near the minimizer, and the problem is left unchanged.
 
     Args:
@@ -134,7 +134,7 @@ class Origin(NamedTuple):
     loss: Tensor
     best: Tensor | None  # L*; None to look for stationary points
     m: Tensor
-    g: Tensor  # ‖g_0‖
+    g: Tensor  # ‖g₀‖
 
     def reached(
         self, rows: Tensor, point: Point, value: Tensor, located: Tensor

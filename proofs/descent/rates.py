@@ -1,8 +1,8 @@
 """Theorem B's rates along trajectories: the bounds at every update, on quadratics.
 
-With Δ_k = L(θ_k) − L* and σ_k = 1 − cos²φ_k in conflict, 1 otherwise:
-    Δ_k ≤ 2D²/(t Σ_{j<k} σ_j)          D the largest distance to a minimizer,
-    Δ_k ≤ Δ_0 Π_{j<k}(1 − tμσ_j)       L μ-strongly convex.
+With Δₖ = L(θₖ) − L* and σₖ = 1 − cos²φₖ in conflict, 1 otherwise:
+    Δₖ ≤ 2D²/(t Σ_{j<k} σⱼ)          D the largest distance to a minimizer,
+    Δₖ ≤ Δ₀ Π_{j<k}(1 − tμσⱼ)       L μ-strongly convex.
 """
 
 from __future__ import annotations

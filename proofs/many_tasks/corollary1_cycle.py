@@ -1,10 +1,10 @@
 """Corollary 1 is false, step and limit: exact counterexamples with three convex tasks, all orders.
 
-**Step.** L_i = ‖θ‖²/6 + g_i·θ with g_1 = (3, −1, −1), g_2 = (−1, 3, −1), g_3 = (−1, −1, 3) from
+**Step.** Lᵢ = ‖θ‖²/6 + gᵢ·θ with g₁ = (3, −1, −1), g₂ = (−1, 3, −1), g₃ = (−1, −1, 3) from
 θ = 0, where L = 1 and t = 1/L: in each of the 8 combinations of orders cos(g, g^PC) > 1/2 and the
 loss rises.
 
-**Limit.** L_i = s²/18 + u_i·θ with s = θ_1 + θ_2 + θ_3, u_1 = (8, −4, −4)/3 and its permutations:
+**Limit.** Lᵢ = s²/18 + uᵢ·θ with s = θ₁ + θ₂ + θ₃, u₁ = (8, −4, −4)/3 and its permutations:
 the sum is s²/6, L = 1, and the optimal value is 0. The gradients depend on s alone, and *every*
 order maps s to (1 − tκ(s)) s with κ = (1 − c)² (identity `cycle`). Where tκ = 2 the iterates
 alternate between s and −s for ever, at one loss above the optimum, with cos(g, g^PC) > 1/2 at
@@ -29,7 +29,7 @@ from proofs.problems import Problems, look, rounding
 
 STEP = Fraction(121, 128)  # step of the rational cycle: 2/κ at s = 3
 START = Fraction(3)
-ROW = (3, -1)  # g_1 = (x, y, y) of the step's counterexample
+ROW = (3, -1)  # g₁ = (x, y, y) of the step's counterexample
 DIGITS, UPDATES = 50, 60
 Loss = Callable[..., Any]
 
@@ -58,7 +58,7 @@ def symmetric(x: Any, y: Any) -> list[exact.Vector]:
 
 
 def bowls() -> list[Loss]:
-    """L_i = ‖θ‖²/6 + g_i·θ."""
+    """Lᵢ = ‖θ‖²/6 + gᵢ·θ."""
 
     def task(row: exact.Vector) -> Loss:
         return lambda *theta: exact.dot(theta, theta) / 6 + exact.dot(row, theta)
@@ -67,7 +67,7 @@ def bowls() -> list[Loss]:
 
 
 def troughs() -> list[Loss]:
-    """L_i = s²/18 + u_i·θ."""
+    """Lᵢ = s²/18 + uᵢ·θ."""
 
     def task(i: int) -> Loss:
         row = tuple(Fraction(8 if k == i else -4, 3) for k in range(3))
@@ -93,7 +93,7 @@ def ascent_in_rationals() -> Ascent:
 def ascent_by_core() -> Ascent:
     """Take the same step in float64 through the core.
 
-    A = 1, b = 3g_i and s = 1/3 add only the constant 3‖g_i‖²/2 to L_i.
+    A = 1, b = 3gᵢ and s = 1/3 add only the constant 3‖gᵢ‖²/2 to Lᵢ.
     """
     orders = torch.tensor(list(exact.all_orders(3)))
     count, gradients = len(orders), torch.tensor(symmetric(*ROW), dtype=torch.float64)
@@ -127,7 +127,7 @@ def mp_step(
 
 
 def flat_gradients(s: Any) -> list[exact.Vector]:
-    """g_i = (s/9)(1, 1, 1) + u_i."""
+    """gᵢ = (s/9)(1, 1, 1) + uᵢ."""
     third = Fraction(1, 3)
     return [tuple(s / 9 + third * (8 if k == i else -4) for k in range(3)) for i in range(3)]
 

@@ -1,9 +1,9 @@
 """Corollary 1 is false for strongly convex tasks: a set that PCGrad never leaves, by intervals.
 
-    L_i = s²/18 + (λ/6)‖θ⊥‖² + u_i·θ,   λ = 19/20,   t = 1/L = 1,
+    Lᵢ = s²/18 + (λ/6)‖θ⊥‖² + uᵢ·θ,   λ = 19/20,   t = 1/L = 1,
 
-s = θ_1 + θ_2 + θ_3, θ⊥ = θ − (s/3)(1, 1, 1), u_1 = (8, −4, −4)/3 and its permutations. The Hessian
-of L has the eigenvalues 1 along (1, 1, 1) and λ across, and Σ u_i = 0: L is λ-strongly convex with
+s = θ₁ + θ₂ + θ₃, θ⊥ = θ − (s/3)(1, 1, 1), u₁ = (8, −4, −4)/3 and its permutations. The Hessian
+of L has the eigenvalues 1 along (1, 1, 1) and λ across, and Σ uᵢ = 0: L is λ-strongly convex with
 L = 1 and the minimizer 0, where it is 0. Every task is strongly convex.
 
 The set 3 ≤ |s| ≤ 5, ‖θ⊥‖ ≤ 11/5 is mapped into itself in each of the 8 orders, with
@@ -11,7 +11,7 @@ cos(g, g^PC) > 1/2, and there L ≥ s²/6 ≥ 3/2: the loss stays at least 3/2 a
 ever, in any orders.
 
 **Intervals.** The set is covered by boxes in the coordinates s and (x, y), where (x, y) are those
-of θ⊥ in an orthonormal basis with u_1 along x. A box is done when interval arithmetic shows that
+of θ⊥ in an orthonormal basis with u₁ along x. A box is done when interval arithmetic shows that
 its image is inside the set in all orders; otherwise it is halved in every direction. Nothing is
 sampled.
 
@@ -76,7 +76,7 @@ class Walk:
 
 
 def slopes() -> list[list[Interval]]:
-    """Return u_i in the coordinates x and y."""
+    """Return uᵢ in the coordinates x and y."""
     length = Interval.of(Fraction(32, 3)).sqrt()
     half, root = length * Fraction(1, 2), Interval.of(8).sqrt()
     return [[length, Interval.of(0)], [-half, root], [-half, -root]]
@@ -111,9 +111,9 @@ def _image(
     u: list[list[Interval]],
     third: Fraction,
 ) -> Image:
-    """Take one step along g^PC = Σ w_j g_j.
+    """Take one step along g^PC = Σ wⱼ gⱼ.
 
-    The part that all g_j share is taken out of the sum, which keeps the intervals narrow.
+    The part that all gⱼ share is taken out of the sum, which keeps the intervals narrow.
     """
     total = weights[0] + weights[1] + weights[2]
     pull_x, pull_y = (dot(weights, [row[k] for row in u]) for k in range(2))

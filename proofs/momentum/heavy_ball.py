@@ -1,17 +1,17 @@
 """The heavy ball of Theorem 4 with PCGrad's update, on N pairs of strongly convex losses at once.
 
-    θ_{k+1} = θ_k − α_k g^PC + β_k(θ_k − θ_{k−1}),
-    μ_k = w_1 μ_1 + w_2 μ_2,  L_k = w_1 L_1 + w_2 L_2,  g^PC = w_1 g_1 + w_2 g_2,
-    β_k = max{|1 − √(α_k μ_k)|, |1 − √(α_k L_k)|}².
+    θₖ₊₁ = θₖ − αₖ g^PC + βₖ(θₖ − θₖ₋₁),
+    μₖ = w₁ μ₁ + w₂ μ₂,  Lₖ = w₁ L₁ + w₂ L₂,  g^PC = w₁ g₁ + w₂ g₂,
+    βₖ = max{|1 − √(αₖ μₖ)|, |1 − √(αₖ Lₖ)|}².
 
-In conflict w_1 = 1 − c/R and w_2 = 1 − cR. The printed μ_k and L_k are written for conflict only;
+In conflict w₁ = 1 − c/R and w₂ = 1 − cR. The printed μₖ and Lₖ are written for conflict only;
 without conflict g^PC = g, and the weights are 1 here. Both are the core's weights, so that
-w_1 ∇²L_1 + w_2 ∇²L_2 has its spectrum in [μ_k, L_k] in either case. RULES defines α_k.
+w₁ ∇²L₁ + w₂ ∇²L₂ has its spectrum in [μₖ, Lₖ] in either case. RULES defines αₖ.
 
-Task i of a pair has the loss L_i(θ) = ridge_i ‖x‖²/2 + Σ_k F((A_i x)_k) with x = θ − center_i and
-A_i = diag(√λ_i) M_i, where M_i is a product of three reflections. F is even, so that center_i is
-the minimizer, and 0 ≤ F'' ≤ F''(0) = 1. So ∇²L_i(center_i) has the eigenvalues ridge_i + λ_i, and
-∇²L_i is nowhere larger.
+Task i of a pair has the loss Lᵢ(θ) = ridge_i ‖x‖²/2 + Σₖ F((Aᵢ x)ₖ) with x = θ − center_i and
+Aᵢ = diag(√λᵢ) Mᵢ, where Mᵢ is a product of three reflections. F is even, so that center_i is
+the minimizer, and 0 ≤ F'' ≤ F''(0) = 1. So ∇²Lᵢ(center_i) has the eigenvalues ridge_i + λᵢ, and
+∇²Lᵢ is nowhere larger.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from torch import Tensor
 import pcgrad
 from proofs.problems import ORDERS
 
-# (μ_k, L_k) → α_k
+# (μₖ, Lₖ) → αₖ
 RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "printed": lambda mu, top: 4 / (top.sqrt() + mu.sqrt()),
     "corrected": lambda mu, top: 4 / (top.sqrt() + mu.sqrt()) ** 2,
-    "gradient": lambda mu, top: 2 / (top + mu),  # the repair: β_k = 0
+    "gradient": lambda mu, top: 2 / (top + mu),  # the repair: βₖ = 0
 }
 # F'
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -51,12 +51,12 @@ class Pairs:
     """
 
     shape: str
-    roots: Tensor  # [N, 2, D]: √λ_i
+    roots: Tensor  # [N, 2, D]: √λᵢ
     mirrors: Tensor  # [N, 2, K, D]: unit normals, or zero for no reflection
     ridge: Tensor  # [N, 2]
     center: Tensor  # [N, 2, D]
-    mu: Tensor  # [N, 2]: μ_1, μ_2
-    top: Tensor  # [N, 2]: L_1, L_2
+    mu: Tensor  # [N, 2]: μ₁, μ₂
+    top: Tensor  # [N, 2]: L₁, L₂
     dimension: Tensor  # [N]
 
     def __len__(self) -> int:
@@ -75,14 +75,14 @@ class Pairs:
         return Pairs(self.shape, *(part[rows] for part in parts))
 
     def gradients(self, theta: Tensor, shape: str | None = None) -> Tensor:
-        """g_1, g_2: [N, D] → [N, 2, D]."""
+        """g₁, g₂: [N, D] → [N, 2, D]."""
         x = theta.unsqueeze(1) - self.center
         normals = list(self.mirrors.unbind(2))
         slope = SLOPES[shape or self.shape](self.roots * self._reflect(x, normals))
         return self._reflect(self.roots * slope, normals[::-1]) + self.ridge.unsqueeze(-1) * x
 
     def hessians(self) -> Tensor:
-        """∇²L_i(center_i), the largest Hessians of either task, [N, 2, D, D]."""
+        """∇²Lᵢ(center_i), the largest Hessians of either task, [N, 2, D, D]."""
         width, common = self.roots.shape[-1], replace(self, center=torch.zeros_like(self.center))
         basis = torch.eye(width, dtype=self.mu.dtype)
         columns = [common.gradients(e.expand(len(self), width), "quadratic") for e in basis]
@@ -100,22 +100,22 @@ class Seen(NamedTuple):
     gramian: Tensor  # [N, 2, 2]
     weights: Tensor  # [N, 2]
     g_pc: Tensor  # [N, D]
-    mu: Tensor  # [N]: μ_k
-    top: Tensor  # [N]: L_k
+    mu: Tensor  # [N]: μₖ
+    top: Tensor  # [N]: Lₖ
 
     @property
     def cos(self) -> Tensor:
-        """cos φ_12, [N]."""
+        """cos φ₁₂, [N]."""
         return pcgrad.cosine(self.gramian)[:, 0, 1]
 
 
 def look(gradients: Tensor, mu: Tensor, top: Tensor) -> Seen:
-    """Compute PCGrad's update and weights by the core, μ_k and L_k.
+    """Compute PCGrad's update and weights by the core, μₖ and Lₖ.
 
     Args:
-        gradients: g_1 and g_2, [N, 2, D].
-        mu: μ_1 and μ_2, [N, 2].
-        top: L_1 and L_2, [N, 2].
+        gradients: g₁ and g₂, [N, 2, D].
+        mu: μ₁ and μ₂, [N, 2].
+        top: L₁ and L₂, [N, 2].
     """
     gramian = gradients @ gradients.mT
     weights = pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2)
@@ -124,7 +124,7 @@ def look(gradients: Tensor, mu: Tensor, top: Tensor) -> Seen:
 
 
 def rates(seen: Seen, rule: str) -> tuple[Tensor, Tensor]:
-    """Return α_k and β_k, each [N]."""
+    """Return αₖ and βₖ, each [N]."""
     alpha = RULES[rule](seen.mu, seen.top)
     if rule == "gradient":
         return alpha, torch.zeros_like(alpha)
@@ -133,7 +133,7 @@ def rates(seen: Seen, rule: str) -> tuple[Tensor, Tensor]:
 
 
 def move(seen: Seen, theta: Tensor, previous: Tensor, rule: str) -> Tensor:
-    """Return θ_{k+1}, [N, D]."""
+    """Return θₖ₊₁, [N, D]."""
     alpha, beta = rates(seen, rule)
     return theta - alpha.unsqueeze(-1) * seen.g_pc + beta.unsqueeze(-1) * (theta - previous)
 
@@ -147,7 +147,7 @@ def draw(
 ) -> Pairs:
     """Draw pairs with one minimizer at 0 and condition numbers 10^U(decades).
 
-    In about half of the tasks all λ are extreme. μ_i and L_i are the extreme eigenvalues
+    In about half of the tasks all λ are extreme. μᵢ and Lᵢ are the extreme eigenvalues
     (quadratic), or the ridge and the ridge plus the largest λ (other shapes).
     """
     low, high = dimensions
@@ -177,15 +177,15 @@ def draw(
 def commuting(pairs: Pairs) -> Pairs:
     """Give the tasks common eigenvectors and keep the spectra.
 
-    Then g_1·g_2 > 0 everywhere, so that the weights stay 1.
+    Then g₁·g₂ > 0 everywhere, so that the weights stay 1.
     """
     return replace(pairs, mirrors=pairs.mirrors[:, :1].expand_as(pairs.mirrors))
 
 
 def opposed(pairs: Pairs) -> Tensor:
-    """Return the direction of smallest g_1·g_2/‖θ‖² if both tasks were quadratic, [N, D].
+    """Return the direction of smallest g₁·g₂/‖θ‖² if both tasks were quadratic, [N, D].
 
-    It is the eigenvector of H_1 H_2 + H_2 H_1 with the smallest eigenvalue, computed by Lanczos
+    It is the eigenvector of H₁ H₂ + H₂ H₁ with the smallest eigenvalue, computed by Lanczos
     where D³ is too much.
     """
     width = pairs.roots.shape[-1]
@@ -214,8 +214,8 @@ def _lanczos(pair: Pairs) -> Tensor:
 
 
 def _both(pair: Pairs, x: Tensor) -> Tensor:
-    """(H_1 H_2 + H_2 H_1) x."""
-    first = pair.gradients(x[None], "quadratic")[0]  # H_1 x, H_2 x
+    """(H₁ H₂ + H₂ H₁) x."""
+    first = pair.gradients(x[None], "quadratic")[0]  # H₁ x, H₂ x
     return (
         pair.gradients(first[1][None], "quadratic")[0, 0]
         + pair.gradients(first[0][None], "quadratic")[0, 1]

@@ -1,14 +1,14 @@
 """Theorem 4's counterexamples in exact rationals, each again through the core in float64.
 
-| example          | losses                         | step α_k  | result                           |
-|------------------|--------------------------------|-----------|----------------------------------|
-| printed          | L_1 = L_2 = 16θ²               | printed   | α_k L_k = 16: diverges           |
-| quadratic_growth | conflict at every other point  | corrected | θ_{k+2} = −27/25 θ_k             |
-| piecewise        | L_1 = L_2 = f/2, no conflict   | corrected | a cycle of three points          |
+| example          | losses                        | step αₖ   | result                  |
+|------------------|-------------------------------|-----------|-------------------------|
+| printed          | L₁ = L₂ = 16θ²                | printed   | αₖ Lₖ = 16: diverges    |
+| quadratic_growth | conflict at every other point | corrected | θₖ₊₂ = −27/25 θₖ        |
+| piecewise        | L₁ = L₂ = f/2, no conflict    | corrected | a cycle of three points |
 
 The minimizer 0 is common to both tasks in each of them. `piecewise` is the cycle of Lessard, Recht
-and Packard, SIAM J. Optim. 26 (2016) 57–95, section 4.6. `quadratic_growth` solves θ_{k+2} = s θ_k
-with L_i = 361 μ_i, so that not even β_k changes with k. The instance that is in conflict at every
+and Packard, SIAM J. Optim. 26 (2016) 57–95, section 4.6. `quadratic_growth` solves θₖ₊₂ = s θₖ
+with Lᵢ = 361 μᵢ, so that not even βₖ changes with k. The instance that is in conflict at every
 iterate is in `three_cycle.py`.
 """
 
@@ -68,7 +68,7 @@ def root(x: Any) -> Any:
 
 
 def coefficients(weights: tuple[Any, Any], mu: Any, top: Any, rule: str) -> tuple[Any, Any]:
-    """Return α_k and β_k as printed, for rationals and mpmath numbers alike."""
+    """Return αₖ and βₖ as printed, for rationals and mpmath numbers alike."""
     mu_k, top_k = exact.dot(weights, mu), exact.dot(weights, top)
     if rule == "printed":
         alpha = 4 / (root(top_k) + root(mu_k))
@@ -80,7 +80,7 @@ def coefficients(weights: tuple[Any, Any], mu: Any, top: Any, rule: str) -> tupl
 def orbit(
     gradients: Gradients, mu: Any, top: Any, start: Vector, previous: Vector, steps: int, rule: str
 ) -> Orbit:
-    """Return θ_0 … θ_steps; exact for Fractions."""
+    """Return θ₀ … θ_steps; exact for Fractions."""
     found = Orbit([start], [], [], [])
     for _ in range(steps):
         now = found.path[-1]
@@ -117,14 +117,14 @@ def through_the_core(
 
 
 def quadratics(one: Matrix, two: Matrix) -> Gradients:
-    """g_i = H_i θ."""
+    """gᵢ = Hᵢ θ."""
     return lambda theta: [
         tuple(exact.dot(row, theta) for row in ((h[0], h[1]), (h[1], h[2]))) for h in (one, two)
     ]
 
 
 def scalar(slope: Callable[[Any], Any]) -> Gradients:
-    """Two identical tasks in one dimension, slope = L_1' = L_2'."""
+    """Two identical tasks in one dimension, slope = L₁' = L₂'."""
     return lambda theta: [(slope(theta[0]),), (slope(theta[0]),)]
 
 
@@ -145,7 +145,7 @@ def close(path: list[Vector], core: list[tuple[float, ...]]) -> bool:
 
 
 def printed() -> Counterexample:
-    """The printed α_k on L_1 = L_2 = 16θ²: integers that grow."""
+    """The printed αₖ on L₁ = L₂ = 16θ²: integers that grow."""
     half, start = (F(32), F(32)), (F(1),)
     gradients = scalar(lambda x: 32 * x)
     found = orbit(gradients, half, half, start, start, 6, "printed")
@@ -193,7 +193,7 @@ def piecewise() -> dict[str, bool]:
 
 
 def quadratic_growth() -> dict[str, bool]:
-    """Test θ_{k+2} = −27/25 θ_k in rationals, and again through the core.
+    """Test θₖ₊₂ = −27/25 θₖ in rationals, and again through the core.
 
     The method is homogeneous, so that the relation holds for ever.
     """

@@ -1,10 +1,10 @@
 """Theorem 4 without momentum: one step contracts the distance to a common minimizer.
 
-θ_{k+1} = θ_k − α_k g^PC with 0 < α_k ≤ 2/(L_k + μ_k); L_1, L_2 strongly convex and smooth with one
-minimizer θ*. Then ‖θ_{k+1} − θ*‖ ≤ q_k‖θ_k − θ*‖ with q_k² = 1 − 2α_k μ_k L_k/(μ_k + L_k), and
-q_k = (L_k − μ_k)/(L_k + μ_k) at the longest step. The reason is that w_1 L_1 + w_2 L_2, with the
-weights of this one step, is μ_k-strongly convex and L_k-smooth with the minimizer θ* (goal
-`weighted_spectrum`, identities `coercivity`, `contraction`). L_k/μ_k is at most the larger L_i/μ_i
+θₖ₊₁ = θₖ − αₖ g^PC with 0 < αₖ ≤ 2/(Lₖ + μₖ); L₁, L₂ strongly convex and smooth with one
+minimizer θ*. Then ‖θₖ₊₁ − θ*‖ ≤ qₖ‖θₖ − θ*‖ with qₖ² = 1 − 2α_k μₖ Lₖ/(μₖ + Lₖ), and
+qₖ = (Lₖ − μₖ)/(Lₖ + μₖ) at the longest step. The reason is that w₁ L₁ + w₂ L₂, with the
+weights of this one step, is μₖ-strongly convex and Lₖ-smooth with the minimizer θ* (goal
+`weighted_spectrum`, identities `coercivity`, `contraction`). Lₖ/μₖ is at most the larger Lᵢ/μᵢ
 (`ratio_of_weights`), so that the convergence is linear.
 
 Quadratics whose Hessians commute are nowhere in conflict: there PCGrad never acts, and the method
@@ -42,7 +42,7 @@ class Commuting:
 
 @dataclass(frozen=True)
 class Spectra:
-    """scipy's eigenvalues, compared with μ_i and L_i."""
+    """scipy's eigenvalues, compared with μᵢ and Lᵢ."""
 
     hessians: int
     largest_relative_difference: float
@@ -51,8 +51,8 @@ class Spectra:
 def hypotheses(pairs: Pairs, theta: Tensor) -> Tensor:
     """Test whether instances satisfy the hypotheses at θ, bool [N].
 
-    The hypotheses are 0 < μ_i ≤ L_i, one minimizer, where both gradients vanish, and
-    μ_i‖x‖² ≤ g_i·x ≤ L_i‖x‖², where x is the distance to the minimizer.
+    The hypotheses are 0 < μᵢ ≤ Lᵢ, one minimizer, where both gradients vanish, and
+    μᵢ‖x‖² ≤ gᵢ·x ≤ Lᵢ‖x‖², where x is the distance to the minimizer.
     """
     x = theta - pairs.center[:, 0]
     along, square = (
@@ -70,11 +70,11 @@ def contraction(
 ) -> tuple[Tensor, Tensor, heavy_ball.Seen]:
     """Return (measured, bound) of the distance to the minimizer after one step, and the geometry.
 
-    The step is `share` times 2/(L_k + μ_k).
+    The step is `share` times 2/(Lₖ + μₖ).
     """
     seen = heavy_ball.look(pairs.gradients(theta), pairs.mu, pairs.top)
     alpha, x = share * heavy_ball.RULES["gradient"](seen.mu, seen.top), theta - pairs.center[:, 0]
-    # q_k²(L_k + μ_k)², as a sum of positive terms that do not cancel.
+    # qₖ²(Lₖ + μₖ)², as a sum of positive terms that do not cancel.
     square = (seen.top - seen.mu) ** 2 + 4 * (1 - share) * seen.mu * seen.top
     measured = (x - alpha.unsqueeze(-1) * seen.g_pc).norm(dim=-1)
     return measured, square.sqrt() / (seen.top + seen.mu) * x.norm(dim=-1), seen
@@ -169,7 +169,7 @@ def large(seed: int, dimensions: list[int]) -> Counts:
 def commuting(total_pairs: int, seed: int) -> Commuting:
     """Test the stated rate along paths on quadratics with common eigenvectors.
 
-    There is no conflict anywhere. From rest ‖θ_k − θ*‖ ≤ (1 + k(1 + ρ)) ρᵏ ‖θ_0 − θ*‖ with ρ = √β
+    There is no conflict anywhere. From rest ‖θₖ − θ*‖ ≤ (1 + k(1 + ρ)) ρᵏ ‖θ₀ − θ*‖ with ρ = √β
     (identities `powers`, `chebyshev`).
     """
     rng = stream(seed, "theorem4/commuting", "quadratic", 0)
@@ -192,7 +192,7 @@ def commuting(total_pairs: int, seed: int) -> Commuting:
 
 
 def spectra(shape: str, count: int, seed: int) -> Spectra:
-    """Compare scipy's eigenvalues of the largest Hessians with μ_i and L_i.
+    """Compare scipy's eigenvalues of the largest Hessians with μᵢ and Lᵢ.
 
     Raises:
         BrokenError: They differ.

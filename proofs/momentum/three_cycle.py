@@ -1,13 +1,13 @@
 """Theorem 4, corrected, is false in conflict: an interval proof of a growing three-cycle.
 
-    L_i = θᵀH_iθ/2,   H_1 = diag(900, 1),   H_2 = [[58, 190], [190, 640]],
+    Lᵢ = θᵀHᵢθ/2,   H₁ = diag(900, 1),   H₂ = [[58, 190], [190, 640]],
 
-one minimizer, μ_i and L_i the eigenvalues of H_i, α_k = 4/(√L_k + √μ_k)² and β_k as printed. There
-are θ_0 = (1, y), θ_1 = u and a factor s < −1 with θ_3 = s θ_0 and θ_4 = s θ_1. The method is
-homogeneous, so that θ_{k+3} = s θ_k for ever: it diverges. The gradients are in conflict at every
+one minimizer, μᵢ and Lᵢ the eigenvalues of Hᵢ, αₖ = 4/(√Lₖ + √μₖ)² and βₖ as printed. There
+are θ₀ = (1, y), θ₁ = u and a factor s < −1 with θ₃ = s θ₀ and θ₄ = s θ₁. The method is
+homogeneous, so that θₖ₊₃ = s θₖ for ever: it diverges. The gradients are in conflict at every
 iterate, where the theorem's formulas are written.
 
-**Krawczyk's test.** F(y, u_1, u_2, s) = (θ_3 − s θ_0, θ_4 − s θ_1), X a box about an approximate
+**Krawczyk's test.** F(y, u₁, u₂, s) = (θ₃ − s θ₀, θ₄ − s θ₁), X a box about an approximate
 zero m, C an approximate inverse of F'(m):
 
     K = m − C F(m) + (1 − C F'(X))(X − m) ⊂ interior of X
@@ -31,7 +31,7 @@ from proofs.tally import BrokenError
 
 DIGITS = 50
 RADIUS = "1e-20"  # radius of the box
-NEAR = ("-0.536362", "0.092881", "-0.233580", "-1.103804")  # y, u_1, u_2, s to six digits
+NEAR = ("-0.536362", "0.092881", "-0.233580", "-1.103804")  # y, u₁, u₂, s to six digits
 ONE, TWO = (900, 0, 1), (58, 190, 640)  # [[a, b], [b, c]] as (a, b, c)
 Pair = tuple[Any, Any]
 
@@ -82,12 +82,12 @@ def _sum(left: tuple[Any, ...], right: tuple[Any, ...]) -> tuple[Any, ...]:
 class Cycle:
     """The results of the interval proof and of the second route."""
 
-    zero: tuple[str, ...]  # y, u_1, u_2, s
+    zero: tuple[str, ...]  # y, u₁, u₂, s
     radius: str
     contained: bool  # K is in the interior of X
-    products: tuple[str, ...]  # enclosures of g_1 · g_2 at θ_1, θ_2, θ_3
+    products: tuple[str, ...]  # enclosures of g₁ · g₂ at θ₁, θ₂, θ₃
     in_conflict: bool
-    strongly_convex: bool  # the enclosures of μ_1 and μ_2 are positive
+    strongly_convex: bool  # the enclosures of μ₁ and μ₂ are positive
     growth: str  # enclosure of s
     largest_error_of_the_core: float
 
@@ -98,7 +98,7 @@ class Cycle:
 
 
 def spectrum(context: Any) -> tuple[Pair, Pair]:
-    """(μ_1, μ_2), (L_1, L_2)."""
+    """(μ₁, μ₂), (L₁, L₂)."""
     root = context.sqrt(context.mpf(291**2 + 190**2))
     return (context.mpf(1), 349 - root), (context.mpf(900), 349 + root)
 
@@ -113,7 +113,7 @@ def image(h: tuple[int, int, int], theta: tuple[Dual, Dual]) -> tuple[Dual, Dual
 def move(
     now: tuple[Dual, Dual], before: tuple[Dual, Dual], context: Any
 ) -> tuple[tuple[Dual, Dual], Dual]:
-    """Return θ_{k+1}, for iterates in conflict, and g_1·g_2."""
+    """Return θₖ₊₁, for iterates in conflict, and g₁·g₂."""
     mu, top = spectrum(context)
     first, second = image(ONE, now), image(TWO, now)
     product = first[0] * second[0] + first[1] * second[1]
@@ -134,7 +134,7 @@ def move(
 
 
 def residual(point: list[Any], context: Any) -> tuple[list[Dual], list[Dual]]:
-    """Return F and the products g_1·g_2 at θ_1, θ_2, θ_3."""
+    """Return F and the products g₁·g₂ at θ₁, θ₂, θ₃."""
     zero, one = context.mpf(0), context.mpf(1)
     y, u_1, u_2, s = (
         Dual(value, tuple(one if j == k else zero for j in range(4)))
@@ -214,7 +214,7 @@ def prove() -> Cycle:
 
 
 def second_route(point: Any) -> float:
-    """Return the distance of the core's θ_3 and θ_4 from s θ_0 and s θ_1, relative to s."""
+    """Return the distance of the core's θ₃ and θ₄ from s θ₀ and s θ₁, relative to s."""
     y, u_1, u_2, s = (float(x) for x in point)
     mu, top = spectrum(mp)
     path = through_the_core(

@@ -49,7 +49,7 @@ def results(statement: str) -> dict[str, Any]:
 
 
 def small(text: str) -> str:
-    """Return the checks' plain text with small indices: g_1^PC becomes g₁ᴾᶜ."""
+    """Return the checks' plain text with small indices: g₁^PC becomes g₁ᴾᶜ."""
     text = text.replace("^PC", "ᴾᶜ").replace("^MT", "ᴹᵀ").replace("_{k+3}", "ₖ₊₃")
     return re.sub(r"_([0-9ijk])(?![\w{])", lambda match: SMALL[match[1]], text)
 

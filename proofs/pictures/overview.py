@@ -183,7 +183,7 @@ def three_tasks() -> Figure:
 
 
 def _three_task_losses(updates: int) -> dict[str, list[float]]:
-    """L − L* of L_i = s²/18 + u_i·θ from s = 2, s = Σ θ (`corollary1_cycle`)."""
+    """L − L* of Lᵢ = s²/18 + uᵢ·θ from s = 2, s = Σ θ (`corollary1_cycle`)."""
     u = (
         torch.tensor([[8.0, -4.0, -4.0], [-4.0, 8.0, -4.0], [-4.0, -4.0, 8.0]], dtype=torch.float64)
         / 3
@@ -212,7 +212,7 @@ def two_cases(similarity: float = 0.5, curvature: float = 0.7) -> Figure:
     figure, (left, right) = panels(2, 3.8)
     for ax, ell in ((left, curvature), (right, 1.0)):
         cos, t = np.meshgrid(np.linspace(-0.999, -1e-3, 400), np.geomspace(0.03, 100, 400))
-        # ‖g‖² in units of ‖g_1‖² + ‖g_2‖², like the numerator and the denominator of τ.
+        # ‖g‖² in units of ‖g₁‖² + ‖g₂‖², like the numerator and the denominator of τ.
         together = 1 + similarity * cos
         numerator = cos * (cos + similarity)
         denominator = (together * ell - (1 - cos**2) * (1 - similarity * cos)) / 2

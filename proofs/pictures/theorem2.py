@@ -71,7 +71,7 @@ def region() -> Figure:
     """Draw where in (cos φ, Φ) condition (a) holds, and ξ ≤ ℓ/L, which (b) requires."""
     figure, (ax, right) = panels(2, 4.2)
     cos, phi = np.meshgrid(np.linspace(-1, -1e-3, 400), np.linspace(1e-3, 1, 400))
-    ratio = (1 + np.sqrt(1 - phi**2)) / phi  # ‖g_1‖/‖g_2‖ ≥ 1
+    ratio = (1 + np.sqrt(1 - phi**2)) / phi  # ‖g₁‖/‖g₂‖ ≥ 1
     entries = np.stack([ratio**2, ratio * cos, ratio * cos, np.ones_like(cos)], -1)
     gram = torch.from_numpy(entries).unflatten(-1, (2, 2))
     xi = pcgrad.curvature_bounding_measure(gram)[..., 0, 1].numpy()
