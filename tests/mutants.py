@@ -88,7 +88,8 @@ NAMED: dict[str, Core] = {
     "absolute epsilon": lambda g, o: literal(g, o, epsilon=EPSILON),
     "a dropped task": lambda g, o: drop(literal(g, o)),
 }
-"""The eight mistakes of public implementations that every layer of checks must notice where it can."""
+("The eight mistakes of public implementations "
+ "that every layer of checks must notice where it can.")  # fmt: skip
 
 OTHERS: dict[str, Core] = {
     "projected where they agree": lambda g, o: literal(g, o, threshold=torch.inf),

@@ -49,7 +49,8 @@ def structure(total: int, seed: int) -> dict[str, Any]:
         for name, error in _facts(gradients, orders, coefficients).items():
             worst[name] = max(worst[name], error)
         literal = np.array([exact.projected(exact.rationals(rows.tolist()), order)
-                            for rows, order in zip(whole, orders.tolist(), strict=True)], dtype=float)  # fmt: skip
+                            for rows, order in zip(whole, orders.tolist(), strict=True)],
+                           dtype=float)  # fmt: skip
         unit = gradients.norm(dim=-1).sum(-1)[:, None, None].clamp(min=1)
         differences = (coefficients @ gradients - torch.from_numpy(literal)).abs() / unit
         worst["exact"] = max(worst["exact"], float(differences.max()))
@@ -62,7 +63,8 @@ def structure(total: int, seed: int) -> dict[str, Any]:
         )
     if bent == 0:
         raise BrokenError(
-            "corollary1: no projected gradient is bent by more than a right angle; a self-test goes unseen"
+            "corollary1: no projected gradient is bent by more than a right angle; "
+            "a self-test goes unseen"
         )
     return {"compared": compared, "largest_error": worst, "bent_beyond_a_right_angle": bent}
 

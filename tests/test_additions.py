@@ -41,7 +41,8 @@ def problem(seed, settings):
         return [(found[:, task] - batch[1 + task]).square().mean() for task in range(2)]
 
     def evaluate(examples):
-        return {(str(task), "loss"): loss.item() for task, loss in enumerate(losses(examples, None))}
+        return {(str(task), "loss"): loss.item() \
+for task, loss in enumerate(losses(examples, None))}
 
     rows, shared = data(settings), list(model[0].parameters())
     return Problem(("0", "1"), model, shared, rows, {"test": rows}, losses, evaluate)

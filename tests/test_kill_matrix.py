@@ -181,8 +181,10 @@ SHORTER = Reason(
 
 EXCUSED: dict[tuple[str, str], Reason] = {
     **{(mutant, check): TWO for mutant in ("self-inclusion", "one shared order")
-       for check in ("identities", "theorem 1", "th. 1, no conflict", "theorem 2 repaired", "landscape")},
-    **{("no conflict test", check): CONFLICT for check in ("identities", "theorem 1", "theorem 2 repaired")},
+       for check in ("identities", "theorem 1", "th. 1, no conflict", "theorem 2 repaired",
+                     "landscape")},
+    **{("no conflict test", check): CONFLICT
+       for check in ("identities", "theorem 1", "theorem 2 repaired")},
     **{(mutant, "th. 1, no conflict"): NO_CONFLICT
        for mutant in ("modified g_j", "later tasks only", "absolute epsilon")},
     ("absolute epsilon", "theorem 1"): DESCENDS,

@@ -39,7 +39,10 @@ def test_an_old_python_is_refused_in_one_line(tmp_path, version, refused):
     shutil.copy(ROOT / "Makefile", tmp_path)
     for name in ("pyproject.toml", "constraints.txt"):
         (tmp_path / name).touch()
-    code = f"import sys; sys.version_info = {version}; exec(sys.argv[2]) if sys.argv[1] == '-c' else sys.exit(7)"
+    code = (
+        f"import sys; sys.version_info = {version}; "
+        f"exec(sys.argv[2]) if sys.argv[1] == '-c' else sys.exit(7)"
+    )
     program(tmp_path / "python", f'exec "{sys.executable}" -c "{code}" "$@"')
     done = make(tmp_path, "install", f"PYTHON={tmp_path / 'python'}")
     assert done.returncode != 0  # the stand-in makes no environment either

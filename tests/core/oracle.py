@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def algorithm_1(gradients: Tensor, orders: Tensor) -> Tensor:
-    """Plain vectors, plain loops: gradients [T, P], orders [T, T-1] -> projected gradients [T, P]."""
+    """Plain vectors and loops: gradients [T, P], orders [T, T−1] → projected gradients [T, P]."""
     projected = []
     for i in range(len(gradients)):
         g = gradients[i].clone()

@@ -124,7 +124,7 @@ def test_heads_do_not_enter_the_dot_products() -> None:
 
 
 def test_grad_is_added_to() -> None:
-    """A penalty that belongs to no task is one plain backward beside it; micro-batches accumulate."""
+    """A penalty of no task takes one plain backward more; micro-batches accumulate."""
     model = Model()
     parameters = [*model.trunk.parameters(), *model.own()]
     pcgrad.backward(model.losses(), model.trunk.parameters(), orders="fixed")

@@ -476,7 +476,8 @@ def test_nothing_is_added_where_anything_raises(fault: str) -> None:
 
 
 @pytest.mark.parametrize("frozen", [
-    torch.zeros(3, dtype=torch.uint8), torch.zeros(3, device="meta"), torch.zeros(3, dtype=torch.bfloat16),
+    torch.zeros(3, dtype=torch.uint8), torch.zeros(3, device="meta"),
+    torch.zeros(3, dtype=torch.bfloat16),
     torch.zeros(3, dtype=torch.int32, device="meta")])  # fmt: skip
 def test_frozen_parameters_may_be_of_any_kind(frozen: Tensor) -> None:
     trunk, heads = nn.Linear(6, 8), nn.ModuleList(nn.Linear(8, 1) for _ in range(2))
@@ -649,9 +650,11 @@ def test_mistakes_get_one_line() -> None:
     gru = nn.GRU(3, 5, batch_first=True)
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: pcgrad.backward(losses, trunk), r"got a Linear; pass its .parameters\(\)"),
-        (lambda: pcgrad.backward(losses, nn.ParameterDict({"a": nn.Parameter(w)})), "ParameterDict"),
+        (lambda: pcgrad.backward(losses, nn.ParameterDict({"a": nn.Parameter(w)})),
+         "ParameterDict"),
         (lambda: pcgrad.backward(dict(enumerate(losses)), [w]), "got a dict"),
-        (lambda: pcgrad.backward(losses, [w], generator=0), "a generator is a torch.Generator, got 0"),
+        (lambda: pcgrad.backward(losses, [w], generator=0),
+         "a generator is a torch.Generator, got 0"),
         (lambda: pcgrad.backward(losses, [w], generator), "got generator=... by position"),
         (lambda: pcgrad.backward(losses, generator), "pass generator=..."),
         (lambda: pcgrad.random_orders(2, 0), "a generator is a torch.Generator"),
@@ -662,7 +665,8 @@ def test_mistakes_get_one_line() -> None:
         (
             lambda: pcgrad.task_gradients_batched(
                 lambda s, own, x: functional_call(gru, s, (x,))[0].square().mean(),
-                dict(gru.named_parameters()), None, torch.randn(2, 4, 7, 3)), "vmap cannot take GRU"),
+                dict(gru.named_parameters()), None, torch.randn(2, 4, 7, 3)),
+            "vmap cannot take GRU"),
     ]  # fmt: skip
     for call, message in cases:
         with pytest.raises((TypeError, ValueError, RuntimeError), match=message) as caught:

@@ -1,4 +1,4 @@
-"""Definition 3 and the (1 - a)-weighted form, against closed forms and the exact Taylor remainder."""
+"""Definition 3 and its (1 − a)-weighted form, against closed forms and Taylor's exact remainder."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_everything_that_a_layer_may_go_through() -> None:
 @pytest.mark.parametrize("granularity", ["global", "per_tensor"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_backward_equals_algorithm_1(streaming: bool, granularity: str, dtype: torch.dtype) -> None:
-    """Heads, temperatures and what lies below the module get plain gradients; `.grad` is added to."""
+    """Heads, temperatures and layers below the module get plain gradients, added to `.grad`."""
     trunk, heads = mlp().to(dtype), [nn.Linear(3, 2).to(dtype) for _ in range(T)]
     log_alpha, untouched = (
         nn.Parameter(torch.zeros(T, dtype=dtype)),
@@ -194,7 +194,7 @@ def test_backward_through_everything_equals_pcgrad_backward(streaming: bool) -> 
 
 
 def test_autocast() -> None:
-    """As the plain pass under autocast: products in bfloat16, gradients in the parameters' float32."""
+    """Autocast acts as in a plain pass: products in bfloat16, gradients in float32."""
     model, x, y = mlp(32), data(T, B, 4).float(), data(T, B, 3).float()
 
     def losses() -> Tensor:

@@ -83,7 +83,7 @@ def pairs(count: int) -> Tensor:
 
 
 def test_identities_with_surgery() -> None:
-    """In conflict: xi = ||g^PC||^2 / ||g||^2, and (a) <=> g . g^PC <= ||g||^2; xi <= 1 implies (a)."""
+    """In conflict: ξ = ‖g^PC‖²/‖g‖², and (a) iff g·g^PC ≤ ‖g‖²; ξ ≤ 1 implies (a)."""
     g = pairs(5000)
     gramian = g @ g.mT
     conflict = pcgrad.conflicting(gramian)[:, 0, 1]

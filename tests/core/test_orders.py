@@ -45,7 +45,7 @@ def test_orders_are_uniform_and_rows_independent() -> None:
 
 
 def test_shared_is_one_uniform_permutation_without_the_task_itself() -> None:
-    """T = 3: 3! permutations; every pair of tasks is seen in the same sequence by all who see both."""
+    """T = 3: 3! permutations; all tasks that see a pair see it in the same sequence."""
     orders = pcgrad.random_orders(3, torch.Generator().manual_seed(3), batch=(6000,), shared=True)
     counts = Counter(str(rows) for rows in orders.tolist())
     assert len(counts) == 6

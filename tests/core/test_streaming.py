@@ -55,7 +55,7 @@ def test_all_gradients_are_held_once_without_it() -> None:
 
 
 def test_the_update_needs_no_gradients_of_tasks() -> None:
-    """sum_i (w_i delta_i)^T x_i from a call's rows equals the weighted sum of its task gradients."""
+    """Σᵢ (wᵢ δᵢ)ᵀ xᵢ from a call's rows equals the weighted sum of its task gradients."""
     model, x = mlp(layers=1).double(), data(5, 7, 4)
     recorder = pcgrad.LinearRecorder(model, 5, check=False)
     with recorder:
@@ -73,7 +73,7 @@ def test_the_update_needs_no_gradients_of_tasks() -> None:
 def step(
     rows: slice, seed: int, group: object, streaming: bool, drop: bool = False
 ) -> list[Tensor]:
-    """Gradients of one step on some rows of every task; ``drop`` leaves a layer out on this rank."""
+    """Gradients of a step on some rows of every task; `drop` leaves a layer out on this rank."""
     model, heads = mlp(layers=2).double(), [nn.Linear(3, 1, dtype=torch.float64) for _ in range(4)]
     x, y = data(4, 8, 4)[:, rows], data(4, 8, 1)[:, rows]
     for k, head in enumerate(heads):

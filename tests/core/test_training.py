@@ -28,7 +28,7 @@ GRADIENTS = [name for name, matrix in CATALOGUE.items() if len(matrix) > 1]
 
 
 class Net(nn.Module):
-    """Trunk, layer that only tasks 0 and 1 use, heads; one frozen layer and one that nothing uses."""
+    """A trunk, a layer of tasks 0 and 1 only, heads, a frozen layer and an unused one."""
 
     def __init__(self) -> None:
         super().__init__()

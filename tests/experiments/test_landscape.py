@@ -1,4 +1,4 @@
-"""Figures 1 and 2: the landscape's gradients, the batched optimizer, verdicts, files and pictures."""
+"""Figures 1 and 2: the landscape's gradients, batched optimizer, verdicts, files and pictures."""
 
 import json
 import math
@@ -181,8 +181,8 @@ def test_summary_of_a_trajectory_made_by_hand():
     assert stuck["last_tenth"]["conflict_share"] in (0, 1)
     other_side = theta[:81].clone()
     other_side[1:, 0] -= 0.02
-    shares = {task.summarize_run(torch.arange(81), x, x - 1e-4, 0.001)["last_tenth"]["conflict_share"]
-              for x in (theta[:81], other_side)}  # fmt: skip
+    shares = {task.summarize_run(torch.arange(81), x, x - 1e-4, 0.001)
+              ["last_tenth"]["conflict_share"] for x in (theta[:81], other_side)}  # fmt: skip
     assert shares == {0, 1}  # the tasks conflict on one side of the valley and agree on the other
 
 

@@ -1,4 +1,4 @@
-"""The runs on Meta-World's task sets: configs, the command end to end, faults in one line, workers."""
+"""The runs on Meta-World's task sets: configs, the whole command, faults in one line, workers."""
 
 import csv
 import json

@@ -143,7 +143,7 @@ def majority(labels):
 
 
 def learns(method, tmp_path):
-    """Whether 2 epochs at the quick scale double the majority predictor's accuracy on both digits."""
+    """Whether 2 quick epochs double the majority predictor's accuracy on both digits."""
     problem = task.problem(method, 0, SETTINGS)
     try:
         records = supervised.fit(

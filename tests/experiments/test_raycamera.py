@@ -105,8 +105,10 @@ def test_hidden_geoms_are_not_seen(hidden):
 
 def test_colors_are_the_geoms_own_or_those_of_its_material():
     assets = """
-      <texture name="t" type="2d" builtin="checker" rgb1="1 0 0" rgb2="0 0 1" width="64" height="64"/>
-      <material name="plain" rgba="0.1 0.2 0.3 1"/><material name="wood" texture="t" rgba="1 1 0.5 1"/>"""
+      <texture name="t" type="2d" builtin="checker" rgb1="1 0 0" rgb2="0 0 1" \
+width="64" height="64"/>
+      <material name="plain" rgba="0.1 0.2 0.3 1"/>\
+<material name="wood" texture="t" rgba="1 1 0.5 1"/>"""
     kinds = [
         'rgba="0.9 0.8 0.7 1"',
         'material="plain"',

@@ -1,4 +1,4 @@
-"""The launcher, with a stand-in for Snakemake: one run at a time, and nothing left of a killed one."""
+"""The launcher, with a stand-in for Snakemake: one run at a time, no trace of a killed one."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Tuning from end to end: the grid's runs, the rows with tuned values, the command that finds data."""
+"""Tuning end to end: the grid's runs, the rows with tuned values, the command that finds data."""
 
 import csv
 import json

@@ -66,7 +66,7 @@ def problem():
 
 @pytest.mark.parametrize("method", ["sum", "pcgrad", "mgda"])
 def test_only_the_network_computes_in_bfloat16(method, tmp_path):
-    """Bug: losses, gradients, weights or the optimizer's state in bfloat16; or no autocast at all."""
+    """Bug: losses, gradients, weights or optimizer state in bfloat16; or no autocast at all."""
     settings = {**SETTINGS, "precision": "bfloat16", "optimizer": "adam"}
     made = problem()
     fit = Fit(made, METHODS[method], 0, settings)

@@ -24,7 +24,8 @@ sum,left,test_accuracy,95,94,96,3,,,mean,
 sum,all,run_seconds,20,19,21,3,,,mean,
 pcgrad - sum,left,test_accuracy,0.5,,,1,,,mean,
 """
-CLAIMS = """id,verdict,reason,effect,ci_low,ci_high,seeds,p,p_holm,ours,ours_low,ours_high,paper,agrees
+CLAIMS = """id,verdict,reason,effect,ci_low,ci_high,seeds,p,p_holm,\
+ours,ours_low,ours_high,paper,agrees
 a,inconclusive,the interval holds zero,0.2,-0.1,0.5,3,0.2,0.4,95,94,96,96,yes
 """
 
@@ -349,7 +350,10 @@ def test_a_verdict_of_the_theory_never_moves_and_its_margin_only_elsewhere(root)
     path.write_text("name,statement,verdict,smallest_margin\ntheorem1,Theorem 1,holds,0.001\n")
     place = published(root)
     change(root, "tables/table_theory.csv", "0.001", "0.002")
-    found = "tables/table_theory.csv, row theorem1, column smallest_margin: published '0.001', fresh '0.002'"
+    found = (
+        "tables/table_theory.csv, row theorem1, column smallest_margin: "
+        "published '0.001', fresh '0.002'"
+    )
     assert verify.compare(root / "results/quick", place) == found
     for run in (root / "results/quick/runs").rglob("run.json"):
         run.write_text(run.read_text().replace("A CPU", "Another CPU"))

@@ -176,7 +176,7 @@ def test_metaworld_is_recognized_by_its_fingerprint(write_job):
 
 
 def shares(write_job, until):
-    """Condition (a): 0.9 before collection 3, 0.1 from then on; q2 has no conflict in collection 1."""
+    """Condition (a): 0.9 before collection 3, 0.1 after; q2 has no conflict in collection 1."""
     rows = [(step, "button-press-topdown-v3", "success", float(step >= until)) for step in range(5)]
     for step in range(1, 5):
         for network in ("actor", "q1", "q2"):
@@ -434,7 +434,7 @@ def test_a_gap_is_a_difference_of_metrics(write_job):
 
 
 def test_steps_to_a_level_are_paired_by_seed_and_runs_that_end_early_are_handled(write_job):
-    """Independent training reaches 0.9 in collection 6, 8 or never (of 9); PCGrad in 3, 4 or never."""
+    """Independent runs reach 0.9 in collection 6, 8 or never (of 9); PCGrad in 3, 4 or never."""
 
     def job(method, starts):
         rows = {
@@ -492,7 +492,7 @@ def mt10_runs(write_job, last, level=0.9, **info):
 
 
 def test_a_budget_is_read_where_the_run_had_that_many_samples(write_job):
-    """Fails where rows after the budget count, or where a later budget is judged by an earlier one."""
+    """Bug: rows after the budget count, or a later budget is judged by an earlier one."""
     material = Material(read_runs(mt10_runs(write_job, last=12)))
     early = gather(claim("figure-3-mt10-gain-1m"), material)
     assert early.effect.center == pytest.approx(0.9 - 0.12 - 0.3)

@@ -1,7 +1,8 @@
-"""What a picture must keep, whatever its data: all text on the canvas, no text over another, a color
-for each method, no curve hidden under another.
+"""What every picture must keep: text on the canvas, no overlaps, a color for each method.
 
-Drawn from the published runs; without them the made-up runs below remain."""
+No text may cover another, and no curve may be hidden under another. The pictures are drawn from
+the published runs; without them the made-up runs below remain.
+"""
 
 import itertools
 from pathlib import Path

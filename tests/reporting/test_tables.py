@@ -236,8 +236,8 @@ def test_tuned_rows_are_compared_with_each_other_and_their_values_are_named(writ
         "chosen for pcgrad_tuned: learning_rate 0.01 (edge of the grid), weight_decay 0\n" in text
     )
     assert (
-        "learning_rate 0.01, 0.05; weight_decay 0, 0.0001; by validation_accuracy at the end of 10 epochs"
-        in text
+        "learning_rate 0.01, 0.05; weight_decay 0, 0.0001; "
+        "by validation_accuracy at the end of 10 epochs" in text
     )
     assert "on 10% of train, held out; seeds 0" in text
 

@@ -1,4 +1,4 @@
-"""Files are whole or not there; what killed processes left is swept away, what others write is not."""
+"""Files are complete or absent; leftovers of killed processes go, files of others stay."""
 
 import errno
 import os

@@ -112,7 +112,10 @@ def test_a_subset_is_of_the_wanted_size_and_by_seed(folder):
 
 
 def test_a_missing_folder_says_what_to_put_there_and_the_terms(tmp_path):
-    words = r"img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt there .*Liu.*non-commercial.*PCGRAD_DATA"
+    words = (
+        r"img_align_celeba/, list_attr_celeba.txt, list_eval_partition.txt there "
+        r".*Liu.*non-commercial.*PCGRAD_DATA"
+    )
     with pytest.raises(UserError, match=words) as error:
         read(tmp_path / "celeba", 64, (0, 0, 0), 0)
     assert "\n" not in str(error.value)

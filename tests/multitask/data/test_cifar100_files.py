@@ -1,4 +1,4 @@
-"""CIFAR-100's files: what is read, what is refused and in which words, and which labels come out."""
+"""CIFAR-100's files: what is read, what is refused with which message, and the labels."""
 
 import io
 import os

@@ -24,7 +24,7 @@ REAL = {"seed": 0, "horizon": 20, "reward_function_version": "v1", "goals": "var
 
 
 class Drift:
-    """A point that drifts with the action and its own noise; fails at a given step, in a given way."""
+    """A point that drifts with the action and its own noise, and fails at a given step."""
 
     observation_size, action_size = 2, 2
 
@@ -188,7 +188,8 @@ def test_tasks_of_unequal_horizon_are_refused(workers):
         (
             "die",
             UserError,
-            r"of drift0, drift1 died \(exit code -9.*checkpoint is intact, the same command resumes",
+            r"of drift0, drift1 died \(exit code -9.*checkpoint is intact, "
+            r"the same command resumes",
         ),
     ],
 )

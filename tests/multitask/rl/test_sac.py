@@ -61,8 +61,7 @@ def table_critic(values: list[float], action_slope: float = 0.0) -> list[torch.T
     return [weight.clone(), torch.zeros(2, 1, dtype=torch.float64)]
 
 
-# --- the target
-# ------------------------------------------------------------------------------------------------------
+# --- the target ----------------------------------------------------------------------------------
 
 # Two states, one task: 0 -> 1 with reward 1, 1 -> 0 with reward 2.
 STATE = torch.eye(2, dtype=torch.float64)
@@ -135,8 +134,7 @@ def test_target_actions_are_sampled_at_the_next_state():
     )
 
 
-# --- networks
-# --------------------------------------------------------------------------------------------------------
+# --- networks ------------------------------------------------------------------------------------
 
 
 def test_network_is_torchs_own_layers_with_a_linear_output():
@@ -162,8 +160,7 @@ def test_initialization_is_glorots_and_the_members_differ():
     assert not torch.equal(weight[0], weight[1])
 
 
-# --- densities and losses
-# --------------------------------------------------------------------------------------------
+# --- densities and losses ------------------------------------------------------------------------
 
 
 def test_density_of_squashed_actions_is_that_of_torch_distributions():
@@ -215,8 +212,7 @@ def test_losses_by_hand():
         torch.testing.assert_close(actor_loss[0, t], (alpha[t] * log_density[0] - smaller).mean())
 
 
-# --- task gradients and surgery
-# --------------------------------------------------------------------------------------
+# --- task gradients and surgery ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
@@ -300,7 +296,7 @@ def test_update_gives_every_network_its_own_orders():
 
 
 def test_the_methods_differ_in_the_weights_alone():
-    """One update of each from the same start: Gramians and losses equal, weights all one for SAC."""
+    """From one start the first updates have equal Gramians and losses; SAC's weights are 1."""
     one, noise = batch(), double(2, T, B, A, seed=8)
     opposed = torch.tensor([[9.0], [-9.0]], dtype=torch.float64).expand(
         T, B
@@ -376,8 +372,7 @@ def test_orders_of_three_networks_are_drawn_apart(kind):
     assert all(same) == (kind == "fixed")
 
 
-# --- buffers
-# ---------------------------------------------------------------------------------------------------------
+# --- buffers -------------------------------------------------------------------------------------
 
 
 def test_buffers_do_not_mix_tasks_and_drop_the_oldest():

@@ -174,8 +174,7 @@ def test_fixed_order_wins_over_the_configs(monkeypatch):
     assert not all(torch.equal(orders, fixed) for orders in seen[count:])
 
 
-# --- GradNorm
-# --------------------------------------------------------------------------------------------------------
+# --- GradNorm ------------------------------------------------------------------------------------
 
 
 def test_gradnorm_by_hand():
@@ -219,8 +218,7 @@ def test_gradnorms_weights_are_what_the_networks_step_by():
     assert critics.first_losses.gt(0).all()
 
 
-# --- CosReg
-# ----------------------------------------------------------------------------------------------------------
+# --- CosReg --------------------------------------------------------------------------------------
 
 
 def test_cosine_penalty_by_hand():
@@ -256,8 +254,7 @@ def test_cosreg_of_weight_zero_is_sac():
         torch.testing.assert_close(p, q, rtol=1e-12, atol=1e-14)
 
 
-# --- controls, temperatures
-# ------------------------------------------------------------------------------------------
+# --- controls, temperatures ----------------------------------------------------------------------
 
 
 def test_normalized_rewards_have_deviation_one_per_task():

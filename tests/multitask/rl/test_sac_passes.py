@@ -1,4 +1,4 @@
-"""The passes written by hand: equal to autograd in float64 for every method, and close in bfloat16."""
+"""The handwritten passes: equal to autograd in float64 for every method, close in bfloat16."""
 
 import copy
 
