@@ -96,8 +96,8 @@ class Search:
         relative = torch.where(finite, trial.margin / trial.unit, torch.inf).clamp(-CLIP, CLIP)
         slack = trial.slack.nan_to_num(-CLIP).clamp(-CLIP, CLIP)
         counted = trial.accepted & finite
-        # Instances outside the hypotheses cost more than any accepted one, and lead back to the
-        # edge.
+        # Instances outside the hypotheses cost at least as much as any accepted one, and less the
+        # nearer they are to the edge.
         cost = torch.where(counted, relative.clamp(max=1), 1 + (-slack).clamp(min=0))
         self.evaluations += len(x)
         self._remember(x, trial, counted, relative)

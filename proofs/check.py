@@ -78,6 +78,7 @@ def load(config: str) -> tuple[str, dict[str, Any]]:
     theory = content.get("theory") if isinstance(content, dict) else None
     if not isinstance(theory, dict) or "scale" not in content:
         raise UsageError("the config needs the keys scale and theory")
+    # A seed may be 0; counts must be at least 1.
     missing = [
         key for key in KEYS if not isinstance(theory.get(key), int) or theory[key] < (key != "seed")
     ]
@@ -110,6 +111,7 @@ def check(statement: str, scale: str, theory: dict[str, Any]) -> dict[str, Any]:
 
 def write(report: dict[str, Any], path: Path) -> None:
     """Write the report as JSON, either completely or not at all."""
+    # NaN is not JSON and would mean that a check lost a number, so that it is refused.
     write_text(path, json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -131,6 +133,7 @@ def work(arguments: list[str] | None) -> int:
         scale, theory = load(options.config)
         report = check(options.statement, scale, theory)
         write(report, options.out)
+    # These errors mean broken machinery, hence exit status 1 without a file.
     except (BrokenError, IdentityError, GoalError) as error:
         print(
             f"error: {options.statement}: {error}; the check is at fault, nothing was written",

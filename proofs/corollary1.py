@@ -73,6 +73,7 @@ def instances(
     width = problems.A.shape[-1]
     problems = aim_at(problems, chosen(tasks, problems.dimension, width, orders, rng))
     point = look(problems, problems.start(), orders)
+    # At the longest step the bound is tightest.
     share = torch.from_numpy(np.where(np.arange(count) % 2 == 0, 1.0, 1 - rng.random(count)))
     return problems, orders, share * longest(problems, angle(point.g, point.g_pc))
 
@@ -120,6 +121,7 @@ def one_step(
     """Test the repaired step on fresh instances, in equal parts for each number of tasks."""
 
     def put(count: int, rng: np.random.Generator) -> Trial:
+        # Fewer instances than numbers of tasks leave some parts empty.
         parts = [len(part) for part in np.array_split(np.arange(count), len(tasks))]
         return joined([
             trial(*instances(family, part, rng, tasks=n, dimensions=dimensions))
@@ -159,6 +161,7 @@ def judgements(
         f"strongly convex tasks: the loss stays {found.loss_above_minimum:g} above its minimum "
         f"({found.boxes:,} boxes)"
     )
+    # The routes of the strongly convex set confirm the cycle's conclusion on other tasks.
     routes = {
         "strongly convex, intervals": enclosed.passed,
         "strongly convex, the core in float64": walk.stays and walk.smallest_cos > 0.5,

@@ -87,6 +87,7 @@ def box(row: dict[str, Any]) -> str:
         lines.append(f"*Samples.* {listed}.")
     example = row["counterexample"]
     if example:
+        # A backslash at the end of a line is a line break in Markdown.
         ticks = "\\\n".join(f"> ✓ {plain(text)}" for text in example["hypotheses"])
         lines += [
             f"**Counterexample.** {plain(example['says'])}. Hypotheses, each checked:",
@@ -131,6 +132,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 def cited(text: str) -> set[str]:
     """Return the certificates that the text names, as code in backticks inside parentheses."""
     names = set()
+    # Boxes name certificates of their own and are left out.
     for group in re.findall(r"\((`[^()]*`)\)", BOX.sub("", text)):
         names |= set(re.findall(r"`((?:z3:)?\w+)`", group))
     return names

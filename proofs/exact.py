@@ -50,6 +50,7 @@ def projected(gradients: Sequence[Vector], orders: Orders) -> list[Vector]:
             # The projection uses the other task's original gradient, not its projected one.
             g_j = gradients[j]
             inner = dot(v, g_j)
+            # Algorithm 1 tests the current vector v, after the projections so far.
             if inner < 0:
                 v = add(v, scale(-inner / dot(g_j, g_j), g_j))
         result.append(v)
@@ -97,6 +98,7 @@ def convex_and_smooth(
     """
     hessians = [hessian(loss, size) for loss in losses]
     total = sum(hessians, sp.zeros(size, size))
+    # 0 ≤ ∇²L ≤ constant is the Lipschitz condition for a convex quadratic.
     ends = total, sp.Rational(str(constant)) * sp.eye(size) - total
     return {
         "convex tasks": all(bool(h.is_positive_semidefinite) for h in hessians),
@@ -108,6 +110,7 @@ def bends_between(
     slope_of: Callable[[Any], Any], points: Sequence[Any], low: Any, high: Any
 ) -> bool:
     """Test whether second differences of a function of one variable stay in [low, high]."""
+    # A second difference is a weighted mean of the second derivative.
     step = Fraction(1, 64)
     bends = [(slope_of(x + step) - 2 * slope_of(x) + slope_of(x - step)) / step**2 for x in points]
     return all(low <= bend <= high for bend in bends)

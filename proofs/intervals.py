@@ -50,6 +50,7 @@ class Interval:
 
     def __mul__(self, other: Any) -> Interval:
         b = Interval.of(other)
+        # The extremes of a product are at the corners.
         ends = [x * y for x in (self.low, self.high) for y in (b.low, b.high)]
         return outward(np.minimum.reduce(ends), np.maximum.reduce(ends))
 

@@ -54,6 +54,7 @@ def compare(problems: Problems, seed: int, starts: int = 1) -> dict[str, Any]:
         tasks = _tasks(problems, k)
         again[k] = _bound(problems.family, tasks)
         found[k] = _maximum(problems.family, tasks, rng, starts)
+    # The search gives lower bounds: a share above 1 refutes L, one below 1 refutes nothing.
     difference, share = np.abs(again / bounds - 1).max(), found / bounds
     if difference > AGREE or share.max() > 1 + AGREE:
         raise BrokenError(

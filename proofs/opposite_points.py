@@ -152,6 +152,7 @@ def multiplier_error() -> float:
     worst = 0.0
     centers = torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     for step, ratio in product(STEPS, (1.0, 1.5, 2.0, 3.0, 5.0, 10.0)):
+        # At this point of the segment a/b = ratio; the perturbation is across it.
         theta = torch.tensor([[ratio / (1 + ratio), PERTURBATION]], dtype=torch.float64)
         after = theta - step * update(pairs(theta, centers))
         found = float(after[0, 1]) / PERTURBATION
@@ -179,6 +180,7 @@ def rests(seed: int) -> list[Rest]:
     """
     generator = torch.Generator().manual_seed(seed)
     ratio = torch.tensor(RATIOS, dtype=torch.float64).repeat_interleave(CHAINS)
+    # The product of both noise levels is the same for every ratio.
     noise = NOISE * torch.stack([ratio.sqrt(), 1 / ratio.sqrt()], -1).unsqueeze(-1)
     centers = torch.zeros(2, WIDTH, dtype=torch.float64)
     centers[1, 0] = 4.0

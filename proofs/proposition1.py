@@ -76,6 +76,7 @@ def least(problems: Problems, step: Tensor, updates: int) -> tuple[Tensor, Tenso
         # The bound adds K inequalities, hence their rounding errors add up as well.
         noise += rounding(problems, theta, (after,), step)
         theta = after
+    # L_K replaces L*, which only tightens the bound and needs no knowledge of the minimum.
     scale = 2 / (step * updates)
     bound = scale * (first - problems.loss(theta))
     return torch.stack(values).amin(0), bound, scale * noise, values[0]
@@ -108,6 +109,7 @@ def concave_share(family: str, count: int, seed: int) -> float:
     """Return the share of instances whose ∇²L has a negative eigenvalue near the start."""
     rng = stream(seed, "proposition1/concave", family, 0)
     problems, _ = theorem1.instances(family, count, rng)
+    # A negative eigenvalue at any of four points near the start counts.
     places = [problems.start(), *(sideways(problems, rng) for _ in range(3))]
     lowest = torch.stack(
         [torch.linalg.eigvalsh(problems.hessian(theta))[:, 0] for theta in places]
@@ -140,6 +142,7 @@ def judgements(found: dict[str, Any], far: Paths) -> list[Judgement]:
     walk = theorem1.walking(
         found["escape"]["attained"], far, attained="L is bounded below, even attained"
     )
+    # The instance is Theorem 1's; only the violated conclusion differs.
     counterexample = Counterexample(
         walk.kind,
         walk.says,

@@ -29,6 +29,7 @@ LARGE = {
 
 def stream(seed: int, purpose: str, family: str, chunk: int) -> np.random.Generator:
     """Return the random generator of one chunk of one family."""
+    # A checksum, because Python's hash of a string differs between processes.
     return np.random.default_rng([seed, zlib.crc32(f"{purpose}/{family}".encode()), chunk])
 
 
@@ -73,6 +74,7 @@ def draw(
     shape = Shape(count, tasks, high, dimension, columns, conditioning)
     a, b, w, s = (_spectrum if low in LARGE else _FAMILIES[family])(shape, rng)
     a = a * columns[:, None, None, :]
+    # Families may return scalars for weights and scales.
     w = np.broadcast_to(w, b.shape)
     s = np.broadcast_to(s, (count, tasks))
     tensors = (torch.from_numpy(np.array(x, dtype=float)) for x in (a, b, w, s, dimension))
@@ -147,6 +149,7 @@ def _logistic(shape: Shape, rng: np.random.Generator) -> Drawn:
     truth, begin = rng.normal(size=(2, shape.count, shape.tasks, shape.width, 1)) / np.sqrt(
         shape.width
     )
+    # log(1 + exp(−y x·θ)) = softplus(z) with z = −y x·θ, so that labels go into A and b.
     labels = np.where(rng.random(x.shape[:3]) < 1 / (1 + np.exp(-(x @ truth)[..., 0])), 1.0, -1.0)
     return -labels[..., None] * x, -labels * (x @ begin)[..., 0], 1 / (2 * shape.width), 1.0
 
@@ -183,6 +186,7 @@ def _log_sum_exp(shape: Shape, rng: np.random.Generator) -> Drawn:
     rows, heat = shape.width + 2, power(rng, -shape.conditioning, 0.5, shape.count, shape.tasks)
     present = (np.arange(rows) < shape.dimension[:, None] + 2)[:, None, :, None]
     a = _features(shape, rows, rng) * present
+    # Slopes that sum to 0 make the maximum bounded below.
     a = a - a.sum(-2, keepdims=True) / present.sum(-2, keepdims=True)
     b = rng.normal(size=(shape.count, shape.tasks, rows))
     # An absent plane repeats the first one far below it, so that the maximum never sees it.
@@ -250,6 +254,7 @@ _FAMILIES: dict[str, Callable[[Shape, np.random.Generator], Drawn]] = {
 def edges(count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Draw cos φ in (−1, 0) and ‖g₁‖/‖g₂‖ in [1e-3, 1e3], with extra weight near the edges."""
     kind = rng.random(count)
+    # Powers of ten reach the edges to 1e-10, where formulas cancel.
     near_opposite, near_orthogonal = power(rng, -10, -1, count) - 1, -power(rng, -8, -1, count)
     cos = np.where(
         kind < 0.25, near_opposite, np.where(kind < 0.5, near_orthogonal, -rng.random(count))

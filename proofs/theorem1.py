@@ -75,6 +75,7 @@ def hypotheses(problems: Problems, point: Point, step: Tensor) -> Tensor:
     Returns:
         Whether each instance is in the theorem's class, bool [N].
     """
+    # 1/L is rounded, hence the tolerance at the edge t = 1/L.
     return (step * problems.lipschitz() <= 1 + 1e-15) & (step > 0) & point.cos.isfinite()
 
 
@@ -103,6 +104,8 @@ def instances(
     for the others.
     """
     problems = draw(family, count, rng, dimensions)
+    # The angle and the lengths are set after the draw, so that every family covers the same
+    # geometry.
     cos, ratio = edges(count, rng)
     problems = aim(problems, cos if conflict else -cos, ratio, sideways(problems, rng))
     share = np.where(np.arange(count) % 2 == 0, 1.0, 1 - rng.random(count))
@@ -120,6 +123,8 @@ def trial(problems: Problems, step: Tensor, *, conflict: bool = True) -> Trial:
     after = theta - step.unsqueeze(-1) * point.g_pc
     return Trial(
         accepted=hypotheses(problems, point, step) & (point.conflict == conflict),
+        # A search moves towards conflict (or away from it) by the cosine, since t ≤ 1/L holds
+        # anyway.
         slack=-point.cos if conflict else point.cos,
         margin=bound - measured,
         unit=problems.loss(theta) - bound,  # the guaranteed decrease
@@ -177,6 +182,7 @@ def large(
     reports = {}
     for dimension in high:
         for family in families:
+            # Ceiling division: the families together have at least LARGE instances.
             share = -(-LARGE[dimension] // len(families))
             purpose, span = f"{statement}/large", (dimension, dimension)
             tally = one_step(family, share, seed, dimensions=span, statement=purpose)
@@ -190,10 +196,12 @@ def searched(problems: Problems, u: Tensor) -> Trial:
     The indefinite family gets one positive and one negative weight per task.
     """
     if problems.family == "indefinite":
+        # The vector x of a search holds no weights, so that the saddle is fixed here.
         signs = torch.tensor([1.0, -1.0], dtype=u.dtype).expand_as(problems.w)
         problems = Problems(
             problems.family, problems.A, problems.b, signs, problems.s, problems.dimension
         )
+    # A step of zero would leave the margin without a unit.
     return trial(problems, u.clamp(min=SHORTEST) / problems.lipschitz())
 
 
@@ -257,6 +265,7 @@ def followed(paths: Paths) -> Check:
 
 def walking(walk: escape.Walk, far: Paths, *, attained: str) -> Counterexample:
     """The walk to infinity as a counterexample to the reading "a location"."""
+    # The 50-digit walk is quoted, because 1 + cos φ is below the resolution of float64.
     last = walk.mpmath["walk"][-1]
     x, above, cos = (float(last[key]) for key in ("x", "loss_above_infimum", "one_plus_cos"))
     return Counterexample(
@@ -275,6 +284,7 @@ def walking(walk: escape.Walk, far: Paths, *, attained: str) -> Counterexample:
 def judgements(report: dict[str, Any]) -> list[Judgement]:
     """Return the verdicts on Theorem 1."""
     step, paths, found = report["descent"], report["paths"], report["rates"]
+    # The bounds are attained by some instances, hence a tolerance for rounding.
     inside = found.of_sublinear <= 1 + 1e-9 and found.of_linear <= 1 + 1e-9
     sharp = sharp_step()
     samples = [
@@ -351,6 +361,7 @@ def check(settings: dict[str, Any]) -> Report:
         settings: The `theory` block of a config.
     """
     count, seed = settings["instances"], settings["seed"]
+    # Longer steps illustrate and prove nothing: fewer and shorter trajectories are enough.
     part, half = max(2, settings["trajectories"] // 4), max(2, settings["updates"] // 8)
     found: dict[str, Any] = {
         "descent": families_of(CONVEX, count, seed),

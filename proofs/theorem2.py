@@ -79,6 +79,7 @@ def effective(problems: Problems, point: Point, step: Tensor, form: str, *, fast
     by = fast_curvature if fast else curvature
     if form != "theorem_c":
         return by(problems, point, step, form)
+    # ℓ²/L bounds the remainder only for ℓ ≥ 0; a negative ℓ must not become positive by squaring.
     return by(problems, point, step, "uniform").clamp(min=0) ** 2 / problems.lipschitz()
 
 
@@ -96,6 +97,7 @@ def instances(
     """
     problems = opposed(family, count, rng, dimensions, REACH[form])
     if form == "theorem_c":
+        # The shortest steps of the grid rarely satisfy (c) with ℓ²/L.
         factor = torch.from_numpy(rng.choice(GRID[8:], count))
         return problems, factor * 2 / problems.lipschitz()
     return problems, long_step(problems, form, torch.full((count,), 2.0, dtype=torch.float64), rng)
@@ -116,7 +118,9 @@ def trial(problems: Problems, step: Tensor, form: str, *, fast: bool = False) ->
     details = {"dimension": problems.dimension, "cos": point.cos, "xi": xi}
     details |= {"l_over_L": ell / constant, "t_times_L": step * constant}
     return Trial(
+        # (a) is not tested, because (b) implies it for conflicting gradients.
         accepted=point.conflict & (excess > 0) & (step * excess >= 2),
+        # (c) as a difference, which stays finite where ℓ − ξL vanishes.
         slack=ell / constant - xi - 2 / (step * constant),
         margin=plain - surgery,
         unit=step * (point.g**2).sum(-1),
@@ -148,6 +152,7 @@ def large(seed: int, high: list[int]) -> Counts:
         for family, share in LARGE_SHARES.items():
             tally = one_step(family, int(share * count), seed, "remainder", (dimension, dimension))
             rows[f"{family} {dimension}"] = tally.report()
+        # Only the rows of this dimension are counted.
         if sum(row.accepted for row in list(rows.values())[-len(LARGE_SHARES) :]) < count:
             raise BrokenError(f"theorem2: fewer than {count} instances in dimension {dimension}")
     return total(rows)
@@ -199,6 +204,7 @@ def quadrature(family: str, count: int, seed: int) -> float:
     for form in WEIGHTINGS:
         rng = stream(seed, "theorem2/quadrature", family, 0)
         problems, step = instances(family, count, rng, "remainder")
+        # Problems without such a step have the step nan and are left out of the maximum.
         found, point = step.isfinite(), look(problems, problems.start())
         by_losses = curvature_by_losses(problems, point, step, form)
         difference = (curvature(problems, point, step, form) - by_losses).abs()
@@ -211,6 +217,7 @@ def quadrature(family: str, count: int, seed: int) -> float:
 def judgements(found: dict[str, Any]) -> list[Judgement]:
     """Return the verdicts on Theorem 2."""
     forms, shares = found["forms"], largest(found["coverage"])
+    # Quadratics have a constant curvature, so that their remainder form is also the pointwise one.
     flat = total({family: forms["remainder"].families[family] for family in CONSTANT_HESSIAN})
     low, high = min(shares.values()), max(shares.values())
     # (c) implies t ≥ 2/ℓ ≥ 2/L, so that a shorter step cannot satisfy the conditions.

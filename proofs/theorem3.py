@@ -137,10 +137,12 @@ def equal_eigenvalues(trials: int, seed: int) -> Tally:
         problems = draw("quadratic", count, rng, (2, 20), conditioning=0.0)
         cos, ratio = edges(count, rng)
         problems = aim(problems, cos, ratio, sideways(problems, rng))
+        # With conditioning 0 the Hessian of L is L·1, and ℓ = L exactly.
         constant, point = problems.lipschitz(), look(problems, problems.start())
         tau = cases(point.gramian, constant, constant, 1 / constant).tau
         step = around(tau, constant, rng)
         tried = trial(problems, step, "uniform")
+        # Outside the cases the plain step must be the better one.
         agrees = torch.where(tried.accepted, tried.margin, -tried.margin)
         return tried._replace(accepted=point.conflict, margin=agrees)
 
@@ -157,6 +159,7 @@ def large(seed: int, high: list[int]) -> Counts:
     for dimension in high:
         count, span = LARGE[dimension], (dimension, dimension)
         for case in (1, 2):
+            # A few more than half, because not every problem has a step in its case.
             tally = one_direction("quadratic", count // 2 + 2, seed, case, span)
             rows[f"quadratic {dimension}, case {case}"] = tally.report()
         if sum(row.accepted for row in list(rows.values())[-2:]) < count:

@@ -66,6 +66,8 @@ def contraction(count: int, seed: int) -> Counts:
 def growing(cycle: three_cycle.Cycle) -> Counterexample:
     """The three-cycle as a counterexample, with the rational examples as further routes."""
     growth, bumpy = theorem4_examples.quadratic_growth(), theorem4_examples.piecewise()
+    # These examples conflict at every second iterate or not at all, hence they support but do not
+    # decide.
     further = {f"rational quadratics, every second iterate, {k}": v for k, v in growth.items()}
     further |= {f"a three-cycle without conflict, {k}": v for k, v in bumpy.items()}
     y, u_1, u_2, s = (float(x) for x in cycle.zero)

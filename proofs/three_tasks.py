@@ -154,6 +154,7 @@ def closed_forms(gradients: list[exact.Vector]) -> tuple[exact.Vector, Any]:
         two = less(less(gradients[i], gradients[k]), gradients[j])
         mean = exact.add(mean, exact.scale(Fraction(1, 2), exact.add(one, two)))
         apart = exact.add(one, exact.scale(-1, two))
+        # A fair coin between two vectors has a quarter of their squared distance as variance.
         variance += exact.dot(apart, apart) / 4
     return mean, variance
 
@@ -168,6 +169,7 @@ def moments(seed: int) -> Moments:
     equal, worst_mean, worst_variance = True, 0.0, 0.0
     for number in range(TRIPLES):
         whole = rng.integers(-5, 6, (3, 3))
+        # A zero gradient has no direction to project on.
         if not np.abs(whole).sum(1).all():
             continue
         rows = exact.rationals(whole.tolist())

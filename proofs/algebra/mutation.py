@@ -84,6 +84,7 @@ def mutants(function: Callable[[], Any]) -> Iterator[Mutant]:
     for index, node in enumerate(ast.walk(tree)):
         for number, replace in enumerate(_changes(node)):
             changed = copy.deepcopy(tree)
+            # A copy is walked in the same order, so that the index finds the same node.
             target = list(ast.walk(changed))[index]
             said = replace(target)
             ast.fix_missing_locations(changed)

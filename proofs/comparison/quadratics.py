@@ -67,9 +67,11 @@ class Quadratic:
         ell = sum(a * x**2 for a, x in zip(h, g, strict=True)) / square
         constant, n = max(h), square - dot(g, pc)
         d = (ell * square - constant * length2) / 2
+        # The printed τ has no value where D = 0.
         tau = n / d if d else None
         # cos φ ≥ −Φ and cos φ ≤ −Φ, multiplied out to avoid square roots.
         above, below = -p * (s1 + s2) <= 2 * s1 * s2, -p * (s1 + s2) >= 2 * s1 * s2
+        # Both losses are exact, so that their comparison needs no tolerance.
         surgery, plain = (self.loss(scale(-t, v)) for v in (pc, g))
         return Outcome(
             self.g1,

@@ -39,6 +39,7 @@ def cases(gramian: Tensor, constant: Tensor, ell: Tensor, step: Tensor) -> Cases
     c, phi, xi = (measure(gramian)[:, 0, 1] for measure in measures)
     s1, s2, square = gramian[:, 0, 0], gramian[:, 1, 1], gramian.sum((-1, -2))
     n = (s1 + s2) * c**2 + 2 * (s1 * s2).sqrt() * c
+    # 1 − c² as a product, which does not cancel near c = −1.
     d = square * ell / 2 - (1 - c) * (1 + c) * (s1 + s2 - 2 * gramian[:, 0, 1]) * constant / 2
     tau, conflict = n / d, pcgrad.conflicting(gramian)[:, 0, 1]
     first = conflict & (c >= -phi) & (ell <= xi * constant) & (step > 0) & (step <= tau)
@@ -54,12 +55,14 @@ def short_step(problems: Problems, form: str, rng: np.random.Generator) -> Tenso
     line, constant, step = ray(problems), problems.lipschitz(), 2 / problems.lipschitz()
     gramian, along = look(problems, problems.start()).gramian, look(line, line.start())
     low, high = torch.zeros_like(step), step
+    # D t ≥ N holds below τ and fails above it, as D < 0 in case 1.
     for _ in range(40):
         middle = (low + high) / 2
         ell = torch.minimum(curvature_by_losses(line, along, middle, form), constant)
         here = cases(gramian, constant, ell, middle)
         good = here.d * middle >= here.n
         low, high = torch.where(good, middle, low), torch.where(good, high, middle)
+    # Slightly less than τ, so that the bisection's error cannot leave the case.
     part = torch.from_numpy(
         np.where(np.arange(len(step)) % 2 == 0, 1 - 1e-9, rng.random(len(step)))
     )
@@ -100,6 +103,7 @@ def bound_trial(count: int, rng: np.random.Generator) -> Trial:
         pair.sum(1),
         (pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2).unsqueeze(-2) @ pair).squeeze(-2),
     )
+    # Both changes of the loss as the proof bounds them: ℓ for the plain step, L for PCGrad's.
     plain = -step * (g**2).sum(-1) + step**2 / 2 * ell * (g**2).sum(-1)
     surgery = -step * (g * g_pc).sum(-1) + step**2 / 2 * (g_pc**2).sum(-1)
     size, case = (ratio + 1) ** 2, here.first | here.second

@@ -75,6 +75,7 @@ class Late:
     def __init__(self) -> None:
         self.pair = rationals([(-1, 0), (1, -1)])
         self.g, self.w = add(*self.pair), update(self.pair, ORDERS)
+        # The sign of v makes v·θ positive along the plain step.
         normal = (-self.w[1], self.w[0])
         self.v = scale(-1 if dot(normal, self.g) > 0 else 1, normal)
         square, length2, inner = dot(self.g, self.g), dot(self.w, self.w), dot(self.g, self.w)
@@ -97,6 +98,7 @@ class Late:
             for vector in (*self.pair, self.w, self.v)
         )
         end, y = self._like(self.end, theta[0]), dot(v, theta)
+        # `bump` has the curvature `end` at its end; the division makes it 1/‖v‖² there.
         late = bump(y, end) / (end * dot(v, v))
         return dot(g_1, theta) + dot(w, theta) ** 2 / (2 * dot(w, w)) + late, dot(g_2, theta)
 

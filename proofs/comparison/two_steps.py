@@ -83,6 +83,7 @@ def smallest_curvature(problems: Problems, point: Point, step: Tensor) -> Tensor
     """
     z, along = problems.z(problems.start()), problems.along(point.g)
     change = -step[:, None, None] * along
+    # A grid would miss short pieces of Huber's piecewise constant curvature.
     places = _pieces(z, change) if problems.family == "huber" else _nodes(problems.family)
     return _curvatures(problems, z, change, along, places).amin(0) / (point.g**2).sum(-1)
 
@@ -91,6 +92,7 @@ def _curvatures(
     problems: Problems, z: Tensor, change: Tensor, along: Tensor, places: Tensor
 ) -> Tensor:
     """(A g)ᵀ∇²F(z + a change)(A g) at every a of `places` [K, 1 or N], [K, N]."""
+    # Blocks limit the memory: all places at once would take K copies of z.
     parts = [
         (along * problems.bend(z + a[..., None, None] * change, along)).sum((-1, -2))
         for a in places.split(max(1, BLOCK // z.numel()))
@@ -112,6 +114,7 @@ def _nodes(family: str) -> Tensor:
 
 def _pieces(z: Tensor, change: Tensor) -> Tensor:
     """Return a point inside every piece of the segment on which no |zₖ| crosses 1, [K, N]."""
+    # Where z does not change, the quotients are infinite or nan and give no piece.
     jumps = torch.stack([(-1 - z) / change, (1 - z) / change]).nan_to_num(0.0).clamp(0, 1)
     ends = jumps.transpose(0, 1).flatten(1).sort(-1).values
     ends = torch.cat([torch.zeros_like(ends[:, :1]), ends, torch.ones_like(ends[:, :1])], -1)
@@ -127,6 +130,7 @@ def opposing(ratio: Tensor, xi: Tensor) -> Tensor:
     low, high = torch.full_like(ratio, -1.0), -2 / both
     for _ in range(60):
         cos = (low + high) / 2
+        # ξ > given value, multiplied out so that no denominator can vanish.
         above = (1 - cos) * (1 + cos) * (both - 2 * cos) > xi * (both + 2 * cos)
         low, high = torch.where(above, low, cos), torch.where(above, cos, high)
     return low
@@ -170,9 +174,12 @@ def opposed(
     problems = near_minimizers(problems, sideways(problems, rng), distance)
     turned = aim(problems, torch.full((count,), -1.0, dtype=torch.float64), ratio, side)
     line, constant = ray(turned), turned.lipschitz()
+    # The curvature along g at cos φ = −1 predicts that of the final problem; steps are checked
+    # later.
     ahead = (
         curvature_by_losses(line, look(line, line.start()), 2 / constant, "remainder") / constant
     )
+    # One in five ratios ξL/ℓ is tiny, which is the edge cos φ → −1.
     share = np.where(rng.random(count) < 0.2, power(rng, -8, -1, count), 0.6 * rng.random(count))
     return aim(problems, opposing(ratio, torch.from_numpy(share) * ahead), ratio, side)
 
@@ -198,11 +205,13 @@ def long_step(problems: Problems, form: str, needed: Tensor, rng: np.random.Gene
         fits = grid * (_profile(line, along, grid) - xi * constant) >= needed
     else:
         fits = torch.stack([enough(step) for step in grid])
+    # argmax of a boolean is the first step that fits; `low` is the last one that does not.
     first = fits.int().argmax(0)
     low, high = grid.gather(0, (first - 1).clamp(min=0)[None])[0], grid.gather(0, first[None])[0]
     if form == "pointwise":
         high = needed / (smallest_curvature(line, along, high) - xi * constant)
     else:
+        # Bisection between them keeps `high` a step that fits.
         for _ in range(20):
             middle = (low + high) / 2
             good = enough(middle)
@@ -221,5 +230,6 @@ def _profile(problems: Problems, point: Point, grid: Tensor) -> Tensor:
     z, along = problems.z(problems.start()), problems.along(point.g)
     before = torch.linspace(0, 0.75, 4, dtype=torch.float64)[:, None] * grid[0]
     steps = torch.cat([before, grid])
+    # The minimum over a segment falls with the step, hence a running minimum over all places.
     seen = _curvatures(problems, z, -along, along, steps) / (point.g**2).sum(-1)
     return seen.cummin(0).values[len(before) :]

@@ -192,6 +192,7 @@ def walk(updates: int) -> Paths:
 
 def longer_steps(family: str, count: int, updates: int, seed: int) -> list[LongerStep]:
     """Run the same trajectories at t = FACTORS/L and count how they end."""
+    # All factors run on the same problems, as one batch.
     problems = starts(family, count, stream(seed, "theorem1/longer steps", family, 0))
     size = len(problems)
     factors = torch.tensor(FACTORS, dtype=torch.float64).repeat_interleave(size)

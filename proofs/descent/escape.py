@@ -81,6 +81,7 @@ def premises(name: str) -> dict[str, Any]:
     else:
         e, ratio, root = 1 / (1 + x + x**2 / 2), Fraction(1), True
         above = 2 * e + y**2
+    # The bound of Σρ from the proof in the module's docstring.
     total = ratio * above / (1 - constant * t)
     return {
         "start": [str(x), str(y)],
@@ -126,6 +127,7 @@ def by_core(updates: int) -> dict[str, dict[str, Any]]:
         gramian = gradients @ gradients.mT
         weights = pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2)
         after = theta - step[:, None] * (weights.unsqueeze(-2) @ gradients).squeeze(-2)
+        # Every update must show what the proof claims of it.
         conflict &= gramian[:, 0, 1] < 0
         ordered &= (after[:, 0] > theta[:, 0]) & (after[:, 1] > 0) & (after[:, 1] <= theta[:, 1])
         theta = after
@@ -164,6 +166,7 @@ def by_mpmath(name: str, updates: int, digits: int = 50) -> dict[str, Any]:
             p, s1, s2 = a * a + u1 * u2, a * a + u1 * u1, a * a + u2 * u2
             w1, w2 = 1 - min(p, 0) / s1, 1 - min(p, 0) / s2
             before, x, y = y, x - t * (w1 + w2) * a, y - t * (w1 * u1 + w2 * u2)
+            # ρ = 1 − y⁺/y.
             total += 1 - y / before
             if k in SHOWN or k == updates:
                 values = {
@@ -225,6 +228,7 @@ def walks(updates: int) -> dict[str, Walk]:
     for name in EXAMPLES:
         digits = by_mpmath(name, updates)
         last, near = digits["walk"][-1], floats[name]
+        # Rounding errors accumulate over thousands of updates, hence 1e-8 and not 1e-15.
         if any(abs(float(last[k]) - near[k]) > 1e-8 * abs(float(last[k])) for k in ("x", "y")):
             raise BrokenError(f"escape {name}: float64 {near} and mpmath {last} disagree")
         report[name] = Walk(premises(name), near, digits)

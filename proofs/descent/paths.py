@@ -31,6 +31,8 @@ def optimal_value(problems: Problems, updates: int = 30) -> Tensor:
     value = problems.loss(theta)
     for _ in range(updates):
         g = problems.gradients(theta).sum(-2)
+        # The lift vanishes with the gradient, so that Newton's method still converges
+        # quadratically.
         lift = constant * (1e-3 * g.norm(dim=-1) / first + 1e-12)
         direction = torch.linalg.solve(problems.hessian(theta) + lift[:, None, None] * identity, g)
         step = torch.ones_like(value)
@@ -188,6 +190,7 @@ def run(
     alive, left, progress = torch.arange(size), problems, Progress(size)
     # The iterate after the last update is tested as well, hence the additional round.
     for k in range(updates + 1):
+        # Only the first `keep` problems are recorded.
         path[k, alive[alive < path.shape[1]]] = theta[alive < path.shape[1]]
         point = look(left, theta)
         change = step[alive].unsqueeze(-1) * point.g_pc
@@ -225,6 +228,7 @@ def _end(
     end: np.ndarray, alive: Tensor, reached: dict[str, Tensor], change: Tensor, theta: Tensor
 ) -> Tensor:
     """Record which trajectories are at an end or stalled; return which ones go on."""
+    # A step below one unit in the last place of θ changes nothing any more.
     stalled = change.abs().amax(-1) <= EPSILON * theta.abs().amax(-1)
     running = torch.ones(len(alive), dtype=torch.bool)
     for name, there in {**reached, "stalled": stalled}.items():
@@ -248,6 +252,7 @@ def _seen(
     """
     before, value = losses.sum(-1), after.sum(-1)
     excess, rise = value - (before - promised), value - before
+    # A task's own loss may rise although L falls; such rises are counted, not judged.
     own = (after - losses > 1e-12 * losses.abs()).any(-1)
     seen = {"violations": excess > 0, "rises": rise > 0}
     if any(which.any() for which in seen.values()):

@@ -142,6 +142,7 @@ def cycle_in_rationals() -> Cycle:
             g_pc = exact.update(gradients, orders)
             after.add((s, s - STEP * sum(g_pc)))
             above.append(exact.cosine_above_half(g, g_pc))
+            # Squared cosines stay rational.
             cosines.append(exact.dot(g, g_pc) ** 2 / (exact.dot(g, g) * exact.dot(g_pc, g_pc)))
     alternates = after == {(START, -START), (-START, START)} and all(above)
     return Cycle(alternates, float(min(cosines)) ** 0.5, float(START**2 / 6))
@@ -163,6 +164,7 @@ def cycle_by_mpmath() -> Cycle:
             theta, cos = mp_step(tasks, theta, exact.cyclic_orders(3), step)
             distances.append(abs(abs(sum(theta)) - 3))
             lowest = min(lowest, cos)
+        # The cycle attracts, so that the distance to it must shrink.
         close = bool(distances[-1] < distances[0] / 1000)
         return Cycle(close, float(lowest), float(sum(theta) ** 2 / 6))
 

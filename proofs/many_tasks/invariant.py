@@ -91,6 +91,7 @@ def images(s: Interval, x: Interval, y: Interval) -> list[Image]:
     inner = [[dot(one, two) for two in gradients] for one in gradients]
     g = [s / Interval.of(3).sqrt(), x * CURVATURE, y * CURVATURE]
     found = []
+    # Two orders for each of three tasks.
     for flips in product((False, True), repeat=3):
         weights = [Interval.of(1)] * 3
         for i, flip in enumerate(flips):

@@ -101,6 +101,7 @@ def conflict_path(method: str, network: str) -> dict[str, Array]:
     if not steps:
         return {}
     mean_phi, mean_xi = (np.array([np.mean(of[step]) for step in steps]) for of in (phi, xi))
+    # Φ = 2/(r + 1/r) solved for the ratio r ≥ 1 of the lengths.
     ratio = torch.from_numpy((1 + np.sqrt(1 - mean_phi**2)) / mean_phi)
     cos = np.where(mean_xi <= 1, opposing(ratio, torch.from_numpy(mean_xi)).numpy(), np.nan)
     return {"step": np.array(steps, dtype=float), "phi": mean_phi, "xi": mean_xi, "cos": cos}
@@ -193,6 +194,7 @@ def _three_task_losses(updates: int) -> dict[str, list[float]]:
         theta, losses = torch.full((3,), 2 / 3, dtype=torch.float64), []
         for _ in range(updates):
             losses.append(float(theta.sum() ** 2 / 6))
+            # Gradients of s²/18 + uᵢ·θ.
             g = u + theta.sum() / 9
             weights = torch.ones(3, dtype=torch.float64)
             if method == "pcgrad":

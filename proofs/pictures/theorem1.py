@@ -79,6 +79,7 @@ def two_ends() -> Figure:
 
 
 def _path(problems: Problems, start: tuple[float, float], method: str, updates: int = 200) -> Any:
+    # A quarter of 1/L draws a smooth path.
     theta, step = torch.tensor([start], dtype=torch.float64), 0.25 / float(problems.lipschitz())
     points = [theta[0].numpy()]
     for _ in range(updates):
@@ -192,6 +193,7 @@ def noise(report: dict[str, Any]) -> Figure:
         error = 2 * row["standard_error"]
         left.errorbar(row["formula"], row["simulated"], yerr=error, fmt="o", ms=5, label=label,
                       color=(BLUE, VERMILION, GREEN, ORANGE)[k % 4])  # fmt: skip
+    # The limits are read before the diagonal, which would change them.
     low, high = left.get_xlim()
     left.plot([low, high], [low, high], color="black", lw=0.8)
     left.axhline(0, color=GRAY, lw=0.6)

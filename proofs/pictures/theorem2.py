@@ -88,6 +88,7 @@ def region() -> Figure:
         xlabel="$\\cos\\varphi_{12}$",
         ylabel="$\\Phi(g_1, g_2)$",
     )
+    # (c) has no step where ξ ≥ ℓ/L.
     needed = np.where(xi < 0.5, 2 / np.maximum(0.5 - xi, 1e-9), np.nan)
     image = right.contourf(
         cos, phi, np.log10(needed), np.linspace(0.6, 2, 15), cmap="viridis", extend="max"
