@@ -81,6 +81,7 @@ def instances(
 def trial(problems: Problems, orders: Tensor, step: Tensor) -> Trial:
     """Test the repaired step L(θ⁺) ≤ L(θ) − t g·g^PC/2 on instances."""
     theta = problems.start()
+    # The same orders as in the construction, for which g·g^PC > 0 was arranged.
     point: Point = look(problems, theta, orders)
     seen = angle(point.g, point.g_pc)
     after = theta - step.unsqueeze(-1) * point.g_pc
@@ -104,6 +105,7 @@ def trial(problems: Problems, orders: Tensor, step: Tensor) -> Trial:
 
 def joined(trials: list[Trial]) -> Trial:
     """Concatenate several batches."""
+    # Batches of different numbers of tasks have tensors of different shapes and run separately.
     details = {name: torch.cat([t.details[name] for t in trials]) for name in trials[0].details}
     fields = ("accepted", "slack", "margin", "unit", "noise")
     parts = {name: torch.cat([getattr(t, name) for t in trials]) for name in fields}

@@ -69,6 +69,7 @@ def judgements(folder: Path) -> dict[str, dict[str, Any]]:
 
 def plain(text: str) -> str:
     """Return text with small indices, and with stars and underscores escaped for Markdown."""
+    # Small indices first, so that their underscores need no escape.
     text = small(text)
     return re.sub(r"([*_\\])", r"\\\1", text)
 
@@ -81,6 +82,7 @@ def box(row: dict[str, Any]) -> str:
         f"**Reading:** {reading}. **Verdict: {row['verdict']}** (decided by "
         f"{', '.join(row['decided_by'])}). {plain(row['sentence'])}",
     ]
+    # Certificates are cited in the text; only samples have numbers to print.
     samples = [check for check in row["checks"] if check["kind"] == "samples" and check["says"]]
     if samples:
         listed = "; ".join(f"{plain(c['name'])}: {plain(c['says'])}" for c in samples)
@@ -167,6 +169,7 @@ def pdf(folder: Path) -> Path:
 
     figures(folder)
     text = filled(SOURCE.read_text(encoding="utf-8"), judgements(folder))
+    # The PDF is typeset in a folder that holds the figures, so that links lose their folders.
     text = FIGURE.sub(r"](\1)", re.sub(r"<!-- .*? -->\n?", "", text))
     text = NORM.sub(r"\\lVert \1\\rVert{}", text)
     body = pypandoc.convert_text(text, "typst", format=MARKDOWN, extra_args=["--wrap=none"])
@@ -189,6 +192,7 @@ def flattened(notebook: dict[str, Any]) -> str:
         if cell["cell_type"] == "markdown":
             parts.append(source)
             continue
+        # Pandoc keeps raw HTML, so that the code can be folded away.
         parts.append(f"<details><summary>code</summary>\n\n```python\n{source}\n```\n\n</details>")
         for output in cell["outputs"]:
             data = output.get("data", {})

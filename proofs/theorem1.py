@@ -184,6 +184,7 @@ def large(
         for family in families:
             # Ceiling division: the families together have at least LARGE instances.
             share = -(-LARGE[dimension] // len(families))
+            # Each dimension is tested separately, so that a failure names it.
             purpose, span = f"{statement}/large", (dimension, dimension)
             tally = one_step(family, share, seed, dimensions=span, statement=purpose)
             reports[f"{family} {dimension}"] = tally.report()

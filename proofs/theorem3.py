@@ -82,7 +82,7 @@ def instances(
         chosen = torch.from_numpy(rng.random((count, 1, 1)) < 0.5)
         problems = replace(problems, b=torch.where(chosen, near.b, problems.b))
     _, ratio = edges(count, rng)
-    # c/Φ, with extra weight near both ends of (0, 1).
+    # −c/Φ, with extra weight near both ends of (0, 1).
     share = np.where(rng.random(count) < 0.3, power(rng, -6, 0, count), rng.random(count))
     share = np.where(rng.random(count) < 0.2, 1 - power(rng, -6, -1, count), share)
     problems = aim(

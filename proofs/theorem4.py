@@ -54,6 +54,7 @@ def contraction(count: int, seed: int) -> Counts:
     rows = {}
     for shape in SLOPES:
         for condition in CONDITIONS:
+            # The repair also covers iterates without conflict, which the printed formulas do not.
             for conflict in (True, False):
                 # Without conflict the step is plain gradient descent: a quarter is enough.
                 trials = count if conflict else max(1, count // 4)

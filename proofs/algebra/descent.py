@@ -13,13 +13,14 @@ U, X, Y = sp.symbols("u x y", real=True)
 P, Q, W1, W2 = sp.symbols("p q w_1 w_2")
 STEP = sp.Symbol("t", positive=True)
 ESCAPE = (sp.Matrix([-E, U - 1]), sp.Matrix([-E, U + 1]))
-LEFT, RIGHT = sp.symbols("a b", positive=True)  # g₁ = a u, g₂ = -b u
+LEFT, RIGHT = sp.symbols("a b", positive=True)  # g₁ = a u, g₂ = −b u
 
 
 def two_cycle() -> Proved:
     """Without a Lipschitz gradient: on L_1 = L_2 = |x|^(3/2) every step t > 0 has a 2-cycle."""
     x = sp.Symbol("x", positive=True)
     slope = sp.diff(2 * x ** sp.Rational(3, 2), x)  # of L = L₁ + L₂ at x > 0; odd in x
+    # The point at which the step t jumps over the minimum to −x.
     start = sp.Rational(9, 4) * STEP**2
     return prove((x - STEP * slope, -x), given={x: start})
 

@@ -48,6 +48,7 @@ def proves(hypotheses: list[Any], claim: Any) -> bool:
     """Test whether z3 proves the implication; unknown counts as no."""
     solver = z3.Solver()
     solver.set("timeout", MILLISECONDS)
+    # The implication holds iff its negation has no solution.
     solver.add(*hypotheses, z3.Not(claim))
     return bool(solver.check() == z3.unsat)
 
@@ -67,6 +68,7 @@ def prove(goal: Goal) -> None:
         GoalError: z3 does not prove the goal, or finds no instance of its hypotheses.
     """
     hypotheses = list(goal.hypotheses.values())
+    # Contradictory hypotheses would imply any claim.
     if not satisfiable(hypotheses):
         raise GoalError(f"no instance satisfies {', '.join(goal.hypotheses)}")
     if not proves(hypotheses, goal.claim):
@@ -164,6 +166,7 @@ def theorem3_complete() -> Goal:
 
 def theorem3_sound() -> Goal:
     """Either printed case with D ≠ 0 implies B(t) ≥ 0."""
+    # τ is a symbol with τD = N, because z3 decides polynomials better than quotients.
     tau = z3.Real("tau")
     first = z3.And(D < 0, tau >= T)
     second = z3.And(D > 0, tau <= T)
@@ -274,6 +277,7 @@ def weighted_spectrum() -> Goal:
     """Theorem 4: μ_k ≤ vᵀ(w_1 H_1 + w_2 H_2)v ≤ L_k for positive weights."""
     w_1, w_2, h_1, h_2 = z3.Reals("w_1 w_2 h_1 h_2")
     mu_1, mu_2, top_1, top_2 = z3.Reals("mu_1 mu_2 L_1 L_2")
+    # hᵢ = vᵀHᵢv for a unit vector v.
     found = w_1 * h_1 + w_2 * h_2
     return Goal(
         {
@@ -373,12 +377,14 @@ def rise_beyond_one_over_l() -> Goal:
 
 def printed_momentum() -> Goal:
     """Theorem 4 as printed: β = (√(αL) − 1)² ≥ 1 iff αL ≥ 4."""
+    # √(αL) is a symbol, because z3's reals have no square root.
     root = z3.Real("root")
     return Goal({"√(αL) > 0": root > 0}, ((root - 1) * (root - 1) >= 1) == (root >= 2))
 
 
 def attracts() -> Goal:
     """H_1 = H_2 = (L/2)·1: r + 1/r < 4/(tL) − 2 iff t(L/2)(2 + r + 1/r) < 2."""
+    # r + 1/r is one symbol, because the claim depends on it alone.
     both, step = z3.Reals("r_plus_inverse tL")
     return Goal({"tL > 0": step > 0}, (both < 4 / step - 2) == (step / 2 * (2 + both) < 2))
 

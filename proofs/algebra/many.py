@@ -68,13 +68,15 @@ def stretch() -> Proved:
 
 def stretch_step() -> Proved:
     """The induction step: one visit multiplies the sum of the coefficients by 1 − c."""
+    # A visit subtracts c times the sum so far from one coefficient.
     return prove((NEXT, (1 - C) * SUM), cases=[{NEXT: SUM - C * SUM}])
 
 
 def cyclic_update() -> Proved:
     """Equal angles, cyclic orders: PCGrad's update is the plain one, stretched."""
     cases = []
-    for n in TASKS:  # in coordinates of the gradients
+    # Coordinates are the coefficients of the gradients, so that n unit vectors represent them.
+    for n in TASKS:
         units = [sp.Matrix([int(i == k) for k in range(n)]) for i in range(n)]
         found = update(cyclic_orders(n), units)
         cases += [{V: X * entry, PLAIN: X, N: sp.Integer(n)} for entry in found]
@@ -84,6 +86,7 @@ def cyclic_update() -> Proved:
 def in_coordinates() -> Proved:
     """The same on the vectors themselves, for three tasks."""
     gradients, cosine = symmetric()
+    # Algorithm 1 on vectors, without the coefficients of `row`.
     g, found = sum(gradients, sp.zeros(3, 1)), sp.zeros(3, 1)
     for own, order in enumerate(cyclic_orders(3)):
         v = gradients[own]
@@ -103,6 +106,8 @@ def every_order() -> Proved:
     gradients, _ = symmetric()
     g, cases = sum(gradients, sp.zeros(3, 1)), []
     for orders in all_orders(3):
+        # The second visited task gets the coefficient −c(1 − c) instead of −c, so that counting
+        # second visits is enough.
         second = [sum(order[1] == j for order in orders) for j in range(3)]
         mixed = sum(((m - 1) * v for m, v in zip(second, gradients, strict=True)), sp.zeros(3, 1))
         found = update(orders, gradients)
@@ -114,6 +119,7 @@ def every_order() -> Proved:
 
 def loss_change() -> Proved:
     """Hessian L·1, g^PC = κ g, t = 1/L: the loss rises as soon as the stretch κ exceeds 2."""
+    # −t g·g^PC + L t²‖g^PC‖²/2, which is exact for the Hessian L·1.
     change = -T * KAPPA * SQUARE + L * T**2 / 2 * KAPPA**2 * SQUARE
     return prove((change, KAPPA / (2 * L) * (KAPPA - 2) * SQUARE), given={T: 1 / L})
 
@@ -152,6 +158,7 @@ def opposite_to_both() -> Proved:
     first = sp.Matrix([X, Y])
     second, third = -left * first, -right * first
     cosine = sp.Symbol(r"\cos\varphi_{23}")
+    # α, β > 0 are the ratios of lengths of two vectors opposite to the first.
     lengths = left * right * first.dot(first)
     return prove((cosine, sp.Integer(1)), cases=[{cosine: second.dot(third) / lengths}])
 
@@ -219,6 +226,7 @@ def attraction() -> Proved:
     """The slope of that map where t(1 − c)² = 2: of size below 1, so that starts are drawn in."""
     cosine = flat_cosine(S)
     slope = sp.Symbol(r"\frac{\mathrm{d}s^+}{\mathrm{d}s}")
+    # t is a constant of the map: it is inserted only after the derivative.
     found = sp.diff((1 - T * (1 - cosine) ** 2) * S, S).subs(T, 2 / (1 - cosine) ** 2)
     return prove((slope, sp.Rational(8, 3) * (1 + 2 * C) - 1), cases=[{slope: found, C: cosine}])
 

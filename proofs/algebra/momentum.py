@@ -28,6 +28,7 @@ X, NOW, BEFORE, ANGLE, K = sp.symbols(r"\zeta U_k U_{k-1} \tau k", positive=True
 def modulus() -> Proved:
     """With β = ρ² the eigenvalues are complex, of modulus ρ, iff (1−ρ)² ≤ αλ ≤ (1+ρ)²."""
     matrix = sp.Matrix([[1 + RHO**2 - ALPHA * LAMBDA, -(RHO**2)], [1, 0]])
+    # The discriminant is their product, which is negative exactly between the two bounds.
     left, right = (1 - RHO) ** 2 - ALPHA * LAMBDA, (1 + RHO) ** 2 - ALPHA * LAMBDA
     return prove(
         (DET, RHO**2),
@@ -40,6 +41,7 @@ def corrected_step() -> Proved:
     """With the square both terms of β's maximum agree: the stated rate, for a constant Hessian."""
     root = 2 / (sp.sqrt(TOP) + sp.sqrt(MU))
     rate = (sp.sqrt(TOP) - sp.sqrt(MU)) / (sp.sqrt(TOP) + sp.sqrt(MU))
+    # √α as a symbol keeps sympy from choosing a branch of the root.
     symbol = sp.Symbol(r"(\sqrt\alpha)", positive=True)
     return prove(
         (symbol**2, CORRECTED),
@@ -77,6 +79,7 @@ def gradient_step() -> Proved:
 
 def ratio_of_weights() -> Proved:
     """L_k / μ_k is a mean of the tasks' condition numbers."""
+    # ν is the share of w₁μ₁ and between 0 and 1, so that this is a convex combination.
     mean = SHARE * TOP_1 / MU_1 + (1 - SHARE) * TOP_2 / MU_2
     weight = W_1 * MU_1 / (W_1 * MU_1 + W_2 * MU_2)
     return prove(
@@ -86,6 +89,7 @@ def ratio_of_weights() -> Proved:
 
 def coercivity() -> Proved:
     """Co-coercivity of g − μx in the form that the contraction uses (Nesterov 2004, 2.1.12)."""
+    # ‖g − μx‖² ≤ (L − μ)(g − μx)·x is co-coercivity; the identity turns it into the claim.
     claim = PRODUCT - MU * TOP / (MU + TOP) * FIRST - SECOND / (MU + TOP)
     return prove(
         (PRODUCT - MU * FIRST - APART / (TOP - MU), (TOP + MU) / (TOP - MU) * claim),
@@ -98,6 +102,7 @@ def contraction() -> Proved:
     after = sp.Symbol(r"\|x-\alpha g\|^2", positive=True)
     inner = MU * TOP / (MU + TOP) * FIRST + SECOND / (MU + TOP) + SURPLUS
     factor = 1 - 2 * ALPHA * MU * TOP / (MU + TOP)
+    # Not negative for α ≤ 2/(μ + L), and therefore dropped in the bound.
     rest = ALPHA * (2 / (MU + TOP) - ALPHA) * SECOND + 2 * ALPHA * SURPLUS
     return prove(
         (after, factor * FIRST - rest),
@@ -118,6 +123,7 @@ def powers() -> Proved:
     def iterate(u: sp.Expr, less: sp.Expr) -> sp.Expr:
         return u * one - RHO * less * zero
 
+    # Chebyshev's recurrence U_{k+1} = 2ζU_k − U_{k−1}, with ζ = cos τ.
     after, earlier = 2 * X * NOW - BEFORE, 2 * X * BEFORE - NOW
     two_steps = 2 * RHO * X * iterate(NOW, BEFORE) - RHO * iterate(BEFORE, earlier)
     return prove(
@@ -128,6 +134,7 @@ def powers() -> Proved:
 
 def chebyshev() -> Proved:
     """So |U_k| grows by at most 1 per k: |U_k(cos τ)| ≤ k + 1."""
+    # U_k(cos τ) = sin((k + 1)τ)/sin τ; the expansion gives the induction step.
     sine = sp.sin(K * ANGLE + ANGLE).expand(trig=True)
     return prove(
         (

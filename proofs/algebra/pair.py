@@ -49,6 +49,7 @@ def normal_plane() -> Proved:
     one = sp.Symbol(r"(g_1^{PC}\cdot g_2)")
     two = sp.Symbol(r"(g_2^{PC}\cdot g_1)")
     product = G1.dot(G2)
+    # Both projections use the original gradient of the other task.
     first, second = G1 - product / R2**2 * G2, G2 - product / R1**2 * G1
     return prove(
         (one, sp.Integer(0)),
@@ -76,6 +77,7 @@ def own_products() -> Proved:
     """The update is a descent direction of either task."""
     first = sp.Symbol(r"(g_1\cdot g^{PC})")
     second = sp.Symbol(r"(g_2\cdot g^{PC})")
+    # The coordinates of g^PC in the plane that the two gradients span.
     update = [case[V] for case in PLANE]
     meaning = {
         first: sum(case[V1] * v for case, v in zip(PLANE, update, strict=True)),
@@ -118,18 +120,21 @@ def largest_step() -> Proved:
 
 def sharpness() -> Proved:
     """Hessian L·1, equal lengths, c = η − 1: the loss rises at (1 + δ)/L iff η < 2δ/(1 + δ)."""
+    # The sign of the last factor decides, because the others are positive.
     change = T * (1 - C**2) * R1**2 * (2 * DELTA - (1 + DELTA) * ETA)
     return prove((LEMMA, change), given={T: (1 + DELTA) / L, R2: R1, C: ETA - 1})
 
 
 def remainder() -> Proved:
     """With f(a) = L(θ − a t g), Taylor's exact second-order term has the weight 1 − a."""
+    # Its derivative is Taylor's integrand, so that the remainder is its difference at the ends.
     antiderivative = (1 - A) * sp.diff(F, A) + F
     return prove((sp.Derivative(antiderivative, A), (1 - A) * sp.diff(F, A, 2)))
 
 
 def printed_error() -> Proved:
     """The printed ½ instead of 1 − a: too large where the curvature grows along the step."""
+    # ∫₀¹(½ − a) f'' da = −∫₀¹ ½ a(1 − a) f''' da by parts, as a(1 − a) vanishes at both ends.
     curve = sp.diff(F, A, 2)
     return prove(
         (
@@ -141,6 +146,7 @@ def printed_error() -> Proved:
 
 def theorem2_bound() -> Proved:
     """The proof's lower bound of L(θ^MT) − L(θ^PC); under (c) its bracket is not negative."""
+    # The plain step's change with curvature ℓ, less the descent lemma's bound for PCGrad.
     plain = -T * SQUARE + T**2 / 2 * ELL * SQUARE
     return prove(
         (
@@ -171,6 +177,7 @@ def outside_theorem1() -> Proved:
 
 def late_curvature() -> Proved:
     """Theorem C is sharp: f'' = L behind a = 1 − ℓ/L, 0 before, has mean ℓ and remainder ℓ²/L."""
+    # The latest curvature that Definition 3 cannot tell from a constant ℓ.
     begin = 1 - ELL / L
     return prove(
         (sp.Integral(L, (A, begin, 1)), ELL),
@@ -180,6 +187,7 @@ def late_curvature() -> Proved:
 
 def late_curvature_nonconvex() -> Proved:
     """Without convexity: f'' = −L up to s = (1 − ℓ/L)/2, L beyond."""
+    # The mean of −L before and L after is ℓ for this point.
     begin = (1 - ELL / L) / 2
     first, second = (A, 0, begin), (A, begin, 1)
     return prove(

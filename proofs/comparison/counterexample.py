@@ -106,6 +106,7 @@ def by_mpmath(name: str) -> Printed:
         def task(i: int) -> Any:
             return lambda x, y: task_losses(x, y, delta, t)[i]
 
+        # Nothing but the loss values is used, so that an error in the formulas above would show.
         units = ((1, 0), (0, 1))
         pair = [tuple(mp.diff(task(i), (0, 0), unit) for unit in units) for i in range(2)]
         g, pc = exact.add(*pair), exact.update(pair, ORDERS)

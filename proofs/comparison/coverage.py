@@ -54,6 +54,7 @@ def _family(family: str, count: int, seed: int) -> list[Covered]:
     sums = np.zeros((len(STEPS), 6))
     for chunk, size in enumerate(chunks(count)):
         rng = stream(seed, "theorem2/coverage", family, chunk)
+        # In one dimension every conflict has cos φ = −1, which is not generic.
         problems = draw(family, size, rng, (2, 20))
         cos, decades = -rng.random(size), rng.uniform(-1, 1, size)
         ratio = torch.from_numpy(10**decades)

@@ -31,8 +31,7 @@ def optimal_value(problems: Problems, updates: int = 30) -> Tensor:
     value = problems.loss(theta)
     for _ in range(updates):
         g = problems.gradients(theta).sum(-2)
-        # The lift vanishes with the gradient, so that Newton's method still converges
-        # quadratically.
+        # The lift shrinks with the gradient, so that Newton's method still converges fast.
         lift = constant * (1e-3 * g.norm(dim=-1) / first + 1e-12)
         direction = torch.linalg.solve(problems.hessian(theta) + lift[:, None, None] * identity, g)
         step = torch.ones_like(value)

@@ -95,6 +95,7 @@ def ascent_by_core() -> Ascent:
 
     A = 1, b = 3gᵢ and s = 1/3 add only the constant 3‖gᵢ‖²/2 to Lᵢ.
     """
+    # One problem for each combination of orders.
     orders = torch.tensor(list(exact.all_orders(3)))
     count, gradients = len(orders), torch.tensor(symmetric(*ROW), dtype=torch.float64)
     shape = (count, 3, 3)

@@ -142,6 +142,7 @@ def margins(parts: dict[str, dict[str, Any]], unit: str) -> Figure:
     colors = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY)
     for ax, (title, report) in zip(axes, parts.items(), strict=True):
         for color, (family, row) in zip(colors, report["families"].items(), strict=False):
+            # The last bin has no upper end and is not drawn.
             shares = np.array(row["histogram"][:-1]) / row["accepted"]
             ax.step(BINS, shares, where="pre", color=color, lw=1.3, label=family.replace("_", " "))
         ax.set_xticks([-6, -4, -2, 0, 2], ["$10^{-6}$", "$10^{-4}$", "$10^{-2}$", "1", "100"])
