@@ -22,8 +22,10 @@ INFO = {
 
 @pytest.fixture
 def write_job(tmp_path):
-    """write_job(experiment, method, {seed: [(step, task, metric, value)]}, **info) -> path of
-    metrics.csv.
+    """Return a function that writes a job's files.
+
+    `write_job(experiment, method, {seed: [(step, task, metric, value)]}, **info)` returns the path
+    of metrics.csv.
     """
 
     def write(experiment, method, rows, *, root: Path = tmp_path, **info) -> Path:

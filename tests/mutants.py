@@ -102,8 +102,9 @@ OTHERS: dict[str, Core] = {
 
 
 def install(monkeypatch: pytest.MonkeyPatch, core: Core, *modules: ModuleType) -> None:
-    """Put `core` in the place of the library's wherever it is looked up, and in modules that
-    imported it by name.
+    """Replace the library's core by `core` wherever it is looked up.
+
+    This includes modules that imported it by name.
     """
     for module in (
         pcgrad,

@@ -27,8 +27,10 @@ TOLERANCE = 1e3 * EPSILON  # relative to the sum of the gradients' lengths
 
 
 def structure(total: int, seed: int) -> dict[str, Any]:
-    """Compare the core with Algorithm 1 in rationals on gradients of small whole numbers;
-    BrokenError if it errs.
+    """Compare the core with Algorithm 1 in rationals, on gradients of small whole numbers.
+
+    Raises:
+        BrokenError: The core is wrong.
     """
     worst = {
         "exact": 0.0,

@@ -75,8 +75,9 @@ class Seen(NamedTuple):
         return float(torch.where(total > 0, rows / total, rows).max())
 
     def updates(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The weights of g, of the mutant's update d and of g^PC in the original gradients, each
-        [..., T].
+        """The weights of g, of the mutant's update d and of g^PC, each [..., T].
+
+        They refer to the original gradients.
         """
         return torch.ones_like(self.found[..., 0]), self.found.sum(-2), self.expected.sum(-2)
 
@@ -106,8 +107,9 @@ class Cell(NamedTuple):
 
 @cache
 def put(mutant: str, check: str) -> Cell:
-    """Run a check with a mutant in the place of the core; any error but a check's own comes
-    through.
+    """Run a check with a mutant as the core.
+
+    Any error but a check's own is passed on.
     """
     core: Core = NAMED.get(mutant, CORE)
     seen: list[Seen] = []
@@ -127,8 +129,9 @@ def put(mutant: str, check: str) -> Cell:
 
 
 class Reason(NamedTuple):
-    """Why a check need not kill a mutant, the verdict it leads to, and what must then hold of all
-    that it looked at.
+    """Why a check need not kill a mutant, the resulting verdict, and what must then hold.
+
+    The condition is tested on everything that the check looked at.
     """
 
     says: str

@@ -1,4 +1,4 @@
-"""The Makefile's own decisions, with stand-ins for the programs that it calls."""
+"""The Makefile's own decisions, with substitutes for the programs that it calls."""
 
 import shutil
 import subprocess

@@ -1,6 +1,4 @@
-"""Snakemake itself, on a copy of the tree: what a run makes, what an edit re-runs, how a broken run
-goes on.
-"""
+"""Snakemake on a copy of the tree: what a run makes, what an edit re-runs, how it resumes."""
 
 import contextlib
 import csv
@@ -41,9 +39,7 @@ DIGITS = "results/tiny/runs/multimnist/pcgrad/seeds0-0/metrics.csv"
 
 
 def environment(**more):
-    """The tests' own interpreter first on the path, and nothing that the Snakefile should set by
-    itself.
-    """
+    """Put the tests' own interpreter first on the path, without what the Snakefile sets."""
     kept = {
         key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PCGRAD_DATA")
     }
@@ -332,7 +328,7 @@ def test_one_core_gives_the_numbers_of_two(done, fresh):
 
 @pytest.mark.parametrize("name", [TRIAD, DIGITS])
 def test_a_killed_run_ends_with_the_numbers_of_an_unbroken_one(done, fresh, tmp_path, name):
-    """kill -9 once a checkpoint lies on disk; Snakemake then finishes the job from it."""
+    """kill -9 once a checkpoint is on disk; Snakemake then finishes the job from it."""
     experiment, method = Path(name).parts[3:5]
     out, checkpoint = (
         Path(name).parent,

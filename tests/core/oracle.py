@@ -20,8 +20,9 @@ def algorithm_1(gradients: Tensor, orders: Tensor) -> Tensor:
 
 
 def catalogue() -> dict[str, Tensor]:
-    """Gradients [T, P], float64, norms 1e-3 to 1e3: random ones in low and high dimension, every
-    degenerate kind.
+    """Gradients [T, P] in float64 with norms from 1e-3 to 1e3.
+
+    They are random in low and high dimension, and of every degenerate kind.
     """
     random = torch.Generator().manual_seed(0)
 

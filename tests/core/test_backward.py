@@ -19,8 +19,9 @@ T = 4
 
 
 class Model(nn.Module):
-    """Trunk with BatchNorm and dropout, a head per task, and a scale that all losses use but nobody
-    lists as shared.
+    """A trunk with BatchNorm and dropout, a head per task, and a scale.
+
+    All losses use the scale, but it is not listed as shared.
     """
 
     def __init__(self, dtype: torch.dtype = torch.float64) -> None:
@@ -240,8 +241,9 @@ def test_own_parameters_may_be_listed() -> None:
 
 
 def test_every_head_is_passed_once() -> None:
-    """Heads ride along with their task's own backward pass; a listed parameter that nothing reaches
-    costs no pass.
+    """Heads take part in their task's own backward pass.
+
+    A listed parameter that no loss reaches costs no pass.
     """
     model, unused = Model(), nn.Parameter(torch.ones(3, dtype=torch.float64))
     passes = [0] * T

@@ -213,7 +213,7 @@ def either_true_or_refused(
 @pytest.mark.parametrize("hooks", HOOKS)
 @pytest.mark.parametrize("kind", TRUNKS)
 def test_the_recorder_is_right_or_says_so(kind: str, hooks: str, rows: list[int] | None) -> None:
-    """Fails where a layer, hook, call or row count gives other gradients without a word."""
+    """Bug: a layer, hook, call or row count silently gives other gradients."""
     torch.manual_seed(0)
     outcomes = set()
     for name, call in CALLS.items():

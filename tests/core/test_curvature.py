@@ -21,9 +21,7 @@ THETA, NEXT, D = point(0, 5, 3), point(1, 5, 3), point(2, 5, 3)
 
 
 def test_both_forms_in_closed_form() -> None:
-    """L = x^3 in one dimension: H = 6 x, so that the integrals are 6 d^2 (x + s / 2) and 6 d^2 (x +
-    s / 3).
-    """
+    """L = x³ in one dimension: H = 6x, so that the integrals are 6d²(x + s/2) and 6d²(x + s/3)."""
     x, s, d = 1.5, -4.0, 2.0
     theta, theta_next, direction = (torch.tensor([v], dtype=torch.float64) for v in (x, x + s, d))
     for weighting, share in (("uniform", 1 / 2), ("remainder", 1 / 3)):

@@ -1,6 +1,4 @@
-"""Two gloo processes on half batches with different seeds do what one process does on the joined
-batch.
-"""
+"""Two gloo processes on half batches agree with one process on the joined batch."""
 
 from __future__ import annotations
 
@@ -30,8 +28,9 @@ def model_and_data() -> tuple[nn.Module, nn.ModuleList, Tensor, Tensor]:
 
 
 def step(rows: slice, seed: int, *, drop: bool = False, **arguments: object) -> dict[str, Tensor]:
-    """One backward pass on some rows of the data; ``drop`` leaves the last task out of the trunk on
-    this rank.
+    """Run one backward pass on some rows of the data.
+
+    `drop` leaves the last task out of the trunk on this rank.
     """
     trunk, heads, x, y = model_and_data()
     features = trunk(x[rows])

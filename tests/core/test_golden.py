@@ -1,5 +1,6 @@
-"""The core along a trajectory: 50 updates of five tasks in three dimensions, against
-tests/golden/many_tasks.json.
+"""The core along a trajectory of 50 updates, against tests/golden/many_tasks.json.
+
+Five tasks share three dimensions.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ UPDATES, SEED = (
     50,
     2,
 )  # with this seed the orders bend a large gradient, too, by more than a right angle
-ANCHORS = torch.tensor(  # each task pulls toward its own: they disagree wherever theta lies between
+ANCHORS = torch.tensor(  # each task pulls toward its own: they disagree wherever theta is between
     [[2.0, 0.3, -0.5], [-1.6, 1.2, 0.4], [0.6, 0.1, -1.7], [-0.7, -1.9, 0.8], [0.2, 0.5, 2.1]],
     dtype=torch.float64,
 )
@@ -39,9 +40,7 @@ def losses_at(theta: Tensor) -> list[Tensor]:
 
 
 def trace() -> dict[str, list[list[float]]]:
-    """theta before every update and after the last, and the weights of the task gradients in every
-    update.
-    """
+    """Return the trajectory of θ, and the weights of the task gradients in every update."""
     theta = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     optimizer, generator = torch.optim.SGD([theta], lr=0.1), torch.Generator().manual_seed(SEED)
     path, weights = [theta.tolist()], []
@@ -56,10 +55,9 @@ def trace() -> dict[str, list[list[float]]]:
 
 
 def check_trace() -> None:
-    """A number that changed means that published numbers are superseded: say so in the CHANGELOG,
-    then regenerate.
+    """Bug: published numbers are superseded without a note.
 
-    `PYTHONPATH=src:. python tests/core/test_golden.py`
+    After a deliberate change, say so in the CHANGELOG and regenerate the file.
     """
     golden, found = json.loads(GOLDEN.read_text(encoding="utf-8")), trace()
     assert [len(golden[name]) for name in ("theta", "weights")] == [UPDATES + 1, UPDATES]

@@ -1,6 +1,4 @@
-"""The Gramian and the weighted sum: block by block, in full precision, whatever the caller's
-settings.
-"""
+"""The Gramian and the weighted sum: block by block, in full precision, with any settings."""
 
 from __future__ import annotations
 

@@ -79,8 +79,10 @@ def test_six_layers(dtype: torch.dtype, tolerance: float, flat: bool) -> None:
 
 
 class Everything(nn.Module):
-    """Layers called twice, a weight in two layers, one never called, a frozen one, norms, steps in
-    place, sequences.
+    """A model with every kind of layer that the recorder must handle.
+
+    Layers called twice, a weight in two layers, one never called, a frozen one, norms, in-place
+    steps and sequences.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,4 @@
-"""Definitions 1, 2, 5 and condition (a) against vectors, and the identities that tie them to
-surgery.
-"""
+"""Definitions 1, 2, 5 and condition (a) against vectors, and their identities with surgery."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The price in memory: the stacks [T, P], and no second copy of them. Live bytes are counted, not
-sampled.
+"""The price in memory: the stacks [T, P], and no second copy of them.
+
+Live bytes are counted, not sampled.
 """
 
 from __future__ import annotations

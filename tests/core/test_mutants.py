@@ -1,6 +1,4 @@
-"""Would the oracle notice? Each mistake of public implementations, and each edit of the kernel,
-must be caught.
-"""
+"""The oracle catches each mistake of public implementations and each edit of the kernel."""
 
 from __future__ import annotations
 
@@ -22,8 +20,9 @@ Update = Callable[[Tensor, Tensor], Tensor]
 
 
 def check(update: Update) -> None:
-    """The oracle check: the update of Algorithm 1 over the whole catalogue and two far scales,
-    three orders each.
+    """Compare the update of Algorithm 1 with the oracle.
+
+    The whole catalogue is tried at two extreme scales, with three orders each.
     """
     for name, matrix in CATALOGUE.items():
         for scale in (1e-9, 1.0, 1e9):
@@ -35,9 +34,7 @@ def check(update: Update) -> None:
 
 
 def update_of(surgery: Callable[..., pcgrad.Surgery], *, batched: bool = False) -> Update:
-    """A single Gramian of few tasks goes through Python's numbers, a batch (here of one) through
-    tensors.
-    """
+    """A single Gramian of few tasks is computed in Python's numbers, a batch in tensors."""
 
     def update(gradients: Tensor, orders: Tensor) -> Tensor:
         gramian = gradients @ gradients.T
@@ -67,9 +64,7 @@ def test_without_a_mistake_the_literal_core_passes() -> None:
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mutants_take_any_batch(mistake: str) -> None:
-    """One call on a batch gives what single calls give; orders broadcast against Gramians and the
-    other way round.
-    """
+    """A batch gives what single calls give; orders and Gramians broadcast either way."""
     random = torch.Generator().manual_seed(0)
     g, orders = (
         torch.randn(4, 3, 9, generator=random, dtype=torch.float64),
@@ -159,9 +154,7 @@ EDITS_OF_SCALARS = {
     ],
 )
 def test_edits_of_the_kernel_are_caught(edit: tuple[str, tuple[str, str]], batched: bool) -> None:
-    """The source of surgery.py with one edit, imported under another name, must fail the oracle
-    check.
-    """
+    """The source of surgery.py with one edit, imported under another name, must fail the oracle."""
     path = Path(sys.modules["pcgrad._surgery"].__file__ or "")
     source, (name, (old, new)) = path.read_text(), edit
     assert source.count(old) == 1, f"edit {name!r} no longer matches {path.name}: update this table"

@@ -1,5 +1,6 @@
-"""Without check_finite nothing waits for the device: on the meta device there are no values that
-could be read.
+"""Without check_finite nothing waits for the device.
+
+The tests use the meta device, which has no values to read.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ class WaitsError(RuntimeError):
 
 
 class NoSync(TorchDispatchMode):
-    """Refuses what would wait on a GPU: reading a value, and any blocking copy between host and
-    device.
+    """Refuse everything that would wait on a GPU.
+
+    That is reading a value, and any blocking copy between host and device.
     """
 
     def __torch_dispatch__(

@@ -1,6 +1,4 @@
-"""Visiting orders: uniform, anew for every task and every step, and only from the caller's
-generator.
-"""
+"""Visiting orders: uniform, new for every task and step, from the caller's generator only."""
 
 from __future__ import annotations
 
@@ -30,8 +28,9 @@ def test_every_row_is_a_permutation_of_the_others(tasks: int, shared: bool) -> N
 
 
 def test_orders_are_uniform_and_rows_independent() -> None:
-    """T = 3: 2^3 combinations of rows, each with probability 1/8; chi-square with 7 degrees below
-    its 99.99% point.
+    """T = 3: 2³ combinations of rows, each with probability 1/8.
+
+    Chi-square with 7 degrees of freedom stays below its 99.99% point.
     """
     orders = pcgrad.random_orders(3, torch.Generator().manual_seed(2), batch=(8000,))
     counts = Counter(str(rows) for rows in orders.tolist())

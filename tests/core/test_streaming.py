@@ -1,6 +1,4 @@
-"""Streaming: live bytes beside the plain step's, and data parallelism with one layer's gradients at
-a time.
-"""
+"""Streaming: live bytes compared with the plain step's, and data parallelism layer by layer."""
 
 from __future__ import annotations
 
@@ -22,8 +20,9 @@ DELTAS = 4 * T * ROWS * WIDTH * LAYERS
 
 
 def peak(streaming: bool | None) -> int:
-    """Live bytes of a second step; ``None``: the plain one. What the recorder keeps between steps
-    is counted.
+    """Return the live bytes of a second step; `None` means the plain step.
+
+    Memory that the recorder keeps between steps is counted.
     """
     model, x = mlp(WIDTH, LAYERS), data(T, ROWS, 4).float()
     recorder = pcgrad.LinearRecorder(model, T, check=False)

@@ -82,8 +82,9 @@ def test_scaling_all_gradients_scales_the_update_exactly(name: str) -> None:
 
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
-    """Small integers: products and conflict tests of the first projection are exact, ties and zeros
-    are common.
+    """Small integers, for which products and the first conflict tests are exact.
+
+    Ties and zeros are common.
     """
     tasks, size = draw(st.integers(1, 6)), draw(st.integers(1, 5))
     numbers = draw(st.lists(st.integers(-3, 3), min_size=tasks * size, max_size=tasks * size))

@@ -1,6 +1,4 @@
-"""Per-task gradients: one forward pass, each task through its own head, zero where a task does not
-reach.
-"""
+"""Per-task gradients: one forward pass, a head per task, zeros where a task does not reach."""
 
 from __future__ import annotations
 
@@ -149,9 +147,7 @@ def test_sparse_gradients_become_dense() -> None:
 
 
 def test_hooks_of_the_caller_count_and_ours_do_not_stay() -> None:
-    """A hook on a parameter changes its task gradients as it changes a plain one; nothing is left
-    on the parameter.
-    """
+    """A parameter's hook changes its task gradients like plain ones, and nothing is left on it."""
     w, other = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
     mine = w.register_hook(lambda gradient: 3 * gradient)
     stacks = pcgrad.task_gradients([(w * other).sum(), 2 * w.sum()], {"w": w, "other": other})
@@ -177,9 +173,7 @@ def test_a_representation_may_stand_for_the_parameters() -> None:
 
 
 def test_checkpoints() -> None:
-    """The recomputing kind works; the reentrant kind hides its parameters and is refused, not
-    passed over.
-    """
+    """Non-reentrant checkpointing works; the reentrant kind hides its parameters and is refused."""
     model = Heads().double()
     layer, inputs = model.trunk[0], model.data.double().requires_grad_()
     expected = pcgrad.task_gradients(

@@ -1,6 +1,4 @@
-"""Training loops around backward: mixed precision, micro-batches, compiled and data-parallel
-modules, any dtype.
-"""
+"""Training loops: mixed precision, micro-batches, compiled and data-parallel modules, dtypes."""
 
 from __future__ import annotations
 
@@ -120,8 +118,9 @@ def test_the_oracle_on_every_dtype(dtype: torch.dtype, tolerance: float) -> None
 
 
 def test_a_loop_under_autocast_and_grad_scaler() -> None:
-    """Mixed precision trains to what single precision trains to; one step with an overflow changes
-    no parameter.
+    """Mixed precision trains to the result of single precision.
+
+    A step with an overflow changes no parameter.
     """
     nets, (x, y) = [Net(), Net()], data()
     optimizers = [torch.optim.SGD(net.parameters(), lr=0.1) for net in nets]

@@ -1,4 +1,4 @@
-"""What a type checker says of a user's file."""
+"""A type checker's report on a user's file."""
 
 from __future__ import annotations
 

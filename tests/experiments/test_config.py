@@ -1,4 +1,4 @@
-"""Configs: whatever no run could use is named in one line before anything begins."""
+"""Configs: a value that no run could use is named in one line before anything begins."""
 
 import copy
 import json
@@ -185,7 +185,7 @@ LINE = (ROOT / "tests/tiny.yaml").read_text(encoding="utf-8")[:900]
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(LINE) - 1), st.text(max_size=4), st.integers(0, 5))
 def test_a_mutated_file_is_read_or_refused_in_one_line(at, inserted, removed):
-    """Nothing but a UserError leaves, whatever the text has become."""
+    """A damaged text raises a UserError and nothing else."""
     text = LINE[:at] + inserted + LINE[at + removed :]
     for parse in (parse_yaml, parse_json):
         try:

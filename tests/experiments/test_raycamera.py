@@ -50,7 +50,7 @@ def test_rays_span_the_field_of_view_around_the_target():
     assert rays[0, 0, 2] + step / 2 == pytest.approx(
         np.tan(np.radians(15))
     )  # up is up: row 0 is the top
-    assert rays[0, 0, 1] < 0 < rays[0, -1, 1]  # seen from +x, +y lies to the right
+    assert rays[0, 0, 1] < 0 < rays[0, -1, 1]  # seen from +x, +y is to the right
     np.testing.assert_allclose(rays[0, 1, 1] - rays[0, 0, 1], step)  # square pixels
 
 
