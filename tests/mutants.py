@@ -1,8 +1,8 @@
-"""Wrong cores, each one mistake away from Algorithm 1, to put in the place of
-`pcgrad.surgery_coefficients`.
+"""Wrong cores, each one mistake away from Algorithm 1, to replace `pcgrad.surgery_coefficients`.
 
-Every mutant is a function (Gramian [..., T, T], orders [..., T, T-1]) -> coefficients [..., T, T]
-for any T and batch."""
+Every mutant is a function (Gramian [..., T, T], orders [..., T, T−1]) → coefficients [..., T, T]
+for any T and batch.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The benchmark: that all codes compute the same step, that time and bytes are what they say, table
-and figure.
-"""
+"""The benchmark: all codes compute the same step; times, bytes, table and figure are right."""
 
 import functools
 import subprocess
@@ -35,8 +33,9 @@ def same_threads():
 
 
 def conflicting(network):
-    """Draw the parameters until the two tasks conflict: without a conflict every code makes the
-    plain step.
+    """Draw the parameters until the two tasks conflict.
+
+    Without a conflict every code makes the plain step.
     """
     for seed in range(100):
         draw = torch.Generator().manual_seed(seed)

@@ -14,7 +14,7 @@ from multitask.runs.provenance import ROOT
 from system import lifeline
 
 CONFIG = ROOT / "config" / "laptop.yaml"
-# A stand-in for the training command: it leaves what training leaves, and a line in `calls`.
+# Substitutes the training command: it writes training's files, and a line in `calls`.
 TRAINER = """
 import json, pathlib, sys
 experiment, method, seed = sys.argv[1], sys.argv[2], int(sys.argv[4])
@@ -32,7 +32,7 @@ json.dump({"seeds": [seed], "settings": settings}, open(out / "run.json", "w"))
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A git repository whose training command is the stand-in."""
+    """A git repository with a substitute for the training command."""
     root = tmp_path / "project"
     for folder in ("config", "experiments"):
         (root / folder).mkdir(parents=True)

@@ -54,8 +54,9 @@ def settings(tmp_path_factory):
 
 @pytest.fixture
 def noise(monkeypatch):
-    """Random pixels and labels in the place of faces: numbers that no version of a picture library
-    can move.
+    """Random pixels and labels instead of faces.
+
+    No version of a picture library can change their numbers.
     """
     monkeypatch.setattr(task, "source", lambda settings: noisy())
 
@@ -153,8 +154,9 @@ def test_real_faces_that_are_not_there_are_one_line(tmp_path, monkeypatch):
 
 
 def share_of_constant(method, settings, tasks, tmp_path):
-    """Test error after training, as a share of the best constant answers' error; infinite if
-    training diverged.
+    """Return the test error after training, relative to that of the best constant answers.
+
+    It is infinite if training diverged.
     """
     problem = task.problem(method, 0, settings, tasks)
     present = problem.evaluations["test"][1].double().mean(0)

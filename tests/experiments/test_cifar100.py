@@ -1,6 +1,4 @@
-"""CIFAR-100: what is shared, how tasks are grouped, labels, surgery on the trunk alone, learning,
-golden trace.
-"""
+"""CIFAR-100: shared layers, groups of tasks, labels, surgery on the trunk, golden trace."""
 
 from pathlib import Path
 

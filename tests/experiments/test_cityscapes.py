@@ -1,6 +1,4 @@
-"""CityScapes end to end on generated streets: what differs from NYUv2, and learnability at the
-quick scale.
-"""
+"""CityScapes end to end on generated streets: differences from NYUv2, and learnability."""
 
 from pathlib import Path
 
@@ -92,9 +90,7 @@ def test_fingerprint_and_missing_real_data(small, tmp_path, monkeypatch):
 
 
 def test_the_real_layout_is_read_as_real(small, tmp_path, monkeypatch):
-    """A folder in the place of the real set, whatever is in it, is read by the same loader and
-    called real.
-    """
+    """Any folder at the place of the real set is read by the same loader and called real."""
     made = task.streets(tmp_path, {"train": 4, "val": 3}, small["height"], small["width"], 0)
     made.rename(tmp_path / "cityscapes")
     monkeypatch.setenv("PCGRAD_DATA", str(tmp_path))

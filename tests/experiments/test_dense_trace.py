@@ -1,5 +1,6 @@
-"""Golden traces of NYUv2's and CityScapes' rows, on random scenes: no config and no generator can
-move them.
+"""Golden traces of NYUv2's and CityScapes' rows, on random scenes.
+
+No config and no generator can change them.
 """
 
 from pathlib import Path

@@ -40,8 +40,9 @@ def seal(path):
 def write_runs(
     folder, experiment, methods=METHODS, seeds=(0, 1, 2), metrics=("evaluation_success", "success")
 ):
-    """Curves that rise linearly to their end in the first five collections; every task but "all"
-    lies 0.1 lower.
+    """Curves that rise linearly to their end in the first five collections.
+
+    Every task but "all" is 0.1 lower.
     """
     paths = []
     for method in methods:

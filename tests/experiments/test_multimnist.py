@@ -1,6 +1,4 @@
-"""MultiMNIST end to end: data, equal conditions, learnability, resume after kill -9, and the golden
-trace.
-"""
+"""MultiMNIST end to end: data, equal conditions, learnability, resuming, golden trace."""
 
 import json
 import os

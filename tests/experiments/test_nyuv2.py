@@ -1,6 +1,4 @@
-"""NYUv2 end to end on generated rooms: rows, equal conditions, metrics, learnability at the quick
-scale, faults.
-"""
+"""NYUv2 end to end on generated rooms: rows, equal conditions, metrics, learnability, faults."""
 
 from pathlib import Path
 

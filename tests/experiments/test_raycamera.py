@@ -1,5 +1,6 @@
-"""Pictures by ray casting: silhouettes, depths, normals, colors and shadows of balls and boxes in
-closed form.
+"""Pictures by ray casting, against closed forms of balls and boxes.
+
+Silhouettes, depths, normals, colors and shadows are compared.
 """
 
 import mujoco

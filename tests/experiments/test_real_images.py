@@ -1,5 +1,7 @@
-"""UC Merced and CamVid: read in their own layouts, trained by CelebA's and CityScapes' parts, under
-names of their own."""
+"""UC Merced and CamVid: read in their own layouts and reported under their own names.
+
+They are trained by CelebA's and CityScapes' parts.
+"""
 
 import numpy as np
 import pytest

@@ -1,14 +1,6 @@
-"""Golden traces: records of about 50 steps in float64, which only a deliberate change of the
-numbers may alter.
+"""Golden traces: records of about 50 steps in float64.
 
-A number that changed means that published tables are superseded: say so in the CHANGELOG, then
-regenerate by running the test file of the experiment (`PYTHONPATH=src:. python
-tests/experiments/test_<name>.py`).
-
-Small networks with batch normalization magnify the last bits of a product until nothing is left of
-a number after some epochs. Their traces are therefore recorded on two processors by the same code:
-`golden/<experiment>.json` on an Intel Xeon, `golden/amd_epyc/` on an AMD EPYC. On either one its
-own trace counts, whole. On another processor only those rows count in which both recordings agree.
+Only a deliberate change of the numbers may alter them.
 """
 
 import json

@@ -1,6 +1,4 @@
-"""The supervised loop: what the methods share, what each one does, schedule, records, faults,
-resume.
-"""
+"""The supervised loop: shared parts, methods, schedule, records, faults, resuming."""
 
 import copy
 import math

@@ -1,6 +1,4 @@
-"""Published snapshots: complete or said to be partial, whole or not there, vouched for by hashes;
-verify.
-"""
+"""Published snapshots: complete or marked partial, atomic, covered by hashes; verification."""
 
 import csv
 import hashlib

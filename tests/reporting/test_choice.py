@@ -1,6 +1,4 @@
-"""Choosing a grid's point: the best validation value wins, the test is not read, nothing odd passes
-silently.
-"""
+"""Choosing a grid's point: the best validation value wins, and the test set is not read."""
 
 import csv
 import json

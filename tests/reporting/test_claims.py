@@ -1,6 +1,4 @@
-"""The ledger covers the paper; evidence is read as its test says; verdicts follow from result
-files.
-"""
+"""The ledger covers the paper; evidence and verdicts follow from result files."""
 
 import copy
 import json

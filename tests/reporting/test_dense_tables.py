@@ -1,6 +1,4 @@
-"""Tables 1, 5, 6, 7, 8 and Figure 5: rows, the paper's numbers, the last epochs, differences, the
-four forms.
-"""
+"""Tables 1, 5, 6, 7, 8 and Figure 5: rows, the paper's numbers, last epochs, differences."""
 
 import io
 from pathlib import Path

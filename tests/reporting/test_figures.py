@@ -93,7 +93,7 @@ def test_several_values_of_a_seed_are_refused():
 
 
 def test_every_method_with_a_color_has_a_label():
-    """Rows that stand in tables alone need no color."""
+    """Rows that only tables show need no color."""
     assert set(figures.COLORS) <= set(labels.LABELS)
     assert figures.color("pcgrad") != figures.color("sum")
     with pytest.raises(KeyError):

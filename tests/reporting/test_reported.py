@@ -1,6 +1,4 @@
-"""The paper's numbers: complete, typed once, consistent with each other and with the paper's own
-claims.
-"""
+"""The paper's numbers: complete, typed once, consistent with each other and its claims."""
 
 import pytest
 

@@ -1,6 +1,4 @@
-"""CelebA's files: what is read, what is refused and in which words; the cartoons; the network's
-sizes.
-"""
+"""CelebA's files: what is read, what is refused, the cartoons, and the network's sizes."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,4 @@
-"""Generated rooms and streets: exact geometry, the real layout, variety, one folder for all
-processes.
-"""
+"""Generated rooms and streets: exact geometry, real layout, variety, one shared folder."""
 
 import math
 import multiprocessing

@@ -1,6 +1,4 @@
-"""Digits from idx files and from scikit-learn; every damage and every absence is one line that
-helps.
-"""
+"""Digits from idx files and from scikit-learn; every fault is one helpful line."""
 
 import functools
 import gzip

@@ -1,6 +1,4 @@
-"""The loader of MTAN's preprocessed layout: what it reads, and one line for everything that may be
-wrong.
-"""
+"""The loader of MTAN's preprocessed layout: what it reads, and one line for every fault."""
 
 import os
 import shutil

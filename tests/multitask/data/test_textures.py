@@ -1,6 +1,4 @@
-"""Generated textures: the real layout through the real loader, what tells classes apart, variety,
-repeatability.
-"""
+"""Generated textures: real layout, differences between classes, variety, repeatability."""
 
 import colorsys
 from collections import Counter

@@ -1,5 +1,6 @@
-"""Metrics and losses of dense prediction against numbers worked out by hand, slow loops and
-scikit-learn.
+"""Metrics and losses of dense prediction.
+
+They are compared with numbers by hand, with slow loops and with scikit-learn.
 """
 
 import math

@@ -1,5 +1,6 @@
-"""The networks of the dense-prediction tables: shapes, sizes, what is shared, determinism, one pass
-per step.
+"""The networks of the dense-prediction tables.
+
+Shapes, sizes, shared layers, determinism, and one pass per step.
 """
 
 import math

@@ -1,6 +1,4 @@
-"""Routing networks: policies that separate, reach of gradients, the learner's rule, resume;
-stitched columns.
-"""
+"""Routing networks: policies, reach of gradients, learning rule, resuming; stitched columns."""
 
 import math
 

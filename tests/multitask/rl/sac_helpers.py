@@ -1,6 +1,4 @@
-"""Small stand-ins for the tests of the SAC loop: settings, a two-dimensional environment, a session
-in memory.
-"""
+"""Small substitutes for tests of the SAC loop: settings, an environment, a session in memory."""
 
 import json
 

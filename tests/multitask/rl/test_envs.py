@@ -1,6 +1,4 @@
-"""Meta-World as the loop uses it: seeds, goals, horizon, names; the short reset equals the long
-one.
-"""
+"""Meta-World as the loop uses it: seeds, goals, horizon, names; short and long reset agree."""
 
 import mujoco
 import numpy as np

@@ -1,6 +1,4 @@
-"""The fleet: workers change no number, states travel between them, faults are named, nothing is
-left over.
-"""
+"""The fleet: workers change no number, states travel, faults are named, nothing is left over."""
 
 import json
 import os

@@ -1,5 +1,6 @@
-"""Goal-conditioned pushing: pairs by seed, puck and goal where the code says, distance, scripted
-success, resume.
+"""Goal-conditioned pushing: pairs by seed, distances, scripted success, resuming.
+
+The puck and the goal are where the code says.
 """
 
 import pickle

@@ -1,6 +1,4 @@
-"""The measures of Figure 4: curvature along an update, conflict shares, and the theorem between
-them.
-"""
+"""The measures of Figure 4: curvature along an update, conflict shares, and their theorem."""
 
 import pytest
 import torch
@@ -132,8 +130,9 @@ def test_a_contradiction_between_the_measures_is_raised():
 
 
 def test_a_tie_counts_as_condition_a():
-    """cos = −Φ exactly and ξ = 1: g₂ = −g₁/2 scaled along the bound; whatever rounding says, the
-    shares agree.
+    """Despite rounding the shares agree where cos φ = −Φ exactly and ξ = 1.
+
+    There g₂ = −g₁/2, scaled along the bound.
     """
     gramians = gram([1.0, 0.0], [-1.0, 0.0])
     settled = settle_ties(

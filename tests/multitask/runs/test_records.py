@@ -1,6 +1,4 @@
-"""Result files appear whole or not at all; seeds make independent streams; hashes see code and
-nothing else.
-"""
+"""Result files are whole or absent; seeds give independent streams; hashes cover code only."""
 
 import hashlib
 import json
