@@ -1,4 +1,9 @@
-"""Gradient surgery instead of ``Tensor.backward``."""
+"""Drop-in replacements for ``Tensor.backward`` that apply gradient surgery.
+
+Both entries run the same four steps: task gradients -> Gramian -> surgery -> weighted sum.
+:func:`backward` takes losses that share one graph; :class:`Accumulator` sums task gradients over
+several graphs first.
+"""
 
 from __future__ import annotations
 
@@ -34,50 +39,54 @@ def backward(
     check_finite: bool = False,
     retain_graph: bool = False,
 ) -> Surgery:
-    """Like ``sum(losses).backward()``, but the shared parameters receive PCGrad's update (Yu et al.
-    2020, Algorithm 1).
+    """Run ``sum(losses).backward()`` with PCGrad's update for the shared parameters.
 
-    Four steps: task gradients -> Gramian -> surgery -> weights. ``.grad`` is **added to**, as by
-    ``Tensor.backward``, and post-accumulate hooks run. The other leaves that the losses reach (task
-    heads) receive the plain sum of their gradients. A parameter that no loss reaches, and a frozen
-    one, keeps its ``.grad``. Nothing is added where an error is raised. There is one backward pass
-    per task: tensor hooks run once for each, and once more with zeros on the outputs of the shared
-    part. Micro-batches add up: two calls are two surgeries. For one surgery on their sum, use
-    :class:`pcgrad.Accumulator`. The host waits for the device only where ``check_finite`` asks for
-    it, and twice a call under a ``group``.
+    The update is that of Yu et al. 2020, Algorithm 1. The other leaves that the losses reach (task
+    heads) receive the plain sum of their gradients. As with ``Tensor.backward``, gradients are
+    **added** to ``.grad`` and post-accumulate hooks run. Frozen parameters, and parameters that no
+    loss reaches, keep their ``.grad``. If an error is raised, no ``.grad`` has changed.
+
+    There is one backward pass per task. Tensor hooks run once per task, and once more with zeros on
+    the outputs of the shared part. Two calls are two surgeries whose updates add up; use
+    :class:`pcgrad.Accumulator` for one surgery on the sum of micro-batches. The host synchronises
+    with the device once if ``check_finite`` is set, and twice under a ``group``.
 
     Args:
-        losses: T scalars that share a graph, as a Python list, weighted already where weights are
-            wanted.
-        shared_parameters: the leaves that take part in surgery: tensors, ``(name, tensor)`` pairs
-            or a dict. ``None``: those that two or more losses reach. Where there are
-            ``nn.Parameter`` among them, other tensors (inputs) are not shared.
-        own_parameters: the leaves that receive plain gradients; ``None``: all others that the
-            losses reach.
-        weighting: another method: a function from the Gramian ``[T, T]`` to weights ``[T]``, as
-            torchjd's ``*Weighting`` classes are. It takes the place of Algorithm 1, its orders and
-            its reduction.
-        orders: ``"random"`` (Algorithm 1: drawn anew for every task), ``"shared"`` (one permutation
+        losses: T scalars that share a graph, as a Python list. Apply loss weights beforehand.
+        shared_parameters: the leaves under surgery: tensors, ``(name, tensor)`` pairs or a dict.
+            ``None`` selects the leaves that two or more losses reach. If any of these is an
+            ``nn.Parameter``, plain tensors (such as inputs) are left out.
+        own_parameters: the leaves that receive plain gradients; ``None`` selects all other leaves
+            that the losses reach.
+        weighting: a function from the Gramian ``[T, T]`` to weights ``[T]``, such as torchjd's
+            ``*Weighting`` classes. It replaces Algorithm 1, including orders and reduction.
+        orders: ``"random"`` (Algorithm 1: one permutation per task), ``"shared"`` (one permutation
             for all tasks), ``"fixed"`` (the official code in effect), or a LongTensor ``[T, T-1]``.
-        reduction: ``"sum"`` (Algorithm 1) or ``"mean"`` of the projected gradients; plain gradients
+        reduction: ``"sum"`` (Algorithm 1) or ``"mean"`` of the projected gradients. Plain gradients
             are always summed.
-        granularity: what one dot product covers: ``"global"`` (Algorithm 1: all shared parameters),
-            ``"per_tensor"``, or named groups ``{name: parameters}``, each shared parameter in one.
-        generator: the CPU generator of the orders; ``None`` is torch's default one.
-        group: data parallelism: gradients are averaged over this process group before surgery, and
-            rank 0's orders hold for all. Call the model wrapped or not: DistributedDataParallel
-            does not see this pass. It does see a plain ``.backward()`` in the same step: call the
-            wrapped model under ``no_sync()`` then. ``None`` is refused where several processes run;
-            ``False`` says "local on purpose".
+        granularity: the parameters that one dot product covers: ``"global"`` (Algorithm 1: all
+            shared parameters), ``"per_tensor"``, or named groups ``{name: parameters}`` that
+            contain each shared parameter exactly once.
+        generator: the CPU generator that draws the orders; ``None`` is torch's default generator.
+        group: the process group of data parallelism. Task gradients are averaged over it before
+            surgery, and all ranks use rank 0's orders. The model may be wrapped in
+            DistributedDataParallel, which does not see this pass. It does see a plain
+            ``.backward()`` in the same step; then call the wrapped model under ``no_sync()``.
+            ``None`` raises an error if several processes run; ``False`` requests local surgery.
         strategy: deprecated, see :func:`pcgrad.task_gradients`.
-        check_finite: raise FloatingPointError naming the task whose loss or gradient is not finite
-            (one host synchronisation). Without it such values reach ``.grad``, where a GradScaler
-            skips the step.
+        check_finite: raise an error that names the task whose loss or gradient is not finite.
+            Otherwise such values reach ``.grad``, where a GradScaler skips the step.
         retain_graph: keep the graph for another backward pass.
 
     Returns:
-        The :class:`Surgery` (Gramian, weights, and how they were found), with a leading dimension
-        over parameters or groups where ``granularity`` is not ``"global"``.
+        The :class:`Surgery`, with a leading dimension over parameters or groups unless
+        ``granularity`` is ``"global"``.
+
+    Raises:
+        FloatingPointError: if ``check_finite`` is set and a loss or gradient is not finite.
+        RuntimeError: if ``group`` is ``None`` among several processes, or ranks disagree.
+        TypeError: if an argument has the wrong type.
+        ValueError: if an option is unknown, or no loss reaches a shared parameter.
     """
     refuse_positional("pcgrad.backward", "losses and shared parameters", positional)
     check_strategy(strategy)
@@ -86,9 +95,11 @@ def backward(
     reach = Reach(losses)
     table = _shared(shared_parameters, reach, len(losses))
     own = _own(own_parameters, table, reach)
+    # With several ranks, another rank may reach a parameter: _finish checks after they have talked.
     if method.ranks is None and not any(reach.of(p) for p in table.values()):
         raise ValueError(_UNREACHED)
     method.prepare(table, len(losses))
+    # Ranks that disagree would hang in the collective calls below.
     numbers = [len(losses), len(table), len(own), sum(p.numel() for p in [*table.values(), *own])]
     agree(numbers, losses[0].device, method.ranks)
     warn_single(table, reach, len(losses))
@@ -104,10 +115,10 @@ _UNREACHED = (
 
 
 class Accumulator:
-    """Task gradients summed over several backward passes, and one surgery on the sum.
+    """Sums task gradients over several backward passes, then applies one surgery to the sum.
 
-    For losses with a graph of their own (one task in memory at a time), for micro-batches, and for
-    task gradients stored in another dtype or on the CPU::
+    Use it for losses with separate graphs (one task in memory at a time), for micro-batches, and to
+    store task gradients in another dtype or on the CPU::
 
         accumulator = pcgrad.Accumulator(trunk.parameters(), tasks=T)  # once
         for i, batch in enumerate(batches):
@@ -116,11 +127,10 @@ class Accumulator:
 
     Args:
         shared_parameters: as in :func:`backward`.
-        tasks: T.
+        tasks: the number of tasks T.
         own_parameters: as in :func:`backward`.
-        dtype: of the stored task gradients; ``None``: the parameters' own. Sums over micro-batches
-            are made in it.
-        device: where task gradients are stored, such as ``"cpu"``; ``None``: with the parameters.
+        dtype: the dtype in which task gradients are stored and summed; ``None`` is the parameters'.
+        device: the device that stores them, such as ``"cpu"``; ``None`` is the parameters'.
     """
 
     def __init__(
@@ -158,18 +168,19 @@ class Accumulator:
         tasks: Sequence[int] | None = None,
         retain_graph: bool = False,
     ) -> None:
-        """Add the losses' gradients to their tasks'; ``.grad`` is not touched.
+        """Add the gradients of losses to those of their tasks, leaving ``.grad`` unchanged.
 
         Args:
             losses: scalars, which may share a graph.
-            tasks: the task of every loss; ``None``: all tasks, in order.
+            tasks: the task number of every loss; ``None`` means all tasks in order.
             retain_graph: keep the graph for another backward pass.
         """
         losses = check_losses(losses)
         numbers = list(range(self.tasks)) if tasks is None else list(tasks)
         if len(numbers) != len(losses) or len(set(numbers)) != len(numbers):
             raise ValueError(
-                f"there must be one loss for each listed task, got {len(losses)} losses for tasks {numbers}"
+                f"there must be one loss for each listed task, got {len(losses)} losses for tasks "
+                f"{numbers}"
             )
         if not all(0 <= task < self.tasks for task in numbers):
             raise ValueError(f"tasks must be from 0 to {self.tasks - 1}, got {numbers}")
@@ -192,8 +203,9 @@ class Accumulator:
         generator: torch.Generator | None = None,
         group: Group = None,
     ) -> Surgery:
-        """Add the update of the summed task gradients to ``.grad`` and begin anew; arguments and
-        result as of :func:`backward`.
+        """Add the update of the summed task gradients to ``.grad``, then reset the sums.
+
+        Arguments and result are those of :func:`backward`.
         """
         method = Method(weighting, orders, reduction, granularity, generator, group)
         method.prepare(self._table, self.tasks)
@@ -201,6 +213,7 @@ class Accumulator:
         device = self._stacks.shared[0].device
         size = sum(p.numel() for p in [*self._stacks.shared, *(leaf for leaf, _ in pairs)])
         agree([self.tasks, len(self._table), len(pairs), size], device, method.ranks)
+        # The stacks keep their memory for the next step.
         result = _finish(method, self._stacks, pairs, (), free=False)
         self._stacks.clear()
         self._plain.clear()
@@ -215,13 +228,18 @@ def _finish(
     *,
     free: bool,
 ) -> Surgery:
-    """Gramian, surgery and update of all shared parameters, and the plain gradients of the others.
+    """Run the steps after the task gradients: Gramian, surgery, and the update of ``.grad``.
 
-    ``checked``: losses to be named where a value is not finite. ``free``: stacks are not needed
-    again.
+    Args:
+        method: the checked options, with orders drawn.
+        stacks: the task gradients of the shared parameters.
+        own: the other leaves with their plain gradients.
+        checked: losses to check for finite values, and to name in the error; empty for no check.
+        free: release each stack once its update exists.
     """
     shared, blocks = stacks.shared, stacks.blocks()
     masks = [int(r) for r in stacks.reached] + [int(g is not None) for _, g in own]
+    # A parameter that any rank reaches takes part on every rank, so that the averages line up.
     reached = reached_anywhere(masks, shared[0].device, method.ranks)
     if not any(reached[: len(shared)]):
         raise ValueError(_UNREACHED)
@@ -234,6 +252,7 @@ def _finish(
     if checked:
         refuse_not_finite(checked, gramian, local=method.ranks is None)
     result = method.surgery(gramian)
+    # As with Tensor.backward, the .grad of a parameter that no loss reaches stays as it is.
     kept = [k for k in range(len(shared)) if reached[k]]
     with torch.no_grad():
         found = _updates(method, stacks, kept, result.weights, free=free)
@@ -249,7 +268,7 @@ def _finish(
 
 @torch.no_grad()
 def _products(stacks: Stacks, *, whole: bool) -> list[Tensor]:
-    """The products of every stack; ``whole``: many small stacks count as one."""
+    """Return the dot products of every stack; with ``whole``, small stacks count as one."""
     blocks = stacks.blocks()
     with full_precision(blocks[0].device):
         if stacks.flat is None or not whole:
@@ -260,10 +279,14 @@ def _products(stacks: Stacks, *, whole: bool) -> list[Tensor]:
 def _updates(
     method: Method, stacks: Stacks, kept: Sequence[int], weights: Tensor, *, free: bool
 ) -> list[Tensor]:
-    """The updates of the shared parameters that are reached; ``free``: each takes its stack's place."""
+    """Return the updates of the reached shared parameters.
+
+    With ``free``, each stack is released once its update exists, which limits the peak memory.
+    """
     ready = Weights(method.per_parameter(weights, kept))
     pieces: dict[int, Tensor] = {}
     with full_precision(stacks.shared[0].device):
+        # With one weight vector for all parameters, one product updates all small ones.
         if stacks.flat is not None and method.groups is None:
             sizes = [stacks.shared[k].numel() for k in stacks.small]
             whole = ready.combine(stacks.flat)
@@ -272,6 +295,7 @@ def _updates(
         for n, k in enumerate(kept):
             parameter = stacks.shared[k]
             if k in pieces:
+                # A copy: a view would keep the memory of all small updates alive.
                 found.append(own_gradient(parameter, pieces[k].view(parameter.shape)))
             else:
                 found.append(ready.update(parameter, stacks.blocks()[k], n))
@@ -281,7 +305,7 @@ def _updates(
 
 
 def _listed(parameters: Parameters) -> dict[str, Tensor]:
-    """The caller's shared parameters to train."""
+    """Return the trainable ones of the caller's shared parameters, by name."""
     table = {
         name: p for name, p in named(parameters, "shared parameters").items() if p.requires_grad
     }
@@ -298,10 +322,11 @@ def _listed(parameters: Parameters) -> dict[str, Tensor]:
 
 
 def _shared(parameters: Parameters | None, reach: Reach, tasks: int) -> dict[str, Tensor]:
-    """The parameters under surgery: the caller's, or the leaves that several losses reach."""
+    """Return the parameters under surgery: those given, or all that several losses reach."""
     if parameters is not None:
         return _listed(parameters)
     several = [leaf for leaf in reach.leaves() if reach.of(leaf).bit_count() > 1 or tasks == 1]
+    # Inputs with gradients, as in physics-informed networks, are not meant to be trained.
     if any(isinstance(leaf, nn.Parameter) for leaf in several):
         several = [leaf for leaf in several if isinstance(leaf, nn.Parameter)]
     if not several:
@@ -312,7 +337,7 @@ def _shared(parameters: Parameters | None, reach: Reach, tasks: int) -> dict[str
 def _own(
     own_parameters: Parameters | None, shared: dict[str, Tensor], reach: Reach
 ) -> list[Tensor]:
-    """The leaves that receive plain gradients."""
+    """Return the leaves that receive plain gradients."""
     identities = {id(p) for p in shared.values()}
     if own_parameters is None:
         return [leaf for leaf in reach.leaves() if id(leaf) not in identities]

@@ -1,4 +1,8 @@
-"""The two passes over the gradients: their Gramian, and the weighted sum that goes into ``.grad``."""
+"""The two passes over the task gradients: their Gramian, and the weighted sum added to ``.grad``.
+
+Only these passes read tensors of the parameters' size. A Gramian sums products over all parameters,
+so each product is computed in full float32 precision and the sums are accumulated in float64.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,12 @@ CHUNK = 4096
 """Columns of one piece of a Gramian."""
 
 PIECE = 1 << 17
-"""Columns of one piece of an update on the CPU: 512 KiB in float32, which stay in the cache between product and sum."""
+"""Columns of one piece of an update on the CPU: 512 KiB in float32, which stay in the cache \
+between product and sum."""
 
 
 def as_blocks(gradients: Blocks) -> list[Tensor]:
-    """The stacks as a list, after checking that they belong together."""
+    """Return the stacks as a list, after checking that they belong together."""
     blocks = list(gradients.values()) if isinstance(gradients, Mapping) else list(gradients)
     if isinstance(gradients, Tensor) or not all(isinstance(block, Tensor) for block in blocks):
         raise TypeError(
@@ -41,7 +46,8 @@ def as_blocks(gradients: Blocks) -> list[Tensor]:
             )
         if block.device != blocks[0].device:
             raise ValueError(
-                f"gradient {k} is on {block.device}, gradient 0 on {blocks[0].device}; use one device"
+                f"gradient {k} is on {block.device}, gradient 0 on {blocks[0].device}; "
+                "use one device"
             )
     if blocks[0].shape[0] == 0:
         raise ValueError("there are no tasks: the gradients' first dimension is 0")
@@ -49,10 +55,11 @@ def as_blocks(gradients: Blocks) -> list[Tensor]:
 
 
 def rows_of(block: Tensor) -> Tensor:
-    """A stack ``[T, *shape]`` as a real matrix ``[T, P]`` in the dtype of products.
+    """Return a stack ``[T, *shape]`` as a real matrix ``[T, P]`` in the dtype of products.
 
-    A complex number counts as two real ones, so that a product is the real part of the complex
-    one. Copies half precision only.
+    A complex number counts as two real numbers, so that a dot product is the real part of the
+    complex one. Float32 and float64 stacks are viewed if their layout allows; half precision is
+    copied to float32.
     """
     if block.is_complex():
         block = torch.view_as_real(block.resolve_conj())
@@ -62,17 +69,18 @@ def rows_of(block: Tensor) -> Tensor:
 
 
 def products(block: Tensor) -> Tensor:
-    """The products of one stack ``[T, *shape]``, ``[T, T]`` for :func:`joined`: to the last bit not
-    symmetric.
+    """Return the dot products ``[T, T]`` of one stack ``[T, *shape]``, for :func:`joined`.
 
-    A long product is summed in float64 from pieces of CHUNK columns: a float32 sum over a million
-    columns at once is off by 1e-5, in pieces by 1e-8, and pieces stay in the cache.
+    Long products are computed in pieces of CHUNK columns and summed in float64. Over a million
+    columns, one float32 sum has a relative error of 1e-5, pieces have 1e-8. Rounding may leave the
+    result unsymmetric in the last bits.
     """
     rows = rows_of(block)
     pieces = rows.shape[1] // CHUNK
     if pieces < 16:
         return rows @ rows.T
     whole = pieces * CHUNK
+    # One batched product over views: no piece is copied, and each stays in the cache.
     a = rows[:, :whole].unflatten(1, (pieces, CHUNK)).transpose(0, 1)
     rest = rows[:, whole:]
     return torch.bmm(a, a.mT).sum(0, dtype=torch.float64).add_(rest @ rest.T)
@@ -80,24 +88,30 @@ def products(block: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None) -> Tensor:
-    """The products of all task gradients, G_ij = g_i . g_j, summed parameter by parameter.
+    """Return the dot products of all task gradients, G_ij = g_i . g_j.
 
-    Products run per parameter in float32 (float64 for float64 gradients; half precision is upcast
-    block by block) with autocast and TF32 off; the sums over parameters, and over pieces of large
-    ones, are float64. Of complex gradients the real part of the product counts. Gradient norms of 1e-15 to 1e15 are supported in float32; beyond 1e19 a
-    square overflows and shows as inf on the diagonal, below 1e-22 a gradient counts as zero.
+    Products are computed per parameter in float32 (float64 for float64 gradients; half precision is
+    upcast one stack at a time) with autocast and TF32 off. The sums over parameters, and over
+    pieces of large ones, are float64. For complex gradients, G_ij is the real part of the product.
+
+    In float32, gradient norms from 1e-15 to 1e15 are supported. Above 1e19 a square overflows and
+    shows as inf on the diagonal; below 1e-22 a gradient counts as zero.
 
     Args:
-        gradients: stacks ``[T, *shape]``, one per parameter, as :func:`pcgrad.task_gradients`
-        returns them.
-        per_tensor: keep one Gramian per parameter instead of their sum.
-        group: data parallelism: the process group over which the gradients are averaged first, **in
-        place**. ``None``
-            is refused when a group of more than one process is initialised; ``False`` says "local
-            on purpose".
+        gradients: stacks ``[T, *shape]``, one per parameter, as returned by
+            :func:`pcgrad.task_gradients`.
+        per_tensor: return one Gramian per parameter instead of their sum.
+        group: the process group of data parallelism, over which the gradients are first averaged
+            **in place**. ``None`` raises an error if a group of several processes is initialised;
+            ``False`` requests local products.
 
     Returns:
         ``[T, T]`` float64, or ``[parameters, T, T]`` with ``per_tensor``.
+
+    Raises:
+        RuntimeError: if ``group`` is ``None`` among several processes.
+        TypeError: if the gradients are not a list or dict of tensors.
+        ValueError: if the stacks differ in tasks or device, or there are none.
     """
     blocks = as_blocks(gradients)
     average(blocks, world(group))
@@ -108,8 +122,15 @@ def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None)
 def joined(
     found: Sequence[Tensor], *, per_tensor: bool = False, groups: Sequence[int] | None = None
 ) -> Tensor:
-    """The products of all stacks as one Gramian in float64, one per stack or one per group;
-    symmetric to the last bit.
+    """Sum the dot products of all stacks to Gramians that are exactly symmetric.
+
+    Args:
+        found: ``[T, T]`` for every stack, from :func:`products`.
+        per_tensor: return one Gramian per stack.
+        groups: the group number of every stack; returns one Gramian per group.
+
+    Returns:
+        ``[T, T]`` float64, or ``[stacks, T, T]`` or ``[groups, T, T]``.
     """
     if not per_tensor and groups is None and len(found) == 1:
         only = found[0].double()
@@ -126,16 +147,20 @@ def joined(
 def apply_weights(
     parameters: Iterable[Tensor] | Mapping[str, Tensor], gradients: Blocks, weights: Tensor
 ) -> None:
-    """Add the update to ``.grad``: ``parameter.grad += sum_j weights_j g_j``, parameter by
-    parameter.
+    """Add the update to ``.grad``: ``parameter.grad += sum_j weights_j g_j``.
 
-    Sums run in float32 (float64 for float64 gradients), and the result takes the parameter's dtype
-    and device.
+    Sums are computed in float32 (float64 for float64 gradients) and converted to the parameter's
+    dtype and device.
 
     Args:
-        parameters: leaves ``[*shape]`` in the order of the gradients.
-        gradients: stacks ``[T, *shape]``.
+        parameters: leaves ``[*shape]``, in the order of the gradients.
+        gradients: stacks ``[T, *shape]``, one per parameter.
         weights: ``[T]``, or ``[parameters, T]`` for surgery per tensor.
+
+    Raises:
+        RuntimeError: if a ``.grad`` has another shape or device than its parameter's gradient.
+        TypeError: if the weights or the gradients are not tensors.
+        ValueError: if shapes do not match.
     """
     parameters = list(parameters.values()) if isinstance(parameters, Mapping) else list(parameters)
     blocks = as_blocks(gradients)
@@ -153,9 +178,11 @@ def apply_weights(
     for k, (parameter, block) in enumerate(zip(parameters, blocks, strict=True)):
         if parameter.shape != block.shape[1:]:
             raise ValueError(
-                f"gradient {k} is for shape {list(block.shape[1:])}, parameter {k} is {list(parameter.shape)}"
+                f"gradient {k} is for shape {list(block.shape[1:])}, parameter {k} is "
+                f"{list(parameter.shape)}"
             )
     ready = Weights(weights)
+    # All updates are computed before the first is added, so that an error changes nothing.
     with full_precision(blocks[0].device):
         found = [
             ready.update(parameter, block, k)
@@ -165,14 +192,18 @@ def apply_weights(
 
 
 class Weights:
-    """Weights ``[T]``, or one row per parameter, ready for sums over stacks of any dtype."""
+    """Weights of an update, converted once per dtype and device of the stacks.
+
+    Args:
+        weights: ``[T]``, or ``[parameters, T]``.
+    """
 
     def __init__(self, weights: Tensor) -> None:
         self.weights = weights
         self._cast: dict[tuple[torch.dtype, torch.device], tuple[Tensor, ...]] = {}
 
     def combine(self, block: Tensor, k: int = 0) -> Tensor:
-        """``sum_j weights_j g_j`` ``[P]`` of parameter k's stack, in the dtype of products."""
+        """Return ``sum_j weights_j g_j`` ``[P]`` of parameter k's stack."""
         rows = rows_of(block)
         key = (rows.dtype, rows.device)
         if key not in self._cast:
@@ -182,12 +213,12 @@ class Weights:
         return torch.view_as_complex(update.view(-1, 2)) if block.is_complex() else update.view(-1)
 
     def update(self, parameter: Tensor, block: Tensor, k: int = 0) -> Tensor:
-        """The same, laid out as the parameter, so that it can become ``.grad`` as it is."""
+        """Return the same sum in the parameter's dtype and layout, ready to become ``.grad``."""
         return _like(parameter, self.combine(block, k).view(parameter.shape))
 
 
 def _like(parameter: Tensor, update: Tensor) -> Tensor:
-    """The update in the parameter's dtype, device and memory layout."""
+    """Return the update in the parameter's dtype, device and memory layout."""
     if (
         update.dtype == parameter.dtype
         and update.stride() == parameter.stride()
@@ -198,9 +229,9 @@ def _like(parameter: Tensor, update: Tensor) -> Tensor:
 
 
 def _weighted_sum(rows: Tensor, w: Tensor) -> Tensor:
-    """``w @ rows``, on the CPU piece by piece: the product passes over its result once for every
-    few rows.
-    """
+    """Return ``w @ rows``, computed in pieces on the CPU."""
+    # The CPU's product passes over its result once for every few rows. A piece of the result stays
+    # in the cache between these passes.
     if rows.device.type != "cpu" or rows.shape[1] <= PIECE:
         return w @ rows
     update = rows.new_empty(1, rows.shape[1])
@@ -211,11 +242,17 @@ def _weighted_sum(rows: Tensor, w: Tensor) -> Tensor:
 
 @torch.no_grad()
 def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Add a gradient to each leaf's ``.grad`` as ``Tensor.backward`` does, then run the leaves'
-    post-accumulate hooks.
+    """Add gradients to the leaves' ``.grad``, then run their post-accumulate hooks.
 
-    Where one cannot be added, nothing is.
+    Like ``Tensor.backward``, this assigns the gradient itself to a ``.grad`` that is ``None``.
+
+    Args:
+        pairs: leaves with their gradients.
+
+    Raises:
+        RuntimeError: if a gradient cannot be added; no ``.grad`` has changed then.
     """
+    # Check all pairs before changing any.
     for leaf, gradient in pairs:
         old = leaf.grad
         if old is not None and (old.shape, old.device) != (gradient.shape, gradient.device):
@@ -230,6 +267,7 @@ def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
             leaf.grad = gradient + leaf.grad
         else:
             leaf.grad.add_(gradient.to(leaf.grad.dtype))
+    # A hook may step an optimizer or clear .grad, so it runs after all gradients are in place.
     for leaf, _ in pairs:
         hooks = leaf._post_accumulate_grad_hooks or {}
         for hook in list(hooks.values()):
@@ -237,7 +275,7 @@ def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
 
 
 def own_gradient(leaf: Tensor, gradient: Tensor | None) -> Tensor:
-    """A plain gradient that may become ``.grad``: the leaf's dtype and layout, never an alias."""
+    """Return a copy of a plain gradient in the leaf's dtype and layout; zeros for ``None``."""
     if gradient is None:
         return torch.zeros_like(leaf)
     if gradient.layout != torch.strided:

@@ -1,9 +1,9 @@
-"""One ordinary backward pass for all task gradients, where every task has its own batch and the
-layers are linear.
+"""PCGrad for linear layers: all task gradients from one ordinary backward pass.
 
-A linear layer treats rows alone, so in the gradient of the sum of all losses with respect to its
-output every row belongs to one task. The pass stops at these outputs (no weight's gradient is
-formed), and one batched product per layer gives every task's gradient of its weight.
+Every task must have its own batch. A linear layer treats each row separately, so each row of
+delta = d(sum of losses)/d(output) belongs to one task. The pass computes these deltas and no
+weight's gradient. One batched product per layer, dL_i/dW = delta_i^T x_i, then gives every task's
+gradient of the weight W from its rows of delta and of the layer's input x.
 """
 
 from __future__ import annotations
@@ -39,10 +39,9 @@ Stack = tuple[Tensor, Tensor]
 
 
 class LinearRecorder:
-    """PCGrad on one batch per task at the price of about one backward pass, for networks of
-    ``Linear`` layers.
+    """Runs PCGrad on one batch per task with a single backward pass.
 
-    ::
+    For modules of ``Linear`` and ``LayerNorm`` layers::
 
         recorder = pcgrad.LinearRecorder(trunk, tasks=T)  # once
         ...
@@ -51,23 +50,24 @@ class LinearRecorder:
         losses = [loss(head(h), y) for head, h, y in zip(heads, features, targets)]
         recorder.backward(losses, generator=generator)
 
-    The module may hold ``Linear``, ``LayerNorm`` and anything without parameters that treats rows
-    alone (activations, dropout). Layers may be called several times or not at all, and share
-    weights. Refused, by name: other modules with parameters to train, BatchNorm, compiled modules,
-    layers that compute their weight (weight_norm, pruning, parametrizations), calls with other
-    weights than the module's, and parameters with tensor hooks.
+    The module may also contain any module without parameters that treats rows separately, such as
+    activations and dropout. Layers may share weights, and may be called any number of times. The
+    following raise an error that names the layer: other modules with trainable parameters,
+    BatchNorm, compiled modules, layers that compute their weight (weight_norm, pruning,
+    parametrizations), calls with weights other than the module's, and parameters with tensor hooks.
 
     Args:
-        module: its parameters take part in surgery; what else the losses reach (task heads) gets
-            plain gradients.
-        tasks: T.
-        rows: how many rows of a batch belong to every task, ``[n_1, ...]`` in the order of the
-            tasks, 0 where a task has none; ``None``: equally many. ``backward(rows=)`` says it for
-            one step.
-        check: make sure that task i's rows enter loss i alone, by ceil(log2 T) more passes that
-            wait for the device: in the first backward pass, the 2nd, 4th, 8th and so on; again for
-            every new sequence of operations or number of rows; and until no gradient was zero.
-            (Rows mixed by a forward function, ``x - x.mean(0)``, show in no module.)
+        module: the module whose parameters are under surgery. Other leaves that the losses reach
+            (task heads) receive plain gradients.
+        tasks: the number of tasks T.
+        rows: the number of rows of each task in a batch, ``[n_1, ...]`` in the order of the tasks;
+            0 for a task without rows. ``None`` means equal numbers. ``backward(rows=)`` overrides
+            it for one step.
+        check: verify that the rows of task i enter loss i alone. A forward function may mix rows
+            (``x - x.mean(0)``), which the list of modules does not show. The check takes
+            ceil(log2 T) extra passes and synchronises with the device. It runs in backward passes
+            number 1, 2, 4, 8, ..., counted separately for every sequence of operations and numbers
+            of rows, and in every pass until it has seen no zero gradient.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class LinearRecorder:
         self._layers()
 
     def _layers(self) -> list[nn.Module]:
-        """The layers to record, after refusing modules that cannot be."""
+        """Return the layers to record, or raise for a module that cannot be recorded."""
         for name, part in self.module.named_modules():
             _refuse(name, part)
         return [part for part in self.module.modules() if type(part) in COVERED]
@@ -100,7 +100,7 @@ class LinearRecorder:
         self._taps = []
         for part in self._layers():
             if any(p is not None and p.requires_grad for p in part._parameters.values()):
-                # The first of all hooks: one that replaces the output comes after.
+                # Runs before the user's hooks, which may replace the output.
                 self._handles.append(
                     part.register_forward_hook(self._tap, prepend=True, with_kwargs=True)
                 )
@@ -119,14 +119,15 @@ class LinearRecorder:
     def _tap(
         self, layer: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], output: Tensor
     ) -> None:
-        # Under no_grad a call is part of no loss; within a backward pass it is a checkpoint's.
+        # A call under no_grad is part of no loss. A call during a backward pass is a checkpoint's
+        # recomputation of one that is recorded already.
         if not output.requires_grad or torch._C._current_graph_task_id() != -1:
             return
         x = args[0] if args else kwargs["input"]
         if x.dim() < 2:
             raise ValueError(
-                f"a recorded {type(layer).__name__} got {list(x.shape)}: the first dimension must be "
-                "the tasks, or the rows of each, task by task"
+                f"a recorded {type(layer).__name__} got {list(x.shape)}: the first dimension must "
+                "be the tasks, or the rows of each, task by task"
             )
         tap = Tap.of(layer, x, output)
         if tap is None:
@@ -148,21 +149,20 @@ class LinearRecorder:
         rows: Sequence[int] | None = None,
         retain_graph: bool = False,
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The gradient of every loss, and the plain gradients of own parameters, from one backward
-        pass.
+        """Return the task gradients of the module and the plain gradients of own parameters.
 
-        ``.grad`` is not touched. Parameters that are frozen, or that no loss reaches, have zero
-        gradients.
+        ``.grad`` does not change. The gradients of frozen parameters, and of parameters that no
+        loss reaches, are zero.
 
         Args:
-            losses: T scalars or a tensor ``[T]``; loss i depends on task i's rows alone.
+            losses: T scalars or a tensor ``[T]``; loss i depends on the rows of task i alone.
             own_parameters: leaves outside the module, as in :func:`pcgrad.backward`.
-            rows: the rows of every task in this step.
-            retain_graph: keep the graph and what was recorded for another call.
+            rows: the number of rows of each task in this step.
+            retain_graph: keep the graph and the recorded calls for another call.
 
         Returns:
-            One stack ``[T, *shape]`` per parameter, in the order of ``module.parameters()``, in its
-            dtype; and the own parameters' gradients.
+            ``(stacks, own)``: one stack ``[T, *shape]`` per parameter, in the order of
+            ``module.parameters()`` and in its dtype; and the gradients of the own parameters.
         """
         roots = self._roots(losses)
         leaves, graph = self._leaves(roots)
@@ -178,6 +178,7 @@ class LinearRecorder:
         formed, pending, plain = self._pass(
             roots, leaves, graph, own, form, retain_graph=retain_graph
         )
+        # Parameters with several calls, or none, are formed after the pass.
         form([(p, pending.get(id(p), [])) for p in parameters if id(p) not in formed])
         self._forget(retain_graph)
         return list(stacks.values()), [
@@ -200,24 +201,25 @@ class LinearRecorder:
         check_finite: bool = False,
         retain_graph: bool = False,
     ) -> Surgery:
-        """:func:`pcgrad.backward` on the recorded module: ``.grad`` is added to; arguments not
-        listed mean the same.
+        """Add PCGrad's update of the recorded module, and plain gradients, to ``.grad``.
+
+        Arguments that are not listed are those of :func:`pcgrad.backward`. The recorder keeps the
+        memory of task gradients from one step to the next.
 
         Args:
-            losses: T scalars or a tensor ``[T]``; loss i depends on task i's rows alone.
-            rows: the rows of every task in this step, such as a short last batch's.
-            group: data parallelism. With ``streaming`` one layer's gradients at a time are averaged
-                for the Gramian, and then the update, which is linear in them: equal results, P
-                numbers more to send.
-            streaming: never hold the gradients of all parameters. One layer's are formed for the
-                Gramian and dropped; the update is sum_i (w_i delta_i)^T x_i, one product over all
-                rows. Memory of the plain step, the outputs' gradients and one layer's task
-                gradients; the price is one more product per layer. (The memory of task gradients,
-                one layer's or all, stays with the recorder from one step to the next.)
+            losses: T scalars or a tensor ``[T]``; loss i depends on the rows of task i alone.
+            rows: the number of rows of each task in this step, as for a short last batch.
+            group: the process group of data parallelism. With ``streaming``, the ranks average one
+                layer's task gradients at a time, and then the updates, which are linear in them.
+                The result is the same; P more numbers are sent.
+            streaming: hold the task gradients of one layer at a time. They are formed for the
+                Gramian and discarded; the update is sum_i (w_i delta_i)^T x_i, one product over all
+                rows. Peak memory is that of a plain step, the gradients of all outputs, and one
+                layer's task gradients. The cost is one more product per layer.
 
         Returns:
-            The :class:`Surgery`; where ``granularity`` is not ``"global"`` with a leading dimension
-            over groups, or over the module's parameters that are not frozen.
+            The :class:`Surgery`. Unless ``granularity`` is ``"global"``, it has a leading dimension
+            over groups, or over the module's trainable parameters.
         """
         method = Method(weighting, orders, reduction, granularity, generator, group)
         roots, ranks = self._roots(losses), method.ranks
@@ -240,6 +242,8 @@ class LinearRecorder:
         )
 
         formed = _Formed(self._memory, device, ranks, streaming=streaming)
+        # A single process multiplies each layer's gradients while they are in the cache. Several
+        # ranks wait: they must agree on the reached parameters before they average anything.
         done, pending, plain = self._pass(
             roots,
             leaves,
@@ -254,6 +258,8 @@ class LinearRecorder:
         ]
         flags = reached_anywhere(masks, device, ranks)
         reached = [k for k, flag in enumerate(flags[: len(shared)]) if flag]
+        # Form what the pass did not: all parameters under a group or in a checked pass, else those
+        # that have several calls.
         rest = [shared[k] for k in reached if id(shared[k]) not in done]
         formed.form([(p, pending.get(id(p), [])) for p in rest])
         gramians = method.gramian(formed.of(shared))
@@ -275,7 +281,7 @@ class LinearRecorder:
         return result
 
     def _count_rows(self, rows: Sequence[int] | None) -> None:
-        """Tell every call its tasks' rows, after checking that they fit."""
+        """Check the number of rows of each task against every call, and store it there."""
         counts = self.rows if rows is None else _checked_rows(rows, self.tasks)
         for tap in self._taps:
             tap.counts = counts
@@ -292,7 +298,10 @@ class LinearRecorder:
                 )
 
     def _memory(self, p: Tensor, *, keep: bool) -> Stack:
-        """Memory for a parameter's task gradients: that of the last step, or of all dropped ones."""
+        """Return memory for a parameter's task gradients, reusing that of the last step.
+
+        Without ``keep``, the task gradients are discarded after use and all share one memory.
+        """
         key, size, shape = id(p) if keep else 0, self.tasks * p.numel(), (self.tasks, *p.shape)
         found = self._space.get(key)
         if (
@@ -301,7 +310,8 @@ class LinearRecorder:
             or (found[0].dtype, found[0].device) != (p.dtype, p.device)
         ):
             self._space.pop(key, None)
-            del found  # the old one is freed first
+            # Free the old memory before allocating, which lowers the peak.
+            del found
             memory = p.new_empty(shape)
             self._space[key] = found = (memory, memory.flatten(1))
         if found[0].shape == shape:
@@ -310,12 +320,13 @@ class LinearRecorder:
         return memory, memory.flatten(1)
 
     def _roots(self, losses: Sequence[Tensor] | Tensor) -> list[Tensor]:
-        """The losses as T scalars, or as one tensor ``[T]``."""
+        """Return the checked losses as T scalars, or as one tensor ``[T]``."""
         count = losses.numel() if isinstance(losses, Tensor) else len(losses)
         if count != self.tasks or (isinstance(losses, Tensor) and losses.dim() != 1):
             shape = f"shape {list(losses.shape)}" if isinstance(losses, Tensor) else f"{count}"
             raise ValueError(
-                f"there must be one loss per task, {self.tasks} scalars or a tensor [T], got {shape}"
+                f"there must be one loss per task, {self.tasks} scalars or a tensor [T], "
+                f"got {shape}"
             )
         if not isinstance(losses, Tensor):
             return check_losses(losses)
@@ -324,33 +335,37 @@ class LinearRecorder:
         return [losses]
 
     def _leaves(self, roots: Sequence[Tensor]) -> tuple[list[Tensor], int]:
-        """What the losses reach besides the module's parameters, which they must reach through its
-        layers alone; and the graph's kind.
+        """Return the leaves outside the module that the losses reach, and the kind of the graph.
+
+        Raises:
+            RuntimeError: if a parameter of the module reaches the losses other than through a
+                recorded call, or has a tensor hook: its task gradients would be wrong.
         """
         leaves, graph = other_leaves(roots, self._taps)
         names = {id(p): name for name, p in self.module.named_parameters()}
         for leaf in leaves:
             if id(leaf) in names:
                 raise RuntimeError(
-                    f"parameter {names[id(leaf)]} reaches the losses otherwise than through a recorded call of its "
-                    "layer (a penalty, a functional call, a call outside the with block); use pcgrad.backward"
+                    f"parameter {names[id(leaf)]} reaches the losses otherwise than through a "
+                    "recorded call of its layer (a penalty, a functional call, a call outside the "
+                    "with block); use pcgrad.backward"
                 )
         for tap in self._taps:
             for part, p in tap.used:
                 if id(p) not in names:
                     raise RuntimeError(
-                        f"{self._name(tap.layer)} was called with another {part} than its own (a functional call, "
-                        "swapped weights); use pcgrad.backward"
+                        f"{self._name(tap.layer)} was called with another {part} than its own "
+                        "(a functional call, swapped weights); use pcgrad.backward"
                     )
                 if p._backward_hooks:
                     raise RuntimeError(
-                        f"parameter {names[id(p)]} has a tensor hook, which task gradients formed here do not "
-                        "pass; use pcgrad.backward"
+                        f"parameter {names[id(p)]} has a tensor hook, which task gradients formed "
+                        "here do not pass; use pcgrad.backward"
                     )
         return leaves, graph
 
     def _listed(self, own_parameters: Parameters) -> list[Tensor]:
-        """The caller's own parameters."""
+        """Return the caller's own parameters, which must not belong to the module."""
         identities = {id(p) for p in self.module.parameters()}
         table = named(own_parameters, "own parameters")
         for name, tensor in table.items():
@@ -371,24 +386,36 @@ class LinearRecorder:
         retain_graph: bool,
         keep: bool = False,
     ) -> tuple[set[int], dict[int, Calls], list[Tensor | None]]:
-        """The backward pass. ``form`` takes a layer whose parameters have no other call, during the
-        pass.
+        """Run the backward pass, forming task gradients on the way where possible.
 
-        Returns the ids of the parameters that were formed, the calls of those that are reached but
-        still to be formed, and the plain gradients of the own leaves. ``keep``: formed layers keep
-        what the update is made from."""
+        Args:
+            roots: the losses.
+            leaves: the leaves outside the module.
+            graph: the kind of the graph; the check of the rows runs once for each kind.
+            own: the leaves that receive plain gradients.
+            form: called during the pass for each layer whose parameters have one call; ``None``
+                forms nothing.
+            retain_graph: keep the graph for another pass.
+            keep: formed layers keep the deltas from which the update is computed.
+
+        Returns:
+            The ids of the parameters that were formed, the calls of those that are reached but
+            still to be formed, and the plain gradients of the own leaves.
+        """
         kind = (
             graph,
             self._taps[0].counts if self._taps else None,
             *(tap.x.shape for tap in self._taps),
         )
         calls_before, proven = self._seen.get(kind, (0, False))
+        # n & (n + 1) is 0 for n = 0, 1, 3, 7, ...: calls number 1, 2, 4, 8, ... are checked.
         due = not proven or calls_before & (calls_before + 1) == 0
         check = self.check and self.tasks > 1 and due
         calls, formed = calls_of(self._taps), set[int]()
 
         def arrive(tap: Tap) -> None:
             layer = [(p, calls[id(p)]) for _, p in tap.used]
+            # The gradient of a weight with several calls is a sum over deltas still to come.
             if form is not None and all(len(uses) == 1 for _, uses in layer):
                 form(layer)
                 formed.update(id(p) for p, _ in layer)
@@ -408,8 +435,8 @@ class LinearRecorder:
         pending = {key: uses for key, uses in pending.items() if uses and key not in formed}
         if not pending and not formed:
             raise ValueError(
-                "no loss reaches a recorded layer: call the module inside the with block, compute the losses from its "
-                "output, and record again for every backward pass"
+                "no loss reaches a recorded layer: call the module inside the with block, compute "
+                "the losses from its output, and record again for every backward pass"
             )
         if check:
             proven |= self._check_rows(roots, retain_graph)
@@ -420,9 +447,9 @@ class LinearRecorder:
         tap, proven = mixed_rows(roots, self._taps, self.tasks, retain_graph=retain_graph)
         if tap is not None:
             raise RuntimeError(
-                f"rows of several tasks are mixed behind {self._name(tap.layer)}, or its input is not ordered "
-                "task by task: a row of one task enters another's loss; use rows=[n_1, ...] for unequal rows, "
-                "or pcgrad.backward"
+                f"rows of several tasks are mixed behind {self._name(tap.layer)}, or its input is "
+                "not ordered task by task: a row of one task enters another's loss; use "
+                "rows=[n_1, ...] for unequal rows, or pcgrad.backward"
             )
         return proven
 
@@ -432,7 +459,7 @@ class LinearRecorder:
 
 
 def _checked_rows(rows: Sequence[int] | None, tasks: int) -> tuple[int, ...] | None:
-    """The rows of every task, or ``None`` where they are equal."""
+    """Return the checked numbers of rows of the tasks, or ``None`` for equal numbers."""
     if rows is None:
         return None
     counts = tuple(int(n) for n in rows)
@@ -442,11 +469,12 @@ def _checked_rows(rows: Sequence[int] | None, tasks: int) -> tuple[int, ...] | N
 
 
 def _refuse(name: str, part: nn.Module) -> None:
-    """Modules that mix rows, or whose parameters' gradients are not formed here."""
+    """Raise if a module mixes rows, or has trainable parameters that the recorder cannot handle."""
     label = f"{name or 'the module'} ({type(part).__name__})"
     if hasattr(part, "_orig_mod") or part._compiled_call_impl is not None:
         raise TypeError(
-            f"{label} is compiled, which hides its layers; record and call the module as it was before"
+            f"{label} is compiled, which hides its layers; "
+            "record and call the module as it was before"
         )
     if isinstance(part, nn.modules.batchnorm._BatchNorm):
         raise TypeError(f"{label} mixes rows: use LayerNorm, or pcgrad.backward")
@@ -455,8 +483,8 @@ def _refuse(name: str, part: nn.Module) -> None:
         (trains and part._parameters.get("weight") is not part.weight) or is_parametrized(part)
     ):
         raise TypeError(
-            f"{label} computes its weight from other parameters (weight_norm, spectral_norm, pruning, "
-            "a parametrization); use pcgrad.backward"
+            f"{label} computes its weight from other parameters (weight_norm, spectral_norm, "
+            "pruning, a parametrization); use pcgrad.backward"
         )
     if type(part) in COVERED and (
         "forward" in part.__dict__ or part._is_full_backward_hook is False
@@ -464,14 +492,22 @@ def _refuse(name: str, part: nn.Module) -> None:
         raise TypeError(f"{label} has a forward or a backward hook of its own; use pcgrad.backward")
     if type(part) not in COVERED and trains:
         raise TypeError(
-            f"{label} has parameters and is neither Linear nor LayerNorm: freeze it, record the part of the module "
-            "without it, or use pcgrad.backward"
+            f"{label} has parameters and is neither Linear nor LayerNorm: freeze it, record the "
+            "part of the module without it, or use pcgrad.backward"
         )
 
 
 class _Formed:
-    """The task gradients of one backward pass, or what is left of them: their Gramian and how to
-    make the update.
+    """The task gradients of one backward pass, and the update computed from them.
+
+    With streaming, a weight's task gradients are discarded after the Gramian. Its recorded calls
+    are kept instead, from which the update is computed.
+
+    Args:
+        memory: returns memory for a parameter's task gradients.
+        device: the device of the losses.
+        ranks: the process group, or ``None`` for a single process.
+        streaming: discard the task gradients of weights.
     """
 
     def __init__(
@@ -491,6 +527,7 @@ class _Formed:
     def form(self, layer: Layer) -> None:
         """Form a layer's task gradients, and multiply them while they are in the cache."""
         for p, uses in layer:
+            # Vectors (biases, norms) are small, and their update is no product of two matrices.
             drop = self.streaming and p.dim() == 2
             stack, rows = self.memory(p, keep=not drop)
             _fill(stack, uses)
@@ -503,12 +540,15 @@ class _Formed:
                 self.rows[id(p)] = rows
 
     def of(self, shared: Sequence[Tensor]) -> list[Tensor]:
-        """Every shared parameter's products, zero for those that no loss reaches."""
+        """Return the dot products of every shared parameter; zero if no loss reaches it."""
         none = torch.zeros_like(next(iter(self.products.values())))
         return [self.products.get(id(p), none) for p in shared]
 
     def updates(self, reached: Sequence[Tensor], weights: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """The reached parameters with their updates; ``weights``: ``[T]`` or one row for each."""
+        """Return the reached parameters with their updates.
+
+        ``weights`` is ``[T]``, or has one row ``[T]`` per reached parameter.
+        """
         ready, found = Weights(weights), []
         for k, p in enumerate(reached):
             if id(p) in self.rows:
@@ -524,7 +564,7 @@ class _Formed:
 
 
 def _fill(stack: Tensor, uses: Calls) -> None:
-    """A parameter's task gradients ``[T, *shape]``: the sum over the calls that used it."""
+    """Write a parameter's task gradients ``[T, *shape]``, summed over the calls that used it."""
     for k, (tap, name) in enumerate(uses):
         tap.gradients(name, stack, add=k > 0)
     if not uses:
@@ -532,7 +572,7 @@ def _fill(stack: Tensor, uses: Calls) -> None:
 
 
 def _update(parameter: Tensor, uses: Calls, weights: Tensor) -> Tensor:
-    """A weight's update, without its task gradients."""
+    """Return a weight's update from its recorded calls, without forming task gradients."""
     update = (
         torch.zeros_like(parameter) if not uses else uses[0][0].update(weights).to(parameter.dtype)
     )

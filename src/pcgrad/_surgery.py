@@ -1,8 +1,9 @@
 """Gradient surgery (Yu et al. 2020, Algorithm 1) on the T x T Gramian.
 
-Every projected gradient is a combination of the original ones, g_i^PC = sum_j C_ij g_j, and every
-dot product that Algorithm 1 needs is a combination of entries of G = (g_i . g_j). So nothing here
-has the size of the parameters."""
+Each projected gradient is a linear combination of the original ones, g_i^PC = sum_j C_ij g_j.
+Every dot product that Algorithm 1 needs is therefore a linear combination of entries of the Gramian
+G = (g_i . g_j), and no tensor in this module has the size of the parameters.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from pcgrad._parameters import check_option
 from pcgrad._precision import full_precision, working_dtype
 
 Weighting = Callable[[Tensor], Tensor]
-"""Gramian [..., T, T] -> weights [..., T] of the original gradients; torchjd's ``*Weighting`` classes fit."""
+"""Gramian [..., T, T] -> weights [..., T] of the original gradients; torchjd's ``*Weighting`` \
+classes fit."""
 
 Reduction = Literal["sum", "mean"]
 REDUCTIONS = ("sum", "mean")
@@ -27,14 +29,16 @@ REDUCTIONS = ("sum", "mean")
 
 @dataclass(frozen=True)
 class Surgery:
-    """What one surgery did: detached, O(T^2), no graph and nothing of the size of the parameters.
+    """The record of one surgery.
+
+    All tensors are detached and hold O(T^2) numbers, so keeping a record keeps no graph alive.
 
     Attributes:
-        gramian: ``[..., T, T]`` float64, g_i . g_j.
-        orders: ``[..., T, T-1]`` int64, the visiting order of every task; ``[T, 0]`` where a
-            :data:`Weighting` took the place of Algorithm 1.
-        coefficients: ``[..., T, T]`` float64; row i is g_i^PC in the original gradients, under a
-            weighting w_i g_i.
+        gramian: ``[..., T, T]`` float64, the dot products g_i . g_j.
+        orders: ``[..., T, T-1]`` int64, the visiting order of every task; ``[T, 0]`` if a
+            :data:`Weighting` replaced Algorithm 1.
+        coefficients: ``[..., T, T]`` float64; row i expresses g_i^PC in the original gradients.
+            Under a weighting, row i expresses w_i g_i.
         weights: ``[..., T]`` float64; the update is sum_j weights_j g_j.
     """
 
@@ -47,27 +51,32 @@ class Surgery:
 def algorithm_1(
     gramian: Sequence[Sequence[float]], orders: Sequence[Sequence[int]]
 ) -> list[list[float]]:
-    """Algorithm 1 in coordinates of the original gradients, number by number: the definition.
+    """Run Algorithm 1 on Python numbers, in coordinates of the original gradients.
 
-    ``g_i^PC = sum_m C_im g_m`` starts as ``g_i`` and meets the other tasks in its order. Where it
+    This is the readable definition; :func:`surgery_coefficients` computes the same on tensors.
+    ``g_i^PC = sum_m C_im g_m`` starts as ``g_i`` and visits the other tasks in its order. If it
     conflicts with ``g_j``, its component along ``g_j`` is removed: ``C_ij -= g_i^PC . g_j / G_jj``.
 
     Args:
-        gramian: ``[T][T]``, the products ``G_mj = g_m . g_j``.
-        orders: ``[T][T-1]``, the tasks that every task meets.
+        gramian: ``[T][T]``, the dot products ``G_mj = g_m . g_j``.
+        orders: ``[T][T-1]``, the tasks that each task visits, in order.
 
     Returns:
-        C ``[T][T]``; row i is ``g_i^PC``.
+        C ``[T][T]``; row i holds the coordinates of ``g_i^PC``.
     """
     coefficients = []
     for i, order in enumerate(orders):
+        # g_i^PC starts as g_i itself.
         row = [0.0] * len(gramian)
         row[i] = 1.0
         for j in order:
-            product = 0.0  # g_i^PC . g_j
+            # g_i^PC . g_j is linear in the coordinates, so row j of the Gramian is all it needs.
+            product = 0.0
             for coefficient, g_m_j in zip(row, gramian[j], strict=True):
                 product += coefficient * g_m_j
-            no_conflict = product >= 0 or gramian[j][j] <= 0  # nan is never taken for "no conflict"
+            # Phrased as "no conflict" so that nan, for which every comparison is False, projects
+            # and propagates into the result. A zero g_j defines no plane to project onto.
+            no_conflict = product >= 0 or gramian[j][j] <= 0
             if not no_conflict:
                 row[j] -= product / gramian[j][j]
         coefficients.append(row)
@@ -75,7 +84,7 @@ def algorithm_1(
 
 
 def check_gramian(gramian: Tensor) -> None:
-    """Refuse what is no Gramian ``[..., T, T]``."""
+    """Raise if the argument is not a floating-point tensor ``[..., T, T]``."""
     if not isinstance(gramian, Tensor):
         raise TypeError(
             f"a Gramian is a tensor [..., T, T], got a {type(gramian).__name__}; see pcgrad.gramian"
@@ -83,26 +92,32 @@ def check_gramian(gramian: Tensor) -> None:
     square = gramian.dim() >= 2 and gramian.shape[-1] == gramian.shape[-2]
     if not gramian.is_floating_point() or not square:
         raise ValueError(
-            f"a Gramian is a floating-point [..., T, T], got {gramian.dtype} {list(gramian.shape)}; "
+            "a Gramian is a floating-point [..., T, T], "
+            f"got {gramian.dtype} {list(gramian.shape)}; "
             "pcgrad.gramian makes it from task gradients"
         )
 
 
 @torch.no_grad()
 def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
-    """Run Algorithm 1 for all tasks (and all batch dimensions) at once, in coordinates of the
-    original gradients.
+    """Run Algorithm 1 on a Gramian and return the projected gradients' coefficients.
 
-    :func:`algorithm_1` states it for one instance. A zero gradient (G_jj = 0) conflicts with
-    nothing. There is no epsilon, so the result is scale-equivariant. A product that is not a number makes its row not a number: it is never taken
-    for "no conflict".
+    All tasks and all batch dimensions are processed at once; :func:`algorithm_1` is the definition
+    for one instance. A zero gradient (G_jj = 0) conflicts with no other. There is no epsilon, so
+    the result is scale-equivariant. If a dot product is nan, its row becomes nan.
 
     Args:
-        gramian: ``[..., T, T]``, any floating dtype; the algebra is float64.
+        gramian: ``[..., T, T]`` of any floating dtype; the computation is in float64.
         orders: ``[..., T, T-1]`` int64; batch dimensions broadcast against the Gramian's.
 
     Returns:
-        C ``[..., T, T]`` float64 with g^PC = C @ G; the update is ``C.sum(-2) @ G``.
+        C ``[..., T, T]`` float64. With the task gradients as rows of g ``[T, P]``, the projected
+        gradients are ``C @ g`` and the update of Algorithm 1 is ``C.sum(-2) @ g``.
+
+    Raises:
+        TypeError: if an argument is not a tensor, or the orders are not int64.
+        ValueError: if a shape is wrong, there are no tasks, or a row of CPU orders is not a
+            permutation of the other tasks.
     """
     check_gramian(gramian)
     tasks = gramian.shape[-1]
@@ -110,6 +125,7 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
         raise ValueError("there are no tasks: the Gramian is empty")
     check_orders(orders, tasks)
     gramian = gramian.detach().double()
+    # For a few tasks on the CPU, the overhead of tensor operations exceeds their arithmetic.
     if (
         tasks <= FEW
         and gramian.dim() == orders.dim() == 2
@@ -117,6 +133,7 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
     ):
         found = algorithm_1(gramian.tolist(), orders.tolist())
         return torch.tensor(found, dtype=torch.float64, device="cpu")
+    # For many tasks, one visit at a time would read the whole Gramian at each of T - 1 visits.
     if tasks >= CROWD and gramian.dim() == orders.dim() == 2 and gramian.device.type == "cpu":
         return in_blocks(gramian, orders.cpu())
     visited, full = orders.to(gramian.device, non_blocking=True), gramian
@@ -126,25 +143,34 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
             visited.expand(*batch, tasks, tasks - 1),
             gramian.expand(*batch, tasks, tasks),
         )
+    # -G_jj at every visit; infinity for a zero gradient turns the projection into a step of zero.
     squares = full.diagonal(dim1=-2, dim2=-1).unsqueeze(-2).expand(full.shape).gather(-1, visited)
-    # No projection onto a zero gradient's plane.
     squares = squares.masked_fill_(squares <= 0, torch.inf).neg_()
     unit = torch.eye(tasks, dtype=torch.float64, device=gramian.device)
     coefficients = unit.expand(full.shape).contiguous()
+    # Tasks are independent of each other, so position k of all orders is one batched step.
     for k in range(tasks - 1):
-        j = visited[..., k : k + 1]  # [..., T, 1]: whom each task meets at position k
-        g_j = full.gather(-2, j.expand(full.shape))  # row i: the products of g_j with all gradients
+        j = visited[..., k : k + 1]  # [..., T, 1]: the task that each task visits at position k
+        g_j = full.gather(-2, j.expand(full.shape))  # row i: dot products of g_j with all gradients
         product = g_j.mul_(coefficients).sum(-1, keepdim=True)  # g_i^PC . g_j
-        step = product.clamp_(max=0).div_(squares[..., k : k + 1])  # clamp and quotient keep nan
+        # The clamp leaves only conflicts. Unlike a comparison, clamp and quotient propagate nan.
+        step = product.clamp_(max=0).div_(squares[..., k : k + 1])
         coefficients.scatter_add_(-1, j, step)
     return coefficients
 
 
 def surgery(gramian: Tensor, orders: Tensor, *, reduction: Reduction = "sum") -> Surgery:
-    """Algorithm 1 from a Gramian: coefficients C and the weights of the update.
+    """Run Algorithm 1 on a Gramian and return coefficients and update weights.
 
-    ``reduction="sum"`` (Algorithm 1): weights_j = sum_i C_ij. ``"mean"`` (popular ports): 1/T of
-    that."""
+    Args:
+        gramian: ``[..., T, T]``.
+        orders: ``[..., T, T-1]`` int64, the visiting order of every task.
+        reduction: ``"sum"`` (Algorithm 1) gives weights_j = sum_i C_ij; ``"mean"`` (popular ports)
+            divides them by T.
+
+    Returns:
+        The :class:`Surgery`.
+    """
     check_option("reduction", reduction, REDUCTIONS)
     coefficients = surgery_coefficients(gramian, orders)
     weights = coefficients.sum(-2) if reduction == "sum" else coefficients.mean(-2)
@@ -152,8 +178,9 @@ def surgery(gramian: Tensor, orders: Tensor, *, reduction: Reduction = "sum") ->
 
 
 def weighted(gramian: Tensor, weighting: Weighting) -> Surgery:
-    """The weights that a weighting gives a Gramian ``[T, T]``, or each of ``[n, T, T]``."""
+    """Apply a weighting to a Gramian ``[T, T]``, or to each Gramian of ``[n, T, T]``."""
     gramian = gramian.detach().double()
+    # A weighting only has to accept a single Gramian, so a stack is unrolled.
     stacked = gramian.view(-1, *gramian.shape[-2:])
     found = [weighting(matrix) for matrix in stacked]
     tasks = gramian.shape[-1]
@@ -168,18 +195,19 @@ def weighted(gramian: Tensor, weighting: Weighting) -> Surgery:
 
 @torch.no_grad()
 def project_conflicting(gradients: Tensor, orders: Tensor) -> Tensor:
-    """The projected gradients g_i^PC of Algorithm 1.
+    """Return the projected gradients g_i^PC of Algorithm 1.
 
     Args:
         gradients: ``[..., T, P]``; half precision is computed in float32.
-        orders: ``[..., T, T-1]``.
+        orders: ``[..., T, T-1]`` int64, the visiting order of every task.
 
     Returns:
-        g^PC ``[..., T, P]`` in the dtype of the gradients.
+        g^PC ``[..., T, P]``, in the dtype of the gradients.
     """
     if gradients.dim() < 2 or not gradients.is_floating_point():
         raise ValueError(
-            f"gradients must be floating-point [..., T, P], got {gradients.dtype} {list(gradients.shape)}"
+            f"gradients must be floating-point [..., T, P], got {gradients.dtype} "
+            f"{list(gradients.shape)}"
         )
     with full_precision(gradients.device):
         g = gradients.detach().to(working_dtype(gradients.dtype))

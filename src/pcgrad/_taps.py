@@ -1,4 +1,8 @@
-"""What a layer saw in one call, and its task gradients, formed when they are asked for."""
+"""Recorded calls of layers, and the task gradients computed from them.
+
+A :class:`Tap` stores the input of one call. After :func:`backward_pass` it also stores the gradient
+of the output, and the two determine the task gradients of the layer's weight and bias.
+"""
 
 from __future__ import annotations
 
@@ -28,20 +32,24 @@ NODES = {
 
 @dataclass(eq=False)
 class Tap:
-    """One call of a ``Linear`` or ``LayerNorm``.
+    """One call of a ``Linear`` or ``LayerNorm`` layer.
 
-    With ``rows`` many rows per task: y = x W^T + b, delta = dL/dy -> dL_i/dW = delta_i^T x_i,
-    dL_i/db = sum of delta_i. ``LayerNorm`` y = n(x) w + b -> dL_i/dw = sum of n(x_i) delta_i.
+    With delta = dL/dy, and x_i, delta_i the rows of task i:
+
+    - ``Linear`` y = x W^T + b has dL_i/dW = delta_i^T x_i and dL_i/db = sum of the rows of delta_i;
+    - ``LayerNorm`` y = n(x) w + b has dL_i/dw = sum of the rows of n(x_i) delta_i, and dL_i/db as
+      above.
 
     Attributes:
-        layer: the module.
-        used: the parameters to train that the call used, by name.
-        x: its input, detached; ``version`` tells whether it was modified since.
-        output: where the gradient of its output arrives in the graph, whatever is done to the
-            output in place.
-        below: the graph's node of the input; ``None`` where the input needs no gradient.
-        delta: the gradient of the output, after the backward pass.
-        counts: rows of every task, where they are unequal.
+        layer: the module that was called.
+        used: the trainable parameters that the call used, with their names in the layer.
+        x: the input, detached.
+        version: the input's version counter at the call, which reveals later changes in place.
+        output: the graph edge at which the output's gradient arrives. It stays valid if the output
+            is modified in place.
+        below: the graph node of the input; ``None`` if the input needs no gradient.
+        delta: the gradient of the output; set by the backward pass.
+        counts: the number of rows of each task if they are unequal, else ``None``.
     """
 
     layer: Any
@@ -55,8 +63,10 @@ class Tap:
 
     @classmethod
     def of(cls, layer: nn.Module, x: Tensor, output: Tensor) -> Tap | None:
-        """A call that has just been made; ``None`` where it was not the layer's own function of its
-        own parameters.
+        """Record a call that was just made.
+
+        Returns:
+            The tap; ``None`` if the output is not the layer's function of its own parameters.
         """
         below = get_gradient_edge(x).node if x.requires_grad else None
         named = (
@@ -68,20 +78,25 @@ class Tap:
         ]
         if _leaves(output, below, NODES[type(layer)]) != {id(p) for _, p in used}:
             return None
-        # Inputs of three and more dimensions: the output is a view, which a step in place takes out
-        # of the graph.
+        # For inputs of three or more dimensions the output is a view. An operation in place on a
+        # view replaces its node in the graph, whereas the node of its base stays.
         if output._base is not None and output._base.numel() == output.numel():
             output = output._base
         return cls(layer, used, x.detach(), x._version, get_gradient_edge(output), below)
 
     def gradients(self, name: str, out: Tensor, *, add: bool = False) -> None:
-        """Write (or add) this call's task gradients of the layer's weight or bias into ``[T,
-        *shape]``.
+        """Write this call's task gradients of the layer's weight or bias.
+
+        Args:
+            name: ``"weight"`` or ``"bias"``.
+            out: ``[T, *shape]``.
+            add: add to the values of ``out`` instead of replacing them.
         """
         if self.counts is None:
             x, delta = self._rows(len(out))
             self._form(name, x, delta, out, add=add)
             return
+        # Unequal numbers of rows do not fit one batched product.
         for i, (x, delta) in enumerate(self._unequal()):
             self._form(name, x.unsqueeze(0), delta.unsqueeze(0), out[i : i + 1], add=add)
 
@@ -91,11 +106,16 @@ class Tap:
         elif isinstance(self.layer, nn.Linear):
             outer_products(delta, x, out, add=add)
         else:
+            # The normalised input is computed again, which saves storing it for every call.
             shape = self.layer.normalized_shape
             row_sums(nn.functional.layer_norm(x, shape, eps=self.layer.eps) * delta, out, add=add)
 
     def update(self, weights: Tensor) -> Tensor:
-        """``sum_j weights_j g_j`` of a linear layer's weight, by one product and without the g_j."""
+        """Return ``sum_j weights_j g_j`` of a linear layer's weight without forming the g_j.
+
+        Scaling the rows of delta by their task's weight reduces the sum to one product over all
+        rows: ``sum_j (weights_j delta_j)^T x_j``.
+        """
         w = weights.to(self.x.device, working_dtype(self.x.dtype.to_real()))
         if self.counts is None:
             x, delta = self._rows(len(weights))
@@ -108,19 +128,18 @@ class Tap:
             return scaled.to(x.dtype).flatten(0, -2).mT @ x
 
     def _rows(self, tasks: int) -> tuple[Tensor, Tensor]:
-        """Input and output gradient ``[T, rows, *features]``; under autocast the input in the dtype
-        of the product.
-        """
+        """Return input and output gradient as ``[T, rows, *features]``, in one dtype."""
         x, delta = self._checked()
         x, delta = (_by_task(part, tasks, self._features()) for part in (x, delta))
         self.delta = delta
         return _factor(x, delta), delta
 
     def _unequal(self) -> list[tuple[Tensor, Tensor]]:
-        """The same for every task alone, ``[rows, *features]``."""
+        """Return input and output gradient of each task as ``[rows, *features]``."""
         assert self.counts is not None
         x, delta = self._checked()
         k = self._features()
+        # One row may cover several entries of x, such as the positions of a sequence.
         sizes = [n * (len(x) // sum(self.counts)) for n in self.counts]
         return [
             (_factor(a, b).flatten(0, -1 - k), b.flatten(0, -1 - k))
@@ -138,13 +157,13 @@ class Tap:
         assert self.delta is not None
         if self.x._version != self.version:
             raise RuntimeError(
-                f"the input of a recorded {type(self.layer).__name__} was modified in place after the layer had read "
-                "it; use an operation that returns a new tensor"
+                f"the input of a recorded {type(self.layer).__name__} was modified in place after "
+                "the layer had read it; use an operation that returns a new tensor"
             )
         return self.x, self.delta
 
     def by_task(self, tasks: int, part: Tensor) -> list[Tensor]:
-        """A gradient of the output, task by task."""
+        """Split a gradient of the output by task; each part is flattened per row."""
         if self.counts is None:
             return list(part.reshape(tasks, -1))
         rows = len(self.x) // sum(self.counts)
@@ -152,8 +171,15 @@ class Tap:
 
 
 def _leaves(output: Tensor, below: Any, nodes: set[str]) -> set[int] | None:
-    """The ids of the leaves that a call used besides its input; ``None`` where it did something
-    else than its layer does.
+    """Return the ids of the leaves that a call used besides its input.
+
+    Args:
+        output: the output of the call.
+        below: the graph node of the input, at which the walk stops.
+        nodes: the names of the operations that the layer itself records.
+
+    Returns:
+        The ids; ``None`` if the call recorded any other operation.
     """
     leaves: set[int] = set()
     stack: list[Any] = [output.grad_fn]
@@ -170,13 +196,15 @@ def _leaves(output: Tensor, below: Any, nodes: set[str]) -> set[int] | None:
 
 
 def _factor(x: Tensor, delta: Tensor) -> Tensor:
-    """The input as the product's other factor: in delta's dtype, conjugate where complex."""
+    """Return the input as the other factor of the product: conjugate if complex."""
+    # Under autocast the layer computed its product in the dtype of delta.
     x = x if x.dtype == delta.dtype else x.to(delta.dtype)
     return x.conj() if x.is_complex() else x
 
 
 def _by_task(part: Tensor, tasks: int, features: int) -> Tensor:
-    """``[T, rows, *features]``; not reshaped without need, which shows with small layers."""
+    """Return a tensor as ``[T, rows, *features]``."""
+    # For small layers, the overhead of a reshape that changes nothing is measurable.
     if part.dim() == features + 2 and part.shape[0] == tasks:
         return part
     return part.reshape(tasks, -1, *part.shape[part.dim() - features :])
@@ -187,7 +215,7 @@ Calls = list[tuple[Tap, str]]
 
 
 def calls_of(taps: Sequence[Tap]) -> dict[int, Calls]:
-    """For the id of every parameter to train, its recorded calls."""
+    """Return the recorded calls of every trainable parameter, by its id."""
     calls: dict[int, Calls] = {}
     for tap in taps:
         for name, parameter in tap.used:
@@ -196,8 +224,13 @@ def calls_of(taps: Sequence[Tap]) -> dict[int, Calls]:
 
 
 def other_leaves(losses: Sequence[Tensor], taps: Sequence[Tap]) -> tuple[list[Tensor], int]:
-    """The leaves that the losses reach other than as a weight or bias of a recorded call, in the
-    order of the graph; and a number that tells one graph's operations from another's.
+    """Return the leaves that the losses reach outside recorded calls, and the kind of the graph.
+
+    The walk skips the recorded calls: from a call's output it goes on at its input. A weight or
+    bias found nevertheless has another way to the losses.
+
+    Returns:
+        The leaves in the order of the graph, and a hash of its sequence of operations.
     """
     below = {tap.output.node: tap.below for tap in taps}
     leaves: list[Tensor] = []
@@ -228,20 +261,30 @@ def backward_pass(
     arrive: Callable[[Tap], None] | None = None,
     retain_graph: bool = False,
 ) -> list[Tensor | None]:
-    """One pass from the sum of the losses to the taps' deltas and the plain gradients of own
-    leaves.
+    """Run one backward pass that sets the taps' deltas and returns own leaves' plain gradients.
 
-    No gradient of a weight is formed. ``arrive(tap)`` is called for every tap that is reached, as
-    soon as its delta is
-    there: it may forget it, so that no more than one is alive. ``None`` keeps all. ``leaves``:
-    :func:`other_leaves`."""
+    The pass computes no gradient of a weight.
+
+    Args:
+        roots: the losses; their sum is differentiated.
+        taps: the recorded calls.
+        leaves: the leaves outside recorded calls, from :func:`other_leaves`.
+        own: the leaves that receive plain gradients.
+        arrive: called for every reached tap as soon as its delta is known. It may discard the
+            delta, so that only one exists at a time. ``None`` keeps all deltas.
+        retain_graph: keep the graph for another pass.
+
+    Returns:
+        The gradient of each own leaf; ``None`` if it is frozen or not reached.
+    """
 
     def note(tap: Tap, gradient: Tensor | None) -> None:
         tap.delta = gradient
         if gradient is not None and arrive is not None:
             arrive(tap)
 
-    # A pass that ends at the lowest taps and at all other leaves goes through every other tap.
+    # autograd.grad visits only nodes on a path to its inputs. A pass to the lowest taps and to all
+    # other leaves visits every other tap, where a hook on the node delivers the delta.
     ends = [tap for tap in taps if arrive is None or tap.below is None]
     handles = []
     for tap in taps:
@@ -263,6 +306,7 @@ def backward_pass(
             handle.remove()
     deltas = found[len(inputs) - len(ends) :]
     plain = iter(found[: len(wanted)])
+    # Drop this reference, so that a delta discarded by `arrive` is freed at once.
     del found
     for tap in reversed(ends):
         note(tap, deltas.pop())
@@ -272,15 +316,21 @@ def backward_pass(
 def mixed_rows(
     roots: list[Tensor], taps: Sequence[Tap], tasks: int, *, retain_graph: bool
 ) -> tuple[Tap | None, bool]:
-    """Find a call behind which a row of one task enters the loss of another.
+    """Find a call after which a row of one task enters the loss of another.
 
-    Half of the losses are scaled by a power of two, which rounds nothing: every row's gradient must
-    scale with its own task's loss. The numbers of any two tasks differ in some bit, and there the
-    two are told apart.
+    For each bit of the task number, a pass scales the losses of the tasks with this bit by a power
+    of two, which is exact in floating point. Every row's gradient must scale with its own task's
+    loss. The numbers of any two tasks differ in some bit, whose pass distinguishes the two.
+
+    Args:
+        roots: the losses, T scalars or one tensor ``[T]``.
+        taps: the recorded calls, after a backward pass that kept their deltas.
+        tasks: the number of tasks T.
+        retain_graph: keep the graph after the last pass.
 
     Returns:
-        The tap or ``None``; and whether that is proven: zero gradients and those that are not
-        finite prove nothing.
+        The first such tap or ``None``, and whether the check was conclusive. It is not if a
+        gradient was zero or not finite, since zeros scale with anything.
     """
     reached = [(tap, tap.delta) for tap in taps if tap.delta is not None]
     reach, every = Reach(roots), (1 << tasks) - 1
@@ -310,9 +360,11 @@ def mixed_rows(
 
 
 def _differs(gradient: Tensor, rows: Tensor, scale: float) -> bool:
-    """Whether a gradient is another than the rows' times the scale, up to rounding."""
+    """Return whether a gradient differs from the rows' gradient times the scale beyond rounding."""
     if not rows.numel():
         return False
+    # The tolerance covers sums that another pass adds in another order. Half precision gets one
+    # unit of rounding, since 64 units of bfloat16 are half of the value.
     info = torch.finfo(rows.dtype)
     error = (gradient - rows * scale).abs().max()
     bound = rows.abs().max() * (info.eps * (64 if info.bits > 16 else 1)) + info.smallest_normal
@@ -322,7 +374,7 @@ def _differs(gradient: Tensor, rows: Tensor, scale: float) -> bool:
 def _grad(
     roots: list[Tensor], inputs: Sequence[Any], scales: Tensor | None = None, *, retain_graph: bool
 ) -> Sequence[Tensor | None]:
-    """The gradient of the sum of the losses, where asked each times its scale."""
+    """Return the gradients of the sum of the losses, each multiplied by its scale if given."""
     seeds = [torch.ones_like(loss) for loss in roots]
     if scales is not None:
         parts = scales.unbind() if len(roots) > 1 else (scales,)

@@ -1,4 +1,8 @@
-"""One gradient per task, for losses that share one graph."""
+"""Task gradients of losses that share one graph: one backward pass per task.
+
+Each pass frees the part of the graph that no later pass needs, and writes its gradients into one
+stack ``[T, *shape]`` per parameter.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +21,31 @@ from pcgrad._parameters import Parameters, check_losses, check_option, named
 Strategy = Literal["loop", "batched"]
 
 LARGE = 1 << 12
-"""Values from which a gradient is copied to its row while it is in the cache, before the next is formed."""
+"""Values from which a gradient is copied to its row while it is in the cache, before the next is \
+formed."""
 
 MANY = 256
-"""From so many small parameters on, their gradients are kept in one matrix: calls cost more than numbers."""
+"""From so many small parameters on, their gradients are kept in one matrix: calls cost more than \
+numbers."""
 
 
 def check_strategy(strategy: str) -> None:
-    """Refuse an unknown strategy, and say that there is only one."""
+    """Raise for an unknown strategy, and warn that ``"batched"`` is deprecated."""
     check_option("strategy", strategy, ("loop", "batched"))
     if strategy == "batched":
         warnings.warn(
-            "strategy='batched' is the loop since 0.2: torch's vectorized pass gave other gradients "
-            "for some layers; leave the argument out",
+            "strategy='batched' is the loop since 0.2: torch's vectorized pass gave other "
+            "gradients for some layers; leave the argument out",
             DeprecationWarning,
             stacklevel=3,
         )
 
 
 def warn_single(table: Mapping[str, Tensor], reach: Reach, tasks: int) -> None:
-    """Warn of listed parameters that a single loss reaches: perhaps a head among the shared ones."""
+    """Warn about listed parameters that a single loss reaches, such as those of a task head."""
     if tasks == 1:
         return
+    # A bias may be reached by one loss while its layer's weight is shared: no warning then.
     masks = {name: reach.of(tensor) for name, tensor in table.items()}
     single = [
         f"{name} (task {mask.bit_length() - 1})"
@@ -47,8 +54,9 @@ def warn_single(table: Mapping[str, Tensor], reach: Reach, tasks: int) -> None:
     ]
     if single:
         warnings.warn(
-            f"listed as shared, reached by a single loss in this step: {', '.join(single)}; if they are "
-            "a task's own parameters, leave them out: they do not belong into the dot products",
+            f"listed as shared, reached by a single loss in this step: {', '.join(single)}; "
+            "if they are a task's own parameters, leave them out: they do not belong into the dot "
+            "products",
             stacklevel=3,
         )
 
@@ -60,22 +68,26 @@ def task_gradients(
     strategy: Strategy = "loop",
     retain_graph: bool = False,
 ) -> list[Tensor]:
-    """The gradient of every loss with respect to every parameter, from one forward pass.
+    """Return the gradient of every loss with respect to every parameter.
 
-    One backward pass per task. A parameter that a loss does not reach has a zero gradient for it;
-    so has a frozen one. Sparse gradients are made dense. ``.grad`` is not touched. Warns once, by
-    name, of a listed parameter that a single loss reaches.
+    There is one backward pass per task. The gradient is zero if a loss does not reach a parameter,
+    or if the parameter is frozen. Sparse gradients are returned dense. ``.grad`` does not change. A
+    warning names the listed parameters that a single loss reaches.
 
     Args:
-        losses: T scalars that share a graph, as a Python list. (Iterating over a stacked tensor
-            would send every task's backward pass through all heads, and one loss that is not a
-            number would poison all tasks.)
-        parameters: tensors, ``(name, tensor)`` pairs or a dict of them.
+        losses: T scalars that share a graph, as a Python list. A stacked tensor raises an error: it
+            would send every backward pass through all heads, and one nan loss would reach all
+            tasks.
+        parameters: tensors, ``(name, tensor)`` pairs or a dict.
         strategy: deprecated; ``"batched"`` does the same as ``"loop"``.
         retain_graph: keep the graph for another backward pass.
 
     Returns:
         One stack ``[T, *shape]`` per parameter, in its dtype.
+
+    Raises:
+        TypeError: if a loss or a parameter has the wrong type.
+        ValueError: if a loss is no scalar or has no graph, or a list is empty.
     """
     check_strategy(strategy)
     losses = check_losses(losses)
@@ -96,7 +108,8 @@ def task_gradients(
 
 
 def _no_gradient(frozen: Tensor, like: Tensor, tasks: int) -> Tensor:
-    """The zero gradients of a frozen parameter, beside the trainable ones where it is elsewhere."""
+    """Return the zero gradients of a frozen parameter, on the device of the trainable ones."""
+    # Frozen parameters may be quantized or on another device: one zero, expanded, needs no memory.
     if frozen.is_floating_point() and frozen.device == like.device:
         return frozen.new_zeros((tasks, *frozen.shape))
     return torch.zeros((), dtype=like.dtype, device=like.device).expand(tasks, *frozen.shape)
@@ -107,8 +120,9 @@ class Stacks:
 
     Args:
         shared: the parameters.
-        tasks: T.
-        dtype, device: where the ``[T, *shape]`` stacks are stored; the parameters' by default.
+        tasks: the number of tasks T.
+        dtype: the dtype of the stacks ``[T, *shape]``; ``None`` is the parameters'.
+        device: the device of the stacks; ``None`` is the parameters'.
     """
 
     def __init__(
@@ -128,6 +142,8 @@ class Stacks:
         self.flat: Tensor | None = None
         self.small: list[int] = []
         self._blocks: list[Tensor] = [torch.empty(0)] * len(self.shared)
+        # One matrix for many small parameters: one product and one sum serve all of them. The
+        # stacks are views of its columns.
         if len(small) >= MANY and len({stored[k] for k in small}) == 1:
             self.small = small
             sizes = [self.shared[k].numel() for k in small]
@@ -143,7 +159,8 @@ class Stacks:
         self._rows: list[tuple[Tensor, ...]] = [block.unbind() for block in self._blocks]
 
     def blocks(self) -> list[Tensor]:
-        """The stacks ``[T, *shape]``; zero for tasks and parameters without a gradient."""
+        """Return the stacks ``[T, *shape]``; zero for tasks and parameters without a gradient."""
+        # The memory starts uninitialised, and clear() leaves old values in it.
         if len(self.begun) < self.tasks:
             for task in set(range(self.tasks)) - self.begun:
                 for rows in self._rows:
@@ -152,14 +169,14 @@ class Stacks:
         return self._blocks
 
     def drop(self, k: int) -> None:
-        """Free a stack; small ones share their memory."""
+        """Free the stack of a parameter unless it shares its memory with others."""
         if self.flat is not None and self.shared[k].numel() < LARGE:
             return
         self._blocks[k] = torch.empty(0)
         self._rows[k] = ()
 
     def clear(self) -> None:
-        """Begin anew, in the same memory."""
+        """Start new sums in the same memory."""
         self.begun.clear()
         self.reached = [False] * len(self.shared)
 
@@ -172,13 +189,21 @@ class Stacks:
         *,
         retain_graph: bool,
     ) -> list[Tensor | None]:
-        """Add every loss's gradient to its task's row, and return the plain gradients of own leaves.
+        """Add every loss's gradient to its task's row of the stacks.
 
-        Passes run from the last loss to the first, as autograd does, so that a leaf of several
-        tasks adds up in the same order.
+        Args:
+            losses: the losses; they may share a graph.
+            tasks: the task number of every loss.
+            reach: which losses reach which leaves.
+            own: the leaves that receive plain gradients.
+            retain_graph: keep the graph for another backward pass.
+
+        Returns:
+            The plain gradient of each own leaf, or ``None`` if no loss reaches it.
         """
         masks, own_masks = [reach.of(p) for p in self.shared], [reach.of(p) for p in own]
         plain: list[Tensor | None] = [None] * len(own)
+        # The hooks are registered once; they read here for which task the current pass runs.
         current = [-1]
         handles = [
             self.shared[k].register_hook(partial(self._keep, k, current))
@@ -186,6 +211,7 @@ class Stacks:
             if masks[k]
         ]
         try:
+            # In the order of autograd's own pass over the sum, so that sums round the same way.
             for n in reversed(range(len(losses))):
                 current[0] = tasks[n]
                 mine = [k for k, mask in enumerate(masks) if mask >> n & 1]
@@ -204,8 +230,12 @@ class Stacks:
         return plain
 
     def _keep(self, k: int, current: list[int], gradient: Tensor | None) -> Tensor | None:
-        """Copy a gradient while it is in the cache; what replaces it holds no memory of its own."""
-        if gradient is None:  # from wrappers that reach for every parameter
+        """Copy a gradient to its row while it is in the cache, and return a replacement.
+
+        The replacement needs no memory of its own, so the gradient is freed during the pass.
+        """
+        # Some wrappers run hooks for every parameter, also without a gradient.
+        if gradient is None:
             return None
         row = self._rows[k][current[0]]
         _write(row, gradient, add=current[0] in self.begun)
@@ -215,7 +245,7 @@ class Stacks:
         return row if same else gradient.new_zeros(()).expand_as(gradient)
 
     def _store(self, task: int, mine: Sequence[int], found: Sequence[Tensor | None]) -> None:
-        """Write the gradients that no hook has written, and zeros where there are none."""
+        """Write the gradients that no hook has written, and zeros for those that are missing."""
         add, written = task in self.begun, set[int]()
         large = set(self.large)
         for k, gradient in zip(mine, found, strict=True):
@@ -231,6 +261,7 @@ class Stacks:
             for k, g in zip(mine, found, strict=True)
             if g is not None and k not in large
         ]
+        # One call for all small parameters instead of one each.
         if self.flat is not None and not add and [k for k, _ in pairs] == self.small:
             torch._foreach_copy_([self._rows[k][task] for k in self.small], [g for _, g in pairs])
             pairs = []
@@ -247,24 +278,34 @@ def _write(row: Tensor, gradient: Tensor, *, add: bool) -> None:
 
 
 def plus(first: Tensor, second: Tensor | None) -> Tensor:
-    """The sum of two gradients, sparse where both are."""
+    """Return the sum of two gradients; it is sparse if both are."""
     if second is None:
         return first
+    # torch adds a sparse tensor to a dense one, not a dense one to a sparse one.
     return second + first if first.is_sparse and not second.is_sparse else first + second
 
 
 def dense(gradient: Tensor) -> Tensor:
-    """A sparse gradient (of an embedding) as a dense one."""
+    """Return a gradient in dense form; embeddings may produce sparse ones."""
     return gradient if gradient.layout == torch.strided else gradient.to_dense()
 
 
 def _pass(
     loss: Tensor, wanted: Sequence[Tensor], reach: Reach, n: int, *, retain_graph: bool
 ) -> Sequence[Tensor | None]:
-    """Loss n's gradients. What no pass after it needs of the graph is freed on the way."""
+    """Return the gradients of loss n, freeing the part of the graph that no later pass needs.
+
+    Args:
+        loss: the loss.
+        wanted: the leaves that it reaches.
+        reach: which losses reach which nodes.
+        n: the number of the loss; passes run from the last to the first.
+        retain_graph: free nothing.
+    """
     if not wanted:
         return ()
     bit = 1 << n
+    # The loss itself may be part of another loss's graph, whose later pass needs its nodes.
     own = lowest(reach.masks[reach.roots[n]]) == bit
     cut = None if retain_graph else reach.cuts.get(bit)
     if cut is not None and cut.clean:
@@ -274,7 +315,8 @@ def _pass(
 
 
 def _release(losses: Sequence[Tensor], reach: Reach) -> None:
-    """Free the parts of the graph that passes had to keep, by a pass of zeros where needed."""
+    """Free the parts of the graph that the passes had to keep."""
+    # If saved tensors cannot be freed one by one, a pass of zeros frees the whole graph.
     if not reach.clean and not reach.release():
         zeros = [torch.zeros_like(loss) for loss in losses]
         torch.autograd.grad(losses, reach.leaves(), zeros, allow_unused=True)
@@ -283,11 +325,23 @@ def _release(losses: Sequence[Tensor], reach: Reach) -> None:
 def _in_two(
     loss: Tensor, wanted: Sequence[Tensor], below: Sequence[bool], cut: Cut
 ) -> Sequence[Tensor | None]:
-    """First through the task's own part of the graph, which is freed, then through the rest.
+    """Run one backward pass in two halves: the task's own part of the graph, then the shared rest.
 
-    A hook on the last nodes of the own part takes the gradient there and passes zeros on, so that
-    tensor hooks at the border, which the second half runs, change nothing in the first.
+    The first half frees the own part; the second keeps the rest for other tasks. Hooks on the last
+    nodes of the own part store the gradients there and pass zeros on. The tensor hooks at the
+    border, which run in both halves, thus see zeros in the first half and the gradients in the
+    second.
+
+    Args:
+        loss: the loss.
+        wanted: the leaves whose gradients are returned.
+        below: for every wanted leaf, whether the task reaches it beyond its own part.
+        cut: the border of the task's own part.
+
+    Returns:
+        One gradient per wanted leaf, ``None`` if there is none.
     """
+    # The gradients at the border, by node and number of its input.
     met: dict[tuple[Any, int], Tensor] = {}
 
     def divert(
@@ -316,6 +370,7 @@ def _in_two(
         for handle in handles:
             handle.remove()
     first = iter(found[: len(upper)])
+    # Without a gradient at the border there is nothing to pass on.
     second: Any = iter([None] * len(lower))
     if met and lower:
         starts = [GradientEdge(*end) for end in met]
