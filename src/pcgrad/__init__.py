@@ -1,21 +1,21 @@
-"""Gradient surgery for multi-task learning (PCGrad; Yu, Kumar, Gupta, Levine, Hausman, Finn,
-NeurIPS 2020).
+"""Gradient surgery for multi-task learning (PCGrad).
 
-Instead of ``sum(losses).backward()``, for losses that share a graph::
+The method is that of Yu, Kumar, Gupta, Levine, Hausman and Finn, NeurIPS 2020. For losses that
+share a graph, use it instead of ``sum(losses).backward()``::
 
     losses = [loss_a, loss_b]
     optimizer.zero_grad()
     pcgrad.backward(losses, trunk.parameters(), generator=generator)  # heads: plain gradients
     optimizer.step()
 
-One graph at a time, or one surgery on the sum of micro-batches::
+For one graph at a time, or one surgery on the sum of micro-batches::
 
     accumulator = pcgrad.Accumulator(trunk.parameters(), tasks=T)  # once
     for i, batch in enumerate(batches):
         accumulator.add([loss(i, batch)], tasks=[i])
     accumulator.backward(generator=generator)
 
-One batch per task and layers that are linear: one backward pass for all tasks::
+For linear layers with one batch per task, one backward pass serves all tasks::
 
     recorder = pcgrad.LinearRecorder(trunk, tasks=T)  # once
     with recorder:
@@ -23,15 +23,15 @@ One batch per task and layers that are linear: one backward pass for all tasks::
     losses = [loss(head(h), y) for head, h, y in zip(heads, features, targets)]
     recorder.backward(losses, generator=generator)
 
-A named approximation, never a default: conflicts judged at the shared representation, whose
-gradients cost no backward passes of the trunk (the upper bound of Sener and Koltun, NeurIPS 2018)::
+An approximation that must be chosen explicitly measures conflicts at the shared representation. It
+saves the backward passes of the trunk (the upper bound of Sener and Koltun, NeurIPS 2018)::
 
     features = trunk(x)
     z = features.detach().requires_grad_()
     pcgrad.backward([loss(head(z), y) for head, loss, y in zip(heads, criteria, targets)], [z])
     features.backward(z.grad)
 
-``examples/`` has tested recipes for mixed precision, data parallelism, frameworks and more.
+The folder ``examples/`` has tested recipes for mixed precision, data parallelism and frameworks.
 """
 
 from pcgrad._ablations import direction_only, magnitude_only

@@ -1,4 +1,4 @@
-"""One gradient per task, for models that see one batch per task: one vectorised pass instead of T."""
+"""Task gradients of functional models with one batch per task, from one vectorised pass."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ def task_gradients_batched(
     *,
     has_aux: bool = False,
 ) -> tuple[Any, ...]:
-    """The loss and the gradients of every task, each on its own batch, in one vectorised forward
-    and backward pass.
+    """Return the loss and the gradients of every task from one vectorised pass.
 
-    ``loss(shared, own_i, batch_i)`` is called once, under ``vmap(grad)``: it must be a function of
-    its arguments, and may call a module through ``torch.func.functional_call``. Random numbers
-    inside (dropout) differ between the tasks and come from the global generator; pass noise in
-    ``batch`` to own it. Layers that update running statistics in the forward pass (BatchNorm in
-    training mode) are refused by ``vmap``.
+    ``loss(shared, own_i, batch_i)`` is called once, under ``vmap(grad)``. It must be a function of
+    its arguments; a module is called through ``torch.func.functional_call``. Random numbers inside
+    (dropout) come from the global generator and differ between tasks; pass noise in ``batch`` to
+    control it. Layers that update running statistics (BatchNorm in training mode) raise an error.
 
     Args:
-        loss: shared parameters, one task's own parameters and one task's batch -> scalar (or
-        ``(scalar, aux)``).
+        loss: a function of the shared parameters, one task's own parameters and one task's batch
+            that returns a scalar, or ``(scalar, aux)``.
         shared: parameters common to all tasks ``[*shape]``: a list, tuple or dict.
-        own: parameters of the tasks, stacked ``[T, *shape]``: a list, tuple or dict; ``None`` where
-        there are none.
+        own: the tasks' own parameters, stacked ``[T, *shape]``: a list, tuple or dict; ``None`` if
+            there are none.
         batch: the tasks' batches, stacked ``[T, ...]``, in the same kinds of containers.
-        has_aux: the loss returns ``(scalar, aux)``, and the stacked aux is a fourth result.
+        has_aux: the loss returns ``(scalar, aux)``; the stacked aux is a fourth result.
 
     Returns:
-        ``(losses [T], shared_grads, own_grads)``, detached, the gradients in containers like those
-        given: the shared ones as stacks ``[T, *shape]`` for :func:`pcgrad.gramian` and
-        :func:`pcgrad.apply_weights`, the own ones stacked like the own parameters (the plain
-        gradient: task i's own parameters enter loss i alone).
+        ``(losses [T], shared_grads, own_grads)``, detached, in containers like the arguments'. The
+        shared gradients are stacks ``[T, *shape]`` for :func:`pcgrad.gramian` and
+        :func:`pcgrad.apply_weights`. The own gradients are stacked like the own parameters; they
+        are plain gradients, since task i's own parameters enter loss i alone.
+
+    Raises:
+        RuntimeError: if ``vmap`` cannot transform a module of the loss.
+        ValueError: if the leading dimensions differ, or there are no shared parameters.
     """
     sizes = {leaf.shape[:1] for leaf in tree_leaves((own, batch)) if isinstance(leaf, Tensor)}
     if not tree_leaves(shared):
@@ -53,7 +55,8 @@ def task_gradients_batched(
     if len(sizes) != 1 or sizes == {torch.Size([])} or sizes == {torch.Size([0])}:
         found = sorted(list(size) for size in sizes)
         raise ValueError(
-            f"own parameters and batches must be tensors [T, ...] with one and the same T > 0, got {found}"
+            "own parameters and batches must be tensors [T, ...] with one and the same T > 0, "
+            f"got {found}"
         )
     shared, own, batch = (tree_map(_detached, tree) for tree in (shared, own, batch))
     has_own = any(isinstance(leaf, Tensor) for leaf in tree_leaves(own))
@@ -65,10 +68,12 @@ def task_gradients_batched(
                 shared, own, batch
             )
         except RuntimeError as error:
+            # vmap's own message does not name the module in which it failed.
             if not called.names:
                 raise
             raise RuntimeError(
-                f"vmap cannot take {called.names[-1]} ({str(error).splitlines()[0].rstrip('.')}); use "
+                f"vmap cannot take {called.names[-1]} "
+                f"({str(error).splitlines()[0].rstrip('.')}); use "
                 "pcgrad.backward with one forward pass per task"
             ) from error
     shared_grads, own_grads = gradients if has_own else (gradients, own)
@@ -77,7 +82,7 @@ def task_gradients_batched(
 
 
 class _Called:
-    """The kinds of the modules whose forward function is running, the innermost last."""
+    """Tracks the types of the modules whose forward function is running, the innermost last."""
 
     def __enter__(self) -> _Called:
         self.names: list[str] = []
@@ -95,7 +100,7 @@ class _Called:
 
 
 def _void(_: object) -> None:
-    """No result: a hook's would replace the module's."""
+    """Return ``None``: any other result of a hook would replace the module's output."""
 
 
 def _detached(leaf: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The multi-task curvature of Definition 3, and the form that Theorem 2's proof needs."""
+"""The multi-task curvature of Definition 3, and the weighted form in the proof of Theorem 2."""
 
 from __future__ import annotations
 
@@ -20,25 +20,32 @@ def multitask_curvature(
     weighting: str = "uniform",
     nodes: int = 32,
 ) -> Tensor:
-    """Curvature along ``direction``, averaged over the segment from theta to theta', by
-    Gauss-Legendre quadrature.
+    """Return the average curvature along a direction over the segment from theta to theta'.
 
-    ``"uniform"`` (Definition 3): int_0^1 d^T H(theta + a (theta' - theta)) d da.
-    ``"remainder"``: 2 int_0^1 (1 - a) d^T H(theta + a (theta' - theta)) d da, the exact Taylor
-    remainder: with d = theta' - theta it equals 2 [L(theta') - L(theta) - grad L(theta) . (theta' -
-    theta)], Section 5.3's estimator. Both weights integrate to one, so that the two agree where the
-    Hessian is constant on the segment.
+    With d = ``direction`` and H the Hessian, Gauss-Legendre quadrature computes
+
+    - ``"uniform"`` (Definition 3): int_0^1 d^T H(theta + a (theta' - theta)) d da;
+    - ``"remainder"``: 2 int_0^1 (1 - a) d^T H(theta + a (theta' - theta)) d da.
+
+    For d = theta' - theta the latter is the exact Taylor remainder, which Section 5.3 estimates:
+    2 [L(theta') - L(theta) - grad L(theta) . (theta' - theta)]. Both weights integrate to one, so
+    the two forms agree if the Hessian is constant on the segment.
 
     Args:
-        loss_or_hvp: a loss ``theta -> [...]`` (twice differentiable by autograd), or, with two
-        parameters, a
-            Hessian-vector product ``(theta, d) -> [..., P]``.
-        theta, theta_next, direction: ``[..., P]``; leading dimensions are independent instances.
-        weighting: see above.
-        nodes: quadrature nodes; exact for Hessian polynomials in a of degree below 2 ``nodes`` - 1.
+        loss_or_hvp: a loss ``theta -> [...]`` that autograd can differentiate twice, or a function
+            of two parameters, the Hessian-vector product ``(theta, d) -> [..., P]``.
+        theta: ``[..., P]``; leading dimensions are independent instances.
+        theta_next: ``[..., P]``, the end theta' of the segment.
+        direction: ``[..., P]``.
+        weighting: ``"uniform"`` or ``"remainder"``.
+        nodes: the number of quadrature nodes. The result is exact if the Hessian is a polynomial in
+            a of degree below 2 ``nodes`` - 1.
 
     Returns:
         ``[...]``, in the dtype of theta.
+
+    Raises:
+        ValueError: if the weighting is unknown, the shapes differ, or ``nodes`` is not positive.
     """
     if weighting not in WEIGHTINGS:
         raise ValueError(f"unknown weighting {weighting!r}; use one of {', '.join(WEIGHTINGS)}")
@@ -59,20 +66,31 @@ def multitask_curvature(
 
 
 def curvature_estimate(loss: Tensor, loss_next: Tensor, gradient_dot_step: Tensor) -> Tensor:
-    """Section 5.3's estimator 2 [L(theta') - L(theta) - grad L(theta) . (theta' - theta)],
-    elementwise.
+    """Return the estimator of Section 5.3 for the curvature along a step, elementwise.
 
-    It is the ``"remainder"`` form of :func:`multitask_curvature` along the actual step theta' -
-    theta."""
+    It is 2 [L(theta') - L(theta) - grad L(theta) . (theta' - theta)], and equals the
+    ``"remainder"`` form of :func:`multitask_curvature` along theta' - theta.
+
+    Args:
+        loss: ``[...]``, L(theta).
+        loss_next: ``[...]``, L(theta').
+        gradient_dot_step: ``[...]``, grad L(theta) . (theta' - theta).
+
+    Returns:
+        ``[...]``.
+    """
     return 2 * (loss_next - loss - gradient_dot_step)
 
 
 def _gauss_legendre(nodes: int) -> list[tuple[float, float]]:
-    """Nodes and weights on [0, 1]: eigenvalues and first components of the Jacobi matrix (Golub and
-    Welsch 1969).
+    """Return the quadrature's nodes and weights on [0, 1].
+
+    They come from the eigenvalues of the Jacobi matrix and the first components of its eigenvectors
+    (Golub and Welsch 1969).
     """
     if nodes < 1:
         raise ValueError(f"nodes must be positive, got {nodes}")
+    # Recurrence coefficients of the Legendre polynomials on [-1, 1], mapped to [0, 1] at the end.
     k = torch.arange(1, nodes, dtype=torch.float64)
     off = k / (4 * k**2 - 1).sqrt()
     points, vectors = torch.linalg.eigh(
@@ -91,7 +109,8 @@ def _hessian_vector_product(loss: Callable[[Tensor], Tensor]) -> Callable[[Tenso
         with torch.enable_grad():
             point = theta.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(loss(point).sum(), point, create_graph=True)
-            if not gradient.requires_grad:  # a loss linear in theta
+            # The gradient of a linear loss is constant, and autograd cannot differentiate it.
+            if not gradient.requires_grad:
                 return torch.zeros_like(theta)
             (product,) = torch.autograd.grad((gradient * direction).sum(), point, allow_unused=True)
         return torch.zeros_like(theta) if product is None else product

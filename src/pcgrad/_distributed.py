@@ -1,5 +1,7 @@
-"""Data parallelism: task gradients are averaged over the ranks before surgery, and every rank uses
-the same orders.
+"""Data parallelism: averages over ranks, shared orders, and checks that ranks agree.
+
+Surgery is not linear, so task gradients are averaged before it. Every rank then computes the same
+update from the same Gramian and the same orders.
 """
 
 from __future__ import annotations
@@ -12,19 +14,24 @@ import torch.distributed as dist
 from torch import Tensor
 
 Group = Any | Literal[False] | None
-"""A ``torch.distributed.ProcessGroup``; ``False``: local on purpose; ``None``: there is only one process."""
+"""A ``torch.distributed.ProcessGroup``; ``False``: local on purpose; ``None``: there is only one \
+process."""
 
 
 def world(group: Group) -> Any | None:
-    """The group to talk to, or ``None`` for a single process; refuse to guess where there are
-    several.
+    """Return the process group to communicate with, or ``None`` for a single process.
+
+    Raises:
+        RuntimeError: if the argument is ``None`` among several processes.
+        TypeError: if the argument is not a group, ``False`` or ``None``.
     """
     if group is None:
+        # Silent local surgery would let the ranks' parameters drift apart.
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             raise RuntimeError(
                 f"a process group of {dist.get_world_size()} ranks is initialised: pass a group "
-                "(torch.distributed.group.WORLD) to average the task gradients before surgery, or group=False for "
-                "local surgery on purpose"
+                "(torch.distributed.group.WORLD) to average the task gradients before surgery, or "
+                "group=False for local surgery on purpose"
             )
         return None
     if group is not False and not hasattr(group, "size"):
@@ -35,8 +42,9 @@ def world(group: Group) -> Any | None:
 
 
 def average(blocks: Sequence[Tensor], group: Any | None) -> None:
-    """Average tensors over the ranks of a group, in place. Every rank must hold the same shapes in
-    the same order.
+    """Average tensors over the ranks of a group, in place.
+
+    Every rank must pass the same shapes in the same order.
     """
     if group is None:
         return
@@ -46,7 +54,7 @@ def average(blocks: Sequence[Tensor], group: Any | None) -> None:
 
 
 def broadcast_orders(orders: Tensor, device: torch.device, group: Any | None) -> Tensor:
-    """The orders of the group's first rank, on every rank."""
+    """Return the orders of the group's first rank on every rank."""
     if group is None:
         return orders
     orders = orders.to(device, non_blocking=True).contiguous()  # NCCL only moves device tensors
@@ -55,23 +63,27 @@ def broadcast_orders(orders: Tensor, device: torch.device, group: Any | None) ->
 
 
 def agree(numbers: Sequence[int], device: torch.device, group: Any | None) -> None:
-    """Refuse to go on where ranks would hang: they must hold the same numbers of tasks, tensors and
-    elements.
+    """Raise if ranks differ in their numbers of tasks, tensors or elements.
+
+    Such ranks would hang in the collective calls that follow.
     """
     if group is None:
         return
+    # One maximum of the numbers and their negatives yields both extremes. A rank at neither extreme
+    # differs from the maximum as well, so every rank raises.
     local = torch.tensor([*numbers, *(-n for n in numbers)], device=device)
     largest = local.clone()
     dist.all_reduce(largest, dist.ReduceOp.MAX, group=group)
     if not torch.equal(local, largest):
         raise RuntimeError(
-            f"ranks differ in (tasks, shared parameters, own parameters, elements): this rank has {tuple(numbers)}; "
+            "ranks differ in (tasks, shared parameters, own parameters, elements): "
+            f"this rank has {tuple(numbers)}; "
             "list the same tasks and parameters on every rank"
         )
 
 
 def reached_anywhere(masks: Sequence[int], device: torch.device, group: Any | None) -> list[bool]:
-    """For every parameter, whether a loss of any rank reaches it."""
+    """Return for every parameter whether a loss of any rank reaches it."""
     if group is None:
         return [mask != 0 for mask in masks]
     flags = torch.tensor([int(mask != 0) for mask in masks], device=device)

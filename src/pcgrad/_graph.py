@@ -1,4 +1,8 @@
-"""Which losses reach which leaves, and where the graph can be freed: one walk over it."""
+"""Analysis of the graph: which losses reach which leaves, and where it can be freed.
+
+One walk over the graph marks every node with the set of losses that reach it. The sets tell shared
+from own parameters, and the border at which a task's own part of the graph ends.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,18 @@ VIEWS = {"TBackward0", "ToCopyBackward0", "TransposeBackward0", "PermuteBackward
 
 
 def refuse_reentrant(node: Any) -> None:
-    """Refuse the old form of activation checkpoints, whose graphs are built during the pass."""
+    """Raise for reentrant activation checkpoints, which build their graphs during the pass."""
     if type(node).__name__ == "CheckpointFunctionBackward":
         raise RuntimeError(
-            "a reentrant checkpoint hides its parameters from the graph; use checkpoint(use_reentrant=False)"
+            "a reentrant checkpoint hides its parameters from the graph; "
+            "use checkpoint(use_reentrant=False)"
         )
 
 
 def _topological(roots: Sequence[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
-    """All nodes below the roots with their edges, every node before those it passes gradients to
-    (iterative: graphs are deep).
-    """
+    """Return all nodes below the roots with their edges, each node before its children."""
+    # Iterative, since deep graphs exceed the limit of recursion. A node is pushed a second time
+    # together with its edges, and is appended once all nodes below it are.
     postorder: list[tuple[Any, tuple[Any, ...]]] = []
     seen: set[Any] = set()
     for root in roots:
@@ -42,7 +47,14 @@ def _topological(roots: Sequence[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
 
 
 class Reach:
-    """For every node below the losses, the set of losses that reach it, as a bit mask."""
+    """The set of losses that reach each node of the graph, as bit masks.
+
+    Args:
+        losses: the losses; bit i of a mask belongs to loss i.
+
+    Raises:
+        RuntimeError: if the graph contains a reentrant checkpoint.
+    """
 
     def __init__(self, losses: Sequence[Tensor]) -> None:
         self.roots = [get_gradient_edge(loss).node for loss in losses]
@@ -57,17 +69,17 @@ class Reach:
             for child, _ in edges:
                 if child is not None:
                     masks[child] = masks.get(child, 0) | mask
-        # Leaves by their tensors: asking a tensor for its node costs more than all the walk.
+        # Indexed by tensor: asking each tensor for its node would cost more than the whole walk.
         ends = [node for node, edges in self.nodes if not edges]
         self._leaves = {id(node.variable): node for node in ends if hasattr(node, "variable")}
 
     def node(self, tensor: Tensor) -> Any:
-        """Where a tensor's gradient arrives."""
+        """Return the graph node at which a tensor's gradient arrives."""
         leaf = self._leaves.get(id(tensor))
         return get_gradient_edge(tensor).node if leaf is None else leaf
 
     def of(self, tensor: Tensor) -> int:
-        """Bit i is set where loss i reaches the tensor; 0 for a frozen one."""
+        """Return the mask of the losses that reach a tensor; 0 for a frozen one."""
         leaf = self._leaves.get(id(tensor))
         if leaf is not None:
             return self.masks[leaf]
@@ -76,12 +88,13 @@ class Reach:
         return self.masks.get(get_gradient_edge(tensor).node, 0)
 
     def leaves(self) -> list[Tensor]:
-        """The leaves that the losses reach, in an order that depends only on the graph."""
+        """Return the leaves that the losses reach, in an order that depends only on the graph."""
+        # Sets of nodes iterate in an order of addresses; the dict of masks keeps that of the walk.
         ours = set(self._leaves.values())
         return [node.variable for node in self.masks if node in ours]
 
     def below(self, tensors: Sequence[Tensor], bit: int) -> list[bool]:
-        """Which tensors a task reaches beyond its own part of the graph."""
+        """Return for each tensor whether a task reaches it beyond its own part of the graph."""
         leaves = self.cuts[bit].below
         return [
             id(p) in leaves if p.is_leaf else lowest(self.masks[self.node(p)]) != bit
@@ -89,14 +102,16 @@ class Reach:
         ]
 
     def joins_shared(self, leaf: Tensor) -> bool:
-        """Whether an operation takes this leaf together with one that several losses reach: the
-        bias of a layer whose weight they reach.
+        """Return whether an operation takes this leaf together with a leaf of several losses.
+
+        An example is the bias of a layer whose weight several losses reach.
         """
         accumulate = self.node(leaf)
         for _, edges in self.nodes:
             children = [child for child, _ in edges if child is not None]
             if accumulate in children:
                 for child in children:
+                    # A weight enters its product transposed, or cast by autocast.
                     while type(child).__name__ in VIEWS:
                         child = child.next_functions[0][0]
                     if hasattr(child, "variable") and self.masks[child].bit_count() > 1:
@@ -105,14 +120,18 @@ class Reach:
 
     @cached_property
     def cuts(self) -> dict[int, Cut]:
-        """For every task's bit, where its own part of the graph meets what other passes need.
+        """The border of every task's own part of the graph, by the task's bit.
 
-        Passes run from the last task to the first, so that a node expires with its lowest task.
+        Passes run from the last task to the first, so the last pass to need a node is that of the
+        lowest task in its mask. The nodes with the same lowest task are this task's own part: its
+        pass can free them.
         """
         cuts: dict[int, Cut] = {}
         parents: dict[Any, set[int]] = {}
         masks, under, ends = self.masks, dict[Any, int](), dict[Any, int]()
         leaves = set(self._leaves.values())
+        # ends: the tasks whose own part ends right above a node. under: the tasks for which some
+        # end is strictly above the node, so that a path leads from an end to it.
         for node, edges in self.nodes:
             mask = masks[node]
             bit, passed = mask & -mask, under.get(node, 0) | ends.get(node, 0)
@@ -128,12 +147,15 @@ class Reach:
                         (k, child, number)
                     )
                     ends[child] = ends.get(child, 0) | bit
+        # Leaves with the same masks above them share the answer, and there are few such kinds.
         kinds: dict[frozenset[int], set[int]] = {}
         for leaf, node in self._leaves.items():
             kinds.setdefault(frozenset(parents.get(node, ())), set()).add(leaf)
         for bit, cut in cuts.items():
             tied = False
             for above, members in kinds.items():
+                # Reached beyond the border. If the own part reaches the leaf as well, its gradient
+                # has a share in both halves, and the graph cannot be cut there.
                 if any(mask & bit and lowest(mask) != bit for mask in above):
                     cut.below |= members
                     tied |= any(lowest(mask) == bit for mask in above)
@@ -144,13 +166,16 @@ class Reach:
 
     @property
     def clean(self) -> bool:
-        """Whether passes can free every task's own part as they go."""
+        """Whether passes can free the own part of every task on the way."""
         return all(cut.clean for cut in self.cuts.values())
 
     def release(self) -> bool:
-        """Free what the nodes saved; False, and nothing freed, where hooks on saved tensors prevent
-        it.
+        """Free the tensors that the nodes saved for the backward pass.
+
+        Returns:
+            False, with nothing freed, if other hooks on saved tensors prevent it.
         """
+        # A hook on a saved tensor replaces what is stored: here by None.
         saved = [one for node, _ in self.nodes for one in _saved_tensors(node)]
         if any(one.unpack_hook is not None for one in saved):
             return False
@@ -169,12 +194,12 @@ def _saved_tensors(node: Any) -> list[Any]:
 
 @cache
 def _saved_names(kind: Any) -> tuple[str, ...]:
-    """The names of what a kind of node saves."""
+    """Return the names of the attributes in which a type of node saves tensors."""
     return tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
 
 
 def _nothing(_: Tensor) -> None:
-    """What is kept of a saved tensor."""
+    """Store ``None`` in place of a saved tensor."""
 
 
 def _freed(_: None) -> Tensor:
@@ -184,18 +209,18 @@ def _freed(_: None) -> Tensor:
 
 
 def lowest(mask: int) -> int:
-    """The lowest bit that is set: the last pass that needs a node."""
+    """Return the lowest bit that is set, which belongs to the last pass that needs a node."""
     return mask & -mask
 
 
 class Cut:
-    """Where one task's own part of the graph ends.
+    """The border of one task's own part of the graph.
 
     Attributes:
-        edges: for every node at the end, its edges ``(k, child, input of the child)`` out of it.
-        below: the ids of the leaves that the task reaches beyond the end.
-        clean: no way leads from one end to another, nor to a leaf of the own part, so that autograd
-            can stop there.
+        edges: for every node at the border, its outgoing edges ``(k, child, input of the child)``.
+        below: the ids of the leaves that the task reaches beyond the border.
+        clean: whether autograd can stop at the border: no path leads from one border node to
+            another, nor to a leaf of the own part.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""Task gradients of linear layers, written into memory that the caller keeps.
+"""Task gradients of linear layers, written into the caller's memory.
 
-In a layer ``y = x W`` every row of ``x`` and of the output's gradient ``delta`` belongs to one task,
-so that task t's gradient of ``W`` is ``x_t^T delta_t`` over its own rows. Memory that is used again
-at every step is touched once: fresh pages cost more than the product that fills them.
+In a layer ``y = x W``, each row of ``x`` and of the output's gradient ``delta`` belongs to one
+task. The gradient of task t with respect to ``W`` is ``x_t^T delta_t`` over the rows of t. Callers
+reuse the memory in every step, because page faults in new memory cost more than the product.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ tasks with 128 rows 64 us in the place of 265."""
 
 
 def outer_products(left: Tensor, right: Tensor, out: Tensor, *, add: bool = False) -> None:
-    """``out_t = left_t^T right_t`` for every task t, or ``out_t += left_t^T right_t``.
+    """Compute ``out_t = left_t^T right_t`` for every task t.
 
     Args:
-        left: ``[T, rows, m]``: a layer's input for weights ``[m, n]``, the gradient of its output
-            for weights that ``nn.Linear`` stores as ``[n, m]``.
+        left: ``[T, rows, m]``. Pass a layer's input for weights ``[m, n]``, or the gradient of its
+            output for weights in the layout of ``nn.Linear``, ``[outputs, inputs]``.
         right: ``[T, rows, n]``, in the dtype of ``left``.
-        out: ``[T, m, n]`` with rows of any stride, such as a view of a larger memory. Its dtype
-            may be longer than that of the factors; the products, which are summed over rows in
-            float32, are then rounded to the dtype of the factors first.
-        add: add to what ``out`` holds, for a layer that was called several times.
+        out: ``[T, m, n]`` with rows of any stride, such as a view of a larger memory. If its dtype
+            has more bits than the factors', products are summed over rows in float32 and rounded to
+            the dtype of the factors before they are stored.
+        add: add to the values of ``out``, for a layer that was called several times.
     """
+    # The CPU's product is slow for a result with few columns, so its transpose is computed.
     if right.shape[-1] <= NARROW < left.shape[-1]:
         product = torch.bmm(right.mT, left).mT
         if add:
@@ -34,7 +35,8 @@ def outer_products(left: Tensor, right: Tensor, out: Tensor, *, add: bool = Fals
         else:
             out.copy_(product)
     elif out.dtype == left.dtype:
-        out.baddbmm_(left.mT, right, beta=int(add))  # beta 0: what was there is not read
+        # With beta 0, old values are not read: nan in reused memory does not propagate.
+        out.baddbmm_(left.mT, right, beta=int(add))
     elif add:
         out.add_(torch.bmm(left.mT, right))
     else:
@@ -42,13 +44,13 @@ def outer_products(left: Tensor, right: Tensor, out: Tensor, *, add: bool = Fals
 
 
 def row_sums(delta: Tensor, out: Tensor, *, add: bool = False) -> None:
-    """``out_t = sum of the rows of delta_t``: the task gradients of a bias.
+    """Compute ``out_t = sum of the rows of delta_t``, the task gradients of a bias.
 
     Args:
         delta: ``[T, rows, n]``.
-        out: ``[T, n]`` of any stride. Its dtype may be longer than that of ``delta``; the sums,
-            which run in float32, are then rounded to the dtype of ``delta`` first.
-        add: add to what ``out`` holds.
+        out: ``[T, n]`` of any stride. If its dtype has more bits than that of ``delta``, the sums
+            run in float32 and are rounded to the dtype of ``delta`` before they are stored.
+        add: add to the values of ``out``.
     """
     if add:
         out.add_(delta.sum(1))

@@ -12,19 +12,28 @@ CROWD, BLOCK = 128, 16
 
 
 def in_blocks(gramian: Tensor, orders: Tensor) -> Tensor:
-    """The coefficients of Algorithm 1 for many tasks: BLOCK visits of all tasks at a time.
+    """Return the coefficients of Algorithm 1, computed for BLOCK visits of all tasks at a time.
 
-    The products of a task with those it meets in the block are taken at its beginning; within the
-    block each step changes the products after it. Only the T x BLOCK products that are needed are
-    formed, where one visit at a time reads T x T numbers.
+    At the start of a block, the dot products of every task with those it visits in the block are
+    computed. Each step then updates the later products of the block. A block forms only these
+    T x BLOCK products, whereas each single visit would read T x T numbers.
+
+    Args:
+        gramian: ``[T, T]`` float64 on the CPU.
+        orders: ``[T, T-1]`` int64 on the CPU.
+
+    Returns:
+        C ``[T, T]`` float64; row i is g_i^PC in the original gradients.
     """
     tasks = len(gramian)
     coefficients = torch.eye(tasks, dtype=torch.float64, device="cpu")
+    # -1 / G_jj, and 0 for a zero gradient, onto whose plane nothing is projected.
     squares = gramian.diagonal()
     inverse = squares.masked_fill(squares <= 0, torch.inf).neg().reciprocal()
     flat = gramian.reshape(-1)
     for block in orders.split(BLOCK, 1):
         products = _sampled(coefficients, gramian, block).T.contiguous()  # [visits, T]
+        # Dot products of the visited tasks with each other: how a step changes the later products.
         between = torch.take(flat, (block * tasks).unsqueeze(2) + block.unsqueeze(1))
         between = between.permute(1, 2, 0).contiguous()  # [visits, visits, T]
         scales, steps = inverse[block].T.contiguous(), torch.empty_like(products)
@@ -36,8 +45,9 @@ def in_blocks(gramian: Tensor, orders: Tensor) -> Tensor:
 
 
 def _sampled(left: Tensor, right: Tensor, columns: Tensor) -> Tensor:
-    """The entries of ``left @ right`` in the listed columns ``[T, n]`` of every row."""
+    """Return the entries of ``left @ right`` in the given columns ``[T, n]`` of every row."""
     rows, count = columns.shape
+    # A sparse pattern takes its columns in rising order; `place` restores the order of the visits.
     ordered, place = columns.sort(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch calls its sparse matrices beta

@@ -1,4 +1,4 @@
-"""What becomes of task gradients: the options that every form of ``backward`` takes."""
+"""The options that every form of ``backward`` shares, and the surgery that they select."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Granularity = Literal["global", "per_tensor"] | Mapping[str, Parameters]
 
 @dataclass
 class Method:
-    """Checked options, and the weights that they give; see :func:`pcgrad.backward`."""
+    """Checked options of a surgery; see :func:`pcgrad.backward` for their meaning."""
 
     weighting: Weighting | None
     orders: Orders | Tensor
@@ -45,7 +45,10 @@ class Method:
         self.drawn: Tensor | None = None
 
     def prepare(self, table: Mapping[str, Tensor], tasks: int) -> None:
-        """Assign the shared parameters to groups and draw the orders, before anything is run."""
+        """Assign the shared parameters to groups and draw the orders.
+
+        It runs before the backward pass, so that wrong options raise before any work is done.
+        """
         batch: tuple[int, ...] = ()
         if isinstance(self.granularity, Mapping):
             self.groups = _groups(self.granularity, table)
@@ -56,13 +59,13 @@ class Method:
         self.drawn = make_orders(self.orders, tasks, self.generator, batch)
 
     def gramian(self, products: Sequence[Tensor]) -> Tensor:
-        """``[T, T]``, or one for each group, from the products of every shared parameter."""
+        """Return the Gramian ``[T, T]``, or one per group, from the parameters' products."""
         if isinstance(self.granularity, Mapping):
             return joined(products, groups=self.groups)
         return joined(products, per_tensor=self.groups is not None)
 
     def surgery(self, gramian: Tensor) -> Surgery:
-        """Algorithm 1, or the weighting."""
+        """Apply Algorithm 1, or the weighting if there is one."""
         if self.weighting is not None:
             return weighted(gramian, self.weighting)
         assert self.drawn is not None
@@ -70,15 +73,16 @@ class Method:
         return surgery(gramian, drawn, reduction=self.reduction)
 
     def per_parameter(self, weights: Tensor, kept: Sequence[int]) -> Tensor:
-        """Weights ``[T]``, or a row for each shared parameter that is kept."""
+        """Return weights ``[T]``, or one row ``[T]`` per kept parameter if there are groups."""
         if self.groups is None:
             return weights
-        rows = weights.unbind()  # indexing by a list would wait for the device
+        # Unbind, because indexing by a list would synchronise with the device.
+        rows = weights.unbind()
         return torch.stack([rows[self.groups[k]] for k in kept])
 
 
 def _groups(groups: Mapping[str, Parameters], table: Mapping[str, Tensor]) -> list[int]:
-    """The number of every shared parameter's group; each must be in one."""
+    """Return the group number of every shared parameter; each must be in exactly one group."""
     of: dict[int, int] = {}
     names = list(groups)
     shared = {id(p) for p in table.values()}
@@ -99,8 +103,19 @@ def _groups(groups: Mapping[str, Parameters], table: Mapping[str, Tensor]) -> li
 
 
 def refuse_not_finite(losses: Sequence[Tensor], gramian: Tensor, *, local: bool) -> None:
-    """Name the tasks that are not finite; the one place that waits for the device. Several ranks
-    decide by what all of them see, the averaged gradients, so that all raise together."""
+    """Raise an error that names the tasks whose loss or gradient is not finite.
+
+    This check synchronises with the device. With several ranks it looks at the averaged gradients
+    only, which all ranks see, so that all of them raise together.
+
+    Args:
+        losses: the losses of the tasks.
+        gramian: ``[..., T, T]``; its diagonal holds the squared norms.
+        local: whether there is a single process, whose losses count too.
+
+    Raises:
+        FloatingPointError: if a value is not finite.
+    """
     squares = gramian.diagonal(dim1=-2, dim2=-1).reshape(-1, len(losses)).sum(0)
     values = torch.stack([loss.detach().reshape(()).double() for loss in losses]).to(squares.device)
     finite = squares.isfinite() & values.isfinite() if local else squares.isfinite()
@@ -111,15 +126,22 @@ def refuse_not_finite(losses: Sequence[Tensor], gramian: Tensor, *, local: bool)
         f"task {i} (loss {values[i].item():g}, squared gradient norm {squares[i].item():g})"
         for i in bad
     )
+    # A node with several losses as outputs (a compiled function) spreads nan to all their tasks.
     together = _one_node(losses)
-    note = f"; the losses are outputs of one {together}, which spreads such values: the tasks cannot be told apart"
+    note = (
+        f"; the losses are outputs of one {together}, which spreads such values: "
+        "the tasks cannot be told apart"
+    )
     raise FloatingPointError(
         f"loss or gradient not finite: {names}{note if together and len(bad) > 1 else ''}"
     )
 
 
 def _one_node(losses: Sequence[Tensor]) -> str:
-    """The name of the operation that made several of the losses, such as a compiled function."""
+    """Return the name of an operation with several losses as outputs, such as a compiled function.
+
+    The name is empty if there is none.
+    """
     nodes: dict[Any, int] = {}
     for loss in losses:
         if loss.requires_grad:

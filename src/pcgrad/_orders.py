@@ -1,4 +1,8 @@
-"""Visiting orders: the randomness of Algorithm 1, as data."""
+"""Visiting orders of Algorithm 1, its only source of randomness, as tensors.
+
+Surgery is a function of the Gramian and the orders alone. Orders are always drawn on the CPU, so
+that a seed gives the same orders on every device.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from torch import Tensor
 Orders = Literal["random", "shared", "fixed"]
 
 FEW = 10
-"""Up to so many tasks Python's numbers are quicker than tensors on the CPU: surgery itself two to six times."""
+"""Up to so many tasks Python's numbers are quicker than tensors on the CPU: surgery itself two to \
+six times."""
 
 
 def _check_tasks(tasks: int) -> None:
@@ -20,12 +25,13 @@ def _check_tasks(tasks: int) -> None:
 
 
 def check_generator(generator: object) -> None:
-    """Refuse what is no generator of the CPU."""
+    """Raise if the argument is neither ``None`` nor a CPU generator."""
     if generator is None:
         return
     if not isinstance(generator, torch.Generator):
         raise TypeError(
-            f"a generator is a torch.Generator, got {generator!r}; use torch.Generator().manual_seed(seed)"
+            f"a generator is a torch.Generator, got {generator!r}; "
+            "use torch.Generator().manual_seed(seed)"
         )
     if generator.device.type != "cpu":
         raise ValueError(
@@ -35,7 +41,7 @@ def check_generator(generator: object) -> None:
 
 
 def _uniform(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
-    """Random numbers of the CPU, whatever torch's default device is."""
+    """Return random numbers drawn on the CPU, independent of torch's default device."""
     return torch.rand(*shape, generator=generator, dtype=torch.float64, device="cpu")
 
 
@@ -46,16 +52,14 @@ def random_orders(
     batch: Sequence[int] = (),
     shared: bool = False,
 ) -> Tensor:
-    """Draw, for every task, the order in which Algorithm 1 visits the other tasks.
-
-    ``shared=False`` (Algorithm 1): a uniform permutation of the other tasks, drawn anew for every
-    task. ``shared=True`` (popular ports): one uniform permutation of all tasks; row i is it without
-    i.
+    """Draw the order in which each task visits the other tasks in Algorithm 1.
 
     Args:
-        tasks: T, at least 1.
+        tasks: the number of tasks T, at least 1.
         generator: a CPU generator; ``None`` is torch's default CPU generator.
         batch: leading dimensions; ``batch=(n,)`` draws the same numbers as n single calls.
+        shared: False (Algorithm 1) draws a uniform permutation of the other tasks for every task.
+            True (popular ports) draws one uniform permutation of all tasks and omits i in row i.
 
     Returns:
         A CPU LongTensor ``[*batch, T, T-1]``; row i is a permutation of {0..T-1} without i.
@@ -67,15 +71,21 @@ def random_orders(
         permutation = _uniform((*batch, tasks), generator).argsort(-1)
         rows = permutation.unsqueeze(-2).expand(*batch, tasks, tasks)
         return rows[rows != own].reshape(*batch, tasks, tasks - 1)
+    # A permutation of T - 1 numbers; those from i on move up by one, which leaves i out.
     others = _uniform((*batch, tasks, tasks - 1), generator).argsort(-1)
     return others + (others >= own)
 
 
 def fixed_orders(tasks: int) -> Tensor:
-    """Every task visits the others by rising index: the order of the official code, whose shuffle
-    is discarded.
+    """Return the orders in which every task visits the others by rising index.
 
-    Returns a CPU LongTensor ``[T, T-1]``.
+    These are the orders of the official code, which discards the result of its shuffle.
+
+    Args:
+        tasks: the number of tasks T, at least 1.
+
+    Returns:
+        A CPU LongTensor ``[T, T-1]``.
     """
     _check_tasks(tasks)
     ones = torch.ones(tasks, tasks - 1, dtype=torch.int64, device="cpu")
@@ -83,21 +93,29 @@ def fixed_orders(tasks: int) -> Tensor:
 
 
 def _are_permutations(orders: Tensor, tasks: int) -> bool:
+    # Row i is a permutation if it sorts to 0..T-1 once i is added, or to the fixed order of row i.
     if tasks <= FEW and orders.dim() == 2:
         return all(sorted((i, *row)) == list(range(tasks)) for i, row in enumerate(orders.tolist()))
     return torch.equal(orders.sort(-1).values, fixed_orders(tasks).expand_as(orders))
 
 
 def check_orders(orders: Tensor, tasks: int) -> None:
-    """Refuse orders of the wrong shape or type and, where they can be read without a device
-    synchronisation, any row that is not a permutation of the other tasks (a task must never be
-    tested against itself)."""
+    """Raise if orders have the wrong type, shape or values.
+
+    Values are checked on the CPU only, because reading them from another device would synchronise
+    with it. A task must never be tested against itself.
+
+    Raises:
+        TypeError: if the orders are not an int64 tensor.
+        ValueError: if the shape is wrong, or a row is not a permutation of the other tasks.
+    """
     if not isinstance(orders, Tensor) or orders.dtype != torch.int64:
         kind = orders.dtype if isinstance(orders, Tensor) else type(orders).__name__
         raise TypeError(f"orders must be a LongTensor [..., T, T-1], got {kind}")
     if orders.dim() < 2 or orders.shape[-2:] != (tasks, tasks - 1):
         raise ValueError(
-            f"orders of {tasks} tasks must have shape [..., {tasks}, {tasks - 1}], got {list(orders.shape)}"
+            f"orders of {tasks} tasks must have shape [..., {tasks}, {tasks - 1}], "
+            f"got {list(orders.shape)}"
         )
     if orders.device.type == "cpu" and not _are_permutations(orders, tasks):
         raise ValueError(
@@ -111,12 +129,13 @@ def make_orders(
     generator: torch.Generator | None,
     batch: Sequence[int] = (),
 ) -> Tensor:
-    """The orders that an argument ``orders`` of :func:`pcgrad.backward` asks for."""
+    """Return the orders that the argument ``orders`` of :func:`pcgrad.backward` selects."""
     if isinstance(orders, Tensor):
         check_orders(orders, tasks)
         if orders.shape[:-2] not in (torch.Size(), torch.Size(batch)):
             raise ValueError(
-                f"orders must be [T, T-1], or [parameters, T, T-1] per tensor, got {list(orders.shape)}"
+                "orders must be [T, T-1], or [parameters, T, T-1] per tensor, "
+                f"got {list(orders.shape)}"
             )
         return orders
     if orders == "fixed":

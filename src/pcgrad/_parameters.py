@@ -1,4 +1,7 @@
-"""What callers list: parameters, losses, options. Each check has one line that says what to do."""
+"""Checks of callers' arguments: parameters, losses and options.
+
+Error messages are one line and name the remedy.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +18,33 @@ Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Mapping[str, Tens
 
 
 def check_option(argument: str, value: object, known: Sequence[str]) -> None:
-    """Refuse a value that is none of an option's."""
+    """Raise if a value is not among those of an option."""
     if value not in known:
         raise ValueError(f"unknown {argument} {value!r}; use one of {', '.join(known)}")
 
 
 def refuse_positional(function: str, takes: str, extra: Sequence[object]) -> None:
-    """Refuse arguments by position whose order could be mistaken."""
+    """Raise if options are passed by position, where their order could be confused."""
     if extra:
         names = ", ".join(
             "generator=..." if isinstance(x, torch.Generator) else f"a {type(x).__name__}"
             for x in extra
         )
         raise TypeError(
-            f"{function} takes {takes} by position and everything else by name; got {names} by position"
+            f"{function} takes {takes} by position and everything else by name; "
+            f"got {names} by position"
         )
 
 
 def named(parameters: Parameters, what: str = "parameters") -> dict[str, Tensor]:
-    """The parameters by name (or by position and shape), after checking that each is listed once.
+    """Return the parameters by name, after checking that each is listed once.
 
-    Dtype and device are checked of those that require gradients: frozen ones may have any.
+    Parameters without a name get a label of position and shape. Frozen ones may have any dtype and
+    device.
+
+    Args:
+        parameters: tensors, ``(name, tensor)`` pairs or a dict.
+        what: the word for them in error messages.
     """
     if isinstance(parameters, nn.Module):
         raise TypeError(
@@ -56,11 +65,13 @@ def named(parameters: Parameters, what: str = "parameters") -> dict[str, Tensor]
         name, tensor = item if isinstance(item, tuple) and len(item) == 2 else (None, item)
         if not isinstance(tensor, Tensor):
             raise TypeError(
-                f"{what} must be tensors or (name, tensor) pairs, got {type(tensor).__name__} at position {k}"
+                f"{what} must be tensors or (name, tensor) pairs, "
+                f"got {type(tensor).__name__} at position {k}"
             )
         label = str(name) if name is not None else f"#{k} {list(tensor.shape)}"
         if label in table:
             raise ValueError(f"{what} name {label!r} is listed twice")
+        # A tensor listed twice would count twice in every dot product.
         first = seen.setdefault(id(tensor), label)
         if first != label:
             raise ValueError(f"{what} {first} and {label} are the same tensor; list it once")
@@ -70,12 +81,14 @@ def named(parameters: Parameters, what: str = "parameters") -> dict[str, Tensor]
 
 
 def _check_trainable(table: Mapping[str, Tensor], what: str) -> None:
-    """Refuse parameters on several devices and those whose leaf is not what the optimizer holds."""
+    """Raise for parameters on several devices, and for those that the optimizer does not hold."""
     devices = {tensor.device for tensor in table.values()}
     if len(devices) > 1:
         raise ValueError(
             f"{what} are on several devices ({', '.join(sorted(map(str, devices)))}); use one"
         )
+    # Sharded and wrapped parameters take part in the graph as temporary tensors: a gradient added
+    # to one of these would be lost.
     unsharded = _unsharded()
     for name, tensor in table.items():
         if type(tensor).__name__ == "FlatParameter" or id(tensor) in unsharded:
@@ -91,7 +104,9 @@ def _check_trainable(table: Mapping[str, Tensor], what: str) -> None:
 
 
 def _unsharded() -> set[int]:
-    """The ids of the plain parameters that FSDP2 puts into modules between all-gather and reshard."""
+    """Return the ids of the plain parameters that FSDP2 holds between all-gather and reshard."""
+    # Looked up without an import: if FSDP2 is not loaded, there are none. Private names may be
+    # absent in other versions of torch, hence the defaults.
     states = sys.modules.get("torch.distributed._composable_state")
     ids: set[int] = set()
     for reference in list(getattr(states, "_module_state_mapping", {}).values()):
@@ -106,10 +121,11 @@ def _unsharded() -> set[int]:
 
 
 def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
-    """The losses as a list, after checking that every one is a scalar with a graph, on one device."""
+    """Return the losses as a list, after checking that they are scalars with a graph."""
     if isinstance(losses, Tensor):
         raise TypeError(
-            "losses must be a Python list of scalars: a stacked tensor sends every task through all heads"
+            "losses must be a Python list of scalars: a stacked tensor sends every task through "
+            "all heads"
         )
     if isinstance(losses, Mapping):
         raise TypeError("losses must be a list, got a dict; pass list(losses.values())")
@@ -123,13 +139,15 @@ def check_losses(losses: Sequence[Tensor]) -> list[Tensor]:
             raise TypeError(f"the loss of task {i} must be a tensor, got {type(loss).__name__}")
         if loss.numel() != 1:
             raise ValueError(
-                f"the loss of task {i} must be a scalar, got shape {list(loss.shape)}; reduce it first"
+                f"the loss of task {i} must be a scalar, got shape {list(loss.shape)}; "
+                "reduce it first"
             )
         if loss.is_complex():
             raise TypeError(f"the loss of task {i} is complex; take its real part")
         if not loss.requires_grad:
             raise ValueError(
-                f"the loss of task {i} has no graph; leave the task out, or compute it with gradients"
+                f"the loss of task {i} has no graph; leave the task out, or compute it with "
+                "gradients"
             )
         if loss.device != losses[0].device:
             raise ValueError(

@@ -1,4 +1,8 @@
-"""Products in full float32 (or float64), whatever the caller's autocast and TF32 settings."""
+"""Products in full float32 or float64, independent of the caller's autocast and TF32 settings.
+
+The sign of a dot product decides about a conflict, so products do not inherit a training step's
+reduced precision.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,18 @@ import torch
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of products: float64 for float64, float32 for everything shorter."""
+    """Return the dtype of products: float64 for float64, float32 for all other dtypes."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def is_full(device: torch.device) -> bool:
-    """Whether neither autocast nor reduced-precision float32 products (TF32, bfloat16) are on."""
+    """Return whether autocast and reduced-precision float32 products (TF32, bfloat16) are off."""
     return not (_reduced(device) or _autocast(device))
 
 
 def full_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Switch autocast and reduced-precision float32 products off, then back to what they were."""
+    """Return a context that turns autocast and reduced-precision float32 products off."""
+    # The float32 setting is process-wide, so it is written only if it has to change.
     if not _reduced(device):
         return torch.autocast(device.type, enabled=False) if _autocast(device) else nullcontext()
     return _switched(device)
@@ -31,10 +36,11 @@ def _matmul(device: torch.device) -> Any:
 
 
 def _reduced(device: torch.device) -> bool:
+    # "none" means that nobody has set it, which is full precision here.
     return _matmul(device).fp32_precision not in (
         "ieee",
         "none",
-    )  # "none": never set, which is full precision here
+    )
 
 
 def _autocast(device: torch.device) -> bool:
