@@ -1,6 +1,4 @@
-"""One figure of the benchmark: what gradient surgery costs in training, and how it grows with the
-tasks.
-"""
+"""The benchmark's figure: the cost of gradient surgery in training, and its growth with the tasks."""
 
 import numpy as np
 import pandas as pd
@@ -25,17 +23,17 @@ SIZE = 10**6  # the size of the right panel, nearest to the networks'
 
 
 def mark(code: str) -> tuple[str, str, str]:
-    """Color, marker, words."""
+    """Return the color, marker and label of a code."""
     return (color(OURS[0]), *OURS[1:]) if code == OURS[0] else MARKS[code]
 
 
 def times(value: float, _: int = 0) -> str:
-    """1×, 1.5×, 20×."""
+    """Format a tick as a multiple: 1×, 1.5×, 20×."""
     return f"{value:g}×"
 
 
 def steps_panel(ax: Axes, table: pd.DataFrame) -> None:
-    """A row per network, a mark per code; ours is written out."""
+    """Draw one row per network and one mark per code, with our ratio as text."""
     cases = list(dict.fromkeys(table["case"]))
     for row, name in enumerate(cases):
         case = table[table["case"] == name].set_index("code")
@@ -43,7 +41,8 @@ def steps_panel(ax: Axes, table: pd.DataFrame) -> None:
             if code in case.index and case.loc[code, "repeats"] > 0:
                 hue, marker, _ = mark(code)
                 ratio, ours = float(case.loc[code, "ratio"]), code == "pcgrad"
-                ax.plot(ratio, row, marker, color=hue, markersize={"pcgrad": 8, "bound": 16}.get(code, 5),
+                ax.plot(ratio, row, marker, color=hue,
+                        markersize={"pcgrad": 8, "bound": 16}.get(code, 5),
                         zorder=3 if ours else 2)  # fmt: skip
                 if ours:
                     ax.annotate(f"{ratio:.2f}×", (ratio, row), (0, -13), textcoords="offset points",
@@ -59,7 +58,7 @@ def steps_panel(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def surgery_panel(ax: Axes, table: pd.DataFrame) -> None:
-    """Time over two reads of the gradients against the number of tasks."""
+    """Draw the time of surgery, in reads of the gradients, against the number of tasks."""
     for code in [code for code in (*MARKS, "pcgrad") if code in set(table["code"])]:
         rows = table[(table["code"] == code) & (table["repeats"] > 0)].sort_values("T")
         hue, marker, _ = mark(code)
@@ -83,16 +82,17 @@ def surgery_panel(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def ticks(axis: "plt.matplotlib.axis.Axis") -> None:  # type: ignore[name-defined]
-    """1, 2, 5, 10, ... with a multiplication sign."""
+    """Set ticks at 1, 2, 5, 10, ... with a multiplication sign."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(times))
     axis.set_minor_formatter(NullFormatter())
 
 
 def draw(table: pd.DataFrame) -> Figure:
-    """Two panels; a panel without measurements stays away."""
+    """Draw the two panels, omitting a panel without measurements."""
     style()
     surgery = table[table["kind"] == "surgery"]
+    # The right panel shows one size; the distance between sizes is measured in orders of magnitude.
     if len(surgery):
         nearest = min(surgery["P"].unique(), key=lambda size: abs(np.log(size / SIZE)))
         surgery = surgery[surgery["P"] == nearest]

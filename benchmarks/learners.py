@@ -1,10 +1,10 @@
-"""One update of multi-task SAC + PCGrad by several routes, on the networks and batches of Appendix J.
+"""One update of multi-task SAC + PCGrad by several routes, at the sizes of Appendix J.
 
-Routes, in the order of what they add:
+The routes, from the least work to the most:
 
-- *plain*: autograd, one backward pass of the summed losses, no task gradients;
-- *autograd*: the task gradients from autograd's pass, as the reference of the tests takes them;
-- *float32*, *bfloat16*: what training runs, in both precisions.
+- *plain*: one backward pass of the summed losses, without task gradients;
+- *autograd*: task gradients from autograd, as in the tests' reference;
+- *float32*, *bfloat16*: the update that training runs, in both precisions.
 """
 
 from collections.abc import Callable
@@ -45,14 +45,12 @@ SQUARE = 1024  # rows and columns of the product that gives the machine's rate
 
 
 class Plain(Learner):
-    """The update by autograd without task gradients: what SAC costs where nobody asks about
-    conflicts.
-    """
+    """The update without task gradients: the cost of SAC itself."""
 
     def update(
         self, batch: Batch, noise: Tensor, orders: Tensor, measure_curvature: bool
     ) -> dict[str, Tensor]:
-        """One backward pass of the summed losses for each network."""
+        """Run one backward pass of the summed losses for each network."""
         alpha, codes = self.log_alpha().exp(), self.codes
         discount = self.settings["discount"]
         target = td_target(
@@ -61,6 +59,7 @@ class Plain(Learner):
         of_critics = self.descend(
             self.critics_descent, lambda p: critic_losses(p, batch, codes, target)
         )
+        # The temperatures need the densities that the actor's loss computes on the way.
         densities: list[Tensor] = []
 
         def loss(parameters: list[Tensor]) -> Tensor:
@@ -86,10 +85,10 @@ class Plain(Learner):
 
 
 class Reference(Learner):
-    """The update whose task gradients autograd takes."""
+    """The update with task gradients computed by autograd."""
 
     def route(self, batch: Batch, alpha: Tensor) -> ByHand | ByAutograd:
-        """By autograd."""
+        """Return the route by autograd."""
         return ByAutograd(self.networks, self.codes, batch, alpha, self.settings["discount"])
 
 
@@ -102,7 +101,7 @@ ROUTES: dict[str, tuple[type[Learner], str]] = {
 
 
 def new_learner(route: str, method: str, tasks: int, width: int, device: torch.device) -> Learner:
-    """Networks of Appendix J."""
+    """Return a learner of a method with the networks of Appendix J."""
     kind, precision = ROUTES[route]
     settings = {**SETTINGS, "width": width, "precision": precision}
     codes = torch.eye(tasks)
@@ -110,7 +109,7 @@ def new_learner(route: str, method: str, tasks: int, width: int, device: torch.d
 
 
 def inputs(tasks: int, device: torch.device) -> tuple[Batch, Tensor, Tensor]:
-    """Batch, noise and orders of one update."""
+    """Draw the batch, the noise and the orders of one update."""
     draw = torch.Generator().manual_seed(0)
     normal = partial(torch.randn, generator=draw)
     shape = (tasks, BATCH)
@@ -125,8 +124,10 @@ def inputs(tasks: int, device: torch.device) -> tuple[Batch, Tensor, Tensor]:
 def updates(
     tasks: int, width: int, device: torch.device, methods: tuple[str, ...] = ()
 ) -> Candidates:
-    """One update of SAC + PCGrad by every route, and of the other methods in both precisions, all
-    on the same batch."""
+    """Return updates on one batch: SAC + PCGrad by every route, and the other methods.
+
+    The other methods run in both precisions, CosReg in float32 only.
+    """
     batch, noise, orders = inputs(tasks, device)
     cases = {f"sac_pcgrad, {route}": (route, "sac_pcgrad") for route in ROUTES}
     for method in methods:
@@ -141,15 +142,16 @@ def updates(
 
 
 def operations(tasks: int, width: int) -> float:
-    """Floating-point operations of the products in one update by hand.
+    """Return the number of floating-point operations of the products in one update.
 
-    A pass through a layer of m inputs and n outputs takes 2 m n operations a row. The actor runs
-    forward twice, the critics twice and the targets once; task gradients and the way back through
-    the hidden layers follow, for the actor once, for the critics once and twice.
+    A layer of m inputs and n outputs takes 2 m n operations per row and pass. The actor runs
+    forward twice, the critics twice and the targets once. Task gradients are formed once per
+    network. Gradients go back through the hidden layers of the actor once and of the critics twice.
     """
     hidden = [width] * LAYERS
     inputs, action = SIZES[0] + tasks, SIZES[1]
 
+    # The gradient with respect to the network's input is not needed, which saves the first layer.
     def per_row(inputs: int, outputs: int) -> tuple[float, float]:
         products = [2.0 * m * n for m, n in pairwise([inputs, *hidden, outputs])]
         return sum(products), sum(products[1:])
@@ -161,7 +163,7 @@ def operations(tasks: int, width: int) -> float:
 
 
 def products(device: torch.device) -> Candidates:
-    """A product of two square matrices in each precision: the rate that the machine reaches."""
+    """Return a product of two square matrices in each precision, to measure the machine's rate."""
     draw = torch.Generator().manual_seed(0)
     factor = torch.randn(SQUARE, SQUARE, generator=draw).to(device)
     half = factor.bfloat16()

@@ -1,4 +1,4 @@
-"""Seconds and bytes of several ways to do one thing, in turn."""
+"""Interleaved measurement of time and memory for alternative implementations."""
 
 import math
 import os
@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-Candidates = dict[
-    str, Callable[[], object]
-]  # the first is the reference of all ratios, the second is ours
+# The first is the reference of all ratios, the second is ours.
+Candidates = dict[str, Callable[[], object]]
 
 CPU = torch.device("cpu")
 LEAST, MOST = 5, 101  # repeats
@@ -25,10 +24,11 @@ ONCE = 5.0  # seconds from which the memory of a first call counts, set-up and a
 
 
 def seconds(call: Callable[[], object], device: torch.device = CPU) -> float:
-    """Seconds of one call: on a GPU the time between two events of its stream.
+    """Return the seconds of one call.
 
-    On one CPU thread the processor's time, which other programs cannot lengthen by taking turns;
-    with more threads it would be a sum over them, and the wall clock counts.
+    On a GPU it is the time between two events of its stream. On one CPU thread it is process time,
+    which does not grow while other programs run. With several threads it is wall-clock time, since
+    process time would be the sum over threads.
     """
     if device.type == "cpu":
         clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
@@ -54,15 +54,23 @@ def interleaved(
     first: Mapping[str, float] | None = None,
     device: torch.device = CPU,
 ) -> dict[str, list[float]]:
-    """Seconds of every repeat of every candidate, in turn (A B C A B C ...), so that a drift of the
-    machine hits all.
+    """Time candidates in turn (A B C A B C ...), so that a drift of the machine affects all alike.
 
-    A quick call is timed right after an untimed one of the same code: training repeats a step, and
-    what another code left in caches and freed memory is no part of it. Repeats go on until `budget`
-    seconds are spent: at least `least`, at most `most`. Candidates for which `least` turns do not
-    fit are timed FEW times, slowest first; the first `always` take their turns in any case. `first`:
-    seconds of a call of every candidate that was made before, which then is the warm-up of the slow
-    ones.
+    A quick call is timed right after an untimed call of the same code, because training repeats a
+    step and does not see caches and memory as other code left them.
+
+    Args:
+        candidates: the calls to time.
+        most: the largest number of repeats.
+        budget: seconds after which repeats stop.
+        least: the smallest number of repeats. If it does not fit into the budget, the slowest
+            candidates leave the turns and are timed FEW times.
+        always: the first so many candidates keep their turns in any case.
+        first: the seconds of an earlier call of each candidate, which serves slow ones as warm-up.
+        device: the device of the calls.
+
+    Returns:
+        The seconds of every repeat of every candidate.
     """
     warm = {name: (first or {}).get(name, 0.0) for name in candidates}
     for name, call in candidates.items():
@@ -92,9 +100,8 @@ def interleaved(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what C++ code writes to the error stream: torch 2.13's profiler announces its start
-    and its end there.
-    """
+    """Discard what C++ code writes to the error stream, such as messages of torch's profiler."""
+    # C++ bypasses sys.stderr, so the file descriptor itself is redirected.
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -106,12 +113,13 @@ def quiet() -> Iterator[None]:
 
 
 def peak(call: Callable[[], object], device: torch.device = CPU) -> tuple[int, float]:
-    """The most bytes that a call held at once beyond what was there before, and its seconds.
+    """Return the peak memory of a call beyond what was allocated before, and its seconds.
 
-    Quick calls are made twice and the second counts, with what the first one keeps: a first call
-    may check or set up. On the CPU a running sum over every allocation of torch's allocator, as its
-    profiler records them (a kernel's own scratch memory is not among them); on a GPU the caching
-    allocator's own peak."""
+    Quick calls run twice and the second one counts, because the first may check or set up; memory
+    that the first call keeps is included. On the CPU, the peak is that of a running sum over the
+    allocations that torch's profiler records, which excludes scratch memory inside kernels. On a
+    GPU, the caching allocator reports it.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
@@ -127,9 +135,8 @@ def peak(call: Callable[[], object], device: torch.device = CPU) -> tuple[int, f
             with record_function("second call"):
                 took = seconds(call)
     results: Any = recorded.profiler
-    events = sorted(
-        results.kineto_results.events(), key=lambda event: event.start_ns()
-    )  # the trace as JSON is slow
+    # The events are read directly: exporting the trace as JSON is slow.
+    events = sorted(results.kineto_results.events(), key=lambda event: event.start_ns())
     start = next((event.start_ns() for event in events if event.name() == "second call"), 0)
     memory = [event for event in events if event.name() == "[memory]"]
     held = np.cumsum([0, *(event.nbytes() for event in memory)], dtype=np.int64)
@@ -138,8 +145,9 @@ def peak(call: Callable[[], object], device: torch.device = CPU) -> tuple[int, f
 
 
 def quartiles(times: list[float], reference: list[float]) -> dict[str, float]:
-    """Median, quartiles and minimum in milliseconds, and the same of the ratio to the reference of
-    the same turn.
+    """Return median, quartiles and minimum in ms, and median and quartiles of ratios.
+
+    Each ratio is to the reference of the same turn, or to its median if the numbers differ.
     """
     low, middle, high = 1e3 * np.quantile(times, [0.25, 0.5, 0.75])
     paired = len(times) == len(reference)

@@ -1,12 +1,13 @@
-"""What bfloat16 buys: one supervised update in float32 and in bfloat16, in turn, in one run.
+"""Compare one supervised update in float32 and in bfloat16, interleaved in one run.
 
     python -m benchmarks.precision --out results/benchmarks
     python -m benchmarks.precision --cases LeNet
 
-An update is the loop's own: losses, task gradients, Gramian, PCGrad, optimizer. Operations are
-those of convolutions and matrix products (`torch.utils.flop_counter`), all task gradients included;
-*share* is their rate over that of a square matrix product in the same precision in the same run.
-Times are process time on one thread. Writes `precision.csv` and `precision.md`."""
+The update is that of the training loop: losses, task gradients, Gramian, PCGrad and optimizer.
+Operations are those of convolutions and matrix products (`torch.utils.flop_counter`), including all
+task gradients. *Share* is their rate divided by the rate of a square matrix product in the same
+precision and run. Times are process time on one thread. Writes `precision.csv` and `precision.md`.
+"""
 
 import argparse
 import statistics
@@ -53,14 +54,14 @@ SETTINGS: dict[str, Any] = {
 
 
 def _problem(model: Any, tasks: int, data: Data, losses: Any) -> Problem:
-    """A problem that is only updated, never evaluated."""
+    """Return a problem for updates alone, without an evaluation."""
     model = model.to(memory_format=torch.channels_last)
     names = tuple(f"task {k}" for k in range(tasks))
     return Problem(names, model, model.shared_parameters(), data, {}, losses, lambda _: {})
 
 
 def cifar100(draw: Generator) -> Problem:
-    """Section 5.1's network, 20 tasks, 200 images."""
+    """Return Section 5.1's CIFAR-100 problem: 20 tasks, 200 images."""
     with initialization(0):
         model = ConvNet("one_fc", 20, 5)
     images = torch.randn(200, 3, 32, 32, generator=draw)
@@ -75,7 +76,7 @@ def cifar100(draw: Generator) -> Problem:
 
 
 def lenet(draw: Generator) -> Problem:
-    """MultiMNIST's network, two tasks, 256 images."""
+    """Return the MultiMNIST problem: LeNet, two tasks, 256 images."""
     with initialization(0):
         model = LeNet(2, Dropout(0.5, "base_code"))
     labels = [torch.randint(10, (256,), generator=draw) for _ in range(2)]
@@ -90,7 +91,7 @@ def lenet(draw: Generator) -> Problem:
 
 
 def mtan(draw: Generator) -> Problem:
-    """MTAN at NYUv2's widths on two images of 64x96, three tasks."""
+    """Return MTAN at NYUv2's widths: three tasks, two images of 64x96."""
     size = (2, 64, 96)
     normals = torch.randn(2, 3, 64, 96, generator=draw)
     data = (
@@ -103,7 +104,7 @@ def mtan(draw: Generator) -> Problem:
 
 
 def celeba(draw: Generator) -> Problem:
-    """ResNet-18 with 40 binary tasks, 8 images of 64x64."""
+    """Return the CelebA problem: ResNet-18, 40 binary tasks, 8 images of 64x64."""
     images = torch.randint(256, (8, 3, 64, 64), generator=draw, dtype=torch.uint8)
     labels = torch.randint(2, (8, 40), generator=draw)
     splits = ("train", "validation", "test")
@@ -122,20 +123,20 @@ CASES: dict[str, tuple[Callable[[Generator], Problem], int]] = {  # and turns
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Process time of one call."""
+    """Return the process time of one call."""
     start = time.process_time()
     call()
     return time.process_time() - start
 
 
 def machine_rate(precision: str, turns: int = 7) -> float:
-    """Operations a second of a square matrix product in one precision, the best of some turns."""
+    """Return the best rate of a square matrix product over some turns, in operations per second."""
     a, b = (torch.randn(SIDE, SIDE).to(getattr(torch, precision)) for _ in range(2))
     return 2 * SIDE**3 / min(seconds(lambda: a @ b) for _ in range(turns))
 
 
 def measure(name: str, make: Callable[[Generator], Problem], turns: int) -> list[dict[str, Any]]:
-    """One line per precision: seconds of an update, its rate, the share of the machine's rate."""
+    """Return one row per precision: time, rate and share of the machine's rate."""
     updates: dict[str, Callable[[], object]] = {}
     for precision in PRECISIONS:
         problem = make(torch.Generator().manual_seed(0))
@@ -143,6 +144,7 @@ def measure(name: str, make: Callable[[Generator], Problem], turns: int) -> list
         problem.model.train()
         orders = epoch_orders("random", len(problem.tasks), 1, 0, 1)[0]
         updates[precision] = lambda fit=fit, orders=orders: fit.update(fit.problem.train, orders)  # type: ignore[misc]
+    # The counted call is also the warm-up.
     with FlopCounterMode(display=False) as counter:
         updates["float32"]()
     updates["bfloat16"]()
@@ -170,7 +172,7 @@ def measure(name: str, make: Callable[[Generator], Problem], turns: int) -> list
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table as it is published."""
+    """Return the published table as Markdown."""
     shown = pd.DataFrame(
         {
             "update": table["case"],
@@ -185,13 +187,14 @@ def markdown(table: pd.DataFrame) -> str:
     where = f"{machine()['processor']}, one thread, process time, torch {torch.__version__}"
     lines = [
         f"measured on {where}, commit {commit()}",
-        "times as fast: as in float32, in turn in one run; machine: a product of 1024x1024 matrices",
+        "times as fast: as in float32, in turn in one run; "
+        "machine: a product of 1024x1024 matrices",
     ]
     return "\n".join([shown.to_markdown(index=False), "", *(f"- {line}" for line in lines), ""])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and write."""
+    """Run the benchmark and write its table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--cases", nargs="*", default=[""], help="whose name contains a word")

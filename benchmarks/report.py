@@ -1,4 +1,4 @@
-"""From the benchmark's CSV to its table and figure; imports no torch.
+"""Make the table and the figure from the benchmark's CSV, without importing torch.
 
 python -m benchmarks.report results/benchmarks/speed_cpu.csv
 """
@@ -35,32 +35,30 @@ REFERENCES = {"surgery": "floor", "step": "plain"}
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """The CSV, with empty notes for what was measured."""
+    """Return the CSV as a table, with empty notes for measured codes."""
     table = pd.read_csv(path)
     table["note"] = table["note"].fillna("") if "note" in table else ""
     return table
 
 
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
-    """The table at four digits."""
+    """Write the table with four significant digits."""
     render.write_text(table.to_csv(index=False, float_format="%.4g", lineterminator="\n"), path)
 
 
 def printed(value: float, low: float, high: float) -> str:
-    """A ratio with its quartiles, to about three digits; quartiles only where they differ from the
-    median.
-    """
+    """Format a ratio, with its quartiles if they differ from it at three digits."""
     text = short(value)
     return text if short(low) == text == short(high) else f"{text} ({short(low)} to {short(high)})"
 
 
 def short(value: float) -> str:
-    """Three digits without an exponent."""
+    """Format a number with three digits and no exponent."""
     return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def ratios(case: pd.DataFrame) -> dict[str, str]:
-    """What a case's codes cost, as a multiple of the reference."""
+    """Return the times of a case's codes as formatted multiples of the reference."""
     cells = {}
     for row in case.to_dict("records"):
         if row["code"] in LABELS:
@@ -73,13 +71,22 @@ def ratios(case: pd.DataFrame) -> dict[str, str]:
 
 
 def memory(case: pd.DataFrame) -> dict[str, str]:
-    """The most bytes beyond the reference's, in multiples of T x P values."""
+    """Return each code's peak memory beyond the reference's, in multiples of T x P values."""
     known = case[(case["repeats"] > 0) & case["code"].isin(LABELS)]
     return {LABELS[row["code"]]: short(row["beyond_TP"]) for row in known.to_dict("records")}
 
 
 def shown(table: pd.DataFrame, kind: str, cells: str) -> pd.DataFrame:
-    """One row per case: T, P, the reference, then a column per code; `cells`: "time" or "memory"."""
+    """Return the printed table of one kind of case.
+
+    Args:
+        table: the measurements.
+        kind: "step" or "surgery".
+        cells: "time" or "memory".
+
+    Returns:
+        One row per case, with T, P, the reference, and a column per code.
+    """
     rows: list[Mapping[str, str]] = []
     for name, case in table[table["kind"] == kind].groupby("case", sort=False):
         reference = case[case["code"] == REFERENCES[kind]].iloc[0]
@@ -101,8 +108,9 @@ def shown(table: pd.DataFrame, kind: str, cells: str) -> pd.DataFrame:
 
 
 def beaten(table: pd.DataFrame) -> str:
-    """In how many cases no peer is faster than ours by more than a tenth and 0.1 ms, and which are
-    the others.
+    """Return a sentence on the cases in which ours is about as fast as the fastest peer.
+
+    The limit is 1.1 times the peer's time + 0.1 ms; the sentence names the cases beyond it.
     """
     cases, worse = 0, []
     for (kind, name), case in table[table["repeats"] > 0].groupby(["kind", "case"], sort=False):
@@ -114,14 +122,15 @@ def beaten(table: pd.DataFrame) -> str:
         if ours["median_ms"].iloc[0] > 1.1 * best["median_ms"] + 0.1:
             worse.append(f"{kind} {name} ({LABELS[best['code']]} {short(best['median_ms'])} ms, "
                          f"ours {short(ours['median_ms'].iloc[0])} ms)")  # fmt: skip
-    words = f"Ours takes at most 1.1 times the fastest peer's time + 0.1 ms in {cases - len(worse)} of {cases} cases"
+    words = (
+        "Ours takes at most 1.1 times the fastest peer's time + 0.1 ms in "
+        f"{cases - len(worse)} of {cases} cases"
+    )
     return words + (f"; not in {', '.join(worse)}." if worse else ".")
 
 
 def text(table: pd.DataFrame) -> str:
-    """The Markdown of both kinds, time and memory, and under which circumstances they were
-    measured.
-    """
+    """Return the Markdown page: tables of time and memory, targets, and circumstances."""
     titles = {
         ("step", "time"): "A full training step: time as a multiple of the plain joint step",
         (
@@ -151,7 +160,7 @@ def text(table: pd.DataFrame) -> str:
 
 
 def write(path: str | Path) -> str:
-    """Write table and figure beside the CSV; returns the table's text."""
+    """Write table and figure next to the CSV, and return the table's text."""
     path, table = Path(path), read(path)
     words = text(table)
     render.write_text(words, path.with_suffix(".md"))
@@ -162,6 +171,7 @@ def write(path: str | Path) -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
         sys.exit(
-            f"error: {' '.join(sys.argv[1:]) or 'no file'} is no CSV; name one that `benchmarks.run` wrote"
+            f"error: {' '.join(sys.argv[1:]) or 'no file'} is no CSV; "
+            "name one that `benchmarks.run` wrote"
         )
     print(write(sys.argv[1]))
