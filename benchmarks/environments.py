@@ -1,13 +1,13 @@
-"""Time Meta-World's environments alone: making them, their steps, and what lockstep costs. Imports
-no torch.
+"""Time Meta-World's environments alone: making, stepping and lockstep; without importing torch.
 
     python -m benchmarks.environments --out results/benchmarks
 
-- *making*: seconds from nothing to a fleet that can be reset, its processes' start and imports
-  included.
-- *steps*: environment steps a second of all tasks together, over whole episodes with their resets.
-- *lockstep*: microseconds that a step of all tasks takes where the environments do nothing.
-Medians of repeats, in which the numbers of workers take turns, so that a drift of the machine hits
+- *making*: seconds to make a fleet that can be reset, including the start and the imports of its
+  processes.
+- *steps*: environment steps per second of all tasks together, over whole episodes with resets.
+- *lockstep*: microseconds per step of all tasks if the environments do nothing.
+
+The values are medians. The numbers of workers take turns, so that a drift of the machine affects
 all alike. Writes `environments.csv`.
 """
 
@@ -31,7 +31,7 @@ LOCKSTEPS = 2000
 
 
 class Idle:
-    """An environment of Meta-World's sizes that does nothing."""
+    """An environment with Meta-World's sizes that does nothing."""
 
     horizon, observation_size, action_size = EPISODE, 39, 4
     code: np.ndarray | None = None
@@ -40,23 +40,23 @@ class Idle:
         self.name, self.observation = name, np.zeros(39)
 
     def reset(self) -> np.ndarray:
-        """Nothing."""
+        """Return the constant observation."""
         return self.observation
 
     def step(self, action: np.ndarray) -> Step:
-        """Nothing."""
+        """Return a step without reward or end."""
         return Step(self.observation, 0.0, False, False, False, 0.0)
 
     def state(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return an empty state."""
         return {}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Nothing."""
+        """Ignore the state."""
 
 
 def seconds_of(fleet: Fleet, steps: int) -> float:
-    """Seconds of one reset and so many steps under random actions."""
+    """Return the seconds of one reset and a number of steps under random actions."""
     actions = np.random.default_rng(0).uniform(-1, 1, (steps, len(fleet.names), fleet.action_size))
     start = time.perf_counter()
     fleet.reset()
@@ -66,7 +66,7 @@ def seconds_of(fleet: Fleet, steps: int) -> float:
 
 
 def once(tasks: Sequence[str], workers: int) -> dict[str, float]:
-    """One repeat: making, steps a second, lockstep."""
+    """Run one repeat and return seconds of making, steps per second and lockstep microseconds."""
     make = partial(MetaWorld, seed=0, horizon=EPISODE, reward_function_version="v1", goals="fixed")
     start = time.perf_counter()
     with Fleet([partial(make, task) for task in tasks], workers) as fleet:
@@ -84,7 +84,7 @@ def once(tasks: Sequence[str], workers: int) -> dict[str, float]:
 
 
 def measure(repeats: int) -> pd.DataFrame:
-    """Medians per set of tasks and number of workers."""
+    """Return medians per set of tasks and number of workers."""
     rows = [
         {"tasks": name, "workers": workers, **once(tasks, workers)}
         for name, tasks in SETS.items()
@@ -95,7 +95,7 @@ def measure(repeats: int) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Run the benchmark, write its table and print it."""
     words = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.environments", description=words)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
@@ -108,8 +108,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # By its importable name: workers import nothing of the main module, where `Idle` would
-    # otherwise be.
+    # Imported by name, because workers do not import the main module and would not find `Idle`.
     from benchmarks import environments
 
     environments.main()

@@ -1,4 +1,4 @@
-"""The benchmark's figure: the cost of gradient surgery in training, and its growth with the tasks."""
+"""The benchmark's figure: the cost of gradient surgery in training, and its growth with tasks."""
 
 import numpy as np
 import pandas as pd

@@ -1,6 +1,4 @@
-"""Networks whose tasks share their images, with random inputs, in the form that the step benchmark
-takes them.
-"""
+"""Networks of the step benchmark whose tasks share their images, with random inputs."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +18,7 @@ from multitask.runs.seeding import initialization
 def classifiers(
     trunk: nn.Module, heads: nn.ModuleList, images: Tensor, labels: Sequence[Tensor]
 ) -> Network:
-    """One input, a trunk, a classifier per task."""
+    """Return a network of one input, a trunk and a classifier per task."""
 
     def features() -> tuple[Tensor, list[Tensor]]:
         shared = trunk(images)
@@ -39,19 +37,19 @@ def classifiers(
 
 
 class Undropped(nn.Module):
-    """A part of LeNet without dropout, whose masks would be the same work for all."""
+    """A part of LeNet without dropout, whose cost would be the same for all candidates."""
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
         self.part = part
 
     def forward(self, x: Tensor) -> Tensor:
-        """All units kept."""
+        """Keep all units."""
         return self.part(x, None)  # type: ignore[no-any-return]
 
 
 def multimnist(batch: int, device: torch.device) -> Network:
-    """Table 4's LeNet with its two heads."""
+    """Return Table 4's LeNet with its two heads."""
     with initialization(0):
         model = LeNet(2, Dropout(0.0, "standard")).to(device)
         images = torch.randn(batch, 1, 28, 28).to(device)
@@ -61,7 +59,7 @@ def multimnist(batch: int, device: torch.device) -> Network:
 
 
 def celeba(tasks: int, width: int, batch: int, side: int, device: torch.device) -> Network:
-    """Table 3's ResNet-18 (`width` 64) with a linear head of two classes per attribute."""
+    """Return Table 3's ResNet-18 (`width` 64) with a two-class linear head per attribute."""
     with initialization(0):
         model = FaceNet(tasks, width, 2).to(device)
         images = torch.randn(batch, 3, side, side).to(device)
@@ -73,8 +71,10 @@ def celeba(tasks: int, width: int, batch: int, side: int, device: torch.device) 
 def nyuv2(
     widths: Sequence[int], batch: int, height: int, width: int, device: torch.device
 ) -> Network:
-    """Table 1's MTAN: segmentation, depth, normals. The extractors lie between trunk and heads: no
-    single features.
+    """Return Table 1's MTAN for segmentation, depth and normals.
+
+    It has no single tensor of features, because extractors connect all layers of the trunk to the
+    heads.
     """
     with initialization(0):
         model = build("mtan", {"segmentation": 13, "depth": 1, "normal": 3}, widths).to(device)

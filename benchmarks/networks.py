@@ -1,6 +1,4 @@
-"""Networks that see one batch per task, with random inputs, in the form that the step benchmark
-takes them.
-"""
+"""Networks of the step benchmark with one batch per task, with random inputs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,9 +22,16 @@ Parameters = Sequence[Tensor]
 class Network:
     """A network, its batch and its losses.
 
-    `losses`: one scalar per task, from one forward pass where the tasks share their input, else
-    from one per task. `plain`: their sum by the fastest forward pass, for the plain joint step.
-    `routes`: whole steps of ours that start otherwise than from such losses, by code.
+    Attributes:
+        shared: the shared parameters.
+        own: the own parameters of every task.
+        losses: returns one scalar per task, from one forward pass if the tasks share their input,
+            else from one per task.
+        plain: returns the sum of the losses by the fastest forward pass, for the plain joint step.
+        shares_input: whether the tasks share their input.
+        features: returns the trunk's output and the losses, if there is one such output.
+        chunk: torchjd's number of tasks per vectorized backward pass; None is all.
+        routes: our steps that do not start from such losses, by code.
     """
 
     shared: Parameters
@@ -35,29 +40,30 @@ class Network:
     plain: Callable[[], Tensor]
     shares_input: bool
     features: Features | None = None
-    chunk: int | None = None  # torchjd's tasks per vectorized backward pass
+    chunk: int | None = None
     routes: Candidates = field(default_factory=dict)
 
     @property
     def everything(self) -> list[Tensor]:
-        """Shared and own parameters."""
+        """All shared and own parameters."""
         return [*self.shared, *(parameter for mine in self.own for parameter in mine)]
 
 
 def from_stacks(shared: Parameters, stacks: list[Tensor], generator: torch.Generator) -> None:
-    """The three steps after the task gradients [T, *shape]."""
+    """Run the three steps after the task gradients [T, *shape]: Gramian, surgery, update."""
     orders = pcgrad.random_orders(len(stacks[0]), generator)
     weights = pcgrad.surgery(pcgrad.gramian(stacks, group=False), orders).weights
     pcgrad.apply_weights(shared, stacks, weights)
 
 
 def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -> Network:
-    """A network of soft actor-critic; one batch per task, nothing is a task's own.
+    """Return a network of soft actor-critic, with one batch per task and no own parameters.
 
-    The loss is the squared distance to given outputs: SAC's own losses are as cheap beside the
-    network."""
+    The loss is the squared distance to given outputs; like SAC's losses, its cost is negligible.
+    """
     draw = torch.Generator().manual_seed(0)
     flat = [p.to(device) for p in init_mlp(sizes, 1, draw, torch.float32)]
+    # All routes start from the same weights, stored in the layout that each one takes.
     model = nn.Sequential()
     for k, (weight, bias) in enumerate(zip(flat[::2], flat[1::2], strict=True)):
         layer = nn.Linear(weight.shape[1], weight.shape[2], device=device)
@@ -83,6 +89,8 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
         stacks = pcgrad.task_gradients_batched(one, names, None, (x, target))[1]
         from_stacks(shared, list(stacks.values()), draw)
 
+    # The least work of any method: a plain step, and the Gramian and weighted sum of gradients that
+    # are given.
     ready = [torch.randn(tasks, p.numel(), generator=draw).to(device) for p in shared]
     weights = torch.ones(1, tasks, device=device)
 
@@ -95,6 +103,7 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
     layers = [part for part in model if isinstance(part, nn.Linear)]
     stacks = [torch.empty(tasks, *p.shape, device=device) for p in shared]
 
+    # The recorder's algorithm without its checks and hooks, which shows their cost.
     def by_hand() -> None:
         h, inputs, outputs = x.flatten(0, 1), list[Tensor](), list[Tensor]()
         for layer in layers:
@@ -139,7 +148,7 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
 
 
 def cifar100(tasks: int, each: int, filters: int, units: int, device: torch.device) -> Network:
-    """Table 2's network: a batch of `each` images per task, a head of 5 classes per task."""
+    """Return Table 2's network: `each` images and a head of 5 classes per task."""
     with initialization(0):
         model = ConvNet("one_fc", tasks, 5, filters, units).to(device)
         images = torch.randn(tasks * each, 3, 32, 32).to(device)
@@ -191,7 +200,7 @@ def cifar100(tasks: int, each: int, filters: int, units: int, device: torch.devi
 
 
 def tiny(tasks: int, layers: int, width: int, device: torch.device) -> Network:
-    """Many layers of a few units: calls cost more than numbers."""
+    """Return a network of many layers with a few units, where overhead exceeds arithmetic."""
     with initialization(0):
         parts = [part for _ in range(layers) for part in (nn.Linear(width, width), nn.Tanh())]
         trunk = nn.Sequential(*parts).to(device)

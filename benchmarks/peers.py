@@ -1,4 +1,7 @@
-"""Algorithm 1 by others, behind one form: task gradients -> update, or losses -> `.grad`."""
+"""Other implementations of Algorithm 1 behind one interface.
+
+They map task gradients to an update (`surgeries`), or losses to `.grad` (`steps`).
+"""
 
 import importlib
 import importlib.util
@@ -23,7 +26,7 @@ Features = Callable[[], tuple[Tensor, list[Tensor]]]
 
 
 def literal(gradients: Tensor, orders: Tensor) -> Tensor:
-    """Algorithm 1 word for word: a Python loop over pairs of vectors."""
+    """Run Algorithm 1 literally: a Python loop over pairs of vectors."""
     update = torch.zeros_like(gradients[0])
     for i, row in enumerate(orders.tolist()):
         g = gradients[i].clone()
@@ -36,11 +39,9 @@ def literal(gradients: Tensor, orders: Tensor) -> Tensor:
 
 
 def libmtl(tasks: int, shared: Sequence[Tensor]) -> Any | None:
-    """LibMTL's PCGrad on shared parameters, or None where the package is not installed.
-
-    Its class expects to be mixed into a network; here it gets the few attributes that it reads.
-    `import LibMTL` would load its networks, which need a torchvision of 2022: only its `weighting`
-    part is imported."""
+    """Return LibMTL's PCGrad on shared parameters, or None if the package is not installed."""
+    # `import LibMTL` would load networks that need a torchvision of 2022. An empty package in its
+    # place allows importing the `weighting` part alone.
     found = importlib.util.find_spec("LibMTL")
     if found is None or found.submodule_search_locations is None:
         return None
@@ -49,6 +50,7 @@ def libmtl(tasks: int, shared: Sequence[Tensor]) -> Any | None:
         package.__spec__, package.__path__ = found, list(found.submodule_search_locations)
         sys.modules["LibMTL"] = package
     weighting: Any = importlib.import_module("LibMTL.weighting.PCGrad").PCGrad()
+    # The class is meant to be mixed into a network; it gets the attributes that it reads.
     weighting.task_num, weighting.device, weighting.rep_grad = tasks, shared[0].device, False
     weighting.get_share_params = lambda: shared
 
@@ -62,8 +64,9 @@ def libmtl(tasks: int, shared: Sequence[Tensor]) -> Any | None:
 
 
 def surgeries(gradients: Tensor, generator: torch.Generator) -> Candidates:
-    """From the matrix [T, P] to the update [P]. LibMTL copies its update into `.grad`; the others
-    return a vector.
+    """Return the peers' ways from the matrix [T, P] to the update [P].
+
+    LibMTL copies its update into `.grad`; the others return a vector.
     """
     tasks = len(gradients)
     aggregator, operator = PCGrad(), PCGradOperator()
@@ -84,9 +87,7 @@ def surgeries(gradients: Tensor, generator: torch.Generator) -> Candidates:
 def task_backwards(
     losses: list[Tensor], shared: Sequence[Tensor], own: Sequence[Sequence[Tensor]]
 ) -> list[Any]:
-    """One backward pass per task, through the task's own head and the trunk; heads' `.grad` is set
-    on the way.
-    """
+    """Run one backward pass per task through its head and the trunk; sets the heads' `.grad`."""
     found = []
     for i, (loss, mine) in enumerate(zip(losses, own, strict=True)):
         gradients = torch.autograd.grad(loss, [*shared, *mine], retain_graph=i + 1 < len(losses))
@@ -104,10 +105,16 @@ def steps(
     generator: torch.Generator,
     chunk: int | None = None,
 ) -> Candidates:
-    """From a forward pass to `.grad` of everything.
+    """Return the peers' ways from a forward pass to `.grad` of all parameters.
 
-    `features`: a forward pass that gives the trunk's output too. `chunk`: torchjd's tasks per
-    vectorized backward pass; None is all, its default.
+    Args:
+        losses: runs the forward pass and returns the losses.
+        shared: the shared parameters.
+        own: the own parameters of every task.
+        features: runs the forward pass and returns the trunk's output and the losses, if there is
+            one such output.
+        generator: draws the orders.
+        chunk: torchjd's number of tasks per vectorized backward pass; None is all, its default.
     """
     heads = [parameter for mine in own for parameter in mine]
     network, aggregator, operator = nn.ParameterList(shared), PCGrad(), PCGradOperator()

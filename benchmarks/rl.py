@@ -1,20 +1,20 @@
-"""Time multi-task SAC on Meta-World: one update, whole training, the environments, and who waits for
-whom.
+"""Time multi-task SAC on Meta-World: updates, whole training, the environments and waiting.
 
     python -m benchmarks.rl --out results/benchmarks
 
-- *update*: critics, actor, temperatures, targets on the networks and batches of Appendix J, by the
-  routes of `benchmarks.learners`; repeats interleaved, ratios to *plain* within the run. Where a
-  route's operations are counted, also the rate of its products and the machine's own rate.
-- *cosine*, *error*: gradients, losses, Gramians and weights in bfloat16 against those in float32,
-  along a run.
-- *training*: samples of all tasks a second of the process's time, at one update per step of a task,
-  environments included.
-- *environments*: seconds to make them, steps a second of all tasks together, by number of worker
-  processes.
-- *waiting*: the share of a collection's time in which the learner waits for the environments: in
-  turn, and overlapping (setting `overlap`).
+- *update*: one update of critics, actor, temperatures and targets at the sizes of Appendix J, by
+  the routes of `benchmarks.learners`. Repeats are interleaved; ratios are to *plain* in the same
+  run. For float32 and bfloat16, also the rate of the products, next to the machine's own rate.
+- *cosine*, *error*: agreement of bfloat16 with float32 along a run, for gradients, losses, Gramians
+  and weights.
+- *training*: samples of all tasks per second of process time, at one update per step of a task,
+  including the environments.
+- *environments*: seconds to make them, and steps per second of all tasks together, by number of
+  worker processes.
+- *waiting*: the share of a collection's time in which the learner waits for the environments, in
+  turn and overlapping (setting `overlap`).
 - *buffers*: bytes of the replay buffers at paper scale.
+
 Writes `rl.csv` and `rl.md`.
 """
 
@@ -72,8 +72,11 @@ Row = tuple[str, str, float, str, float | None]  # tasks, what, value, unit, rat
 def training(
     device: torch.device, precision: str, workers: int = 0, *, overlap: bool = False
 ) -> tuple[float, float]:
-    """A collection of MT10 (one episode, one update per step) by SAC + PCGrad: samples of all tasks
-    a second of the training process, and the percentage of the time in which it does not learn.
+    """Time one collection of MT10 (one episode, one update per step) by SAC + PCGrad.
+
+    Returns:
+        Samples of all tasks per second of process time, and the percentage of wall-clock time in
+        which the process does not learn.
     """
     tasks, width = SETS["MT10"]
     settings = {**LEARNING, "overlap": overlap}
@@ -93,6 +96,7 @@ def training(
 
     with Fleet([partial(make, task) for task in tasks], workers) as fleet:
         policies = Policies(learner, fleet, streams["action"], torch.float32)
+        # A first episode fills the replay buffer and warms the environments up.
         collect(fleet, policies.explore, 1, replay.add)
         start = time.perf_counter()
         start_of_process = time.process_time()
@@ -103,8 +107,9 @@ def training(
 
 
 def agreement_rows(device: torch.device, collections: int = 8) -> list[Row]:
-    """bfloat16 against float32 along a run of SAC + PCGrad on MT3: the same batch from the same
-    parameters after every collection.
+    """Compare bfloat16 with float32 along a run of SAC + PCGrad on MT3.
+
+    After every collection, both precisions update the same parameters on the same batch.
     """
     tasks, width = SETS["MT3"]
     make = partial(MetaWorld, seed=0, horizon=EPISODE, reward_function_version="v1", goals="fixed")
@@ -122,6 +127,7 @@ def agreement_rows(device: torch.device, collections: int = 8) -> list[Row]:
         for _ in range(collections):
             collect(fleet, policies.sampled, 1, replay.add)
             learn(full, replay, streams, LEARNING)
+            # Both learners start from one state and draw the same random numbers.
             half.load(copy.deepcopy(full.state()))
             before = {name: stream.get_state() for name, stream in streams.items()}
             logs = []
@@ -144,7 +150,7 @@ def agreement_rows(device: torch.device, collections: int = 8) -> list[Row]:
 
 
 def cosine_of_gradients(one: Learner, other: Learner, network: str) -> float:
-    """Of the gradients that two learners have just stepped along."""
+    """Return the cosine between the gradients of the last step of two learners."""
     first, second = (
         torch.cat([g.flatten().double() for g in getattr(learner.networks, network).gradients])
         for learner in (one, other)
@@ -153,7 +159,7 @@ def cosine_of_gradients(one: Learner, other: Learner, network: str) -> float:
 
 
 def buffer_bytes(experiment: str) -> int:
-    """Bytes of an experiment's replay buffers at paper scale, in float32."""
+    """Return the bytes of an experiment's replay buffers at paper scale, in float32."""
     paper = configs.read(str(PAPER_SCALE))["experiments"][experiment]
     played = (
         paper["warm_up_paths"] * paper["horizon"]
@@ -164,7 +170,7 @@ def buffer_bytes(experiment: str) -> int:
 
 
 def update_rows(name: str, repeats: int, device: torch.device) -> list[Row]:
-    """Milliseconds of every route and method; on MT10 of all methods, else of SAC + PCGrad alone."""
+    """Return the milliseconds of every route; on MT10 also those of the other methods."""
     tasks, width = len(SETS[name][0]), SETS[name][1]
     cases = updates(tasks, width, device, OTHERS if name == "MT10" else ())
     times = interleaved(cases, repeats, least=repeats, device=device)
@@ -181,7 +187,7 @@ def update_rows(name: str, repeats: int, device: torch.device) -> list[Row]:
 
 
 def machine_rows(repeats: int, device: torch.device) -> list[Row]:
-    """The rates of one large product."""
+    """Return the machine's rates of one large product."""
     times = interleaved(products(device), repeats, least=repeats, device=device)
     rates = {precision: 2e-9 * SQUARE**3 / statistics.median(t) for precision, t in times.items()}
     return [
@@ -191,7 +197,7 @@ def machine_rows(repeats: int, device: torch.device) -> list[Row]:
 
 
 def environment_rows(name: str) -> list[Row]:
-    """Making and stepping the environments."""
+    """Return the times of making and of stepping the environments."""
     rows: list[Row] = []
     for workers in (0, 1, 2):
         made, speed, _ = once(SETS[name][0], workers).values()
@@ -202,7 +208,7 @@ def environment_rows(name: str) -> list[Row]:
 
 
 def training_rows(device: torch.device) -> list[Row]:
-    """Whole training on MT10 in both precisions, and the learner's waiting."""
+    """Return the speed of whole training on MT10, and the share of time the learner waits."""
     rows: list[Row] = []
     for precision in ("float32", "bfloat16"):
         speed, _ = training(device, precision)
@@ -215,7 +221,7 @@ def training_rows(device: torch.device) -> list[Row]:
 
 
 def measure(repeats: int, device: torch.device) -> pd.DataFrame:
-    """All cases in long form: set, what, value, unit, ratio."""
+    """Return all cases in long form: set, what, value, unit, ratio."""
     rows = machine_rows(repeats, device)
     for name in SETS:
         rows += update_rows(name, repeats, device)
@@ -227,7 +233,7 @@ def measure(repeats: int, device: torch.device) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Run the benchmark and write its table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.rl", description=(__doc__ or "").partition("\n")[0]
     )

@@ -1,15 +1,15 @@
-"""Time and memory of gradient surgery beside its peers, in one run and as ratios. See
-benchmarks/README.md.
+"""Measure time and memory of gradient surgery and its peers in one run (benchmarks/README.md).
 
     python -m benchmarks.run --out results/benchmarks
     python -m benchmarks.run --cases MT10 LeNet --seconds 2   # a part of it, sooner
     python -m benchmarks.run --device cuda
 
-- *surgery*: from task gradients [T, P] to one update [P]; the reference reads the gradients twice
-  and does no more.
-- *step*: forward pass, backward pass, `.grad` of a whole network; the reference is the plain joint
-  step.
-Writes `speed_<device>.csv`, then its table (Markdown) and its figure by `benchmarks.report`.
+- *surgery*: from task gradients [T, P] to an update [P]; the reference reads the gradients twice
+  and does nothing else.
+- *step*: forward pass, backward pass and `.grad` of a whole network; the reference is the plain
+  joint step.
+
+Writes `speed_<device>.csv`, then its table (Markdown) and figure through `benchmarks.report`.
 """
 
 import argparse
@@ -38,17 +38,23 @@ PEERS = ("torchjd", "conflictfree", "LibMTL")
 def measured(
     case: Case, budget: float, device: torch.device, before: dict[tuple[str, int], float]
 ) -> pd.DataFrame:
-    """One line per code: milliseconds, ratios to the first code, bytes.
+    """Measure one case.
 
-    `before`: seconds of a code's call at the same T and a smaller P, over that P. Where they
-    promise a call of more than the case's budget, the code is left out: its line says so and holds
-    no number."""
+    Args:
+        case: the case.
+        budget: seconds for its repeats.
+        device: the device.
+        before: seconds per shared value of each code at the same T and a smaller P; updated. A code
+            whose predicted call exceeds the budget is left out, and its row says so.
+
+    Returns:
+        One row per code: milliseconds, ratios to the first code, and bytes.
+    """
     size, candidates = case.make()
     absent = {n: "left out" for n in candidates if size * before.get((n, case.tasks), 0) > budget}
     reference = next(iter(candidates))
-    candidates[
-        reference
-    ]()  # so that every code begins with the `.grad` of another one, which it frees
+    # Run the reference once, so that every code starts with another one's `.grad`, which it frees.
+    candidates[reference]()
     peaks: dict[str, int] = {}
     first: dict[str, float] = {}
     for name in [name for name in candidates if name not in absent]:
@@ -91,7 +97,7 @@ def measured(
 
 
 def circumstances(device: torch.device) -> dict[str, str]:
-    """Where and with what the numbers were made: columns that are the same in every line."""
+    """Return the columns that are the same in every row, such as machine and versions."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else machine()["processor"]
     versions = {"torch": str(torch.__version__)}
     for name in PEERS:
@@ -112,7 +118,8 @@ def circumstances(device: torch.device) -> dict[str, str]:
 
 
 def measure(cases: Sequence[Case], budget: float, device: torch.device, path: Path) -> None:
-    """All cases, each with its own budget of seconds; the CSV grows with every finished one."""
+    """Measure all cases, each with its own budget of seconds."""
+    # The CSV is written after every case, so that an interrupted run keeps its measurements.
     tables, same, before = [], circumstances(device), dict[tuple[str, int], float]()
     for case in cases:
         start = time.perf_counter()
@@ -127,7 +134,7 @@ def measure(cases: Sequence[Case], budget: float, device: torch.device, path: Pa
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, write, draw."""
+    """Run the benchmark and write its table and figure."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run", description=(__doc__ or "").partition("\n")[0]
     )
@@ -142,9 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
-    warnings.filterwarnings(
-        "ignore", message="There is a performance drop because"
-    )  # torchjd's vmap of batch norm
+    # torchjd's vmap of batch norm warns about its speed.
+    warnings.filterwarnings("ignore", message="There is a performance drop because")
     try:
         device = choose_device(args.device)
         every = [*steps.cases(device), *surgery.cases(device)]

@@ -1,6 +1,4 @@
-"""A whole training step without its optimizer: forward pass, backward pass, `.grad` of every
-parameter.
-"""
+"""Candidates for a training step without optimizer, from the forward pass to every `.grad`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,8 +12,8 @@ from benchmarks.networks import Network
 from benchmarks.surgery import Case
 from multitask.models.segnet import WIDTHS
 
-# Tasks, inputs beside the one-hot of the task, hidden layers, units, outputs. Meta-World: 39
-# observations, 4 actions.
+# Tasks, inputs without the one-hot code of the task, hidden layers, units, outputs. Meta-World has
+# 39 observations and 4 actions.
 LINEAR = {
     "MT10 critic": (10, 43, 6, 160, 1),
     "MT10 actor": (10, 39, 6, 160, 8),
@@ -25,13 +23,14 @@ LINEAR = {
 
 
 def candidates(make: Callable[[], Network]) -> tuple[int, Candidates]:
-    """The plain joint step, ours by every route, the bound for shared input, and the peers; each
-    clears `.grad` first.
+    """Return the number of shared values P and the steps to compare; each clears `.grad` first.
 
-    "pcgrad" is the route that the project takes for such a network: one ordinary backward pass that
-    keeps what the layers saw, where there is one; else `pcgrad.backward`. "bound" is the forward
-    pass and T backward passes of the trunk, each with the task's own head, with nothing done to the
-    gradients: what T task gradients cost by themselves."""
+    - "plain": the joint step without surgery, the reference;
+    - "pcgrad": `pcgrad.LinearRecorder` if the network is linear, else `pcgrad.backward`;
+    - "bound", for shared input: the forward pass and T backward passes through head and trunk, with
+      nothing done to the gradients. It is the cost of T task gradients alone;
+    - our other routes, and the peers.
+    """
     generator, network = torch.Generator().manual_seed(0), make()
     shared, own = network.shared, network.own
 
@@ -62,9 +61,8 @@ def candidates(make: Callable[[], Network]) -> tuple[int, Candidates]:
 
 
 def cases(device: torch.device) -> list[Case]:
-    """Every network at the paper's size and batch, but for the two that a CPU cannot step in
-    seconds.
-    """
+    """Return a case for every network, at the paper's size and batch on a GPU."""
+    # On a CPU, ResNet-18, MTAN and the CIFAR-100 batch are smaller, so that a step takes seconds.
     gpu = device.type == "cuda"
     width, batch = (64, 256) if gpu else (16, 8)
     scenes, height, sides, each = (2, 288, 384, 10) if gpu else (1, 96, 128, 5)
@@ -76,7 +74,8 @@ def cases(device: torch.device) -> list[Case]:
             partial(networks.linear, sizes, tasks, 128, device),
         )
     makers |= {
-        f"CIFAR-100 net, 20 x {each} images": (20, partial(networks.cifar100, 20, each, 160, 320, device)),
+        f"CIFAR-100 net, 20 x {each} images": (
+            20, partial(networks.cifar100, 20, each, 160, 320, device)),
         "2,000 tiny tensors": (5, partial(networks.tiny, 5, 1000, 4, device)),
         "LeNet MultiMNIST, 256 images": (2, partial(images.multimnist, 256, device)),
         f"MTAN NYUv2, {scenes} of {height}x{sides}": (

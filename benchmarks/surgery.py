@@ -1,4 +1,4 @@
-"""Surgery alone: from task gradients [T, P] that are there to the update in `.grad`."""
+"""Candidates for surgery alone, from given task gradients [T, P] to the update [P]."""
 
 import math
 from collections.abc import Callable
@@ -17,23 +17,27 @@ MOST_BYTES = 2e9  # of the task gradients in float32
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: `make` builds its candidates, which hold its data, and is called when
-    its turn comes.
+    """One row of the table.
+
+    Attributes:
+        kind: "surgery" or "step".
+        name: the name of the case in the table.
+        tasks: the number of tasks T.
+        make: returns the number of shared values P and the candidates. It is called just before the
+            case is measured, because the candidates hold the data.
     """
 
-    kind: str  # "surgery", "step"
+    kind: str
     name: str
     tasks: int
-    make: Callable[
-        [], tuple[int, Candidates]
-    ]  # P, the number of shared values, and the ways to be compared
+    make: Callable[[], tuple[int, Candidates]]
 
 
 def candidates(tasks: int, size: int, device: torch.device) -> tuple[int, Candidates]:
-    """Ways from [T, P] gradients to one update [P]; about half of the pairs conflict.
+    """Return P and the ways from gradients [T, P] to an update [P]; half of the pairs conflict.
 
-    "floor" reads the gradients twice and does nothing else: any algorithm must, once for the
-    products that decide the weights and once for the weighted sum.
+    The reference "floor" reads the gradients twice and does nothing else. Every algorithm has to:
+    once for the dot products, which determine the weights, and once for the weighted sum.
     """
     generator = torch.Generator().manual_seed(0)
     gradients = torch.randn(tasks, size, generator=generator).to(device)
@@ -43,7 +47,8 @@ def candidates(tasks: int, size: int, device: torch.device) -> tuple[int, Candid
         orders = pcgrad.random_orders(tasks, generator)
         weights = pcgrad.surgery(pcgrad.gramian([gradients], group=False), orders).weights
         pcgrad.apply_weights([parameter], [gradients], weights)
-        parameter.grad = None  # freed at once, as the vectors that peers return
+        # Freed at once, like the vectors that the peers return.
+        parameter.grad = None
 
     return size, {
         "floor": lambda: (gradients.sum(), gradients.sum()),
@@ -54,7 +59,7 @@ def candidates(tasks: int, size: int, device: torch.device) -> tuple[int, Candid
 
 
 def captured(gradients: torch.Tensor, generator: torch.Generator) -> Callable[[], None]:
-    """Ours recorded as a CUDA graph; only the orders are drawn anew and copied before each replay."""
+    """Return our surgery as a CUDA graph; new orders are drawn and copied before each replay."""
     tasks, device = len(gradients), gradients.device
     parameter = torch.zeros_like(gradients[0]).requires_grad_()
     orders = pcgrad.random_orders(tasks, generator).to(device)
@@ -64,6 +69,7 @@ def captured(gradients: torch.Tensor, generator: torch.Generator) -> Callable[[]
         weights = pcgrad.surgery(pcgrad.gramian([gradients], group=False), orders).weights
         pcgrad.apply_weights([parameter], [gradients], weights)
 
+    # A graph is captured after warm-up calls on another stream, as torch requires.
     beside = torch.cuda.Stream(device)
     beside.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(beside):
@@ -82,13 +88,13 @@ def captured(gradients: torch.Tensor, generator: torch.Generator) -> Callable[[]
 
 
 def named(size: int) -> str:
-    """1e6, or 6e4."""
+    """Format a size with one digit and an exponent: 1e6, 6e4."""
     power = math.floor(math.log10(size))
     return f"{size // 10**power}e{power}"
 
 
 def cases(device: torch.device) -> list[Case]:
-    """The grid, from small to large; gradients of more than MOST_BYTES are left out."""
+    """Return the grid of cases, without gradients of more than MOST_BYTES."""
     grid = [(tasks, size) for tasks in TASKS for size in SIZES if 4 * tasks * size <= MOST_BYTES]
     grid += [(50, 60_000), (1000, 10**3)]
     return [

@@ -1,36 +1,41 @@
-"""What the times should be, and whether they are: one row per target, from the benchmark's CSV."""
+"""Targets for the measured times, and a table of whether the benchmark's CSV meets them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
 
-Rows = Callable[[pd.DataFrame], pd.Series]  # which lines of the CSV a target speaks of
+# Selects the rows of the CSV to which a target applies.
+Rows = Callable[[pd.DataFrame], pd.Series]
 
 
 @dataclass(frozen=True)
 class Target:
-    """A ratio that must not be exceeded in any of its cases."""
+    """An upper bound on a ratio in all cases that it applies to.
+
+    Attributes:
+        words: the description in the table.
+        rows: selects the cases.
+        most: the bound.
+        column: "ratio", to the case's reference; or "ours_over", of ours to the row's code.
+    """
 
     words: str
     rows: Rows
     most: float
-    column: str = (
-        "ratio"  # "ratio": to the case's reference; "ours_over": of ours to the line's code
-    )
+    column: str = "ratio"
 
 
 def step(code: str, name: str) -> Rows:
-    """Lines of a code in the steps whose name contains the words."""
+    """Select the rows of a code in the steps whose name contains a text."""
     return lambda t: (t["kind"] == "step") & (t["code"] == code) & t["case"].str.contains(name)
 
 
 def surgery(low: int, high: int, size: int, device: str) -> Rows:
-    """Lines of ours in surgery alone, by numbers of tasks and from so many parameters (on a GPU: T
-    x P).
-    """
+    """Select our rows in surgery alone, by numbers of tasks and least P (on a GPU: least T x P)."""
     return lambda t: (
-        (t["kind"] == "surgery") & (t["code"] == "pcgrad") & (t["device"] == device) & t["T"].between(low, high)
+        (t["kind"] == "surgery") & (t["code"] == "pcgrad") & (t["device"] == device)
+        & t["T"].between(low, high)
         & ((t["P"] if device == "cpu" else t["P"] * t["T"]) >= size)
     )  # fmt: skip
 
@@ -60,9 +65,7 @@ TARGETS = (
 
 
 def compared(table: pd.DataFrame) -> pd.DataFrame:
-    """Target, its limit, in how many of the measured cases it holds, and the others with their
-    ratio.
-    """
+    """Return one row per target: its bound, how many cases meet it, and the others' ratios."""
     measured = table[table["repeats"] > 0]
     rows = []
     for target in TARGETS:

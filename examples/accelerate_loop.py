@@ -1,4 +1,4 @@
-"""Hugging Face Accelerate: its loop, with surgery where `accelerator.backward` would be.
+"""Hugging Face Accelerate: surgery replaces `accelerator.backward` in its training loop.
 
 In a Hugging Face `Trainer`, override `training_step` with the same lines.
 """
@@ -26,6 +26,7 @@ def main(epochs: int = 2) -> float:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     model, optimizer, data = accelerator.prepare(model, optimizer, data)
     orders = torch.Generator().manual_seed(0)
+    # Gradients are averaged by pcgrad, so the wrapper of data parallelism is not called.
     parts = accelerator.unwrap_model(model)
     group = torch.distributed.group.WORLD if accelerator.num_processes > 1 else None
     for _ in range(epochs):

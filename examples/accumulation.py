@@ -1,8 +1,8 @@
-"""Gradient accumulation: task gradients are summed over micro-batches, then one surgery.
+"""Gradient accumulation: sum task gradients over micro-batches, then apply one surgery.
 
-Surgery on every micro-batch is another algorithm: it projects noisier gradients, more often. The
-accumulator also takes one task at a time (`add([loss], tasks=[i])`), so that only one task's graph
-is in memory, and stores task gradients in a shorter dtype or on the CPU.
+Surgery on every micro-batch would be another algorithm, which projects noisier gradients more
+often. The accumulator also accepts one task at a time (`add([loss], tasks=[i])`), which keeps only
+one task's graph in memory, and can store task gradients in a shorter dtype or on the CPU.
 """
 
 import torch
@@ -26,6 +26,7 @@ def main(steps: int = 20, micro_batches: int = 4) -> float:
         for rows in torch.arange(len(x)).chunk(micro_batches):
             features = trunk(x[rows])
             losses = [
+                # The sum over micro-batches is the mean over the whole batch.
                 (head(features) - target[rows]).square().sum() / len(x)
                 for head, target in zip(heads, targets, strict=True)
             ]

@@ -1,7 +1,7 @@
-"""Mixed precision: the losses are scaled, surgery runs, the scaler unscales and steps.
+"""Mixed precision: scale the losses, apply surgery, and let the scaler unscale and step.
 
-Surgery is scale-equivariant: one scale for all losses changes no conflict. A gradient that is not
-finite reaches `.grad`, and the scaler skips the step.
+Surgery is scale-equivariant, so a common scale of all losses changes no conflict. A gradient that
+is not finite reaches `.grad`, and the scaler skips the step.
 """
 
 import torch
@@ -26,6 +26,7 @@ def main(steps: int = 20) -> float:
         with torch.autocast(device, dtype):
             features = trunk(x)
             outputs = [head(features) for head in heads]
+        # Losses are computed in float32, outside autocast.
         losses = [(y.float() - t).square().mean() for y, t in zip(outputs, targets, strict=True)]
         scaled = [scaler.scale(loss) for loss in losses]
         pcgrad.backward(scaled, trunk.parameters(), generator=orders)

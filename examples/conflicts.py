@@ -1,6 +1,6 @@
-"""Watch conflicts: every surgery returns its Gramian, and the paper's measures come from it.
+"""Monitor conflicts: compute the paper's measures from the Gramian that every surgery returns.
 
-Nothing is computed twice, and nothing waits for a GPU until the numbers are printed.
+Nothing is computed twice, and the host synchronises with a GPU only for the logged steps.
 """
 
 import torch
@@ -25,6 +25,7 @@ def main(steps: int = 30, every: int = 10) -> list[tuple[int, float, float, floa
         gramian = pcgrad.backward(losses, trunk.parameters(), generator=orders).gramian
         optimizer.step()
         if step % every == 0:
+            # The measures are symmetric, so each pair of tasks is counted once.
             pairs = torch.triu_indices(3, 3, offset=1)
             share = pcgrad.conflicting(gramian)[*pairs].double().mean()
             cosine = pcgrad.cosine(gramian)[*pairs].nanmean()

@@ -1,7 +1,7 @@
-"""DistributedDataParallel: task gradients are averaged over the ranks before surgery.
+"""DistributedDataParallel: average task gradients over the ranks before surgery.
 
-`group` averages them, and every rank uses rank 0's orders. Surgery on each rank's own gradients
-would be another algorithm.
+With `group`, `backward` averages them, and every rank uses rank 0's orders. Surgery on each rank's
+own gradients would be another algorithm.
 """
 
 import os
@@ -36,11 +36,13 @@ def train(rank: int, port: int, steps: int) -> None:
     targets = [x[:, :1], -x[:, :1]]
     for _ in range(steps):
         optimizer.zero_grad()
+        # pcgrad averages the gradients, so the wrapper must not.
         with model.no_sync():
             outputs = model(x)
         losses = [(y - t).square().mean() for y, t in zip(outputs, targets, strict=True)]
         pcgrad.backward(losses, model.module.trunk.parameters(), group=dist.group.WORLD)
         optimizer.step()
+    # All ranks took the same steps.
     weight = model.module.trunk[0].weight.detach()
     ranks = [torch.empty_like(weight) for _ in range(2)]
     dist.all_gather(ranks, weight)

@@ -1,4 +1,4 @@
-"""Lightning: manual optimization, with surgery where `manual_backward` would be."""
+"""Lightning: surgery replaces `manual_backward` in manual optimization."""
 
 import lightning
 import torch

@@ -1,6 +1,7 @@
-"""LoRA: surgery on the adapters of a frozen base.
+"""LoRA: apply surgery to the adapters of a frozen base.
 
-Frozen parameters may stay in the list, whatever their dtype or device (quantized ones too).
+The list of shared parameters may include frozen ones of any dtype and device, such as quantized
+weights.
 """
 
 import torch
@@ -10,13 +11,14 @@ import pcgrad
 
 
 class Adapter(nn.Module):
-    """A frozen layer with a trainable detour of low rank."""
+    """A frozen layer plus a trainable update of low rank."""
 
     def __init__(self, base: nn.Linear, rank: int = 4) -> None:
         super().__init__()
         self.base = base.requires_grad_(False)
         self.down = nn.Linear(base.in_features, rank, bias=False)
         self.up = nn.Linear(rank, base.out_features, bias=False)
+        # With zero weights, training starts from the frozen layer.
         nn.init.zeros_(self.up.weight)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Multi-task RL: one batch per task, all task gradients from one backward pass.
+"""Multi-task RL: one batch per task, and all task gradients from one backward pass.
 
-The recorder takes networks of `Linear` and `LayerNorm`. Rows come task by task; where tasks have
-different numbers of them, as in a replay buffer that has just begun to fill, `rows` says so.
+The recorder supports networks of `Linear` and `LayerNorm` layers. Rows are ordered by task. Pass
+`rows` if tasks have different numbers of them, as while a replay buffer fills.
 """
 
 import torch

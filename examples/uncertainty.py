@@ -1,7 +1,7 @@
-"""Uncertainty weights first, then surgery: the paper's combination on NYUv2.
+"""Uncertainty weighting followed by surgery, the paper's combination on NYUv2.
 
-The losses that enter `backward` are weighted already. The weights' own parameters are no part of
-the dot products: they get plain gradients, as heads do.
+`backward` receives the weighted losses. The parameters of the weights take no part in the dot
+products; like heads, they receive plain gradients.
 """
 
 import torch
@@ -18,7 +18,8 @@ def main(steps: int = 30) -> list[float]:
     optimizer = torch.optim.Adam([*trunk.parameters(), *heads.parameters(), log_variances], lr=1e-2)
     orders = torch.Generator().manual_seed(0)
     x = torch.randn(64, 6)
-    targets = [x[:, :1], 10 * x[:, 1:2]]  # scales differ
+    # The scales of the tasks differ, which the weights balance.
+    targets = [x[:, :1], 10 * x[:, 1:2]]
     for _ in range(steps):
         features = trunk(x)
         losses = [(h(features) - t).square().mean() for h, t in zip(heads, targets, strict=True)]
