@@ -1,1 +1,1 @@
-"""Speed beside peers, in one run, as ratios."""
+"""Benchmarks against other implementations, measured in one run and reported as ratios."""

@@ -54,6 +54,7 @@ def multimnist(batch: int, device: torch.device) -> Network:
         model = LeNet(2, Dropout(0.0, "standard")).to(device)
         images = torch.randn(batch, 1, 28, 28).to(device)
         labels = torch.randint(10, (2, batch)).to(device)
+    # Kept units make the step deterministic, so that all candidates do the same work.
     heads = nn.ModuleList(Undropped(head) for head in model.heads)
     return classifiers(Undropped(model.trunks[0]), heads, images, list(labels))
 

@@ -121,6 +121,7 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
         for p, rows in zip(shared, matrices, strict=True):
             p.grad = (w @ rows).view(p.shape)
 
+    # The RL loop stacks its weights as matrices and records the layers' inputs itself.
     leaves = [p.clone().requires_grad_() for p in flat]
 
     def tapped() -> None:
@@ -166,6 +167,7 @@ def cifar100(tasks: int, each: int, filters: int, units: int, device: torch.devi
         features = torch.func.functional_call(trunk, p, batch[0])
         return functional.cross_entropy(functional.linear(features, *own), batch[1])
 
+    # One generator for all routes: only the cost of drawing counts, not the orders.
     generator = torch.Generator().manual_seed(0)
     own_parameters = [p for head in heads for p in head.parameters()]
 

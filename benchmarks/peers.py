@@ -144,6 +144,7 @@ def steps(
     def by_conflictfree() -> None:
         vectors = []
         for loss in (values := losses()):
+            # Its vectors are read from .grad, which must hold one task's gradient at a time.
             for parameter in shared:
                 parameter.grad = None
             loss.backward(retain_graph=loss is not values[-1])

@@ -50,6 +50,7 @@ def candidates(make: Callable[[], Network]) -> tuple[int, Candidates]:
         **peers.steps(network.losses, shared, own, network.features, generator, network.chunk),
     }
 
+    # Clearing every .grad in each step makes the codes' work and memory comparable.
     def step(call: Callable[[], object]) -> None:
         for parameter in network.everything:
             parameter.grad = None

@@ -102,6 +102,7 @@ def backward(
     # Ranks that disagree would hang in the collective calls below.
     numbers = [len(losses), len(table), len(own), sum(p.numel() for p in [*table.values(), *own])]
     agree(numbers, losses[0].device, method.ranks)
+    # A head among the shared parameters would change the dot products without an error.
     warn_single(table, reach, len(losses))
     stacks = Stacks(list(table.values()), len(losses))
     plain = stacks.add(losses, range(len(losses)), reach, own, retain_graph=retain_graph)
@@ -146,6 +147,7 @@ class Accumulator:
             raise ValueError(f"the number of tasks must be a positive integer, got {tasks!r}")
         if dtype is not None and not dtype.is_floating_point:
             raise ValueError(f"task gradients are stored in a floating-point dtype, got {dtype}")
+        # Listed once, because iterators such as module.parameters() are empty after the first use.
         self._table = _listed(shared_parameters)
         self._own_parameters = (
             None
@@ -189,6 +191,7 @@ class Accumulator:
         plain = self._stacks.add(losses, numbers, reach, own, retain_graph=retain_graph)
         for leaf, gradient in zip(own, plain, strict=True):
             if gradient is not None:
+                # Summed here rather than in .grad, so that clearing .grad in between is harmless.
                 before = self._plain.get(id(leaf))
                 total = gradient if before is None else plus(before[1], gradient)
                 self._plain[id(leaf)] = (leaf, total)
@@ -244,11 +247,13 @@ def _finish(
     if not any(reached[: len(shared)]):
         raise ValueError(_UNREACHED)
     leaves = [leaf for leaf, _ in own]
+    # A leaf that only other ranks reach contributes zero to the average.
     plain = [g if g is not None or not r else torch.zeros_like(leaf)
              for (leaf, g), r in zip(own, reached[len(shared):], strict=True)]  # fmt: skip
     present = [k for k, g in enumerate(plain) if g is not None]
     average([*blocks, *(g for g in plain if g is not None)], method.ranks)
     gramian = method.gramian(_products(stacks, whole=method.groups is None))
+    # Checked before surgery, so that a raised error leaves every .grad unchanged.
     if checked:
         refuse_not_finite(checked, gramian, local=method.ranks is None)
     result = method.surgery(gramian)
@@ -325,6 +330,7 @@ def _shared(parameters: Parameters | None, reach: Reach, tasks: int) -> dict[str
     """Return the parameters under surgery: those given, or all that several losses reach."""
     if parameters is not None:
         return _listed(parameters)
+    # A single task has no other loss to share with, so all of its leaves count.
     several = [leaf for leaf in reach.leaves() if reach.of(leaf).bit_count() > 1 or tasks == 1]
     # Inputs with gradients, as in physics-informed networks, are not meant to be trained.
     if any(isinstance(leaf, nn.Parameter) for leaf in several):

@@ -59,6 +59,7 @@ def task_gradients_batched(
             f"got {found}"
         )
     shared, own, batch = (tree_map(_detached, tree) for tree in (shared, own, batch))
+    # grad and vmap refuse `None`, so an absent `own` is passed through unmapped.
     has_own = any(isinstance(leaf, Tensor) for leaf in tree_leaves(own))
     gradient = grad_and_value(loss, argnums=(0, 1) if has_own else 0, has_aux=has_aux)
     in_dims = (None, 0 if has_own else None, 0)

@@ -28,6 +28,7 @@ between product and sum."""
 def as_blocks(gradients: Blocks) -> list[Tensor]:
     """Return the stacks as a list, after checking that they belong together."""
     blocks = list(gradients.values()) if isinstance(gradients, Mapping) else list(gradients)
+    # A single tensor would pass as a sequence of its rows.
     if isinstance(gradients, Tensor) or not all(isinstance(block, Tensor) for block in blocks):
         raise TypeError(
             "gradients must be a list or dict of tensors [T, *shape], one per parameter"
@@ -205,6 +206,7 @@ class Weights:
     def combine(self, block: Tensor, k: int = 0) -> Tensor:
         """Return ``sum_j weights_j g_j`` ``[P]`` of parameter k's stack."""
         rows = rows_of(block)
+        # Converted once per dtype and device: a conversion per parameter would cost a call each.
         key = (rows.dtype, rows.device)
         if key not in self._cast:
             cast = self.weights.to(rows.device, rows.dtype).view(-1, 1, len(rows))
@@ -225,6 +227,7 @@ def _like(parameter: Tensor, update: Tensor) -> Tensor:
         and update.device == parameter.device
     ):
         return update
+    # empty_like keeps the parameter's strides, such as channels_last, as optimizers expect.
     return torch.empty_like(parameter).copy_(update)
 
 
@@ -263,6 +266,7 @@ def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
     for leaf, gradient in pairs:
         if leaf.grad is None:
             leaf.grad = gradient
+        # A dense gradient cannot be added to a sparse one in place.
         elif leaf.grad.is_sparse and not gradient.is_sparse:
             leaf.grad = gradient + leaf.grad
         else:

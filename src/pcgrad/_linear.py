@@ -86,6 +86,7 @@ class LinearRecorder:
         self._handles: list[RemovableHandle] = []
         self._space: dict[int, Stack] = {}
         self._seen: dict[object, tuple[int, bool]] = {}
+        # Raises here for a module that cannot be recorded, rather than in the first step.
         self._layers()
 
     def _layers(self) -> list[nn.Module]:
@@ -98,6 +99,7 @@ class LinearRecorder:
         if self._handles:
             raise RuntimeError("this recorder is recording already; leave its with block first")
         self._taps = []
+        # Collected again, because layers may have been frozen or changed since the last step.
         for part in self._layers():
             if any(p is not None and p.requires_grad for p in part._parameters.values()):
                 # Runs before the user's hooks, which may replace the output.
@@ -264,6 +266,7 @@ class LinearRecorder:
         formed.form([(p, pending.get(id(p), [])) for p in rest])
         gramians = method.gramian(formed.of(shared))
         if check_finite:
+            # A tensor of losses is split, so that the error can name the task.
             values = roots if len(roots) == self.tasks else list(roots[0].detach().unbind())
             refuse_not_finite(values, gramians, local=ranks is None)
         result = method.surgery(gramians)
@@ -421,6 +424,7 @@ class LinearRecorder:
                 formed.update(id(p) for p, _ in layer)
                 tap.delta = tap.delta if keep else None
 
+        # The check needs all deltas at once, so no layer may be formed and dropped on the way.
         found = backward_pass(
             roots,
             self._taps,
@@ -454,6 +458,7 @@ class LinearRecorder:
         return proven
 
     def _forget(self, retain_graph: bool) -> None:
+        # The taps hold the layers' inputs, which would stay in memory until the next step.
         if not retain_graph:
             self._taps = []
 
@@ -478,6 +483,7 @@ def _refuse(name: str, part: nn.Module) -> None:
         )
     if isinstance(part, nn.modules.batchnorm._BatchNorm):
         raise TypeError(f"{label} mixes rows: use LayerNorm, or pcgrad.backward")
+    # The registered parameter differs from `weight` if a hook or property computes the latter.
     trains = any(p is not None and p.requires_grad for p in part._parameters.values())
     if isinstance(part, COVERED) and (
         (trains and part._parameters.get("weight") is not part.weight) or is_parametrized(part)

@@ -40,6 +40,7 @@ class Method:
             raise TypeError(
                 f"a weighting is a function of the Gramian, got {type(self.weighting).__name__}"
             )
+        # None for a single process, so that no later step asks for the group again.
         self.ranks = world(self.group)
         self.groups: list[int] | None = None
         self.drawn: Tensor | None = None
@@ -69,6 +70,7 @@ class Method:
         if self.weighting is not None:
             return weighted(gramian, self.weighting)
         assert self.drawn is not None
+        # Every rank drew orders, so that generators stay in step, but only rank 0's are used.
         drawn = broadcast_orders(self.drawn, gramian.device, self.ranks)
         return surgery(gramian, drawn, reduction=self.reduction)
 

@@ -76,6 +76,7 @@ class Tap:
         used: list[tuple[str, Tensor]] = [
             (name, p) for name, p in named if p is not None and p.requires_grad
         ]
+        # Computed weights or a replaced output add operations or leaves that are not the layer's.
         if _leaves(output, below, NODES[type(layer)]) != {id(p) for _, p in used}:
             return None
         # For inputs of three or more dimensions the output is a view. An operation in place on a
@@ -124,6 +125,7 @@ class Tap:
             pairs = self._unequal()
             x = torch.cat([part for part, _ in pairs])
             scaled = torch.cat([part * w[i] for i, (_, part) in enumerate(pairs)])
+        # Autocast would round the factors, whose dtype was chosen above.
         with torch.autocast(x.device.type, enabled=False):
             return scaled.to(x.dtype).flatten(0, -2).mT @ x
 
@@ -246,6 +248,7 @@ def other_leaves(losses: Sequence[Tensor], taps: Sequence[Tap]) -> tuple[list[Te
         refuse_reentrant(node)
         if hasattr(node, "variable"):
             leaves.append(node.variable)
+        # Behind a recorded call only its input matters: its own parameters are known.
         stack.extend(
             [below[node]] if node in below else [child for child, _ in node.next_functions]
         )
@@ -308,6 +311,7 @@ def backward_pass(
     plain = iter(found[: len(wanted)])
     # Drop this reference, so that a delta discarded by `arrive` is freed at once.
     del found
+    # Taken off the list one by one, so that each delta can be freed before the next is used.
     for tap in reversed(ends):
         note(tap, deltas.pop())
     return [next(plain) if leaf.requires_grad else None for leaf in own]
@@ -341,6 +345,7 @@ def mixed_rows(
             if mask >> i & 1 and part.numel():
                 largest = part.abs().max()
                 proven &= bool(largest.isfinite() and largest > 0)
+    # Values that are not finite scale with nothing and would look like mixed rows.
     finite = all(bool(delta.isfinite().all()) for _, delta in reached)
     numbers, bits = torch.arange(tasks, device=roots[0].device), (tasks - 1).bit_length()
     for bit in range(bits if finite else 0):
