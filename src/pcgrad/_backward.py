@@ -95,7 +95,7 @@ def backward(
     reach = Reach(losses)
     table = _shared(shared_parameters, reach, len(losses))
     own = _own(own_parameters, table, reach)
-    # With several ranks, another rank may reach a parameter: _finish checks after they have talked.
+    # With several ranks, another rank may reach a parameter: _finish checks across all of them.
     if method.ranks is None and not any(reach.of(p) for p in table.values()):
         raise ValueError(_UNREACHED)
     method.prepare(table, len(losses))
