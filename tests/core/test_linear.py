@@ -122,6 +122,7 @@ def test_everything_that_a_layer_may_go_through() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_backward_equals_algorithm_1(streaming: bool, granularity: str, dtype: torch.dtype) -> None:
     """Heads, temperatures and layers below the module get plain gradients, added to `.grad`."""
+    torch.manual_seed(0)  # some networks' tasks do not conflict: the check below needs conflict
     trunk, heads = mlp().to(dtype), [nn.Linear(3, 2).to(dtype) for _ in range(T)]
     log_alpha, untouched = (
         nn.Parameter(torch.zeros(T, dtype=dtype)),
