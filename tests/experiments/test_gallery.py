@@ -114,7 +114,9 @@ def test_the_figure_shows_each_task_under_its_name(tmp_path):
         "pictured": 50,
         "versions": {"metaworld": "3.1.1", "mujoco": "3.3.0"},
     }
-    (tmp_path / "tasks.json").write_text(json.dumps(summary))
+    gallery = tmp_path / "tiny" / "gallery"  # the scale is the folder's name
+    gallery.mkdir(parents=True)
+    (gallery / "tasks.json").write_text(json.dumps(summary))
     fig = figure_10.figure_10(pictures, lines, "note", "tiny")
     shown = {ax.get_title() + "-v3": ax.get_images()[0].get_array()[0, 0, 0] for ax in fig.axes}
     assert shown == {task: index for index, task in enumerate(MT50)}
@@ -124,6 +126,6 @@ def test_the_figure_shows_each_task_under_its_name(tmp_path):
     assert titles == sorted(titles)
     for kind in ("one", "two"):
         files = {end: str(tmp_path / f"{kind}.{end}") for end in ("png", "pdf")}
-        figure_10.write(str(tmp_path / "tasks.npz"), str(tmp_path / "tasks.json"), "tiny", **files)
+        figure_10.write(str(tmp_path / "tasks.npz"), str(gallery / "tasks.json"), **files)
     for end in ("png", "pdf"):
         assert (tmp_path / f"one.{end}").read_bytes() == (tmp_path / f"two.{end}").read_bytes()

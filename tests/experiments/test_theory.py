@@ -40,7 +40,7 @@ def test_every_form_is_a_line_with_its_margin_and_counterexample(tmp_path):
         paths.append(tmp_path / f"{part['statement']}.json")
         paths[-1].write_text(json.dumps(part))
     out = {kind: str(tmp_path / f"table.{kind}") for kind in ("csv", "md", "tex", "html")}
-    write([str(path) for path in paths], **out)
+    write(*(str(path) for path in paths), **out)
     table = pd.read_csv(out["csv"])
     assert table["name"].tolist() == ["theorem1", "theorem1_value", "theorem2"]
     assert table["smallest_margin"].tolist()[2] == -0.1234
@@ -56,5 +56,5 @@ def test_every_form_is_a_line_with_its_margin_and_counterexample(tmp_path):
     assert "- settings: seed 0" in markdown
     two["settings"] = {"seed": 1}
     paths[1].write_text(json.dumps(two))
-    write([str(path) for path in paths], **out)
+    write(*(str(path) for path in paths), **out)
     assert "- settings of theorem2: seed 1" in Path(out["md"]).read_text(encoding="utf-8")

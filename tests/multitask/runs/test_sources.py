@@ -49,9 +49,9 @@ def retrained(tmp_path):
         # a new method: a row of a table
         (
             "src/multitask/methods.py",
-            'METHODS = {\n    "',
+            "METHODS = {\n",
             "def new(gramian, orders, reduction):\n    return gramian.diagonal()\n\n\n"
-            'METHODS = {\n    "new": Method(gradients=new),\n    "',
+            'METHODS = {\n    "new": Method(gradients=new),\n',
         ),
         (
             "src/multitask/rl/sac/methods.py",
@@ -62,7 +62,7 @@ def retrained(tmp_path):
         ("src/multitask/data/download.py", "def ", "def helper(x):\n    return 2 * x\n\n\ndef "),
         ("src/multitask/data/mnist.py", "def enlarge(", "OTHER = 3\n\n\ndef enlarge("),
         # words
-        ("src/multitask/supervised.py", '"""The one', '"""One'),
+        ("src/multitask/supervised.py", '"""Trains', '"""One loop trains'),
         ("src/multitask/supervised.py", "def fit(", "# why\ndef fit("),
         # reports, and the command around the runs
         ("src/reporting/statistics.py", "def ", "def more():\n    return 1\n\n\ndef "),
@@ -102,7 +102,7 @@ def test_these_edits_retrain_nothing(retrained, path, old, new):
             '"pcgrad": Method(gradients=cagrad)',
             {("multimnist", "pcgrad"), ("celeba", "pcgrad")},
         ),
-        ("src/pcgrad/_measures.py", "return ", "return 0 * ", ROWS),
+        ("src/pcgrad/_measures.py", "    return ", "    return 0 * ", ROWS),
         # a statement that runs at import, in a module that the run only passes through
         ("src/pcgrad/__init__.py", "__all__", "print()\n__all__", ROWS),
     ],
