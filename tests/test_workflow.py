@@ -251,7 +251,8 @@ def test_the_report_carries_figures_tables_and_notebooks(done):
 
 def test_an_edit_of_the_core_retrains_everything(done):
     with edited(
-        done / "src/pcgrad/_measures.py", lambda text: text.replace("return ", "return 1 * ", 1)
+        done / "src/pcgrad/_measures.py",
+        lambda text: text.replace("    return ", "    return 1 * ", 1),
     ):
         jobs = planned(done, *TINY)
     assert jobs["train"] == sum(METHODS.values())

@@ -61,7 +61,20 @@ _LATEX = {
         "θ": r"$\theta$",
         "α": r"$\alpha$",
         "β": r"$\beta$",
+        "γ": r"$\gamma$",
+        "δ": r"$\delta$",
+        "ε": r"$\varepsilon$",
+        "η": r"$\eta$",
+        "λ": r"$\lambda$",
+        "π": r"$\pi$",
+        "ρ": r"$\rho$",
+        "σ": r"$\sigma$",
+        "τ": r"$\tau$",
+        "Δ": r"$\Delta$",
+        "Π": r"$\Pi$",
+        "Σ": r"$\Sigma$",
     },
+    **{"¼": r"$\frac14$", "¾": r"$\frac34$", "∞": r"$\infty$", "³": r"$^3$", "₃": r"$_3$"},
 }
 
 
