@@ -42,7 +42,7 @@ LARGEST = {
     **dict.fromkeys(("height", "image_side"), 8_192),
     **dict.fromkeys(("layers", "blocks"), 1_000),
     **dict.fromkeys(("epochs", "collections", "horizon", "stored_points"), 10_000_000),
-    **dict.fromkeys(("instances", "trajectories", "lipschitz_instances"), 100_000_000),
+    **dict.fromkeys(("instances", "trajectories"), 100_000_000),
     **dict.fromkeys(("classes", "seeds_per_job", "high_dimensions"), 100_000),
     "seeds": 2**63 - 1,
     "data_seed": 2**63 - 1,

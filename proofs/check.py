@@ -10,8 +10,7 @@ Exit codes:
         the ledger and the notebooks show it.
     1: The machinery is broken, and no file is written, because the numbers must not be published:
         an identity or a goal is not proved, a counterexample's routes disagree or its hypotheses
-        fail, scipy contradicts a Lipschitz constant, or a family has no accepted instances or too
-        few conflicts.
+        fail, or a family has no accepted instances or too few conflicts.
     2: The command line or the config is wrong.
 
 `judgement.py` defines how a verdict follows from the checks. A trial counts as a violation only
@@ -28,11 +27,12 @@ import time
 from dataclasses import asdict
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from proofs.algebra.formula import IdentityError
 from proofs.algebra.goals import GoalError
 from proofs.sampling import LARGE
+from proofs.settings import Theory
 from proofs.tally import BrokenError
 from system import command
 from system.errors import UserError
@@ -50,7 +50,7 @@ STATEMENTS = (
     "opposite_points",
     "three_tasks",
 )
-KEYS = ("seed", "instances", "trajectories", "updates", "lipschitz_instances", "search_rounds")
+KEYS = ("seed", "instances", "trajectories", "updates", "search_rounds")
 PACKAGES = ("torch", "numpy", "scipy", "sympy", "mpmath", "z3-solver")
 
 
@@ -58,7 +58,7 @@ class UsageError(UserError):
     """The command line or the config is wrong."""
 
 
-def load(config: str) -> tuple[str, dict[str, Any]]:
+def load(config: str) -> tuple[str, Theory]:
     """Read a config, given as a YAML or JSON file or as JSON text.
 
     Returns:
@@ -89,10 +89,10 @@ def load(config: str) -> tuple[str, dict[str, Any]]:
     high = theory.get("high_dimensions")
     if not isinstance(high, list) or not high or not set(high) <= set(LARGE):
         raise UsageError(f"theory.high_dimensions must list some of {', '.join(map(str, LARGE))}")
-    return content["scale"], theory
+    return content["scale"], cast(Theory, theory)
 
 
-def check(statement: str, scale: str, theory: dict[str, Any]) -> dict[str, Any]:
+def check(statement: str, scale: str, theory: Theory) -> dict[str, Any]:
     """Run the check of one statement and return its report."""
     begin = time.perf_counter()
     report = import_module(f"proofs.{statement}").check(theory)

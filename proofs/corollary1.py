@@ -21,7 +21,6 @@ L(θₖ) → inf L, for convex L, any n and any orders (Theorem A).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from proofs.many_tasks import corollary1_cycle, invariant
 from proofs.many_tasks.corollary1_gradients import Angle, angle, chosen, draw_orders
 from proofs.problems import CONVEX, Point, Problems, aim_at, look, rounding
 from proofs.sampling import LARGE, chunks, draw, stream
+from proofs.settings import Theory
 from proofs.tally import Counts, Tally, Trial, sample, smallest, total
 from proofs.theorem1 import sampled
 
@@ -213,7 +213,7 @@ def judgements(
     ]  # fmt: skip
 
 
-def check(settings: dict[str, Any]) -> Report:
+def check(settings: Theory) -> Report:
     """Check Corollary 1: both counterexamples, the strongly convex set and the repaired step.
 
     Args:

@@ -7,7 +7,6 @@ plane of the other, and a pair without conflict is left unchanged.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from proofs.certificates import GOALS, IDENTITIES, certified
 from proofs.judgement import Check, Judgement, judge
 from proofs.problems import EPSILON, ORDERS
 from proofs.sampling import chunks, edges, stream
+from proofs.settings import Theory
 from proofs.tally import BrokenError
 
 ALL_MUTANTS = 1000  # with at least so many instances every mutant is tried
@@ -148,7 +148,7 @@ def killed(name: str, matrix: Matrix) -> Check:
     return Check("samples", name, matrix.share >= 0.99 and told, says)
 
 
-def check(settings: dict[str, Any]) -> Report:
+def check(settings: Theory) -> Report:
     """Prove all certificates, kill their mutants, and test the identities and Figure 2 on the core.
 
     Args:

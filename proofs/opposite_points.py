@@ -19,10 +19,9 @@ The simulations use Lᵢ = (L/4)‖θ − cᵢ‖² with L = 1; the front is the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from proofs import exact
 from proofs.certificates import certified
 from proofs.judgement import Check, Counterexample, Judgement, judge
 from proofs.problems import ORDERS
+from proofs.settings import Theory
 
 STEPS = (1.0, 0.9, 0.75, 0.5, 0.25)  # t L
 UPDATES, STARTS, STRIP = 1000, 4000, 0.1  # starts are within STRIP of the segment
@@ -102,11 +102,11 @@ class Rest:
 class Report:
     """The results of checking the opposite points."""
 
-    judgements: list[Judgement]
     attraction: list[Attraction]
     largest_multiplier_error: float
     drifts: list[Drift]
     rests: list[Rest]
+    judgements: list[Judgement] = field(default_factory=list)
 
 
 def largest_ratio(step: float) -> float:
@@ -267,9 +267,9 @@ def to_the_optimum() -> Counterexample:
     )
 
 
-def judgements(found: dict[str, Any]) -> list[Judgement]:
+def judgements(found: Report) -> list[Judgement]:
     """Return the verdicts on the opposite points."""
-    rows, drifts, rests = found["attraction"], found["drifts"], found["rests"]
+    rows, drifts, rests = found.attraction, found.drifts, found.rests
     inside = all(
         0.9 * row.predicted_largest_ratio <= row.observed_largest_ratio
         <= 1.001 * row.predicted_largest_ratio for row in rows
@@ -289,8 +289,8 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
              Check("samples", "trajectories", inside,
                    f"largest ratio of the ends at tL = {', '.join(map(str, STEPS))}: observed "
                    f"(predicted) {observed}"),
-             Check("samples", "slopes", found["largest_multiplier_error"] < 1e-5,
-                   f"the core's map across u to {found['largest_multiplier_error']:.1e}")],
+             Check("samples", "slopes", found.largest_multiplier_error < 1e-5,
+                   f"the core's map across u to {found.largest_multiplier_error:.1e}")],
             sentence="Small steps make PCGrad stop far from the optimum; at the theorem's largest "
             "step it stops only there.",
         ),
@@ -333,17 +333,17 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
     ]  # fmt: skip
 
 
-def check(settings: dict[str, Any]) -> Report:
+def check(settings: Theory) -> Report:
     """Check the attracting points and the noise: formulas against simulations.
 
     Args:
         settings: The `theory` block of a config.
     """
     seed = settings["seed"]
-    found: dict[str, Any] = {
-        "attraction": [attraction(step, STARTS, seed) for step in STEPS],
-        "largest_multiplier_error": multiplier_error(),
-        "drifts": [drift(*row, seed) for row in DRIFTS],
-        "rests": rests(seed),
-    }
-    return Report(judgements=judgements(found), **found)
+    found = Report(
+        attraction=[attraction(step, STARTS, seed) for step in STEPS],
+        largest_multiplier_error=multiplier_error(),
+        drifts=[drift(*row, seed) for row in DRIFTS],
+        rests=rests(seed),
+    )
+    return replace(found, judgements=judgements(found))

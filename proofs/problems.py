@@ -12,7 +12,7 @@ The table gives the Lipschitz constant of ∇L that is used as L:
 | log_sum_exp         | Σᵢ sᵢ max_kl ‖aₖ − a_l‖²/4, as a variance is at most range²/4     |
 
 CONVEX families are convex in every task, NONCONVEX families are not. L is an upper bound of the
-true constant by construction, which `lipschitz.py` confirms with scipy.
+true constant by construction, which `tests/proofs/lipschitz.py` confirms with scipy.
 
 Shapes: N problems, T tasks, m rows per task, D dimensions.
 """

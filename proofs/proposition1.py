@@ -18,8 +18,7 @@ L₁ = L₂ = x carries no verdict, because L is not bounded below there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -31,9 +30,9 @@ from proofs.descent import convergence, escape
 from proofs.descent.convergence import Paths, trajectories
 from proofs.descent.paths import guaranteed
 from proofs.judgement import Counterexample, Judgement, judge
-from proofs.problems import NONCONVEX, Problems, look, rounding
-from proofs.sampling import sideways, stream
-from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
+from proofs.problems import NONCONVEX, Point, Problems, look, rounding
+from proofs.settings import Theory
+from proofs.tally import Counts, Tally, Trial, sample, smallest, total
 
 # Families whose trajectories can end; those of `sigmoid` go to infinity.
 BOUNDED = ("cauchy", "welsch", "wave")
@@ -47,20 +46,20 @@ WALK, FAR_WALK = 1000, 500  # updates of the escape; Theorem 1 runs the long one
 class Report:
     """The results of checking Proposition 1."""
 
-    judgements: list[Judgement]
     descent: Counts
     descent_without_conflict: Counts
     several_steps: Counts
     large: Counts
     attacks: dict[str, dict[str, attack.Found]]
     paths: Paths
-    lipschitz: dict[str, Any]
-    concave_share: dict[str, float]
     escape: dict[str, escape.Walk]
+    judgements: list[Judgement] = field(default_factory=list)
 
 
-def least(problems: Problems, step: Tensor, updates: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute both sides of the K-step form.
+def least(
+    problems: Problems, point: Point, step: Tensor, updates: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Compute both sides of the K-step form; `point` is the start.
 
     Returns:
         min_{k<K} mₖ (measured), 2(L₀ − L_K)/(tK) (bound), the rounding error of the bound, and
@@ -69,8 +68,8 @@ def least(problems: Problems, step: Tensor, updates: int) -> tuple[Tensor, Tenso
     theta = problems.start()
     first, noise = problems.loss(theta), torch.zeros_like(step)
     values = []
-    for _ in range(updates):
-        point = look(problems, theta)
+    for k in range(updates):
+        point = look(problems, theta) if k else point
         values.append(guaranteed(point))
         after = theta - step.unsqueeze(-1) * point.g_pc
         # The bound adds K inequalities, hence their rounding errors add up as well.
@@ -85,7 +84,7 @@ def least(problems: Problems, step: Tensor, updates: int) -> tuple[Tensor, Tenso
 def several_steps(problems: Problems, step: Tensor, updates: int = STEPS) -> Trial:
     """Test the K-step form on instances. The margin's unit is m₀."""
     point = look(problems, problems.start())
-    measured, bound, noise, unit = least(problems, step, updates)
+    measured, bound, noise, unit = least(problems, point, step, updates)
     return Trial(
         accepted=theorem1.hypotheses(problems, point, step),
         slack=1 - step * problems.lipschitz(),
@@ -105,19 +104,7 @@ def many_steps(family: str, trials: int, seed: int) -> Tally:
     return sample("proposition1/steps", family, trials, seed, put)
 
 
-def concave_share(family: str, count: int, seed: int) -> float:
-    """Return the share of instances whose ∇²L has a negative eigenvalue near the start."""
-    rng = stream(seed, "proposition1/concave", family, 0)
-    problems, _ = theorem1.instances(family, count, rng)
-    # A negative eigenvalue at any of four points near the start counts.
-    places = [problems.start(), *(sideways(problems, rng) for _ in range(3))]
-    lowest = torch.stack(
-        [torch.linalg.eigvalsh(problems.hessian(theta))[:, 0] for theta in places]
-    ).amin(0)
-    return float((lowest < -1e-6 * problems.lipschitz()).double().mean())
-
-
-def limits(settings: dict[str, Any]) -> Paths:
+def limits(settings: Theory) -> Paths:
     """Run trajectories of the families that are bounded below, twice as many as for Theorem 1."""
     updates, count, seed = settings["updates"], 2 * settings["trajectories"], settings["seed"]
     return convergence.summed(
@@ -130,17 +117,17 @@ def limits(settings: dict[str, Any]) -> Paths:
     )
 
 
-def judgements(found: dict[str, Any], far: Paths) -> list[Judgement]:
+def judgements(found: Report, far: Paths) -> list[Judgement]:
     """Return the verdicts on Proposition 1."""
-    steps = found["several_steps"]
+    steps = found.several_steps
     samples = [
-        theorem1.sampled("in conflict", found["descent"]),
-        theorem1.sampled("without conflict", found["descent_without_conflict"]),
-        theorem1.sampled("high dimensions", found["large"]),
-        theorem1.attacked(found["attacks"]),
+        theorem1.sampled("in conflict", found.descent),
+        theorem1.sampled("without conflict", found.descent_without_conflict),
+        theorem1.sampled("high dimensions", found.large),
+        theorem1.attacked(found.attacks),
     ]
     walk = theorem1.walking(
-        found["escape"]["attained"], far, attained="L is bounded below, even attained"
+        found.escape["attained"], far, attained="L is bounded below, even attained"
     )
     # The instance is Theorem 1's; only the violated conclusion differs.
     counterexample = Counterexample(
@@ -157,7 +144,7 @@ def judgements(found: dict[str, Any], far: Paths) -> list[Judgement]:
             "The descent step without convexity",
             [*certified("theorem1_descent", "z3:descent"), *samples],
             sentence="The proof of Theorem 1's step does not use convexity.",
-            margin=smallest(found["descent"], found["descent_without_conflict"], found["large"]),
+            margin=smallest(found.descent, found.descent_without_conflict, found.large),
         ),
         judge(
             "proposition1_angle",
@@ -166,7 +153,7 @@ def judgements(found: dict[str, Any], far: Paths) -> list[Judgement]:
             "min ‖g_k‖² ≤ 2(L_0 − L*)/(K(1 − α²)t); so lim inf cos φ = −1, or iterates are almost "
             "stationary",
             [*certified("theorem1_descent", "z3:descent"),
-             theorem1.sampled(f"{STEPS} steps", steps), theorem1.followed(found["paths"])],
+             theorem1.sampled(f"{STEPS} steps", steps), theorem1.followed(found.paths)],
             reading="the alternatives are an angle that tends to −1 and an almost stationary "
             "iterate",
             sentence="The descent steps add up; L bounded below is implicit in the proof, which "
@@ -187,7 +174,7 @@ def judgements(found: dict[str, Any], far: Paths) -> list[Judgement]:
     ]  # fmt: skip
 
 
-def check(settings: dict[str, Any]) -> Report:
+def check(settings: Theory) -> Report:
     """Check Proposition 1: the step, K steps, trajectories and the walk to infinity.
 
     Args:
@@ -197,24 +184,15 @@ def check(settings: dict[str, Any]) -> Report:
     step = theorem1.families_of
     many = {family: many_steps(family, max(1, count // 10), seed).report() for family in NONCONVEX}
     quarter = max(1, count // 4)
-    found: dict[str, Any] = {
-        "descent": step(NONCONVEX, count, seed, statement="proposition1"),
-        "descent_without_conflict": step(
+    found = Report(
+        descent=step(NONCONVEX, count, seed, statement="proposition1"),
+        descent_without_conflict=step(
             NONCONVEX, quarter, seed, conflict=False, statement="proposition1"
         ),
-        "several_steps": total(many),
-        "large": theorem1.large(
-            IN_HIGH_DIMENSION, seed, settings["high_dimensions"], "proposition1"
-        ),
-        "attacks": theorem1.attacks(ATTACKED, seed, settings["search_rounds"], "proposition1"),
-        "paths": limits(settings),
-        "lipschitz": theorem1.lipschitz(NONCONVEX, settings["lipschitz_instances"], seed),
-        "concave_share": {
-            family: concave_share(family, min(count, 200), seed) for family in NONCONVEX
-        },
-        "escape": escape.walks(WALK),
-    }
-    # Convex instances would test Theorem 1 again, not Proposition 1.
-    if min(found["concave_share"].values()) < 0.5:
-        raise BrokenError(f"proposition1: too little concavity, {found['concave_share']}")
-    return Report(judgements=judgements(found, convergence.walk(FAR_WALK)), **found)
+        several_steps=total(many),
+        large=theorem1.large(IN_HIGH_DIMENSION, seed, settings["high_dimensions"], "proposition1"),
+        attacks=theorem1.attacks(ATTACKED, seed, settings["search_rounds"], "proposition1"),
+        paths=limits(settings),
+        escape={"attained": escape.walk(WALK)},
+    )
+    return replace(found, judgements=judgements(found, convergence.walk(FAR_WALK)))

@@ -22,8 +22,7 @@ THEOREMS.md contains the proofs. The functions below test them on random instanc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -32,18 +31,17 @@ from torch import Tensor
 from proofs import attack
 from proofs.certificates import certified
 from proofs.descent import convergence, escape
-from proofs.descent.convergence import LongerStep, Paths, longer_steps, trajectories
+from proofs.descent.convergence import Paths, trajectories
 from proofs.descent.descent_examples import sharp_step
 from proofs.descent.rates import Rates, rates
 from proofs.judgement import Check, Counterexample, Judgement, judge
-from proofs.lipschitz import compare
 from proofs.problems import CONVEX, Point, Problems, aim, look, rounding
-from proofs.sampling import LARGE, draw, edges, sideways, stream
+from proofs.sampling import LARGE, draw, edges, sideways
+from proofs.settings import Theory
 from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
 
 IN_HIGH_DIMENSION = ("quadratic", "softplus")
 ATTACKED = ("quadratic", "softplus", "log_sum_exp")
-LONGER = ("quadratic", "logistic")
 # Updates of the escape to infinity, and of the walk that is tested with the stopping rule.
 WALK, FAR_WALK = 10_000, 500
 SHORTEST = 1e-3  # smallest t·L that a search may try
@@ -54,7 +52,6 @@ RATES = 100  # trajectories whose rates are compared
 class Report:
     """The results of checking Theorem 1."""
 
-    judgements: list[Judgement]
     descent: Counts
     descent_without_conflict: Counts
     large: Counts
@@ -62,9 +59,8 @@ class Report:
     paths: Paths
     walk: Paths
     rates: Rates
-    longer_steps: dict[str, list[LongerStep]]
-    lipschitz: dict[str, Any]
     escape: dict[str, escape.Walk]
+    judgements: list[Judgement] = field(default_factory=list)
 
 
 def hypotheses(problems: Problems, point: Point, step: Tensor) -> Tensor:
@@ -216,20 +212,7 @@ def attacks(
     }
 
 
-def lipschitz(families: tuple[str, ...], count: int, seed: int) -> dict[str, Any]:
-    """Compare the families' Lipschitz constants with those that scipy computes.
-
-    Raises:
-        BrokenError: scipy contradicts a constant.
-    """
-    rows = {}
-    for family in families:
-        problems, _ = instances(family, count, stream(seed, "lipschitz", family, 0))
-        rows[family] = compare(problems, seed)
-    return rows
-
-
-def limits(settings: dict[str, Any]) -> Paths:
+def limits(settings: Theory) -> Paths:
     """Run trajectories of every convex family to their ends."""
     count, updates, seed = settings["trajectories"], settings["updates"], settings["seed"]
     paths = {family: trajectories(family, count, updates, seed) for family in CONVEX}
@@ -267,32 +250,32 @@ def followed(paths: Paths) -> Check:
 def walking(walk: escape.Walk, far: Paths, *, attained: str) -> Counterexample:
     """The walk to infinity as a counterexample to the reading "a location"."""
     # The 50-digit walk is quoted, because 1 + cos φ is below the resolution of float64.
-    last = walk.mpmath["walk"][-1]
+    last = walk.mpmath.walk[-1]
     x, above, cos = (float(last[key]) for key in ("x", "loss_above_infimum", "one_plus_cos"))
     return Counterexample(
         "proof",
         f"L_i = huber(r) − x + (y ∓ 1)²/2 outside the unit disk, "
-        f"from ({', '.join(walk.premises['start'])}), t = {walk.premises['t']}: "
+        f"from ({', '.join(walk.premises.start)}), t = {walk.premises.t}: "
         f"after {last['updates']:,} updates x = {x:.1f} and growing, "
         f"L − min L = {above:.3f}, 1 + cos φ = {cos:.1e}",
-        {**walk.hypotheses, attained: walk.premises["y_stays_above"] > 0},
+        {**walk.hypotheses, attained: walk.premises.y_stays_above > 0},
         f"x → ∞, so that no location is reached; "
-        f"L → 1 + y∞² ≥ 1 + {walk.premises['y_stays_above']:.2g}²",
+        f"L → 1 + y∞² ≥ 1 + {walk.premises.y_stays_above:.2g}²",
         {**walk.routes, "the trajectories' stopping rule": far.ends == {"walking": 1}},
     )
 
 
-def judgements(report: dict[str, Any]) -> list[Judgement]:
+def judgements(report: Report) -> list[Judgement]:
     """Return the verdicts on Theorem 1."""
-    step, paths, found = report["descent"], report["paths"], report["rates"]
+    step, paths, found = report.descent, report.paths, report.rates
     # The bounds are attained by some instances, hence a tolerance for rounding.
     inside = found.of_sublinear <= 1 + 1e-9 and found.of_linear <= 1 + 1e-9
     sharp = sharp_step()
     samples = [
         sampled("in conflict", step),
-        sampled("without conflict", report["descent_without_conflict"]),
-        sampled("high dimensions", report["large"]),
-        attacked(report["attacks"]),
+        sampled("without conflict", report.descent_without_conflict),
+        sampled("high dimensions", report.large),
+        attacked(report.attacks),
     ]
     return [
         judge(
@@ -302,7 +285,7 @@ def judgements(report: dict[str, Any]) -> list[Judgement]:
             [*certified("length", "product", "theorem1_descent", "z3:descent"), *samples],
             sentence="The descent lemma with t ≤ 1/L; convexity is not needed, and the bound is "
             "attained where the Hessian is L·1 and t = 1/L.",
-            margin=smallest(step, report["descent_without_conflict"], report["large"]),
+            margin=smallest(step, report.descent_without_conflict, report.large),
         ),
         judge(
             "theorem1",
@@ -314,7 +297,7 @@ def judgements(report: dict[str, Any]) -> list[Judgement]:
             reading="a location is a point to which the iterates converge",
             sentence="On two convex tasks whose sum attains its minimum the iterates walk off to "
             "infinity while the loss stays above the optimum.",
-            counterexample=walking(report["escape"]["attained"], report["walk"],
+            counterexample=walking(report.escape["attained"], report.walk,
                                    attained="L attains its minimum 1, which the walk stays above"),
         ),
         judge(
@@ -355,25 +338,21 @@ def judgements(report: dict[str, Any]) -> list[Judgement]:
     ]  # fmt: skip
 
 
-def check(settings: dict[str, Any]) -> Report:
+def check(settings: Theory) -> Report:
     """Check Theorem 1: the step, the trajectories, the walk to infinity and the rates.
 
     Args:
         settings: The `theory` block of a config.
     """
     count, seed = settings["instances"], settings["seed"]
-    # Longer steps illustrate and prove nothing: fewer and shorter trajectories are enough.
-    part, half = max(2, settings["trajectories"] // 4), max(2, settings["updates"] // 8)
-    found: dict[str, Any] = {
-        "descent": families_of(CONVEX, count, seed),
-        "descent_without_conflict": families_of(CONVEX, max(1, count // 4), seed, conflict=False),
-        "large": large(IN_HIGH_DIMENSION, seed, settings["high_dimensions"]),
-        "attacks": attacks(ATTACKED, seed, settings["search_rounds"]),
-        "paths": limits(settings),
-        "walk": convergence.walk(FAR_WALK),
-        "rates": rates(RATES, seed),
-        "longer_steps": {family: longer_steps(family, part, half, seed) for family in LONGER},
-        "lipschitz": lipschitz(CONVEX, settings["lipschitz_instances"], seed),
-        "escape": escape.walks(WALK),
-    }
-    return Report(judgements=judgements(found), **found)
+    found = Report(
+        descent=families_of(CONVEX, count, seed),
+        descent_without_conflict=families_of(CONVEX, max(1, count // 4), seed, conflict=False),
+        large=large(IN_HIGH_DIMENSION, seed, settings["high_dimensions"]),
+        attacks=attacks(ATTACKED, seed, settings["search_rounds"]),
+        paths=limits(settings),
+        walk=convergence.walk(FAR_WALK),
+        rates=rates(RATES, seed),
+        escape={"attained": escape.walk(WALK)},
+    )
+    return replace(found, judgements=judgements(found))

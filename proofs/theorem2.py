@@ -22,8 +22,7 @@ step that does not lower the loss.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -36,9 +35,7 @@ from proofs.comparison import counterexample
 from proofs.comparison.coverage import Covered, coverage, largest, short
 from proofs.comparison.two_steps import (
     GRID,
-    WEIGHTINGS,
     curvature,
-    curvature_by_losses,
     fast_curvature,
     long_step,
     losses,
@@ -46,7 +43,8 @@ from proofs.comparison.two_steps import (
 )
 from proofs.judgement import Judgement, judge
 from proofs.problems import CONSTANT_HESSIAN, CONVEX, Point, Problems, look, rounding
-from proofs.sampling import LARGE, edges, power, stream
+from proofs.sampling import LARGE, edges, power
+from proofs.settings import Theory
 from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
 from proofs.theorem1 import attacked, sampled
 
@@ -62,13 +60,12 @@ LARGE_SHARES = {"quadratic": 0.75, "softplus": 0.5}
 class Report:
     """The results of checking Theorem 2."""
 
-    judgements: list[Judgement]
     forms: dict[str, Counts]
     large: Counts
     b_without_a: Counts
     attacks: dict[str, dict[str, dict[str, Found]]]
     coverage: dict[str, list[Covered]]
-    quadrature: dict[str, float]
+    judgements: list[Judgement] = field(default_factory=list)
 
 
 def effective(problems: Problems, point: Point, step: Tensor, form: str, *, fast: bool) -> Tensor:
@@ -194,34 +191,14 @@ def searched(seed: int, rounds: int) -> dict[str, dict[str, dict[str, Found]]]:
     }
 
 
-def quadrature(family: str, count: int, seed: int) -> float:
-    """Return the largest difference of the two ways to compute H/‖g‖², relative to L.
-
-    Raises:
-        BrokenError: The difference exceeds 1e-8.
-    """
-    worst = 0.0
-    for form in WEIGHTINGS:
-        rng = stream(seed, "theorem2/quadrature", family, 0)
-        problems, step = instances(family, count, rng, "remainder")
-        # Problems without such a step have the step nan and are left out of the maximum.
-        found, point = step.isfinite(), look(problems, problems.start())
-        by_losses = curvature_by_losses(problems, point, step, form)
-        difference = (curvature(problems, point, step, form) - by_losses).abs()
-        worst = max(worst, float((difference / problems.lipschitz())[found].max()))
-    if worst > 1e-8:
-        raise BrokenError(f"theorem2: quadrature misses the curvature of {family} by {worst:.1e} L")
-    return worst
-
-
-def judgements(found: dict[str, Any]) -> list[Judgement]:
+def judgements(found: Report) -> list[Judgement]:
     """Return the verdicts on Theorem 2."""
-    forms, shares = found["forms"], largest(found["coverage"])
+    forms, shares = found.forms, largest(found.coverage)
     # Quadratics have a constant curvature, so that their remainder form is also the pointwise one.
     flat = total({family: forms["remainder"].families[family] for family in CONSTANT_HESSIAN})
     low, high = min(shares.values()), max(shares.values())
     # (c) implies t ≥ 2/ℓ ≥ 2/L, so that a shorter step cannot satisfy the conditions.
-    if short(found["coverage"]) > 0:
+    if short(found.coverage) > 0:
         raise BrokenError("theorem2: the conditions hold at a step of at most 2/L")
     printed = "(b), (c), H(L; θ, θ^MT) ≥ ℓ‖g‖²: L(θ^PC) ≤ L(θ^MT)"
     return [
@@ -254,7 +231,7 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
             "L(θ^MT)",
             [*certified("theorem2_bound", "z3:theorem2_bound"),
              sampled("six families", forms["pointwise"]), sampled("quadratics", flat),
-             attacked(found["attacks"]["pointwise"])],
+             attacked(found.attacks["pointwise"])],
             reading="the curvature is at least ℓ everywhere on the segment, not in the mean",
             sentence="Then the remainder is at least ℓ as well, and the printed proof is right.",
             margin=smallest(forms["pointwise"], flat),
@@ -265,19 +242,19 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
             "H with the weight 2(1 − a): L(θ^PC) ≤ L(θ^MT)",
             [*certified("remainder", "theorem2_bound", "z3:theorem2_bound"),
              sampled("six families", forms["remainder"]),
-             sampled("high dimensions", found["large"]),
-             attacked(found["attacks"]["remainder"])],
+             sampled("high dimensions", found.large),
+             attacked(found.attacks["remainder"])],
             reading="H is Taylor's exact remainder instead of Definition 3",
             sentence="Nearly a tautology: the hypothesis then says what L(θ^MT) is; it shows where "
             "the printed proof errs.",
-            margin=smallest(forms["remainder"], found["large"]),
+            margin=smallest(forms["remainder"], found.large),
         ),
         judge(
             "theorem2_a",
             "ours",
             "For conflicting gradients (b) with ℓ ≤ L implies (a)",
             [*certified("b_implies_a", "z3:b_implies_a"),
-             sampled("pairs with ξ ≤ 1", found["b_without_a"])],
+             sampled("pairs with ξ ≤ 1", found.b_without_a)],
             sentence="(a) is idle for them, so that in Figure 4 “% ξ ≤ 1” cannot exceed “% (a)”; "
             "without conflict (a) may fail, but both steps coincide.",
         ),
@@ -294,22 +271,21 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
     ]  # fmt: skip
 
 
-def check(settings: dict[str, Any]) -> Report:
+def check(settings: Theory) -> Report:
     """Check Theorem 2: samples and searches of the forms that hold, counterexample, coverage.
 
     Args:
         settings: The `theory` block of a config.
     """
     count, seed = settings["instances"], settings["seed"]
-    found: dict[str, Any] = {
-        "forms": {
+    found = Report(
+        forms={
             form: total({f: one_step(f, count, seed, form).report() for f in CONVEX})
             for form in FORMS
         },
-        "large": large(seed, settings["high_dimensions"]),
-        "b_without_a": implied(count, seed),
-        "attacks": searched(seed, settings["search_rounds"]),
-        "coverage": coverage(max(1, count // 2), seed),
-        "quadrature": {family: quadrature(family, min(count, 200), seed) for family in CONVEX},
-    }
-    return Report(judgements=judgements(found), **found)
+        large=large(seed, settings["high_dimensions"]),
+        b_without_a=implied(count, seed),
+        attacks=searched(seed, settings["search_rounds"]),
+        coverage=coverage(max(1, count // 2), seed),
+    )
+    return replace(found, judgements=judgements(found))

@@ -19,8 +19,7 @@ Statement:     with N = (‖g₁‖² + ‖g₂‖²)c² + 2‖g₁‖‖g₂‖
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -34,6 +33,7 @@ from proofs.comparison.two_steps import curvature, fast_curvature, long_step, lo
 from proofs.judgement import Counterexample, Judgement, judge
 from proofs.problems import CONVEX, Problems, aim, look, near_minimizers, rounding
 from proofs.sampling import LARGE, draw, edges, power, sideways
+from proofs.settings import Theory
 from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
 from proofs.theorem1 import attacked, sampled
 
@@ -44,12 +44,12 @@ SEARCHED = ("softplus", "huber")
 class Report:
     """The results of checking Theorem 3."""
 
-    judgements: list[Judgement]
     bound: Counts
     equal_eigenvalues: Counts
     if_remainder: dict[str, Counts]  # by case
     large: Counts
     attacks: dict[str, dict[str, Found]]
+    judgements: list[Judgement] = field(default_factory=list)
 
 
 def instances(
@@ -202,9 +202,9 @@ def first_and_second() -> Counterexample:
     return replace(first, routes={**first.routes, **routes})
 
 
-def judgements(found: dict[str, Any]) -> list[Judgement]:
+def judgements(found: Report) -> list[Judgement]:
     """Return the verdicts on Theorem 3."""
-    parts = found["if_remainder"]
+    parts = found.if_remainder
     return [
         judge(
             "theorem3_bound",
@@ -215,10 +215,10 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
                         "zero_numerator", "tau_against_plain_limit", "z3:theorem3_complete",
                         "z3:theorem3_sound", "z3:gap_between_the_cases", "z3:first_case_is_short",
                         "z3:second_case_is_long"),
-             sampled("pairs", found["bound"])],
+             sampled("pairs", found.bound)],
             reading="the equivalence is for the proof's bound, not for the losses",
             sentence="The cases are complete up to a zero denominator, where τ is undefined.",
-            margin=found["bound"].smallest_margin,
+            margin=found.bound.smallest_margin,
         ),
         judge(
             "theorem3_if",
@@ -234,11 +234,11 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
             "Theorem 3",
             "If a case holds, with H weighted by 2(1 − a), then L(θ^PC) ≤ L(θ^MT)",
             [*certified("remainder", "bound_factors", "larger_curvature", "z3:theorem3_sound"),
-             sampled("both cases", total(parts)), sampled("high dimensions", found["large"]),
-             attacked(found["attacks"])],
+             sampled("both cases", total(parts)), sampled("high dimensions", found.large),
+             attacked(found.attacks)],
             reading="H is Taylor's exact remainder instead of Definition 3",
             sentence="The bound is then a true lower bound of the losses' difference.",
-            margin=smallest(*parts.values(), found["large"]),
+            margin=smallest(*parts.values(), found.large),
         ),
         judge(
             "theorem3_only_if",
@@ -253,31 +253,30 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
             "Theorem 3",
             "Hessian L·1: L(θ^PC) ≤ L(θ^MT) if and only if a case holds",
             [*certified("bound_factors", "z3:theorem3_complete", "z3:theorem3_sound"),
-             sampled("quadratics", found["equal_eigenvalues"])],
+             sampled("quadratics", found.equal_eigenvalues)],
             reading="the Hessian of L is a multiple of the identity",
             sentence="There the bound is the losses' difference.",
-            margin=found["equal_eigenvalues"].smallest_margin,
+            margin=found.equal_eigenvalues.smallest_margin,
         ),
     ]  # fmt: skip
 
 
-def check(settings: dict[str, Any]) -> Report:
+def check(settings: Theory) -> Report:
     """Check Theorem 3: the bound, samples and searches of "if", and the counterexamples.
 
     Args:
         settings: The `theory` block of a config.
     """
     count, seed = settings["instances"], settings["seed"]
-    found: dict[str, Any] = {
-        "bound": sample("theorem3/bound", "pairs", 6 * count, seed, bound_trial).report(),
-        "equal_eigenvalues": equal_eigenvalues(6 * count, seed).report(),
-        "if_remainder": direction(count, seed),
-        "large": large(seed, settings["high_dimensions"]),
-        "attacks": searched(seed, settings["search_rounds"]),
-    }
-    for name in ("bound", "equal_eigenvalues"):
-        part = found[name]
+    found = Report(
+        bound=sample("theorem3/bound", "pairs", 6 * count, seed, bound_trial).report(),
+        equal_eigenvalues=equal_eigenvalues(6 * count, seed).report(),
+        if_remainder=direction(count, seed),
+        large=large(seed, settings["high_dimensions"]),
+        attacks=searched(seed, settings["search_rounds"]),
+    )
+    for name, part in (("bound", found.bound), ("equal_eigenvalues", found.equal_eigenvalues)):
         # If both steps coincided, every margin would be rounding and the test would be empty.
         if part.undecided > part.accepted / 4:
             raise BrokenError(f"theorem3: rounding hides {part.undecided} instances of {name}")
-    return Report(judgements=judgements(found), **found)
+    return replace(found, judgements=judgements(found))

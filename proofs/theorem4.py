@@ -23,14 +23,14 @@ References: Polyak (1964) for the method; Nesterov, Introductory Lectures (2004)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from proofs.certificates import certified, identity
 from proofs.judgement import Check, Counterexample, Judgement, judge
 from proofs.momentum import theorem4_examples, theorem4_repair, three_cycle
 from proofs.momentum.heavy_ball import SLOPES
-from proofs.momentum.theorem4_repair import CONDITIONS, Commuting, Spectra
+from proofs.momentum.theorem4_repair import CONDITIONS, Commuting
+from proofs.settings import Theory
 from proofs.tally import Counts, smallest, total
 from proofs.theorem1 import sampled
 
@@ -41,12 +41,11 @@ PAIRS = 400  # quadratics with commuting Hessians
 class Report:
     """The results of checking Theorem 4."""
 
-    judgements: list[Judgement]
     contraction: Counts
     large: Counts
-    spectra: dict[str, Spectra]
     cycle: three_cycle.Cycle
     commuting: Commuting
+    judgements: list[Judgement] = field(default_factory=list)
 
 
 def contraction(count: int, seed: int) -> Counts:
@@ -65,12 +64,7 @@ def contraction(count: int, seed: int) -> Counts:
 
 
 def growing(cycle: three_cycle.Cycle) -> Counterexample:
-    """The three-cycle as a counterexample, with the rational examples as further routes."""
-    growth, bumpy = theorem4_examples.quadratic_growth(), theorem4_examples.piecewise()
-    # These examples conflict at every second iterate or not at all, hence they support but do not
-    # decide.
-    further = {f"rational quadratics, every second iterate, {k}": v for k, v in growth.items()}
-    further |= {f"a three-cycle without conflict, {k}": v for k, v in bumpy.items()}
+    """The three-cycle as a counterexample."""
     y, u_1, u_2, s = (float(x) for x in cycle.zero)
     return Counterexample(
         "interval",
@@ -88,15 +82,14 @@ def growing(cycle: three_cycle.Cycle) -> Counterexample:
         {
             "intervals (Krawczyk)": cycle.contained,
             "the core in float64": cycle.largest_error_of_the_core < 1e-6,
-            **further,
         },
     )
 
 
-def judgements(found: dict[str, Any]) -> list[Judgement]:
+def judgements(found: Report) -> list[Judgement]:
     """Return the verdicts on Theorem 4."""
-    steps, high, paths = found["contraction"], found["large"], found["commuting"]
-    cycle = found["cycle"]
+    steps, high, paths = found.contraction, found.large, found.commuting
+    cycle = found.cycle
     return [
         judge(
             "theorem4_step",
@@ -151,21 +144,17 @@ def judgements(found: dict[str, Any]) -> list[Judgement]:
     ]  # fmt: skip
 
 
-def check(settings: dict[str, Any]) -> Report:
+def check(settings: Theory) -> Report:
     """Check Theorem 4: the misprint, the three-cycle, no momentum, commuting Hessians.
 
     Args:
         settings: The `theory` block of a config.
     """
     count, seed = settings["instances"], settings["seed"]
-    found: dict[str, Any] = {
-        "contraction": contraction(count, seed),
-        "large": theorem4_repair.large(seed, settings["high_dimensions"]),
-        "spectra": {
-            shape: theorem4_repair.spectra(shape, settings["lipschitz_instances"], seed)
-            for shape in SLOPES
-        },
-        "cycle": three_cycle.prove(),
-        "commuting": theorem4_repair.commuting(PAIRS, seed),
-    }
-    return Report(judgements=judgements(found), **found)
+    found = Report(
+        contraction=contraction(count, seed),
+        large=theorem4_repair.large(seed, settings["high_dimensions"]),
+        cycle=three_cycle.prove(),
+        commuting=theorem4_repair.commuting(PAIRS, seed),
+    )
+    return replace(found, judgements=judgements(found))

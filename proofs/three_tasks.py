@@ -25,6 +25,7 @@ import pcgrad
 from proofs import exact
 from proofs.certificates import certified
 from proofs.judgement import Check, Counterexample, Judgement, judge
+from proofs.settings import Theory
 
 ASCENDING = ((1, 0), (-4, -2), (1, 1))
 STATIONARY = ((-2, -1), (1, 0), (1, 1))  # their sum is 0
@@ -281,7 +282,7 @@ def judgements(rows: list[Conflicts], found: Moments) -> list[Judgement]:
     ]  # fmt: skip
 
 
-def check(settings: dict[str, Any]) -> Report:
+def check(settings: Theory) -> Report:
     """Check the exact examples, the shares of conflicts and the closed forms.
 
     Args:

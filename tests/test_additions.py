@@ -93,7 +93,7 @@ experiments:
     methods: [sum, pcgrad]
     seeds: [0]
 """
-THEORY = """theory: {seed: 0, instances: 1, trajectories: 1, updates: 1, lipschitz_instances: 1,
+THEORY = """theory: {seed: 0, instances: 1, trajectories: 1, updates: 1,
          high_dimensions: [100], search_rounds: 1}
 """
 HALVED = '''def halved(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:

@@ -26,9 +26,6 @@ class Settings(Block):
         "Updates of a trajectory, at most; one that needs more counts as unfinished.",
         least=1,
     )
-    lipschitz_instances: int = given(
-        500, "", "Problems per family whose Lipschitz constant scipy computes again.", least=1
-    )
     high_dimensions: tuple[Literal[100, 300, 1000], ...] = given(
         (100, 300, 1000),
         "",

@@ -24,20 +24,17 @@ follow are Theorems A and B (THEOREMS.md).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from proofs.descent import escape
-from proofs.descent.paths import OPPOSITE, Progress, run, starts
+from proofs.descent.paths import OPPOSITE, Progress, Run, run, starts
 from proofs.sampling import chunks, stream
 from proofs.tally import BrokenError
 
-KEPT = 100  # trajectories per family whose iterates are kept for the picture
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-FACTORS = (0.5, 1.0, 1.25, 1.5, 1.75, 2.0, 2.1)  # t L
 ENDS = (
     "optimum",
     "stationary",
@@ -59,7 +56,6 @@ class Paths:
     updates: int = 0
     conflicts: int = 0  # updates at which the tasks are in conflict
     steps_below_bound: int = 0
-    own_loss_rises: int = 0  # updates at which one task's own loss rises
     ends: dict[str, int] = field(default_factory=dict)
     gap_at_opposite: dict[str, float] = field(default_factory=dict)
     families: dict[str, Paths] = field(default_factory=dict)
@@ -68,23 +64,6 @@ class Paths:
     def violations(self) -> int:
         """The number of updates or trajectories that contradict the descent step."""
         return self.steps_below_bound + self.ends.get("stalled", 0)
-
-    @property
-    def ended(self) -> int:
-        """The number of trajectories that reached an end that the statement names."""
-        names = ("optimum", "stationary", "opposite", "product")
-        return sum(self.ends.get(name, 0) for name in names)
-
-
-@dataclass(frozen=True)
-class LongerStep:
-    """Trajectories at one step above (or below) 1/L."""
-
-    step: float  # t L
-    trajectories: int
-    bound_fails: int
-    loss_rises: int
-    ends: dict[str, int]
 
 
 def quantiles(values: Tensor) -> dict[str, float]:
@@ -117,54 +96,44 @@ def trajectories(
     Raises:
         BrokenError: No trajectory starts in conflict.
     """
-    runs: list[dict[str, Any]] = []
+    runs: list[Run] = []
     for chunk, count in enumerate(chunks(total)):
         problems = starts(family, count, stream(seed, f"{statement}/trajectories", family, chunk))
         runs.append(run(problems, updates, stationary=stationary))
-    end = np.concatenate([result["end"] for result in runs])
+    end = np.concatenate([one.end for one in runs])
     if len(end) == 0:
         raise BrokenError(f"{statement}: no {family} trajectory starts in conflict")
-    counts = {
-        name: int(sum(int(result[name].sum()) for result in runs))
-        for name in ("updates", "conflicts", "violations", "own_rises")
-    }
     return Paths(
         trajectories=len(end),
         skipped=total - len(end),
-        updates=counts["updates"],
-        conflicts=counts["conflicts"],
-        steps_below_bound=counts["violations"],
-        own_loss_rises=counts["own_rises"],
+        updates=sum(int(one.updates.sum()) for one in runs),
+        conflicts=sum(int(one.conflicts.sum()) for one in runs),
+        steps_below_bound=sum(int(one.violations.sum()) for one in runs),
         ends={name: n for name in ENDS if (n := int((end == name).sum()))},
-        gap_at_opposite={} if stationary else remaining_gap(runs),
+        gap_at_opposite=remaining_gap(runs),
     )
 
 
 def summed(families: dict[str, Paths]) -> Paths:
     """Add up the families."""
-    names = (
-        "trajectories",
-        "skipped",
-        "updates",
-        "conflicts",
-        "steps_below_bound",
-        "own_loss_rises",
-    )
+    names = ("trajectories", "skipped", "updates", "conflicts", "steps_below_bound")
     sums = {name: sum(getattr(row, name) for row in families.values()) for name in names}
     ends = {name: sum(row.ends.get(name, 0) for row in families.values()) for name in ENDS}
     return Paths(**sums, ends={name: n for name, n in ends.items() if n}, families=families)
 
 
-def remaining_gap(runs: list[dict[str, Any]]) -> dict[str, float]:
+def remaining_gap(runs: list[Run]) -> dict[str, float]:
     """Quantiles of (L − L*)/(L₀ − L*) at `opposite` ends: their distance from the optimum.
 
     Trajectories that start at such an end do not move and are left out. In one dimension every
-    conflict is such an end.
+    conflict is such an end. The result is empty where the runs do not know L*.
     """
     gaps = []
-    for r in runs:
-        which = torch.from_numpy(r["end"] == "opposite") & (r["updates"] > 0)
-        gaps.append(((r["loss"] - r["best"]) / (r["first"] - r["best"]))[which])
+    for one in runs:
+        if one.best is None:
+            return {}
+        which = torch.from_numpy(one.end == "opposite") & (one.updates > 0)
+        gaps.append(((one.loss - one.best) / (one.first - one.best))[which])
     return quantiles(torch.cat(gaps))
 
 
@@ -188,26 +157,3 @@ def walk(updates: int) -> Paths:
     if end == "unfinished" and 1 + cos <= OPPOSITE:
         end = "walking"
     return Paths(trajectories=1, updates=updates, conflicts=updates, ends={end: 1})
-
-
-def longer_steps(family: str, count: int, updates: int, seed: int) -> list[LongerStep]:
-    """Run the same trajectories at t = FACTORS/L and count how they end."""
-    # All factors run on the same problems, as one batch.
-    problems = starts(family, count, stream(seed, "theorem1/longer steps", family, 0))
-    size = len(problems)
-    factors = torch.tensor(FACTORS, dtype=torch.float64).repeat_interleave(size)
-    result = run(problems[torch.arange(size).repeat(len(FACTORS))], updates, factor=factors)
-    rows = []
-    for factor in FACTORS:
-        which = (factors == factor).numpy()
-        end = result["end"][which]
-        rows.append(
-            LongerStep(
-                factor,
-                size,
-                int((result["violations"].numpy()[which] > 0).sum()),
-                int((result["rises"].numpy()[which] > 0).sum()),
-                {name: n for name in ENDS if (n := int((end == name).sum()))},
-            )
-        )
-    return rows

@@ -20,12 +20,10 @@ EXCESS = (Fraction(1, 10), Fraction(1, 1000), Fraction(1, 10**6))  # δ of t = (
 
 @dataclass(frozen=True)
 class Rise:
-    """The change of the loss around the step 1/L, for one pair."""
+    """Whether the loss of one pair rises beyond the step 1/L."""
 
     delta: str
-    rise: str  # of the loss, at (1 + δ)/L
-    rise_at_limit: str  # at 1/L
-    loss_rises: bool  # whether it rises beyond the limit, and not at it
+    loss_rises: bool  # whether it rises at (1 + δ)/L, and not at 1/L
 
 
 def agree(exact: Vector, one: Vector, two: Vector) -> None:
@@ -71,5 +69,5 @@ def sharp_step() -> list[Rise]:
     for delta in EXCESS:
         c = ((Fraction(-1), delta / 2), (Fraction(1), delta / 2))
         at_limit, beyond = changes(c, (Fraction(1, 2), (1 + delta) / 2))
-        rows.append(Rise(str(delta), str(beyond), str(at_limit), beyond > 0 >= at_limit))
+        rows.append(Rise(str(delta), beyond > 0 >= at_limit))
     return rows

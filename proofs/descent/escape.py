@@ -1,16 +1,15 @@
 """PCGrad diverges to infinity: Theorem 1 and Proposition 1 cannot promise a *location*.
 
     L₁ = h(x, y) + (y − 1)²/2,   L₂ = h(x, y) + (y + 1)²/2,   so L = 2h + y² + 1,
+    h = huber(r) − x,   r = ‖(x, y)‖,   huber(r) = (r² + 1)/2 up to r = 1 and r beyond.
 
-- `attained`: h = huber(r) − x with r = ‖(x, y)‖, huber(r) = (r² + 1)/2 up to r = 1 and r beyond.
-  h ≥ 0 is convex and zero on the ray y = 0, x ≥ 1, where L attains its minimum 1. ∇huber is
-  1-Lipschitz, so L = 4.
-- `not_attained`: h = softplus(−x), L = 2: inf L = 1 is attained nowhere.
+h ≥ 0 is convex and zero on the ray y = 0, x ≥ 1, where L attains its minimum 1. ∇huber is
+1-Lipschitz, so the constant is L = 4.
 
 **Claim.** From `START` with t = 1/(2L), x → ∞ and y → y∞ > 0: θ converges to no point, the loss
 tends to 1 + y∞² > 1 = inf L, g does not tend to 0, and cos φ → −1 only at infinity.
 
-**Proof.** Write e = −h_x > 0 and u = y + h_y, which is y(1 + 1/r) or y. Then g₁ = (−e, u − 1),
+**Proof.** Write e = −h_x > 0 and u = y + h_y = y(1 + 1/r). Then g₁ = (−e, u − 1),
 g₂ = (−e, u + 1), and in conflict, e² + u² < 1 (identity `escape_update`, q = p² + 4e²,
 p = e² + u² − 1):
     x⁺ = x + t e(w₁ + w₂) ≥ x + 2te,
@@ -36,78 +35,94 @@ from typing import Any
 
 import mpmath as mp
 import torch
-from torch import Tensor
 
 import pcgrad
 from proofs.certificates import identity
 from proofs.tally import BrokenError
 
-EXAMPLES = ("attained", "not_attained")
-CONSTANT = {"attained": 4, "not_attained": 2}  # L
-START = {
-    "attained": (Fraction(12, 7), Fraction(1, 2)),
-    "not_attained": (Fraction(2), Fraction(1, 2)),
-}
+CONSTANT = 4  # L
+START = (Fraction(12, 7), Fraction(1, 2))
 SHOWN = (1, 10, 100, 1000, 10_000)
 ORDERS = pcgrad.fixed_orders(2)
 
 
-def slopes(name: str, x: Any, y: Any, m: Any) -> tuple[Any, Any]:
+FAR = (40.0, 0.4)  # in the region of the walk, with 1 + cos φ below 1e-8
+
+
+@dataclass(frozen=True)
+class Premises:
+    """What the proof requires of the start, and the bounds that follow, in exact rationals."""
+
+    start: tuple[str, str]
+    L: str
+    t: str
+    outside_the_disk: bool
+    conflict_for_ever: bool
+    rho_at_most_half: bool
+    loss_above_infimum_at_most: str
+    sum_rho_at_most: str
+    y_stays_above: float
+
+
+@dataclass(frozen=True)
+class Core:
+    """The walk's end in float64, and whether every update showed what the proof claims of it."""
+
+    x: float
+    y: float
+    loss_above_infimum: float
+    always_in_conflict: bool
+    x_grows_and_y_shrinks: bool
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The iterate and Σρ after 1, 10, 100, … updates, as decimal strings."""
+
+    digits: int
+    walk: list[dict[str, Any]]
+
+
+def slopes(x: Any, y: Any, m: Any) -> tuple[Any, Any]:
     """Return h_x and h_y at a point outside the unit disk; `m` is math or mpmath."""
-    if name == "attained":
-        r = m.sqrt(x * x + y * y)
-        # −y²/(r(r + x)) equals x/r − 1, without its cancellation.
-        return -y * y / (r * (r + x)), y / r
-    return -1 / (1 + m.exp(x)), 0 * x
+    r = m.sqrt(x * x + y * y)
+    # −y²/(r(r + x)) equals x/r − 1, without its cancellation.
+    return -y * y / (r * (r + x)), y / r
 
 
-def height(name: str, x: Any, y: Any, m: Any) -> Any:
+def height(x: Any, y: Any, m: Any) -> Any:
     """L − 1."""
-    h = y * y / (m.sqrt(x * x + y * y) + x) if name == "attained" else m.log(1 + m.exp(-x))
-    return 2 * h + y * y
+    return 2 * y * y / (m.sqrt(x * x + y * y) + x) + y * y
 
 
-def premises(name: str) -> dict[str, Any]:
-    """What the proof requires of the start, and the bound of Σρ that follows, in exact rationals.
-
-    e₀ and L₀ − 1 are rational for `attained` (r = 25/14). For softplus they are replaced by
-    rational upper bounds: e < exp(−x) ≤ 1/(1 + x + x²/2) and softplus(−x) < exp(−x).
-    """
-    (x, y), constant = START[name], CONSTANT[name]
-    t = Fraction(1, 2 * constant)
-    if name == "attained":
-        r = Fraction(25, 14)
-        e, ratio, above, root = 1 - x / r, 1 + 1 / x, 2 * (r - x) + y**2, r**2 == x**2 + y**2
-    else:
-        e, ratio, root = 1 / (1 + x + x**2 / 2), Fraction(1), True
-        above = 2 * e + y**2
+def premises() -> Premises:
+    """Test the premises at the start, where r = 25/14 is rational."""
+    (x, y), r, t = START, Fraction(25, 14), Fraction(1, 2 * CONSTANT)
+    e, ratio, above = 1 - x / r, 1 + 1 / x, 2 * (r - x) + y**2
     # The bound of Σρ from the proof in the module's docstring.
-    total = ratio * above / (1 - constant * t)
-    return {
-        "start": [str(x), str(y)],
-        "L": str(constant),
-        "t": str(t),
-        "outside_the_disk": x >= 1 and root,
-        "conflict_for_ever": e**2 + (y * ratio) ** 2 < 1,
-        "rho_at_most_half": 2 * t * ratio <= Fraction(1, 2),
-        "loss_above_infimum_at_most": str(above),
-        "sum_rho_at_most": str(total),
-        "y_stays_above": float(y) * 4 ** -float(total),
-    }
-
-
-FAR = (40.0, 0.4)  # in the region of the `attained` walk, with 1 + cos φ below 1e-8
+    total = ratio * above / (1 - CONSTANT * t)
+    return Premises(
+        start=(str(x), str(y)),
+        L=str(CONSTANT),
+        t=str(t),
+        outside_the_disk=x >= 1 and r**2 == x**2 + y**2,
+        conflict_for_ever=e**2 + (y * ratio) ** 2 < 1,
+        rho_at_most_half=2 * t * ratio <= Fraction(1, 2),
+        loss_above_infimum_at_most=str(above),
+        sum_rho_at_most=str(total),
+        y_stays_above=float(y) * 4 ** -float(total),
+    )
 
 
 def far_step(theta: tuple[float, float]) -> tuple[tuple[float, float], float]:
-    """Return one update of `attained` at t = 1/(2L), and cos φ before it."""
+    """Return one update at t = 1/(2L), and cos φ before it."""
     x, y = theta
-    a, b = slopes("attained", x, y, math)
+    a, b = slopes(x, y, math)
     one, two = (a, b + y - 1), (a, b + y + 1)
     product = one[0] * two[0] + one[1] * two[1]
     squares = [g[0] ** 2 + g[1] ** 2 for g in (one, two)]
     weights = [1 - min(product, 0.0) / square for square in squares]
-    step = 1 / (2 * CONSTANT["attained"])
+    step = 1 / (2 * CONSTANT)
     after = tuple(
         z - step * (weights[0] * g + weights[1] * h)
         for z, g, h in zip(theta, one, two, strict=True)
@@ -115,53 +130,33 @@ def far_step(theta: tuple[float, float]) -> tuple[tuple[float, float], float]:
     return (after[0], after[1]), product / math.sqrt(squares[0] * squares[1])
 
 
-def by_core(updates: int) -> dict[str, dict[str, Any]]:
-    """Run both walks in float64 with the core's update."""
-    theta = torch.tensor(
-        [[float(v) for v in START[name]] for name in EXAMPLES], dtype=torch.float64
-    )
-    step = torch.tensor([1 / (2 * CONSTANT[name]) for name in EXAMPLES], dtype=torch.float64)
-    conflict, ordered = torch.ones(2, dtype=torch.bool), torch.ones(2, dtype=torch.bool)
+def by_core(updates: int) -> Core:
+    """Run the walk in float64 with the core's update."""
+    theta = torch.tensor([float(v) for v in START], dtype=torch.float64)
+    conflict = ordered = True
     for _ in range(updates):
-        gradients = _gradients(theta)
+        a, b = slopes(float(theta[0]), float(theta[1]), math)
+        pull = float(theta[1]) + b
+        gradients = torch.tensor([[a, pull - 1], [a, pull + 1]], dtype=torch.float64)
         gramian = gradients @ gradients.mT
-        weights = pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2)
-        after = theta - step[:, None] * (weights.unsqueeze(-2) @ gradients).squeeze(-2)
-        # Every update must show what the proof claims of it.
-        conflict &= gramian[:, 0, 1] < 0
-        ordered &= (after[:, 0] > theta[:, 0]) & (after[:, 1] > 0) & (after[:, 1] <= theta[:, 1])
+        after = theta - pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2) @ gradients / (
+            2 * CONSTANT
+        )
+        conflict &= bool(gramian[0, 1] < 0)
+        ordered &= bool(after[0] > theta[0]) and bool(0 < after[1] <= theta[1])
         theta = after
-    ends = {}
-    for k, name in enumerate(EXAMPLES):
-        x, y = (float(v) for v in theta[k])
-        ends[name] = {
-            **{"x": x, "y": y, "loss_above_infimum": height(name, x, y, math)},
-            **{"always_in_conflict": bool(conflict[k]), "x_grows_and_y_shrinks": bool(ordered[k])},
-        }
-    return ends
+    x, y = (float(v) for v in theta)
+    return Core(x, y, height(x, y, math), conflict, ordered)
 
 
-def _gradients(theta: Tensor) -> Tensor:
-    """g₁, g₂ of both examples, [2, 2, 2]."""
-    rows = []
-    for name, (x, y) in zip(EXAMPLES, theta.tolist(), strict=True):
-        a, b = slopes(name, x, y, math)
-        rows.append([[a, b + y - 1], [a, b + y + 1]])
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-def by_mpmath(name: str, updates: int, digits: int = 50) -> dict[str, Any]:
-    """Run the same walk by Algorithm 1 in mpmath.
-
-    Returns:
-        The iterate and Σρ after 1, 10, 100, … updates, as decimal strings.
-    """
+def by_mpmath(updates: int, digits: int = 50) -> Digits:
+    """Run the same walk by Algorithm 1 in mpmath."""
     rows, total = [], mp.mpf(0)
     with mp.workdps(digits):
-        x, y = (mp.mpf(v.numerator) / v.denominator for v in START[name])
-        t = mp.mpf(1) / (2 * CONSTANT[name])
+        x, y = (mp.mpf(v.numerator) / v.denominator for v in START)
+        t = mp.mpf(1) / (2 * CONSTANT)
         for k in range(1, updates + 1):
-            a, b = slopes(name, x, y, mp)
+            a, b = slopes(x, y, mp)
             u1, u2 = b + y - 1, b + y + 1
             p, s1, s2 = a * a + u1 * u2, a * a + u1 * u1, a * a + u2 * u2
             w1, w2 = 1 - min(p, 0) / s1, 1 - min(p, 0) / s2
@@ -172,7 +167,7 @@ def by_mpmath(name: str, updates: int, digits: int = 50) -> dict[str, Any]:
                 values = {
                     "x": x,
                     "y": y,
-                    "loss_above_infimum": height(name, x, y, mp),
+                    "loss_above_infimum": height(x, y, mp),
                     "sum_rho": total,
                 }
                 # 1 + cos φ without cancellation, as (s₁s₂ − p²)/(√(s₁s₂)(√(s₁s₂) − p)).
@@ -182,16 +177,16 @@ def by_mpmath(name: str, updates: int, digits: int = 50) -> dict[str, Any]:
                 rows.append(
                     {"updates": k, **{key: mp.nstr(value, 20) for key, value in values.items()}}
                 )
-    return {"digits": digits, "walk": rows}
+    return Digits(digits, rows)
 
 
 @dataclass(frozen=True)
 class Walk:
-    """One of EXAMPLES, by three routes."""
+    """The walk by three routes."""
 
-    premises: dict[str, Any]
-    core: dict[str, Any]
-    mpmath: dict[str, Any]
+    premises: Premises
+    core: Core
+    mpmath: Digits
 
     @property
     def hypotheses(self) -> dict[str, bool]:
@@ -199,37 +194,34 @@ class Walk:
         return {
             "L_1, L_2 convex, L bounded below (escape_slopes)": identity("escape_slopes").equations
             > 0,
-            "t = 1/(2L) ≤ 1/L": Fraction(self.premises["t"]) * Fraction(self.premises["L"]) <= 1,
-            "start outside the unit disk": self.premises["outside_the_disk"],
-            "conflict at the start, e² + u² < 1": self.premises["conflict_for_ever"],
-            "ρ ≤ 1/2": self.premises["rho_at_most_half"],
+            "t = 1/(2L) ≤ 1/L": Fraction(self.premises.t) * Fraction(self.premises.L) <= 1,
+            "start outside the unit disk": self.premises.outside_the_disk,
+            "conflict at the start, e² + u² < 1": self.premises.conflict_for_ever,
+            "ρ ≤ 1/2": self.premises.rho_at_most_half,
         }
 
     @property
     def routes(self) -> dict[str, bool]:
         """Whether each route finds that y stays away from 0 while x grows."""
-        stays, last = self.premises["y_stays_above"], self.mpmath["walk"][-1]
-        bounded = float(last["sum_rho"]) <= float(Fraction(self.premises["sum_rho_at_most"]))
+        stays, last = self.premises.y_stays_above, self.mpmath.walk[-1]
+        bounded = float(last["sum_rho"]) <= float(Fraction(self.premises.sum_rho_at_most))
         return {
             "proof: y stays above a positive number": stays > 0,
             "50 digits": bounded and float(last["y"]) > stays,
-            "the core in float64": self.core["always_in_conflict"]
-            and self.core["x_grows_and_y_shrinks"],
+            "the core in float64": self.core.always_in_conflict and self.core.x_grows_and_y_shrinks,
         }
 
 
-def walks(updates: int) -> dict[str, Walk]:
-    """Follow both examples: exact premises, the core's walk and mpmath's.
+def walk(updates: int) -> Walk:
+    """Follow the walk: exact premises, in float64 by the core, and by mpmath.
 
     Raises:
         BrokenError: float64 and mpmath disagree.
     """
-    floats, report = by_core(updates), {}
-    for name in EXAMPLES:
-        digits = by_mpmath(name, updates)
-        last, near = digits["walk"][-1], floats[name]
-        # Rounding errors accumulate over thousands of updates, hence 1e-8 and not 1e-15.
-        if any(abs(float(last[k]) - near[k]) > 1e-8 * abs(float(last[k])) for k in ("x", "y")):
-            raise BrokenError(f"escape {name}: float64 {near} and mpmath {last} disagree")
-        report[name] = Walk(premises(name), near, digits)
-    return report
+    near, digits = by_core(updates), by_mpmath(updates)
+    last = digits.walk[-1]
+    # Rounding errors accumulate over thousands of updates, hence 1e-8 and not 1e-15.
+    for there, here in ((float(last["x"]), near.x), (float(last["y"]), near.y)):
+        if abs(there - here) > 1e-8 * abs(there):
+            raise BrokenError(f"the escape: float64 {near} and mpmath {last} disagree")
+    return Walk(premises(), near, digits)

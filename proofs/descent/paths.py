@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -160,67 +160,61 @@ class Origin(NamedTuple):
         }
 
 
-def run(
-    problems: Problems,
-    updates: int,
-    *,
-    stationary: bool = False,
-    factor: float | Tensor = 1.0,
-    keep: int = 0,
-) -> dict[str, Any]:
-    """Run PCGrad at t = factor/L on every problem at once; finished problems leave the batch.
+class Run(NamedTuple):
+    """How a batch of trajectories ended, each field [N]."""
+
+    end: np.ndarray  # a name of `convergence.ENDS`
+    first: Tensor  # L(0)
+    loss: Tensor  # L at the end
+    best: Tensor | None  # L*; None if the run looked for stationary points
+    updates: Tensor
+    conflicts: Tensor  # updates at which the tasks are in conflict
+    violations: Tensor  # updates that miss the descent step's bound
+
+
+def run(problems: Problems, updates: int, *, stationary: bool = False) -> Run:
+    """Run PCGrad at t = 1/L on every problem at once; finished problems leave the batch.
 
     Args:
         problems: N problems of two tasks.
         updates: Largest number of updates.
         stationary: Whether to look for stationary points instead of the optimum.
-        factor: t L, a number or [N].
-        keep: Number of problems whose iterates are returned.
     """
-    size, theta, step = len(problems), problems.start(), factor / problems.lipschitz()
-    first, losses = look(problems, theta), problems.losses(theta)
+    size, theta, step = len(problems), problems.start(), 1 / problems.lipschitz()
+    point, loss = look(problems, theta), problems.loss(theta)
     best = None if stationary else optimal_value(problems)
-    origin = Origin(losses.sum(-1), best, guaranteed(first), first.g.norm(dim=-1))
+    origin = Origin(loss, best, guaranteed(point), point.g.norm(dim=-1))
     end = np.full(size, "unfinished", dtype=object)
-    names = ("updates", "conflicts", "violations", "rises", "own_rises")
-    counts = {name: torch.zeros(size, dtype=torch.int64) for name in names}
-    final, least = origin.loss.clone(), torch.full_like(origin.loss, torch.inf)
-    path = theta.new_full((updates + 1, min(keep, size), theta.shape[-1]), torch.nan)
+    made, conflicts, violations = (torch.zeros(size, dtype=torch.int64) for _ in range(3))
+    final = loss.clone()
     alive, left, progress = torch.arange(size), problems, Progress(size)
     # The iterate after the last update is tested as well, hence the additional round.
     for k in range(updates + 1):
-        # Only the first `keep` problems are recorded.
-        path[k, alive[alive < path.shape[1]]] = theta[alive < path.shape[1]]
-        point = look(left, theta)
         change = step[alive].unsqueeze(-1) * point.g_pc
         located = progress.located(alive, change)
-        reached = origin.reached(alive, point, losses.sum(-1), located)
+        reached = origin.reached(alive, point, loss, located)
         running = _end(end, alive, reached, change, theta)
-        final[alive] = losses.sum(-1)
+        final[alive] = loss
         if k == updates or not running.any():
             walking = running & (1 + point.cos <= OPPOSITE)
             end[alive[walking].numpy()] = "walking"
-            alive, left, theta = alive[running], left[running], theta[running]
             break
         if not running.all():
-            alive, left, theta, change = (
-                alive[running],
-                left[running],
-                theta[running],
-                change[running],
-            )
-            point, losses = Point(*(t[running] for t in point)), losses[running]
-        after = left.losses(theta - change)
-        m = guaranteed(point)
-        least[alive] = torch.minimum(least[alive], m)
-        counts["conflicts"][alive] += point.conflict
-        for name, seen in _seen(
-            left, theta, change, step[alive] * m / 2, losses, after, step[alive]
-        ).items():
-            counts[name][alive] += seen
-        theta, losses = theta - change, after
-    ends = {"end": end, "loss": final, "least": least, "path": path, "theta": theta, "left": alive}
-    return {**ends, **counts, "first": origin.loss, "best": origin.best, "step": step}
+            alive, left, theta = alive[running], left[running], theta[running]
+            point, change = Point(*(t[running] for t in point)), change[running]
+            loss = loss[running]
+        after, promised = theta - change, loss - step[alive] * guaranteed(point) / 2
+        reached_loss = left.loss(after)
+        excess = reached_loss - promised
+        missed = excess > 0
+        # The rounding error takes most of the time, and decides only where the bound is exceeded.
+        if missed.any():
+            missed = excess > rounding(left, theta, (after,), step[alive])
+        made[alive] += 1
+        conflicts[alive] += point.conflict
+        violations[alive] += missed
+        theta, loss, point = after, reached_loss, look(left, after)
+    return Run(end, origin.loss, final, best, made, conflicts, violations)
 
 
 def _end(
@@ -234,27 +228,3 @@ def _end(
         end[alive[running & there].numpy()] = name
         running &= ~there
     return running
-
-
-def _seen(
-    left: Problems,
-    theta: Tensor,
-    change: Tensor,
-    promised: Tensor,
-    losses: Tensor,
-    after: Tensor,
-    step: Tensor,
-) -> dict[str, Tensor]:
-    """Return what one update shows, bool [N] each.
-
-    A rounding error is computed only where it can decide.
-    """
-    before, value = losses.sum(-1), after.sum(-1)
-    excess, rise = value - (before - promised), value - before
-    # A task's own loss may rise although L falls; such rises are counted, not judged.
-    own = (after - losses > 1e-12 * losses.abs()).any(-1)
-    seen = {"violations": excess > 0, "rises": rise > 0}
-    if any(which.any() for which in seen.values()):
-        noise = rounding(left, theta, (theta - change,), step)
-        seen = {"violations": excess > noise, "rises": rise > noise}
-    return {"updates": torch.ones_like(own), "own_rises": own, **seen}

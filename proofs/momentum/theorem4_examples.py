@@ -1,15 +1,13 @@
-"""Theorem 4's counterexamples in exact rationals, each again through the core in float64.
+"""Theorem 4's examples in exact rationals, and the method in both kinds of numbers.
 
-| example          | losses                        | step αₖ   | result                  |
-|------------------|-------------------------------|-----------|-------------------------|
-| printed          | L₁ = L₂ = 16θ²                | printed   | αₖ Lₖ = 16: diverges    |
-| quadratic_growth | conflict at every other point | corrected | θₖ₊₂ = −27/25 θₖ        |
-| piecewise        | L₁ = L₂ = f/2, no conflict    | corrected | a cycle of three points |
+| example   | losses                     | step αₖ   | result                  |
+|-----------|----------------------------|-----------|-------------------------|
+| printed   | L₁ = L₂ = 16θ²             | printed   | αₖ Lₖ = 16: diverges    |
+| piecewise | L₁ = L₂ = f/2, no conflict | corrected | a cycle of three points |
 
-The minimizer 0 is common to both tasks in each of them. `piecewise` is the cycle of Lessard, Recht
-and Packard, SIAM J. Optim. 26 (2016) 57–95, section 4.6. `quadratic_growth` solves θₖ₊₂ = s θₖ
-with Lᵢ = 361 μᵢ, so that not even βₖ changes with k. The instance that is in conflict at every
-iterate is in `three_cycle.py`.
+The minimizer 0 is common to both tasks in each of them. `piecewise`, which is only drawn, is the
+cycle of Lessard, Recht and Packard, SIAM J. Optim. 26 (2016) 57–95, section 4.6. The instance that
+refutes the corrected theorem, in conflict at every iterate, is in `three_cycle.py`.
 """
 
 from __future__ import annotations
@@ -34,13 +32,6 @@ Matrix = tuple[Any, Any, Any]  # [[a, b], [b, c]] as (a, b, c)
 Gradients = Callable[[Vector], list[Vector]]
 ORDERS = ((1,), (0,))
 F = Fraction
-
-GROWTH: dict[str, Any] = {
-    "hessians": ((F(88269, 20975), F(-628039, 20975), F(126837081599612, 400697863175)),
-                 (F(31048874, 20975), F(6925606, 20975), F(705912040163427, 400697863175))),
-    "mu": (F(1), F(6)), "L": (F(361), F(2166)), "factor": F(-27, 25),
-    "start": (F(1), F(0)), "previous": (F(-51617542, 31374405), F(19103593, 31374405)),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,13 +119,6 @@ def scalar(slope: Callable[[Any], Any]) -> Gradients:
     return lambda theta: [(slope(theta[0]),), (slope(theta[0]),)]
 
 
-def bounded(h: Matrix, mu: Any, top: Any) -> bool:
-    """Test μ ≤ H ≤ L: both differences have nonnegative trace and determinant."""
-    a, b, c = h
-    ends = ((a - mu, c - mu), (top - a, top - c))  # the off-diagonal entry enters squared
-    return all(x + z >= 0 and x * z >= b * b for x, z in ends)
-
-
 def close(path: list[Vector], core: list[tuple[float, ...]]) -> bool:
     """Test whether float64 through the core follows the exact path."""
     return all(
@@ -180,31 +164,3 @@ def piecewise_path() -> list[Vector]:
     """The cycle of Lessard, Recht and Packard as two tasks f/2, in rationals."""
     gradients = scalar(lambda x: piecewise_slope(x) / 2)
     return orbit(gradients, MU, TOP, START, BEFORE, 6, "corrected").path
-
-
-def piecewise() -> dict[str, bool]:
-    """Compute that cycle by two routes."""
-    path, gradients = piecewise_path(), scalar(lambda x: piecewise_slope(x) / 2)
-    core = through_the_core(gradients, MU, TOP, START, BEFORE, 6, "corrected")
-    return {
-        "rationals": path[3] == path[0] and path[2] == BEFORE and path[0][0] != 0,
-        "the core in float64": close(path, core),
-    }
-
-
-def quadratic_growth() -> dict[str, bool]:
-    """Test θₖ₊₂ = −27/25 θₖ in rationals, and again through the core.
-
-    The method is homogeneous, so that the relation holds for ever.
-    """
-    data = GROWTH
-    gradients, mu, top = quadratics(*data["hessians"]), data["mu"], data["L"]
-    found = orbit(gradients, mu, top, data["start"], data["previous"], 4, "corrected")
-    core = through_the_core(gradients, mu, top, data["start"], data["previous"], 4, "corrected")
-    path, s = [data["previous"], *found.path], data["factor"]
-    held = all(bounded(*row) and row[1] > 0 for row in zip(data["hessians"], mu, top, strict=True))
-    repeats = all(path[k + 2] == exact.scale(s, path[k]) for k in range(3))
-    return {
-        "rationals": held and repeats and abs(s) > 1,
-        "the core in float64": close(found.path, core),
-    }

@@ -16,15 +16,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 import torch
 from torch import Tensor
 
 from proofs.momentum import heavy_ball
 from proofs.momentum.heavy_ball import Pairs
 from proofs.problems import EPSILON
-from proofs.sampling import LARGE, chunks, stream
-from proofs.tally import BrokenError, Counts, Tally, Trial, sample, total
+from proofs.sampling import LARGE, stream
+from proofs.tally import Counts, Tally, Trial, sample, total
 
 CONDITIONS = {"condition 10 to 100": (1.0, 2.0), "condition 100 to 10,000": (2.0, 4.0)}
 UPDATES = 200  # updates of the paths that are compared with their bound
@@ -38,14 +37,6 @@ class Commuting:
     updates: int
     conflicts: int
     smallest_margin: float  # smallest log(bound/distance)
-
-
-@dataclass(frozen=True)
-class Spectra:
-    """scipy's eigenvalues, compared with μᵢ and Lᵢ."""
-
-    hessians: int
-    largest_relative_difference: float
 
 
 def hypotheses(pairs: Pairs, theta: Tensor) -> Tensor:
@@ -189,30 +180,3 @@ def commuting(total_pairs: int, seed: int) -> Commuting:
         if decided.any():
             margin = min(margin, float((bound - measured)[decided].min()))
     return Commuting(total_pairs, UPDATES, conflicts, margin)
-
-
-def spectra(shape: str, count: int, seed: int) -> Spectra:
-    """Compare scipy's eigenvalues of the largest Hessians with μᵢ and Lᵢ.
-
-    Raises:
-        BrokenError: They differ.
-    """
-    worst, seen = 0.0, 0
-    for chunk, size in enumerate(chunks(count)):
-        pairs = heavy_ball.draw(
-            shape, size, stream(seed, "theorem4/spectra", shape, chunk), (1, 20), (1.0, 3.0)
-        )
-        hessians = pairs.hessians().numpy()
-        for k, width in enumerate(pairs.dimension.int().tolist()):
-            for i in range(2):
-                values = scipy.linalg.eigvalsh(hessians[k, i, :width, :width])
-                bottom, top = float(pairs.mu[k, i]), float(pairs.top[k, i])
-                low = (
-                    abs(values[0] / bottom - 1)
-                    if shape == "quadratic"
-                    else max(0.0, 1 - values[0] / bottom)
-                )
-                worst, seen = max(worst, low, abs(values[-1] / top - 1)), seen + 1
-    if worst > 1e-9:
-        raise BrokenError(f"theorem4: scipy's eigenvalues of {shape} miss mu or L by {worst:.1e}")
-    return Spectra(seen, float(worst))

@@ -95,7 +95,7 @@ def walk_to_infinity(report: dict[str, Any], updates: int = 4000) -> Figure:
     """
     figure, (left, right) = panels(2, 3.6)
     x, y = np.meshgrid(np.linspace(1.05, 10.5, 200), np.linspace(-0.25, 0.75, 160))
-    left.contour(x, y, np.vectorize(lambda u, v: escape.height("attained", u, v, math))(x, y), 16,
+    left.contour(x, y, np.vectorize(lambda u, v: escape.height(u, v, math))(x, y), 16,
                  colors=GRAY, linewidths=0.5, alpha=0.7)  # fmt: skip
     left.plot([1.05, 10.5], [0, 0], color=GREEN, lw=3, label="all minimizers of $L$")
     for method, color, label in (
@@ -119,38 +119,17 @@ def walk_to_infinity(report: dict[str, Any], updates: int = 4000) -> Figure:
 
 
 def _walk(method: str, updates: int) -> NDArray[np.float64]:
-    x, y = (float(v) for v in escape.START["attained"])
-    t = 1 / (2 * escape.CONSTANT["attained"])
+    x, y = (float(v) for v in escape.START)
+    t = 1 / (2 * escape.CONSTANT)
     points = [(x, y)]
     for _ in range(updates):
-        a, b = escape.slopes("attained", x, y, math)
+        a, b = escape.slopes(x, y, math)
         g = np.array([[a, b + y - 1], [a, b + y + 1]])
         product, squares = float(g[0] @ g[1]), (g**2).sum(1)
         weights = 1 - min(product, 0) / squares if method == "pcgrad" else np.ones(2)
         x, y = (float(v) for v in np.array([x, y]) - t * weights @ g)
         points.append((x, y))
     return np.array(points)
-
-
-def longer_steps(report: dict[str, Any]) -> Figure:
-    """Draw, for steps beyond 1/L, how often the loss rises and how many trajectories end."""
-    figure, axes = panels(2, 3.2)
-    for ax, (family, rows) in zip(axes, report["longer_steps"].items(), strict=True):
-        steps, count = [row["step"] for row in rows], rows[0]["trajectories"]
-        series = {
-            ("the loss rises", "s-", VERMILION): [row["loss_rises"] for row in rows],
-            ("ends as the theorem says", "o-", GREEN): [
-                row["ends"].get("optimum", 0) + row["ends"].get("opposite", 0) for row in rows
-            ],
-            ("diverges", "x-", "black"): [row["ends"].get("diverged", 0) for row in rows],
-        }
-        for (label, line, color), values in series.items():
-            ax.plot(steps, [value / count for value in values], line, color=color, label=label)
-        ax.axvline(1, color="black", lw=0.8, ls="--")
-        ax.set(title=family, xlabel="$t\\,L$", ylim=(-0.03, 1.03))
-    axes[0].set_ylabel(f"share of {count} trajectories")
-    axes[1].legend(frameon=False, fontsize=8, loc="center left")
-    return figure
 
 
 def attracting(report: dict[str, Any]) -> Figure:

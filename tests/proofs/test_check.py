@@ -4,14 +4,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from proofs import check, lipschitz
+from proofs import check
+from proofs.momentum import three_cycle
 from proofs.pictures import common, overview, theorem1, theorem2
 from proofs.tally import BrokenError, Tally, Trial, total
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     **{"seed": 0, "instances": 30, "trajectories": 5, "updates": 100},
-    **{"lipschitz_instances": 2, "search_rounds": 2, "high_dimensions": [100]},
+    **{"search_rounds": 2, "high_dimensions": [100]},
 }
 CONFIG = json.dumps({"scale": "tiny", "theory": SETTINGS})
 
@@ -107,7 +108,6 @@ def test_the_notebooks_pictures_and_tables_are_made_of_the_reports(
         common.margins({"a": one["descent"]}, "x"),
         theorem1.two_ends(),
         theorem1.walk_to_infinity(one, 20),
-        theorem1.longer_steps(one),
         theorem1.attracting(points),
         theorem1.noise(points),
         theorem2.counterexample_picture(),
@@ -159,10 +159,10 @@ def test_bad_configs_die_in_one_line(
 def test_broken_machinery_exits_1_and_publishes_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(lipschitz, "_bound", lambda *_: 1.0)
-    out = tmp_path / "theorem1.json"
-    assert check.main(["theorem1", "--config", CONFIG, "--out", str(out)]) == 1
-    assert "scipy differs" in capsys.readouterr().err
+    monkeypatch.setattr(three_cycle, "second_route", lambda _: 1.0)
+    out = tmp_path / "theorem4.json"
+    assert check.main(["theorem4", "--config", CONFIG, "--out", str(out)]) == 1
+    assert "the core leaves the three-cycle" in capsys.readouterr().err
     assert not out.exists()
 
 

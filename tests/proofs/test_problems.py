@@ -1,12 +1,16 @@
 import dataclasses
 
+import lipschitz
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from conftest import make
 
 import pcgrad
-from proofs import lipschitz, sampling, theorem1, theorem2
+from proofs import sampling, theorem1
+from proofs.comparison import two_steps
+from proofs.momentum import heavy_ball
 from proofs.problems import CONVEX, NONCONVEX, Problems, aim, aim_at, look
 from proofs.tally import BrokenError
 
@@ -116,7 +120,7 @@ def test_aim_reaches_the_asked_geometry(problems: Problems) -> None:
     assert torch.allclose(norms[:, 0] / norms[:, 1], ratio, rtol=1e-9)
 
 
-@pytest.mark.parametrize("weighting", theorem2.WEIGHTINGS)
+@pytest.mark.parametrize("weighting", two_steps.WEIGHTINGS)
 def test_the_quadrature_finds_the_curvature_that_the_losses_show(
     problems: Problems, weighting: str
 ) -> None:
@@ -124,7 +128,7 @@ def test_the_quadrature_finds_the_curvature_that_the_losses_show(
     after = problems.start() - step.unsqueeze(-1) * point.g
     square = (point.g**2).sum(-1)
     found = problems.curvature(problems.start(), after, point.g, weighting) / square
-    expected = theorem2.curvature_by_losses(problems, point, step, weighting)
+    expected = two_steps.curvature_by_losses(problems, point, step, weighting)
     clear = square > 1e-6 * point.gradients.square().sum(
         (-1, -2)
     )  # else the differences of losses drown in rounding
@@ -152,3 +156,17 @@ def test_step_lengths_cover_one_over_l() -> None:
     assert torch.allclose(share[::2], torch.ones(50, dtype=torch.float64))
     assert share.max() <= 1 + 1e-15
     assert share.min() < 0.1
+
+
+@pytest.mark.parametrize("shape", heavy_ball.SLOPES)
+def test_scipys_eigenvalues_are_the_extremes_that_theorem_4_uses(shape: str) -> None:
+    rng = sampling.stream(0, "tests", shape, 0)
+    pairs = heavy_ball.draw(shape, 6, rng, (1, 20), (1.0, 3.0))
+    for k, width in enumerate(pairs.dimension.int().tolist()):
+        for i, hessian in enumerate(pairs.hessians()[k, :, :width, :width].numpy()):
+            values = scipy.linalg.eigvalsh(hessian)
+            assert values[-1] == pytest.approx(float(pairs.top[k, i]), rel=1e-9)
+            # Outside the quadratics μ is the ridge, a lower bound.
+            assert values[0] >= float(pairs.mu[k, i]) * (1 - 1e-9)
+            if shape == "quadratic":
+                assert values[0] == pytest.approx(float(pairs.mu[k, i]), rel=1e-9)
