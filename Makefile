@@ -11,7 +11,7 @@ MODULE := $(IN_ENV) PYTHONPATH=src:. python -m
 export SCALE CORES TARGETS TAG
 
 .DEFAULT_GOAL := help
-.PHONY: help laptop article docs config reproduce report test publish verify bench clean install check lock known-scale campaign campaign-status campaign-so-far
+.PHONY: help laptop watch article docs config reproduce report test publish verify bench clean install check lock known-scale campaign campaign-status campaign-so-far
 
 help:  ## these lines
 	@PYTHONPATH=src:. $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON)) -m publishing.commands help
@@ -23,7 +23,10 @@ reproduce: $(STAMP)  ## every figure, table, notebook and verdict, then the repo
 
 laptop: $(STAMP)  ## exactly the runs that are published at laptop: real data on a CPU
 	@$(MODULE) publishing.commands estimate laptop
-	@$(IN_ENV) snakemake --workflow-profile profiles/laptop $$($(MODULE) publishing.commands targets laptop)
+	@$(IN_ENV) PYTHONPATH=src snakemake --logger lines --workflow-profile profiles/laptop $$($(MODULE) publishing.commands targets laptop)
+
+watch: $(STAMP)  ## every training that runs: where it is and how long it will take
+	@$(MODULE) experiments.watch
 
 article: $(STAMP) known-scale  ## the article as a PDF, from what is published at SCALE
 	$(MODULE) publishing.article results/published/$(SCALE) --out results/$(SCALE)
@@ -41,7 +44,7 @@ report: $(STAMP) known-scale  ## one page with everything that the scale's last 
 # The tests of what has no whole experiment, proof or pipeline in it.
 UNIT := tests/test_layout.py tests/test_make.py tests/test_fuzz.py tests/core tests/system tests/reporting tests/publishing \
 	tests/multitask/runs tests/multitask/data tests/multitask/dense tests/experiments/test_config.py
-check: $(STAMP)  ## style, types and unit tests, in about two minutes
+check: $(STAMP)  ## style, types and unit tests
 	$(IN_ENV) ruff check .
 	$(IN_ENV) ruff format --check .
 	$(IN_ENV) mypy

@@ -146,7 +146,7 @@ def reproduce(scale: str, cores: str) -> int:
         snakemake = [sys.executable, "-m", "snakemake", "--configfile", str(config)]
         pages = [sys.executable, "-m", "publishing.runtimes", f"results/{scale}"]
         for words in (
-            [*snakemake, "--cores", cores],
+            [*snakemake, "--cores", cores, "--logger", "lines"],
             [*snakemake, "--report", f"results/{scale}/report.html"],
             pages,
         ):

@@ -50,6 +50,7 @@ BUDGET = ("methods", "seeds", "validation_share", "epochs")
 PLACES = ("data_root", "workers")
 TUNED = "_tuned"  # suffix of a method that is trained with tuned values
 EXIT_FAULT, EXIT_STOPPED = command.FAULT, command.STOPPED
+PROGRESS = "progress: "  # how a line about a training's progress begins
 MOST_SEEDS = 10_000  # largest number of seeds of one job
 
 
@@ -301,16 +302,21 @@ def train_seeds(
     Returns:
         The records by seed, and the entries of `run.json` on memory, seconds and code changes.
     """
-    from multitask.runs.checkpoint import Session
+    from experiments.progress import ToldSession
     from multitask.runs.records import Records
 
     done: dict[int, dict[str, Any]] = {}
     # {seed: code hashes} of seeds that were resumed under --accept-code-change.
     changes: dict[str, list[str]] = {}
-    for seed in job.seeds:
-        session = Session(
+    point = f" {job.out.name}" if args.grid else ""
+    for number, seed in enumerate(job.seeds, 1):
+        count = f" ({number} of {len(job.seeds)})" if len(job.seeds) > 1 else ""
+        session = ToldSession(
             job.checkpoints / f"seed{seed}.pt",
             {**identity, "method": args.method, "seed": seed},
+            name=f"{args.experiment}/{args.method}{point} seed {seed}{count}",
+            settings=job.settings | job.chosen,
+            later=len(job.seeds) - number,
             deadline=deadline,
             every_seconds=args.checkpoint_seconds,
             accept_code_change=args.accept_code_change,

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from system.times import duration
+
 ROOT = Path(__file__).resolve().parents[2]
 CORES = 2  # cores of a published scale's machine, if its manifest does not say
 # {experiment of the laptop scale: (what it gives, the file that holds it)}.
@@ -20,6 +22,10 @@ SHOWN = {
     "metaworld_mt3": ("MT3 (ours), three Meta-World tasks", "tables/table_mt3.md"),
     "metaworld_mt10": ("Figures 3, 7, 9, MT10", "tables/table_mt10.md"),
 }
+
+# Targets of make that only read or copy files.
+AT_ONCE = ("help", "watch", "report", "publish", "campaign-status", "clean", "config")
+DRY_RUN = "`snakemake -n -q rules` lists the jobs"
 
 
 def seconds(root: Path, scale: str) -> dict[str, float]:
@@ -50,13 +56,6 @@ def hardware(root: Path, scale: str) -> str:
     return f"{machines[0].get('cores', CORES)} cores"
 
 
-def minutes(value: float) -> str:
-    """Seconds in words: `11 min`, `3.5 h`."""
-    if value < 90:
-        return f"{value:.0f} s"
-    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
-
-
 def elapsed(root: Path, scale: str) -> float:
     """Least wall-clock seconds of the whole scale on its machine's cores."""
     rules = seconds(root, scale)
@@ -76,45 +75,45 @@ def rows(root: Path) -> list[tuple[str, str, str, str, str]]:
             "everything, quick",
             "`make reproduce`",
             machine,
-            minutes(elapsed(root, "quick")),
+            duration(elapsed(root, "quick")),
             "`results/quick/report.html`",
         ),
         (
             "the theory",
             "`snakemake --cores all theory`",
             machine,
-            minutes(proofs / CORES),
+            duration(proofs / CORES),
             "`results/quick/proofs/`",
         ),
         (
             "Figure 1, in full",
             "`snakemake --cores 1 results/quick/figures/figure_1.png`",
             "1 core",
-            minutes(quick.get("landscape", 0)),
+            duration(quick.get("landscape", 0)),
             "[figure 1](results/published/laptop/figures/figure_1.png)",
         ),
         (
             "all published laptop runs",
             "`make laptop`",
             hardware(root, "laptop"),
-            minutes(elapsed(root, "laptop")),
+            duration(elapsed(root, "laptop")),
             "[laptop](results/published/laptop)",
         ),
     ]
-    for name, (words, file) in SHOWN.items():
+    for name, (what, file) in SHOWN.items():
         if name in laptop and (root / "results/published/laptop" / file).is_file():
             target = Path(file).with_suffix(".csv" if file.endswith(".md") else ".png")
             command = f"`snakemake --workflow-profile profiles/laptop results/laptop/{target}`"
             cell = f"[{Path(file).stem.replace('_', ' ')}](results/published/laptop/{file})"
             found.append(
-                (words, command, hardware(root, "laptop"), minutes(laptop[name] / CORES), cell)
+                (what, command, hardware(root, "laptop"), duration(laptop[name] / CORES), cell)
             )
     found.append(
         (
             "the paper's settings",
             "`snakemake --workflow-profile profiles/paper`",
             "GPUs",
-            "not run" if not manifest(root, "paper") else minutes(elapsed(root, "paper")),
+            "not run" if not manifest(root, "paper") else duration(elapsed(root, "paper")),
             "`results/paper/`",
         )
     )
@@ -143,19 +142,24 @@ def estimate(root: Path, scale: str) -> str:
     if not seconds(root, scale) and not training(root, scale):
         return f"{scale}: no published run to estimate the time from"
     return (
-        f"{scale}: about {minutes(elapsed(root, scale))} on {hardware(root, scale)}, as published; "
-        f"`snakemake -n -q` lists the jobs"
+        f"{scale}: about {duration(elapsed(root, scale))} on {hardware(root, scale)}, as published; "
+        f"{DRY_RUN}"
     )
 
 
 def costs(root: Path) -> Mapping[str, str]:
     """{make target: its cost in words}, for `make help`."""
-    docs = sum(seconds(root, "quick").get(rule, 0.0) for rule in ("article", "site"))
+    quick = seconds(root, "quick")
+    measured = {
+        "reproduce": elapsed(root, "quick"),
+        "verify": elapsed(root, "quick"),
+        "laptop": elapsed(root, "laptop"),
+        "campaign": elapsed(root, "laptop"),
+        "article": quick.get("article", 0.0),
+    }
     return {
-        "reproduce": minutes(elapsed(root, "quick")),
-        "laptop": minutes(elapsed(root, "laptop")),
-        "verify": minutes(elapsed(root, "quick")),
-        **({"docs": minutes(docs)} if docs else {}),
+        **dict.fromkeys(AT_ONCE, "seconds"),
+        **{name: duration(value) for name, value in measured.items() if value},
     }
 
 
@@ -164,14 +168,11 @@ def usage(root: Path) -> str:
     found = costs(root)
     lines = ["usage: make TARGET [SCALE=quick|laptop|paper] [CORES=n]", ""]
     for line in (root / "Makefile").read_text(encoding="utf-8").splitlines():
-        head, mark, words = line.partition("## ")
+        head, mark, about = line.partition("## ")
         if mark and ":" in head and not head.startswith(("#", "\t")):
             name = head.partition(":")[0].strip()
-            cost = f" ({found[name]})" if name in found else ""
-            lines.append(f"  {name:<10} {words}{cost}")
-    return "\n".join(
-        [*lines, "", "times are those of the published runs; snakemake -n -q lists what would run"]
-    )
+            lines.append(f"  {name:<15}  {found.get(name, ''):>7}  {about}")
+    return "\n".join([*lines, "", f"times are those of the published runs; {DRY_RUN}"])
 
 
 def main(arguments: list[str]) -> int:
