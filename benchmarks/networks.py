@@ -56,6 +56,50 @@ def from_stacks(shared: Parameters, stacks: list[Tensor], generator: torch.Gener
     pcgrad.apply_weights(shared, stacks, weights)
 
 
+def perceptron(flat: Sequence[Tensor]) -> nn.Sequential:
+    """Return linear layers with ReLU between them, from one task's weights and biases in turn."""
+    model = nn.Sequential()
+    for k, (weight, bias) in enumerate(zip(flat[::2], flat[1::2], strict=True)):
+        layer = nn.Linear(weight.shape[1], weight.shape[2], device=weight.device)
+        layer.weight.data, layer.bias.data = weight[0].T.contiguous(), bias[0].clone()
+        model.extend([nn.ReLU(), layer] if k else [layer])
+    return model
+
+
+def loss(y: Tensor, target: Tensor) -> Tensor:
+    """Return every task's mean squared distance to its outputs, halved."""
+    return 0.5 * (y - target).square().flatten(-2).mean(-1)
+
+
+def by_hand(
+    model: nn.Sequential, x: Tensor, target: Tensor, stacks: list[Tensor], draw: torch.Generator
+) -> None:
+    """Run the recorder's algorithm without its checks and hooks, which shows their cost.
+
+    The task gradients are written into `stacks`.
+    """
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+    h = x.flatten(0, 1)
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            inputs.append(h.relu() if inputs else h)
+            h = functional.linear(inputs[-1], layer.weight, layer.bias)
+            outputs.append(h)
+    split = x.shape[:2]
+    deltas = torch.autograd.grad(loss(h.unflatten(0, split), target).sum(), outputs)
+    for k, parts in enumerate(zip(inputs, deltas, strict=True)):
+        h, delta = (part.detach().unflatten(0, split) for part in parts)
+        torch.bmm(delta.mT, h, out=stacks[2 * k])
+        torch.sum(delta, 1, out=stacks[2 * k + 1])
+    matrices = [stack.flatten(1) for stack in stacks]
+    products = torch.stack([rows @ rows.T for rows in matrices]).sum(0, dtype=torch.float64)
+    orders = pcgrad.random_orders(len(x), draw)
+    weights = pcgrad.surgery(products, orders).weights.float().unsqueeze(0)
+    for p, rows in zip(model.parameters(), matrices, strict=True):
+        p.grad = (weights @ rows).view(p.shape)
+
+
 def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -> Network:
     """Return a network of soft actor-critic, with one batch per task and no own parameters.
 
@@ -64,18 +108,11 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
     draw = torch.Generator().manual_seed(0)
     flat = [p.to(device) for p in init_mlp(sizes, 1, draw, torch.float32)]
     # All routes start from the same weights, stored in the layout that each one takes.
-    model = nn.Sequential()
-    for k, (weight, bias) in enumerate(zip(flat[::2], flat[1::2], strict=True)):
-        layer = nn.Linear(weight.shape[1], weight.shape[2], device=device)
-        layer.weight.data, layer.bias.data = weight[0].T.contiguous(), bias[0].clone()
-        model.extend([nn.ReLU(), layer] if k else [layer])
+    model = perceptron(flat)
     x, target = (
         torch.randn(tasks, batch, size, generator=draw).to(device) for size in (sizes[0], sizes[-1])
     )
     shared, names = list(model.parameters()), dict(model.named_parameters())
-
-    def loss(y: Tensor, target: Tensor) -> Tensor:
-        return 0.5 * (y - target).square().flatten(-2).mean(-1)
 
     def recorded(recorder: pcgrad.LinearRecorder, streaming: bool) -> None:
         with recorder:
@@ -100,27 +137,7 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
         for rows in ready:
             weights @ rows
 
-    layers = [part for part in model if isinstance(part, nn.Linear)]
     stacks = [torch.empty(tasks, *p.shape, device=device) for p in shared]
-
-    # The recorder's algorithm without its checks and hooks, which shows their cost.
-    def by_hand() -> None:
-        h, inputs, outputs = x.flatten(0, 1), list[Tensor](), list[Tensor]()
-        for layer in layers:
-            inputs.append(h.relu() if inputs else h)
-            h = functional.linear(inputs[-1], layer.weight, layer.bias)
-            outputs.append(h)
-        deltas = torch.autograd.grad(loss(h.unflatten(0, (tasks, batch)), target).sum(), outputs)
-        for k, parts in enumerate(zip(inputs, deltas, strict=True)):
-            h, delta = (part.detach().unflatten(0, (tasks, batch)) for part in parts)
-            torch.bmm(delta.mT, h, out=stacks[2 * k])
-            torch.sum(delta, 1, out=stacks[2 * k + 1])
-        matrices = [stack.flatten(1) for stack in stacks]
-        products = torch.stack([rows @ rows.T for rows in matrices]).sum(0, dtype=torch.float64)
-        w = pcgrad.surgery(products, pcgrad.random_orders(tasks, draw)).weights.float().unsqueeze(0)
-        for p, rows in zip(shared, matrices, strict=True):
-            p.grad = (w @ rows).view(p.shape)
-
     # The RL loop stacks its weights as matrices and records the layers' inputs itself.
     leaves = [p.clone().requires_grad_() for p in flat]
 
@@ -142,7 +159,7 @@ def linear(sizes: Sequence[int], tasks: int, batch: int, device: torch.device) -
             "pcgrad_streaming": partial(recorded, pcgrad.LinearRecorder(model, tasks), True),
             "pcgrad_taps": tapped,
             "pcgrad_vmap": vectorized,
-            "by_hand": by_hand,
+            "by_hand": partial(by_hand, model, x, target, stacks, draw),
             "least": least,
         },
     )

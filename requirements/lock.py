@@ -11,8 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAD = (
-    "# Written by `make lock`: the versions of constraints.txt with the sha256 of every file that the\n"
-    "# index offers for them. pip takes no other (--require-hashes).\n"
+    "# Written by `make lock`: the versions of constraints.txt with the sha256 of every file "
+    "that the\n# index offers for them. pip takes no other (--require-hashes).\n"
 )
 # torch's default build, on Linux with the CUDA libraries that it pins.
 TORCH = ("torch==", "nvidia-", "cuda-", "triton==")
@@ -47,8 +47,8 @@ def main() -> None:
     first = "# What builds the checkout and packages that come as source; installed first.\n"
     write("build.txt", [block for block in found if block.startswith("setuptools==")], first)
     words = (
-        "# What `make bench` compares with besides; installed without its dependencies: it asks for a\n"
-        "# torchvision that nothing here uses.\n"
+        "# What `make bench` compares with besides; installed without its dependencies: it asks "
+        "for a\n# torchvision that nothing here uses.\n"
     )
     with tempfile.NamedTemporaryFile("w", suffix=".in") as file:
         file.write("LibMTL==1.1.5\n")

@@ -9,7 +9,7 @@ from system.settings import given
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Fleet):
-    """Ours: SAC on one task, to check the loop itself; the usual network and sizes of single-task SAC."""
+    """Ours: SAC on one task, with the usual sizes of single-task SAC, to check the loop itself."""
 
     tasks: tuple[str, ...] = given(("reach-v3",), "", "The one task's name.")
     collections: int = given(129)

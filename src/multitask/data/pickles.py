@@ -172,7 +172,8 @@ def _python2(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def _step(machine: _Machine, opcode: str, argument: Any) -> None:
+# One case for each opcode that a file of numbers and strings needs.
+def _step(machine: _Machine, opcode: str, argument: Any) -> None:  # noqa: C901
     """Executes one opcode.
 
     Raises:

@@ -273,7 +273,8 @@ def check_frame(saved: Any) -> None:
         raise ValueError("it holds no sound elapsed time or code hash")
 
 
-def compare(saved: Any, like: Any, place: str) -> None:
+# One case for each type that a state may hold.
+def compare(saved: Any, like: Any, place: str) -> None:  # noqa: C901
     """Raises a ValueError that names the first part of a state that does not match `like`.
 
     Types and keys must be the same, tensors must have the same shape and type. What is empty in a
