@@ -3,8 +3,8 @@
     python -m experiments.watch            # until Ctrl-C
     python -m experiments.watch --once
 
-The logs of this folder's scales and of campaigns beside it are read, whoever started the jobs: make,
-snakemake, or Slurm on other machines.
+It reads the logs of this folder's scales and of the campaigns next to it, whoever started the jobs:
+make, snakemake, or Slurm on other machines.
 """
 
 import contextlib

@@ -142,8 +142,8 @@ def estimate(root: Path, scale: str) -> str:
     if not seconds(root, scale) and not training(root, scale):
         return f"{scale}: no published run to estimate the time from"
     return (
-        f"{scale}: about {duration(elapsed(root, scale))} on {hardware(root, scale)}, as published; "
-        f"{DRY_RUN}"
+        f"{scale}: about {duration(elapsed(root, scale))} on {hardware(root, scale)}, "
+        f"as published; {DRY_RUN}"
     )
 
 
