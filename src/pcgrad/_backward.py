@@ -8,7 +8,8 @@ several graphs first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Never
+from functools import partial
+from typing import Any, Never
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from pcgrad._distributed import Group, agree, average, reached_anywhere
 from pcgrad._gramian import Weights, add_gradients, own_gradient, products
 from pcgrad._graph import Reach
 from pcgrad._method import Granularity, Method, refuse_not_finite
-from pcgrad._orders import Orders
+from pcgrad._orders import Orders, check_tasks
 from pcgrad._parameters import Parameters, check_losses, named, refuse_positional
 from pcgrad._precision import full_precision
 from pcgrad._surgery import Reduction, Surgery, Weighting
@@ -93,7 +94,7 @@ def backward(
     method = Method(weighting, orders, reduction, granularity, generator, group)
     losses = check_losses(losses)
     reach = Reach(losses)
-    table = _shared(shared_parameters, reach, len(losses))
+    table = _shared(shared_parameters, reach, losses)
     own = _own(own_parameters, table, reach)
     # With several ranks, another rank may reach a parameter: _finish checks across all of them.
     if method.ranks is None and not any(reach.of(p) for p in table.values()):
@@ -143,17 +144,16 @@ class Accumulator:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        if not isinstance(tasks, int) or tasks < 1:
-            raise ValueError(f"the number of tasks must be a positive integer, got {tasks!r}")
+        check_tasks(tasks)
         if dtype is not None and not dtype.is_floating_point:
             raise ValueError(f"task gradients are stored in a floating-point dtype, got {dtype}")
         # Listed once, because iterators such as module.parameters() are empty after the first use.
-        self._table = _listed(shared_parameters)
+        self._shared_parameters = named(shared_parameters, "shared parameters")
+        self._table = _listed(self._shared_parameters)
         self._own_parameters = (
-            None
-            if own_parameters is None
-            else list(named(own_parameters, "own parameters").items())
+            None if own_parameters is None else named(own_parameters, "own parameters")
         )
+        self._store: dict[str, Any] = {"dtype": dtype, "device": device}
         self.tasks = tasks
         self._stacks = Stacks(
             list(self._table.values()),
@@ -172,6 +172,8 @@ class Accumulator:
     ) -> None:
         """Add the gradients of losses to those of their tasks, leaving ``.grad`` unchanged.
 
+        If the backward pass raises an error, the sums start anew.
+
         Args:
             losses: scalars, which may share a graph.
             tasks: the task number of every loss; ``None`` means all tasks in order.
@@ -186,9 +188,20 @@ class Accumulator:
             )
         if not all(0 <= task < self.tasks for task in numbers):
             raise ValueError(f"tasks must be from 0 to {self.tasks - 1}, got {numbers}")
+        for name, p in self._shared_parameters.items():
+            if p.requires_grad and name not in self._table:
+                raise RuntimeError(
+                    f"shared parameter {name} was frozen when this accumulator was made; make a "
+                    "new one"
+                )
         reach = Reach(losses)
         own = _own(self._own_parameters, self._table, reach)
-        plain = self._stacks.add(losses, numbers, reach, own, retain_graph=retain_graph)
+        try:
+            plain = self._stacks.add(losses, numbers, reach, own, retain_graph=retain_graph)
+        except BaseException:
+            # Some tasks' gradients may be added already: the sums would count these losses in part.
+            self._clear()
+            raise
         for leaf, gradient in zip(own, plain, strict=True):
             if gradient is not None:
                 # Summed here rather than in .grad, so that clearing .grad in between is harmless.
@@ -218,9 +231,22 @@ class Accumulator:
         agree([self.tasks, len(self._table), len(pairs), size], device, method.ranks)
         # The stacks keep their memory for the next step.
         result = _finish(method, self._stacks, pairs, (), free=False)
+        self._clear()
+        return result
+
+    def _clear(self) -> None:
         self._stacks.clear()
         self._plain.clear()
-        return result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle stores the views of one memory separately, so a copy starts with memory of its
+        # own.
+        if self._stacks.begun:
+            raise TypeError("an accumulator that holds sums cannot be copied; call backward first")
+        new = partial(
+            Accumulator, tasks=self.tasks, own_parameters=self._own_parameters, **self._store
+        )
+        return new, (self._shared_parameters,)
 
 
 def _finish(
@@ -240,7 +266,7 @@ def _finish(
         checked: losses to check for finite values, and to name in the error; empty for no check.
         free: release each stack once its update exists.
     """
-    shared, blocks = stacks.shared, stacks.blocks()
+    shared = stacks.shared
     masks = [int(r) for r in stacks.reached] + [int(g is not None) for _, g in own]
     # A parameter that any rank reaches takes part on every rank, so that the averages line up.
     reached = reached_anywhere(masks, shared[0].device, method.ranks)
@@ -251,7 +277,7 @@ def _finish(
     plain = [g if g is not None or not r else torch.zeros_like(leaf)
              for (leaf, g), r in zip(own, reached[len(shared):], strict=True)]  # fmt: skip
     present = [k for k, g in enumerate(plain) if g is not None]
-    average([*blocks, *(g for g in plain if g is not None)], method.ranks)
+    average([*stacks.memory(), *(g for g in plain if g is not None)], method.ranks)
     gramian = method.gramian(_products(stacks, whole=method.groups is None))
     # Checked before surgery, so that a raised error leaves every .grad unchanged.
     if checked:
@@ -274,11 +300,10 @@ def _finish(
 @torch.no_grad()
 def _products(stacks: Stacks, *, whole: bool) -> list[Tensor]:
     """Return the dot products of every stack; with ``whole``, small stacks count as one."""
-    blocks = stacks.blocks()
-    with full_precision(blocks[0].device):
+    with full_precision(stacks.shared[0].device):
         if stacks.flat is None or not whole:
-            return [products(block) for block in blocks]
-        return [products(stacks.flat), *(products(blocks[k]) for k in stacks.large)]
+            return [products(block) for block in stacks.blocks()]
+        return [products(block) for block in stacks.memory()]
 
 
 def _updates(
@@ -293,15 +318,19 @@ def _updates(
     with full_precision(stacks.shared[0].device):
         # With one weight vector for all parameters, one product updates all small ones.
         if stacks.flat is not None and method.groups is None:
-            sizes = [stacks.shared[k].numel() for k in stacks.small]
-            whole = ready.combine(stacks.flat)
-            pieces = dict(zip(stacks.small, whole.split(sizes), strict=True))
+            like = [stacks.shared[k] for k in stacks.small]
+            whole: list[Tensor] = torch._C._nn.unflatten_dense_tensors(
+                ready.combine(stacks.flat), like
+            )
+            # Copies: views would keep the memory of all small updates alive.
+            copies = [torch.empty_like(p) for p in like]
+            torch._foreach_copy_(copies, whole)
+            pieces = dict(zip(stacks.small, copies, strict=True))
         found = []
         for n, k in enumerate(kept):
             parameter = stacks.shared[k]
             if k in pieces:
-                # A copy: a view would keep the memory of all small updates alive.
-                found.append(own_gradient(parameter, pieces[k].view(parameter.shape)))
+                found.append(pieces[k])
             else:
                 found.append(ready.update(parameter, stacks.blocks()[k], n))
             if free:
@@ -326,10 +355,18 @@ def _listed(parameters: Parameters) -> dict[str, Tensor]:
     return table
 
 
-def _shared(parameters: Parameters | None, reach: Reach, tasks: int) -> dict[str, Tensor]:
+def _shared(
+    parameters: Parameters | None, reach: Reach, losses: Sequence[Tensor]
+) -> dict[str, Tensor]:
     """Return the parameters under surgery: those given, or all that several losses reach."""
     if parameters is not None:
         return _listed(parameters)
+    tasks, joins = len(losses), reach.joined(losses)
+    if joins:
+        raise ValueError(
+            f"{joins} joins what belongs to different losses, which hides the leaves that they "
+            "share: list the shared parameters"
+        )
     # A single task has no other loss to share with, so all of its leaves count.
     several = [leaf for leaf in reach.leaves() if reach.of(leaf).bit_count() > 1 or tasks == 1]
     # Inputs with gradients, as in physics-informed networks, are not meant to be trained.

@@ -47,7 +47,8 @@ def task_gradients_batched(
 
     Raises:
         RuntimeError: if ``vmap`` cannot transform a module of the loss.
-        ValueError: if the leading dimensions differ, or there are no shared parameters.
+        ValueError: if the leading dimensions differ, there are no shared parameters, or the loss
+            uses other trainable tensors.
     """
     sizes = {leaf.shape[:1] for leaf in tree_leaves((own, batch)) if isinstance(leaf, Tensor)}
     if not tree_leaves(shared):
@@ -70,15 +71,19 @@ def task_gradients_batched(
             )
         except RuntimeError as error:
             # vmap's own message does not name the module in which it failed.
-            if not called.names:
-                raise
+            where = called.names[-1] if called.names else "this loss"
             raise RuntimeError(
-                f"vmap cannot take {called.names[-1]} "
+                f"vmap cannot take {where} "
                 f"({str(error).splitlines()[0].rstrip('.')}); use "
                 "pcgrad.backward with one forward pass per task"
             ) from error
     shared_grads, own_grads = gradients if has_own else (gradients, own)
     losses, *aux = value if has_aux else (value,)
+    if losses.requires_grad:
+        raise ValueError(
+            "the loss uses trainable tensors that are not its arguments: call modules through "
+            "torch.func.functional_call with all parameters, and freeze or detach the others"
+        )
     return losses, shared_grads, own_grads, *aux
 
 

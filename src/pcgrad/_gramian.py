@@ -258,10 +258,20 @@ def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
     # Check all pairs before changing any.
     for leaf, gradient in pairs:
         old = leaf.grad
-        if old is not None and (old.shape, old.device) != (gradient.shape, gradient.device):
+        if old is None:
+            continue
+        if (old.shape, old.device) != (gradient.shape, gradient.device):
             raise RuntimeError(
                 f"a parameter's .grad is {list(old.shape)} on {old.device}, its gradient "
                 f"{list(gradient.shape)} on {gradient.device}; clear it with zero_grad()"
+            )
+        expanded = old.layout == torch.strided and any(
+            step == 0 and size > 1 for step, size in zip(old.stride(), old.shape, strict=True)
+        )
+        if expanded or (old.is_inference() and not torch.is_inference_mode_enabled()):
+            raise RuntimeError(
+                f"a parameter's .grad {list(old.shape)} cannot be added to in place (an expanded or "
+                "an inference tensor); clear it with zero_grad()"
             )
     for leaf, gradient in pairs:
         if leaf.grad is None:

@@ -12,9 +12,18 @@ from functools import cache, cached_property
 from typing import Any
 
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge
 
 VIEWS = {"TBackward0", "ToCopyBackward0", "TransposeBackward0", "PermuteBackward0"}
+PARTS = {f"{name}Backward0" for name in ("Select", "Unbind", "Slice", "Split", "Index")}
+STACKS = {"StackBackward0", "CatBackward0"}
+ELEMENTWISE = VIEWS | {
+    f"{name}Backward0"
+    for name in ("Mul", "Div", "Add", "Sub", "Neg", "Exp", "Log", "Pow", "View", "Unsqueeze")
+}
+"""Operations by the names of their nodes: those that take parts of a tensor, that join tensors, \
+and that treat each entry by itself."""
 
 
 def refuse_reentrant(node: Any) -> None:
@@ -28,21 +37,23 @@ def refuse_reentrant(node: Any) -> None:
 
 def _topological(roots: Sequence[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
     """Return all nodes below the roots with their edges, each node before its children."""
-    # Iterative, since deep graphs exceed the limit of recursion. A node is pushed a second time
-    # together with its edges, and is appended once all nodes below it are.
+    # Iterative, since deep graphs exceed the limit of recursion. None on the stack marks that all
+    # nodes below the last open one are done.
     postorder: list[tuple[Any, tuple[Any, ...]]] = []
+    open_nodes: list[tuple[Any, tuple[Any, ...]]] = []
     seen: set[Any] = set()
     for root in roots:
-        stack: list[tuple[Any, Any]] = [(root, None)]
+        stack: list[Any] = [root]
         while stack:
-            node, edges = stack.pop()
-            if edges is not None:
-                postorder.append((node, edges))
+            node = stack.pop()
+            if node is None:
+                postorder.append(open_nodes.pop())
             elif node not in seen:
                 seen.add(node)
                 edges = node.next_functions
-                stack.append((node, edges))
-                stack.extend([(child, None) for child, _ in edges if child is not None])
+                open_nodes.append((node, edges))
+                stack.append(None)
+                stack += [child for child, _ in edges if child is not None]
     return postorder[::-1]
 
 
@@ -80,6 +91,9 @@ class Reach:
 
     def of(self, tensor: Tensor) -> int:
         """Return the mask of the losses that reach a tensor; 0 for a frozen one."""
+        # A leaf may have been frozen since the forward pass.
+        if not tensor.requires_grad:
+            return 0
         leaf = self._leaves.get(id(tensor))
         if leaf is not None:
             return self.masks[leaf]
@@ -91,7 +105,38 @@ class Reach:
         """Return the leaves that the losses reach, in an order that depends only on the graph."""
         # Sets of nodes iterate in an order of addresses; the dict of masks keeps that of the walk.
         ours = set(self._leaves.values())
-        return [node.variable for node in self.masks if node in ours]
+        found = [node.variable for node in self.masks if node in ours]
+        return [leaf for leaf in found if leaf.requires_grad]
+
+    def joined(self, losses: Sequence[Tensor]) -> str:
+        """Return the name of an operation that joins what belongs to different losses, or "".
+
+        Below it the graph does not show which loss depends on which leaf. Examples are a compiled
+        module with the tasks' heads, and losses that were stacked and taken apart again.
+        """
+        # The losses that need each output of every node.
+        outputs: dict[Any, dict[int, int]] = {}
+        for i, loss in enumerate(losses):
+            numbers = outputs.setdefault(self.roots[i], {})
+            numbers[loss.output_nr] = numbers.get(loss.output_nr, 0) | 1 << i
+        for node, edges in self.nodes:
+            for child, number in edges:
+                if child is not None:
+                    numbers = outputs.setdefault(child, {})
+                    numbers[number] = numbers.get(number, 0) | self.masks[node]
+        taken: set[Any] = set()
+        for node, edges in self.nodes:
+            name = type(node).__name__
+            differ = len(set(outputs[node].values())) > 1
+            if differ and isinstance(node, BackwardCFunction) and len(edges) > 1:
+                return name
+            if node in taken and name in STACKS:
+                return name
+            for child, _ in edges:
+                parts = name in PARTS and (differ or self.masks[node] != self.masks.get(child))
+                if parts or (node in taken and name in ELEMENTWISE):
+                    taken.add(child)
+        return ""
 
     def below(self, tensors: Sequence[Tensor], bit: int) -> list[bool]:
         """Return for each tensor whether a task reaches it beyond its own part of the graph."""
@@ -127,19 +172,20 @@ class Reach:
         pass can free them.
         """
         cuts: dict[int, Cut] = {}
-        parents: dict[Any, set[int]] = {}
-        masks, under, ends = self.masks, dict[Any, int](), dict[Any, int]()
-        leaves = set(self._leaves.values())
-        # ends: the tasks whose own part ends right above a node. under: the tasks for which some
-        # end is strictly above the node, so that a path leads from an end to it.
+        masks, ends, leaves = self.masks, dict[Any, int](), set(self._leaves.values())
+        every = (1 << len(self.roots)) - 1
+        # What lies below a node that all tasks reach is reached by all: no own part ends there.
+        full = {child for node, edges in self.nodes if masks[node] == every for child, _ in edges}
+        parents: dict[Any, set[int]] = {leaf: {every} for leaf in leaves if leaf in full}
+        # ends: the tasks whose own part ends right above a node.
         for node, edges in self.nodes:
             mask = masks[node]
-            bit, passed = mask & -mask, under.get(node, 0) | ends.get(node, 0)
+            if mask == every:
+                continue
+            bit = mask & -mask
             for k, (child, number) in enumerate(edges):
                 if child is None:
                     continue
-                if passed:
-                    under[child] = under.get(child, 0) | passed
                 if child in leaves:
                     parents.setdefault(child, set()).add(mask)
                 elif masks[child] & -masks[child] != bit:
@@ -147,6 +193,7 @@ class Reach:
                         (k, child, number)
                     )
                     ends[child] = ends.get(child, 0) | bit
+        under = self._under(ends)
         # Leaves with the same masks above them share the answer, and there are few such kinds.
         kinds: dict[frozenset[int], set[int]] = {}
         for leaf, node in self._leaves.items():
@@ -163,6 +210,19 @@ class Reach:
                 under.get(end, 0) & bit for end, bits in ends.items() if bits & bit
             )
         return cuts
+
+    def _under(self, ends: dict[Any, int]) -> dict[Any, int]:
+        """Return for each node the tasks for which a path leads from some end to it."""
+        under: dict[Any, int] = {}
+        # A task with a single end has no path from one end to another.
+        once = several = 0
+        for bits in ends.values():
+            once, several = once | bits, several | (once & bits)
+        for node, edges in self.nodes if several else ():
+            if passed := under.get(node, 0) | ends.get(node, 0):
+                for child, _ in edges:
+                    under[child] = under.get(child, 0) | passed
+        return under
 
     @property
     def clean(self) -> bool:

@@ -22,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from pcgrad._distributed import Group, agree, average, reached_anywhere
 from pcgrad._gramian import Weights, add_gradients, own_gradient, products
 from pcgrad._method import Granularity, Method, refuse_not_finite
-from pcgrad._orders import Orders
+from pcgrad._orders import Orders, check_tasks
 from pcgrad._parameters import Parameters, check_losses, named
 from pcgrad._precision import full_precision, is_full
 from pcgrad._surgery import Reduction, Surgery, Weighting
@@ -30,6 +30,7 @@ from pcgrad._taps import Calls, Tap, backward_pass, calls_of, mixed_rows, other_
 from pcgrad._task_gradients import dense
 
 COVERED = (nn.Linear, nn.LayerNorm)
+FORWARDS: dict[type[nn.Module], Any] = {layer: layer.forward for layer in COVERED}
 
 Layer = list[tuple[Tensor, Calls]]
 """Parameters of a layer, with the calls that used them."""
@@ -78,8 +79,9 @@ class LinearRecorder:
         rows: Sequence[int] | None = None,
         check: bool = True,
     ) -> None:
-        if not isinstance(tasks, int) or tasks < 1:
-            raise ValueError(f"the number of tasks must be a positive integer, got {tasks!r}")
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"a recorder takes a module, got a {type(module).__name__}")
+        check_tasks(tasks)
         self.module, self.tasks, self.check = module, tasks, check
         self.rows = _checked_rows(rows, tasks)
         self._taps: list[Tap] = []
@@ -94,6 +96,10 @@ class LinearRecorder:
         for name, part in self.module.named_modules():
             _refuse(name, part)
         return [part for part in self.module.modules() if type(part) in COVERED]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Calls belong to a graph, and memory to parameters by their id: a copy has neither.
+        return {**self.__dict__, "_taps": [], "_handles": [], "_space": {}, "_seen": {}}
 
     def __enter__(self) -> LinearRecorder:
         if self._handles:
@@ -324,18 +330,19 @@ class LinearRecorder:
 
     def _roots(self, losses: Sequence[Tensor] | Tensor) -> list[Tensor]:
         """Return the checked losses as T scalars, or as one tensor ``[T]``."""
-        count = losses.numel() if isinstance(losses, Tensor) else len(losses)
-        if count != self.tasks or (isinstance(losses, Tensor) and losses.dim() != 1):
-            shape = f"shape {list(losses.shape)}" if isinstance(losses, Tensor) else f"{count}"
+        if isinstance(losses, Tensor):
+            roots, right = [losses], losses.shape == (self.tasks,)
+            if right:
+                check_losses([losses[0]])
+        else:
+            roots = check_losses(losses)
+            right = len(roots) == self.tasks
+        if not right:
+            got = f"shape {list(losses.shape)}" if isinstance(losses, Tensor) else f"{len(roots)}"
             raise ValueError(
-                f"there must be one loss per task, {self.tasks} scalars or a tensor [T], "
-                f"got {shape}"
+                f"there must be one loss per task, {self.tasks} scalars or a tensor [T], got {got}"
             )
-        if not isinstance(losses, Tensor):
-            return check_losses(losses)
-        if not losses.requires_grad:
-            raise ValueError("the losses have no graph; compute them with gradients")
-        return [losses]
+        return roots
 
     def _leaves(self, roots: Sequence[Tensor]) -> tuple[list[Tensor], int]:
         """Return the leaves outside the module that the losses reach, and the kind of the graph.
@@ -467,10 +474,14 @@ def _checked_rows(rows: Sequence[int] | None, tasks: int) -> tuple[int, ...] | N
     """Return the checked numbers of rows of the tasks, or ``None`` for equal numbers."""
     if rows is None:
         return None
-    counts = tuple(int(n) for n in rows)
-    if len(counts) != tasks or min(counts) < 0:
-        raise ValueError(f"rows must be {tasks} numbers from 0 on, one per task, got {list(rows)}")
-    return counts
+    counts = rows.tolist() if isinstance(rows, Tensor) else rows
+    if (
+        not isinstance(counts, Sequence)
+        or len(counts) != tasks
+        or not all(isinstance(n, int) and n >= 0 for n in counts)
+    ):
+        raise ValueError(f"rows must be {tasks} integers from 0 on, one per task, got {rows!r}")
+    return tuple(counts)
 
 
 def _refuse(name: str, part: nn.Module) -> None:
@@ -493,7 +504,9 @@ def _refuse(name: str, part: nn.Module) -> None:
             "pruning, a parametrization); use pcgrad.backward"
         )
     if type(part) in COVERED and (
-        "forward" in part.__dict__ or part._is_full_backward_hook is False
+        "forward" in part.__dict__
+        or type(part).forward is not FORWARDS[type(part)]
+        or part._is_full_backward_hook is False
     ):
         raise TypeError(f"{label} has a forward or a backward hook of its own; use pcgrad.backward")
     if type(part) not in COVERED and trains:
@@ -533,8 +546,12 @@ class _Formed:
     def form(self, layer: Layer) -> None:
         """Form a layer's task gradients, and multiply them while they are in the cache."""
         for p, uses in layer:
-            # Vectors (biases, norms) are small, and their update is no product of two matrices.
-            drop = self.streaming and p.dim() == 2
+            # Biases and norms are small, and their update is no product of two matrices.
+            drop = (
+                self.streaming
+                and p.dim() == 2
+                and all(isinstance(tap.layer, nn.Linear) for tap, _ in uses)
+            )
             stack, rows = self.memory(p, keep=not drop)
             _fill(stack, uses)
             average([stack], self.ranks)

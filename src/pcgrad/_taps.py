@@ -139,18 +139,11 @@ class Tap:
     def _unequal(self) -> list[tuple[Tensor, Tensor]]:
         """Return input and output gradient of each task as ``[rows, *features]``."""
         assert self.counts is not None
-        x, delta = self._checked()
         k = self._features()
+        x, delta = (part.flatten(0, -1 - k) for part in self._checked())
         # One row may cover several entries of x, such as the positions of a sequence.
         sizes = [n * (len(x) // sum(self.counts)) for n in self.counts]
-        return [
-            (_factor(a, b).flatten(0, -1 - k), b.flatten(0, -1 - k))
-            for a, b in zip(
-                x.split(sizes),
-                delta.reshape(x.shape[0], *delta.shape[1:]).split(sizes),
-                strict=True,
-            )
-        ]
+        return [(_factor(a, b), b) for a, b in zip(x.split(sizes), delta.split(sizes), strict=True)]
 
     def _features(self) -> int:
         return 1 if isinstance(self.layer, nn.Linear) else len(self.layer.normalized_shape)
@@ -167,9 +160,10 @@ class Tap:
     def by_task(self, tasks: int, part: Tensor) -> list[Tensor]:
         """Split a gradient of the output by task; each part is flattened per row."""
         if self.counts is None:
-            return list(part.reshape(tasks, -1))
-        rows = len(self.x) // sum(self.counts)
-        return list(part.reshape(len(self.x), -1).split([n * rows for n in self.counts]))
+            return list(_by_task(part, tasks, self._features()))
+        part = part.flatten(0, -1 - self._features())
+        rows = len(part) // sum(self.counts)
+        return list(part.split([n * rows for n in self.counts]))
 
 
 def _leaves(output: Tensor, below: Any, nodes: set[str]) -> set[int] | None:
@@ -181,19 +175,30 @@ def _leaves(output: Tensor, below: Any, nodes: set[str]) -> set[int] | None:
         nodes: the names of the operations that the layer itself records.
 
     Returns:
-        The ids; ``None`` if the call recorded any other operation.
+        The ids; ``None`` if the call recorded any other operation, or used any result twice.
     """
     leaves: set[int] = set()
+    seen: set[Any] = set()
     stack: list[Any] = [output.grad_fn]
     while stack:
         node = stack.pop()
-        if node is None or node is below:
+        if node is None:
             continue
-        if type(node).__name__ not in nodes:
+        if node in seen:
+            return None
+        seen.add(node)
+        if node is below:
+            continue
+        name = type(node).__name__
+        if name not in nodes:
             return None
         if hasattr(node, "variable"):
             leaves.add(id(node.variable))
-        stack.extend(child for child, _ in node.next_functions)
+        children = [child for child, _ in node.next_functions]
+        # A layer adds its bias to the product; only another operation adds a scaled product.
+        if name == "AddBackward0" and children[0] is None:
+            return None
+        stack.extend(children)
     return leaves
 
 
@@ -209,7 +214,8 @@ def _by_task(part: Tensor, tasks: int, features: int) -> Tensor:
     # For small layers, the overhead of a reshape that changes nothing is measurable.
     if part.dim() == features + 2 and part.shape[0] == tasks:
         return part
-    return part.reshape(tasks, -1, *part.shape[part.dim() - features :])
+    rows = part.shape[: part.dim() - features].numel() // tasks
+    return part.reshape(tasks, rows, *part.shape[part.dim() - features :])
 
 
 Calls = list[tuple[Tap, str]]
@@ -246,7 +252,7 @@ def other_leaves(losses: Sequence[Tensor], taps: Sequence[Tap]) -> tuple[list[Te
         seen.add(node)
         kinds.append(type(node))
         refuse_reentrant(node)
-        if hasattr(node, "variable"):
+        if hasattr(node, "variable") and node.variable.requires_grad:
             leaves.append(node.variable)
         # Behind a recorded call only its input matters: its own parameters are known.
         stack.extend(

@@ -142,31 +142,53 @@ class Stacks:
         self.flat: Tensor | None = None
         self.small: list[int] = []
         self._blocks: list[Tensor] = [torch.empty(0)] * len(self.shared)
+        self._rows: list[tuple[Tensor, ...]] = [()] * len(self.shared)
         # One matrix for many small parameters: one product and one sum serve all of them. The
-        # stacks are views of its columns.
-        if len(small) >= MANY and len({stored[k] for k in small}) == 1:
+        # stacks are views of its columns, made when they are asked for.
+        self._views_made = len(small) < MANY or len({stored[k] for k in small}) > 1
+        if not self._views_made:
             self.small = small
-            sizes = [self.shared[k].numel() for k in small]
+            size = sum(self.shared[k].numel() for k in small)
             where = device or self.shared[small[0]].device
-            self.flat = torch.empty(tasks, sum(sizes), dtype=stored[small[0]], device=where)
-            for k, columns in zip(small, self.flat.split(sizes, 1), strict=True):
-                self._blocks[k] = columns.view(tasks, *self.shared[k].shape)
+            self.flat = torch.empty(tasks, size, dtype=stored[small[0]], device=where)
         for k in range(len(self.shared)) if self.flat is None else self.large:
             p = self.shared[k]
             self._blocks[k] = torch.empty(
                 (tasks, *p.shape), dtype=stored[k], device=device or p.device
             )
-        self._rows: list[tuple[Tensor, ...]] = [block.unbind() for block in self._blocks]
+            self._rows[k] = self._blocks[k].unbind()
+
+    def _make_views(self) -> None:
+        """Make the stacks of the small parameters as views of their common matrix."""
+        if self._views_made or self.flat is None:
+            return
+        sizes = [self.shared[k].numel() for k in self.small]
+        for k, columns in zip(self.small, self.flat.split(sizes, 1), strict=True):
+            self._blocks[k] = columns.view(self.tasks, *self.shared[k].shape)
+            self._rows[k] = self._blocks[k].unbind()
+        self._views_made = True
+
+    def fill(self) -> None:
+        """Write zeros for the tasks that have no gradient."""
+        # The memory starts uninitialised, and clear() leaves old values in it.
+        for task in set(range(self.tasks)) - self.begun:
+            self._make_views()
+            for rows in self._rows:
+                rows[task].zero_()
+            self.begun.add(task)
 
     def blocks(self) -> list[Tensor]:
         """Return the stacks ``[T, *shape]``; zero for tasks and parameters without a gradient."""
-        # The memory starts uninitialised, and clear() leaves old values in it.
-        if len(self.begun) < self.tasks:
-            for task in set(range(self.tasks)) - self.begun:
-                for rows in self._rows:
-                    rows[task].zero_()
-                self.begun.add(task)
+        self.fill()
+        self._make_views()
         return self._blocks
+
+    def memory(self) -> list[Tensor]:
+        """Return the same values as few tensors: a matrix of the small ones, if it exists."""
+        self.fill()
+        if self.flat is None:
+            return self._blocks
+        return [self.flat, *(self._blocks[k] for k in self.large)]
 
     def drop(self, k: int) -> None:
         """Free the stack of a parameter unless it shares its memory with others."""
@@ -246,25 +268,22 @@ class Stacks:
 
     def _store(self, task: int, mine: Sequence[int], found: Sequence[Tensor | None]) -> None:
         """Write the gradients that no hook has written, and zeros for those that are missing."""
-        add, written = task in self.begun, set[int]()
-        large = set(self.large)
-        for k, gradient in zip(mine, found, strict=True):
-            if gradient is not None:
-                written.add(k)
-                self.reached[k] = True
+        add, large = task in self.begun, set(self.large)
+        given = {k: g for k, g in zip(mine, found, strict=True) if g is not None}
+        for k in given:
+            self.reached[k] = True
+        pairs = [(k, dense(g)) for k, g in given.items() if k not in large]
+        # One call for all small parameters instead of one each.
+        if self.flat is not None and [k for k, _ in pairs] == self.small:
+            joined: Tensor = torch._C._nn.flatten_dense_tensors([g for _, g in pairs])
+            _write(self.flat[task], joined, add=add)
+            pairs = []
+        else:
+            self._make_views()
         if not add:
             for k in range(len(self.shared)):
-                if k not in written:
+                if k not in given:
                     self._rows[k][task].zero_()
-        pairs = [
-            (k, dense(g))
-            for k, g in zip(mine, found, strict=True)
-            if g is not None and k not in large
-        ]
-        # One call for all small parameters instead of one each.
-        if self.flat is not None and not add and [k for k, _ in pairs] == self.small:
-            torch._foreach_copy_([self._rows[k][task] for k in self.small], [g for _, g in pairs])
-            pairs = []
         for k, gradient in pairs:
             _write(self._rows[k][task], gradient, add=add)
         self.begun.add(task)

@@ -1,0 +1,364 @@
+"""Situations at the edge of what autograd allows: true gradients, or one line that says why."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils import prune
+
+import pcgrad
+from tests.core.oracle import algorithm_1
+
+FIXED = {"orders": "fixed"}
+
+
+def network(tasks: int = 3, width: int = 8) -> tuple[nn.Sequential, nn.ModuleList]:
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Linear(6, width), nn.Tanh(), nn.Linear(width, width))
+    return trunk, nn.ModuleList(nn.Linear(width, 1) for _ in range(tasks))
+
+
+def losses_of(heads: nn.ModuleList, z: Tensor) -> list[Tensor]:
+    return [(h(z) - (-1) ** i * 2).square().mean() for i, h in enumerate(heads)]
+
+
+def expected(losses: list[Tensor], parameters: list[Tensor]) -> Tensor:
+    """Algorithm 1's update in fixed orders, from one plain backward pass per task."""
+    rows = []
+    for loss in losses:
+        found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        rows.append(torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten()
+                               for g, p in zip(found, parameters, strict=True)]))  # fmt: skip
+    return algorithm_1(torch.stack(rows), pcgrad.fixed_orders(len(losses))).sum(0)
+
+
+def update(parameters: list[Tensor]) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("part", ["trunk", "head"])
+def test_a_parameter_frozen_after_the_forward_pass(part: str, listed: bool) -> None:
+    trunk, heads = network()
+    losses = losses_of(heads, trunk(torch.randn(4, 6)))
+    frozen = trunk[0].weight if part == "trunk" else heads[1].bias
+    frozen.requires_grad_(False)
+    kept = [p for p in trunk.parameters() if p.requires_grad]
+    truth = expected(losses, kept)
+    pcgrad.backward(losses, trunk.parameters() if listed else None, **FIXED)
+    assert frozen.grad is None
+    torch.testing.assert_close(update(kept), truth)
+    assert all(p.grad is not None for p in heads.parameters() if p is not frozen)
+
+
+def test_the_recorder_and_a_head_frozen_after_the_forward_pass() -> None:
+    trunk, heads = network()
+    recorder = pcgrad.LinearRecorder(trunk, tasks=3)
+    with recorder:
+        z = trunk(torch.randn(3, 4, 6))
+    losses = [h(f).square().mean() for h, f in zip(heads, z, strict=True)]
+    heads[0].weight.requires_grad_(False)
+    recorder.backward(losses, **FIXED)
+    assert heads[0].weight.grad is None
+    assert heads[0].bias.grad is not None
+
+
+class Joint(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk, self.heads = network()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        z = self.trunk(x)
+        return tuple(head(z) for head in self.heads)
+
+
+def stacked(net: Joint, x: Tensor) -> list[Tensor]:
+    return list(torch.stack([y.square().mean() for y in net(x)]) * torch.ones(3))
+
+
+def columns(net: Joint, x: Tensor) -> list[Tensor]:
+    together = torch.cat(net(x), 1)
+    return [together[:, i].square().mean() for i in range(3)]
+
+
+def unbound(net: Joint, x: Tensor) -> list[Tensor]:
+    return [2 * loss for loss in torch.stack([y.mean() for y in net(x)]).exp().unbind()]
+
+
+def hooked(net: Joint, x: Tensor) -> list[Tensor]:
+    net.register_full_backward_hook(lambda module, inputs, outputs: None)
+    return [y.square().mean() for y in net(x.requires_grad_())]
+
+
+def compiled(net: Joint, x: Tensor) -> list[Tensor]:
+    found = torch.compile(net, backend="aot_eager")(x)
+    return [y.square().mean() for y in found]
+
+
+@pytest.mark.parametrize("join", [stacked, columns, unbound, hooked, compiled])
+def test_no_list_refuses_a_graph_that_hides_the_heads(join: Any) -> None:
+    # Every loss reaches every head through the operation that joins them; with a list it works.
+    net = Joint()
+    with pytest.raises(
+        ValueError, match=r"joins what belongs to different losses.*list the shared"
+    ):
+        pcgrad.backward(join(net, torch.randn(4, 6)))
+    assert all(p.grad is None for p in net.parameters())
+    losses = join(net, torch.randn(4, 6))
+    if join is not compiled:  # a compiled graph cannot be walked twice by plain passes
+        truth = expected(losses, list(net.trunk.parameters()))
+        pcgrad.backward(losses, net.trunk.parameters(), **FIXED)
+        torch.testing.assert_close(update(list(net.trunk.parameters())), truth)
+
+
+def test_no_list_takes_trunks_that_join_their_own_parts() -> None:
+    torch.manual_seed(0)
+    left, right, heads = nn.Linear(6, 4), nn.Linear(6, 4), network()[1]
+    x = torch.randn(4, 6)
+    z = torch.cat([left(x), right(x)], 1)
+    losses = losses_of(heads, torch.stack([z, z.tanh()]).sum(0))
+    parameters = [*left.parameters(), *right.parameters()]
+    truth = expected(losses, parameters)
+    pcgrad.backward(losses, **FIXED)
+    torch.testing.assert_close(update(parameters), truth)
+
+
+def test_a_grad_that_nothing_can_be_added_to_changes_no_other() -> None:
+    for old in (torch.zeros(1).expand(8, 8), _inference(8, 8)):
+        trunk, heads = network()
+        trunk[2].weight.grad = old
+        with pytest.raises(RuntimeError, match=r"\.grad \[8, 8\] cannot be added to in place"):
+            pcgrad.backward(losses_of(heads, trunk(torch.randn(4, 6))), trunk.parameters())
+        assert all(p.grad is None for p in trunk.parameters() if p is not trunk[2].weight)
+
+
+def _inference(*shape: int) -> Tensor:
+    with torch.inference_mode():
+        return torch.zeros(*shape)
+
+
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))], ids=["copy", "pickle"]
+)
+def test_copies_of_accumulator_and_recorder_work_by_themselves(clone: Callable[[Any], Any]) -> None:
+    trunk, heads = network()
+    recorder = pcgrad.LinearRecorder(trunk, tasks=3)
+    accumulator = pcgrad.Accumulator(trunk.parameters(), tasks=3, dtype=torch.float64)
+    x = torch.randn(3, 4, 6)
+
+    def by_accumulator(trunk: Any, heads: Any, accumulator: Any, recorder: Any) -> Tensor:
+        trunk.zero_grad()
+        accumulator.add(losses_of(heads, trunk(x[0])))
+        accumulator.backward(**FIXED)
+        return update(list(trunk.parameters()))
+
+    def by_recorder(trunk: Any, heads: Any, accumulator: Any, recorder: Any) -> Tensor:
+        trunk.zero_grad()
+        with recorder:
+            z = trunk(x)
+        losses = [h(f).square().mean() for h, f in zip(heads, z, strict=True)]
+        recorder.backward(losses, retain_graph=True, **FIXED)  # keeps its calls
+        return update(list(trunk.parameters()))
+
+    originals = (trunk, heads, accumulator, recorder)
+    for step in (by_accumulator, by_recorder):
+        truth = step(*originals)
+        copies = clone(originals)
+        torch.testing.assert_close(step(*copies), truth, rtol=0, atol=0)
+        torch.testing.assert_close(step(*originals), truth, rtol=0, atol=0)
+    accumulator.add(losses_of(heads, trunk(x[0])))
+    with pytest.raises(TypeError, match="holds sums cannot be copied"):
+        clone(accumulator)
+
+
+def test_an_add_that_fails_counts_nothing() -> None:
+    trunk, heads = network()
+    accumulator = pcgrad.Accumulator(trunk.parameters(), tasks=3)
+    x = torch.randn(4, 6)
+
+    def fail(_: Tensor) -> Tensor:
+        raise ArithmeticError
+
+    # The passes run from the last task to the first: two are done when this one fails.
+    handle = heads[0].weight.register_hook(fail)
+    with pytest.raises(ArithmeticError):
+        accumulator.add(losses_of(heads, trunk(x)))
+    handle.remove()
+    losses = losses_of(heads, trunk(x))
+    truth = expected(losses, list(trunk.parameters()))
+    accumulator.add(losses)
+    accumulator.backward(**FIXED)
+    torch.testing.assert_close(update(list(trunk.parameters())), truth)
+
+
+def test_a_listed_parameter_that_is_unfrozen_later_is_no_head() -> None:
+    trunk, heads = network()
+    trunk[0].requires_grad_(False)
+    accumulator = pcgrad.Accumulator(trunk.named_parameters(), tasks=3)
+    trunk[0].requires_grad_(True)
+    with pytest.raises(RuntimeError, match=r"0\.weight was frozen when this accumulator was made"):
+        accumulator.add(losses_of(heads, trunk(torch.randn(4, 6))))
+
+
+@contextmanager
+def every_linear(function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    handle = register_module_forward_hook(
+        lambda module, args, output: function(output) if isinstance(module, nn.Linear) else None
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def patched(function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    forward = nn.Linear.forward
+    nn.Linear.forward = lambda self, x: forward(self, function(x))  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Linear.forward = forward  # type: ignore[method-assign]
+
+
+class Doubling(torch.overrides.TorchFunctionMode):
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):  # type: ignore[no-untyped-def]
+        found = function(*args, **(kwargs or {}))
+        return found + found if function is nn.functional.linear else found
+
+
+FOREIGN = {
+    "output twice": lambda: every_linear(lambda y: y + y),
+    "output scaled": lambda: every_linear(lambda y: torch.add(torch.zeros(1), y, alpha=3)),
+    "linear's forward": lambda: patched(lambda x: 2 * x),
+    "function mode": Doubling,
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_what_stands_between_a_layer_and_its_product_is_seen(foreign: str) -> None:
+    trunk = network()[0]
+    recorder = pcgrad.LinearRecorder(trunk, tasks=3, check=False)
+    with pytest.raises(TypeError, match=r"use pcgrad\.backward"), FOREIGN[foreign](), recorder:
+        trunk(torch.randn(12, 6))
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+@pytest.mark.parametrize("layer", [nn.Linear(8, 8), nn.LayerNorm(8)], ids=["Linear", "LayerNorm"])
+def test_other_pruning_is_refused(layer: nn.Module, part: str) -> None:
+    layer = prune.random_unstructured(copy.deepcopy(layer), part, 0.3)
+    trunk = nn.Sequential(nn.Linear(6, 8), layer)
+    with (
+        pytest.raises(TypeError, match=r"use pcgrad\.backward"),
+        pcgrad.LinearRecorder(trunk, tasks=3),
+    ):
+        trunk(torch.randn(12, 6))
+
+
+ROWS: dict[str, tuple[tuple[int, ...], list[int] | None]] = {
+    "two dimensions": ((9, 4, 6), None),
+    "sequences": ((9, 5, 4, 6), [2, 3, 4]),
+    "a task without rows": ((7, 5, 4, 6), [3, 0, 4]),
+    "one row": ((3, 4, 6), None),
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("width", [8, 0])
+def test_rows_of_any_shape(rows: str, streaming: bool, width: int) -> None:
+    # A LayerNorm over two dimensions has a weight of two dimensions, but is no product.
+    torch.manual_seed(0)
+    trunk = nn.Sequential(
+        nn.Linear(6, 8), nn.LayerNorm((4, 8)), nn.Tanh(), nn.Linear(8, width), nn.Linear(width, 2)
+    )
+    shape, counts = ROWS[rows]
+    recorder = pcgrad.LinearRecorder(trunk, tasks=3, rows=counts)
+    with recorder:
+        z = trunk(torch.randn(*shape))
+    parts = z.split(counts) if counts else z.chunk(3)
+    losses = [part.square().sum() + (-1) ** i * part.sum() for i, part in enumerate(parts)]
+    parameters = list(trunk.parameters())
+    truth = expected(losses, parameters)
+    recorder.backward(losses, streaming=streaming, **FIXED)
+    torch.testing.assert_close(update(parameters), truth, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "words"),
+    [
+        (lambda t, r: r(t, 3, rows=[1.5, 2.5, 2]), ValueError, "3 integers from 0 on"),
+        (lambda t, r: r(t, 3, rows=5), ValueError, "3 integers from 0 on"),
+        (lambda t, r: r("trunk", 3), TypeError, "takes a module, got a str"),
+        (lambda t, r: r(t, True), ValueError, "number of tasks must be a positive integer"),
+        (lambda t, r: r(t, 3).backward(None), TypeError, "list of scalars, got a NoneType"),
+        (lambda t, r: r(t, 3).backward(torch.ones(3)), ValueError, "no graph"),
+        (lambda t, r: r(t, 2).backward(torch.ones(2, requires_grad=True) + 1j), TypeError, "complex"),
+        (lambda t, r: pcgrad.Accumulator(t.parameters(), tasks=2.0), ValueError, "positive integer"),
+    ],
+)  # fmt: skip
+def test_a_recorder_s_mistakes_get_one_line(call: Any, kind: Any, words: str) -> None:
+    with pytest.raises(kind, match=words) as found:
+        call(network()[0], pcgrad.LinearRecorder)
+    assert "\n" not in str(found.value)
+
+
+def test_a_batched_loss_that_uses_other_parameters_is_refused() -> None:
+    net = nn.Sequential(nn.Linear(6, 8), nn.Linear(8, 1))
+    named, batch = dict(net.named_parameters()), torch.randn(3, 4, 6)
+    with pytest.raises(ValueError, match="not its arguments"):
+        pcgrad.task_gradients_batched(lambda s, own, x: net(x).mean(), named, None, batch)
+    part = {"0.weight": named["0.weight"]}
+
+    def loss(shared: Any, own: Any, x: Tensor) -> Tensor:
+        return functional_call(net, shared, (x,)).square().mean()  # type: ignore[no-any-return]
+
+    with pytest.raises(ValueError, match="not its arguments"):
+        pcgrad.task_gradients_batched(loss, part, None, batch)
+    net.requires_grad_(False)
+    values, gradients, _ = pcgrad.task_gradients_batched(loss, part, None, batch)
+    assert not values.requires_grad
+    assert gradients["0.weight"].abs().sum() > 0
+
+
+@pytest.mark.parametrize("missing", ["nothing", "a small one", "a large one", "a task"])
+@pytest.mark.parametrize("granularity", ["global", "per_tensor"])
+def test_many_small_parameters_with_gaps(missing: str, granularity: Any) -> None:
+    """From MANY small parameters on, one matrix holds them: with sums, gaps and views alike."""
+    torch.manual_seed(0)
+    small = [nn.Parameter(torch.randn(3, 2)) for _ in range(300)]
+    large = [nn.Parameter(torch.randn(70, 70) / 70) for _ in range(2)]
+    x = torch.randn(2, 3)
+
+    def losses(shift: float) -> list[Tensor]:
+        keep = small[:-1] if missing == "a small one" else small
+        pieces = large[:1] if missing == "a large one" else large
+        z = sum((x @ p).tanh().mean() for p in keep) + sum((p @ p).sum() for p in pieces)
+        found = [(z - shift).square(), -z * shift, z * small[0].sum()]
+        return found[:2] if missing == "a task" else found
+
+    first, second = losses(1.0), losses(-2.0)
+    zeros = [0 * small[0].sum()] * (3 - len(first))
+    shared = [*small, *large]
+    truth = [a + b for a, b in zip(first + zeros, second + zeros, strict=True)]
+    if granularity == "global":
+        wanted = expected(truth, shared)
+    else:
+        wanted = torch.cat([expected(truth, [p]) for p in shared])
+    accumulator = pcgrad.Accumulator(shared, tasks=3)
+    for found in (first, second):
+        accumulator.add(found, tasks=range(len(found)))
+    accumulator.backward(granularity=granularity, **FIXED)
+    got = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
+                     for p in shared])  # fmt: skip
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
