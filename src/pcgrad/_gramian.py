@@ -270,8 +270,8 @@ def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
         )
         if expanded or (old.is_inference() and not torch.is_inference_mode_enabled()):
             raise RuntimeError(
-                f"a parameter's .grad {list(old.shape)} cannot be added to in place (an expanded or "
-                "an inference tensor); clear it with zero_grad()"
+                f"a parameter's .grad {list(old.shape)} cannot be added to in place (an expanded "
+                "or an inference tensor); clear it with zero_grad()"
             )
     for leaf, gradient in pairs:
         if leaf.grad is None:
