@@ -36,6 +36,7 @@ State = dict[str, Any]
 END_RECORD = struct.Struct("<4s4H2LH")
 END_SIGNATURE = b"PK\5\6"
 DIGEST_LENGTH = 64
+GAP = 16
 
 
 class Session:
@@ -269,16 +270,36 @@ def check_frame(saved: Any) -> None:
     for key, kind in types.items():
         if not isinstance(saved, dict) or not isinstance(saved.get(key), kind):
             raise ValueError(f"it holds no {key}")
-    if not (math.isfinite(saved["elapsed"]) and saved["elapsed"] >= 0 and saved["code_hashes"]):
-        raise ValueError("it holds no sound elapsed time or code hash")
+    hashes, state = saved["code_hashes"], saved["state"]
+    if not hashes or not all(isinstance(one, str) for one in hashes):
+        raise ValueError("it holds no sound code hash")
+    times = [saved["elapsed"], *(state.get(key, 0) for key in ("seconds", "peak_memory_mb"))]
+    if not all(type(one) in (int, float) and 0 <= one < math.inf for one in times):
+        raise ValueError("it holds no sound time or memory")
+    for key in ("rows", "records", "finished"):
+        check_rows(state.get(key, []), key)
+
+
+def check_rows(rows: Any, key: str) -> None:
+    """Raises a ValueError unless a list holds rows (step, task, metric, value) of a run."""
+    if not isinstance(rows, list):
+        raise ValueError(f"{key} are no list")
+    for row in rows:
+        if (
+            not isinstance(row, list | tuple)
+            or [*map(type, row)] != [int, str, str, float]
+            or row[0] < 0
+        ):
+            raise ValueError(f"{key} hold {row!r:.60}")
 
 
 # One case for each type that a state may hold.
 def compare(saved: Any, like: Any, place: str) -> None:  # noqa: C901
     """Raises a ValueError that names the first part of a state that does not match `like`.
 
-    Types and keys must be the same, tensors must have the same shape and type. What is empty in a
-    run that has not begun (records, the optimizer's moments, the replay) may hold anything later.
+    Types and keys must be the same, tensors must have the same shape and type, numbers must be
+    finite where those of `like` are, and no integer may be below that of `like`, because only counts are integers. What is
+    empty in a run that has not begun (records, the replay) may hold any number of items later.
 
     Args:
         saved: The state of a checkpoint.
@@ -288,16 +309,25 @@ def compare(saved: Any, like: Any, place: str) -> None:  # noqa: C901
     if isinstance(like, Tensor):
         if not isinstance(saved, Tensor):
             raise ValueError(f"{place} is no tensor")
-        if (like.numel() and saved.shape != like.shape) or saved.dtype != like.dtype:
-            words = [
-                f"{str(one.dtype).removeprefix('torch.')}{[*one.shape]}" for one in (saved, like)
-            ]
-            raise ValueError(f"{place} is {words[0]}, not {words[1]}")
+        # A size of 0 stands for any: the replay is empty before a run begins.
+        fits = saved.dim() == like.dim() and all(
+            size in (0, found) for size, found in zip(like.shape, saved.shape, strict=True)
+        )
+        if not fits or saved.dtype != like.dtype:
+            raise ValueError(f"{place} is {_form(saved)}, not {_form(like)}")
+        # The weights of DWA begin as nan.
+        if like.isfinite().all() and not saved.isfinite().all():
+            raise ValueError(f"{place} is not finite")
     elif isinstance(like, Mapping):
         if not isinstance(saved, Mapping) or (like and set(saved) != set(like)):
             raise ValueError(f"{place} has other parts")
         for key, value in like.items():
-            compare(saved[key], value, f"{place}.{key}")
+            if isinstance(value, Mapping) and set(value) == {"state", "param_groups"}:
+                # The parameters that it moves are beside it.
+                beside = [part for name, part in like.items() if name != key]
+                check_optimizer(saved[key], value, beside, f"{place}.{key}")
+            else:
+                compare(saved[key], value, f"{place}.{key}")
     elif isinstance(like, list | tuple):
         if not isinstance(saved, list | tuple):
             raise ValueError(f"{place} is no list")
@@ -306,7 +336,77 @@ def compare(saved: Any, like: Any, place: str) -> None:  # noqa: C901
                 compare(*pair, f"{place}.{index}")
     # A number may change its type, as a metric of 0 becomes 0.5; a bool may not.
     elif type(like) in (int, float):
-        if type(saved) not in (int, float):
-            raise ValueError(f"{place} is no number")
-    elif like is not None and type(saved) is not type(like):
+        if type(saved) not in (int, float) or not math.isfinite(saved):
+            raise ValueError(f"{place} is no finite number")
+        if type(like) is type(saved) is int and saved < like:
+            raise ValueError(f"{place} is {saved}, below {like}")
+    elif type(saved) is not type(like):
         raise ValueError(f"{place} is a {type(saved).__name__}, not a {type(like).__name__}")
+
+
+def _form(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{[*tensor.shape]}"
+
+
+def tensors(state: Any) -> Iterator[Tensor]:
+    """Yields the tensors of a state in their order."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        for part in state.values():
+            yield from tensors(part)
+    elif isinstance(state, list | tuple):
+        for part in state:
+            yield from tensors(part)
+
+
+def check_optimizer(saved: Any, like: Mapping[Any, Any], beside: Sequence[Any], place: str) -> None:
+    """Raises a ValueError unless `saved` can be the later state of a torch optimizer.
+
+    torch compares neither the shapes of moments nor the settings of a group: with others a run
+    would go on to other numbers, or fail in the middle of a step.
+
+    Args:
+        saved: The optimizer's state in the checkpoint.
+        like: Its state before the run.
+        beside: Parts of the state in which its parameters are, in the parameters' order.
+        place: Where in the checkpoint it is, for the message.
+    """
+    if not isinstance(saved, Mapping) or set(saved) != set(like):
+        raise ValueError(f"{place} has other parts")
+    compare(saved["param_groups"], like["param_groups"], f"{place}.param_groups")
+    for found, group in zip(saved["param_groups"], like["param_groups"], strict=True):
+        # Schedules change only the rate.
+        if {**found, "lr": 0} != {**group, "lr": 0} or found["lr"] < 0:
+            raise ValueError(f"{place} has other settings")
+    known = [number for group in like["param_groups"] for number in group["params"]]
+    entries = saved["state"]
+    if not isinstance(entries, Mapping) or not set(entries) <= set(known):
+        raise ValueError(f"{place}.state has other parts")
+    moments: list[Tensor] = []
+    for number in sorted(entries):
+        entry = entries[number]
+        if not isinstance(entry, Mapping) or set(entry) != set(entries[min(entries)]):
+            raise ValueError(f"{place}.state.{number} has other parts")
+        values = [value for value in entry.values() if value is not None]
+        if not all(isinstance(value, Tensor) and value.isfinite().all() for value in values):
+            raise ValueError(f"{place}.state.{number} is no finite tensor")
+        # Scalars count steps; all other values have the form of the parameter.
+        forms = {_form(value): value for value in values if value.dim()}
+        if len(forms) > 1:
+            raise ValueError(f"{place}.state.{number} is {' and '.join(forms)}")
+        moments += forms.values()
+    # The search for each form goes on where the one before was found.
+    rest = map(_form, tensors(beside))
+    in_order = all(_form(moment) in rest for moment in moments)
+    # The reinforcement learner packs the parameters of a network into the rows of fewer tensors,
+    # with a gap of less than GAP numbers behind each.
+    total = sum(moment.numel() for moment in moments)
+    rows = max((len(moment) for moment in moments), default=0)
+    packed = False
+    for part in beside:
+        sizes = [one.numel() for one in tensors(part)]
+        gaps = GAP * len(sizes) * rows
+        packed |= len(known) < len(sizes) and 0 <= total - sum(sizes) < gaps
+    if not in_order and not packed:
+        raise ValueError(f"{place}.state is {', '.join(map(_form, moments))}")

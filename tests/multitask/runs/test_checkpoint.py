@@ -142,40 +142,89 @@ def test_no_flipped_bit_and_no_cut_is_ever_loaded(tmp_path):
     assert session(path).load()["step"] == 5
 
 
+GROUP = {"lr": 0.1, "betas": (0.9, 0.99), "params": [0, 1]}
 STATE = {
-    "model": {"w": torch.zeros(3, 2), "b": torch.zeros(2)},
-    "optimizer": {"state": {}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]},
+    "model": {"w": torch.zeros(3, 2), "mean": torch.zeros(3), "b": torch.zeros(2)},
+    "optimizer": {"state": {}, "param_groups": [GROUP]},
+    "replay": torch.zeros(2, 0, 5),
     "rows": [],
     "epoch": 1,
+    "rate": 0.5,
+    "nothing": None,
 }
+W, B = ({"step": torch.tensor(3.0), "mean": torch.ones(size)} for size in ((3, 2), (2,)))
+LATER = {
+    **STATE,
+    "optimizer": {"state": {0: W, 1: B}, "param_groups": [{**GROUP, "lr": 0.05}]},
+    "replay": torch.ones(2, 7, 5),
+    "rows": [(0, "a", "b", 0.5), (1, "a", "b", float("nan"))],
+    "epoch": 7,
+}
+
+
+def moments(first=W, second=B, **group):
+    groups = [{**LATER["optimizer"]["param_groups"][0], **group}]
+    return {"optimizer": {"state": {0: first, 1: second}, "param_groups": groups}}
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"model": {"w": torch.zeros(3, 2).half(), "b": torch.zeros(2)}},
-        {"model": {"w": torch.zeros(2, 3), "b": torch.zeros(2)}},
+        {"model": {**STATE["model"], "w": torch.zeros(3, 2).half()}},
+        {"model": {**STATE["model"], "w": torch.zeros(2, 3)}},
+        {"model": {**STATE["model"], "w": torch.full((3, 2), float("nan"))}},
         {"model": {"w": torch.zeros(3, 2)}},
-        {"model": [torch.zeros(3, 2), torch.zeros(2)]},
+        {"model": [torch.zeros(3, 2), torch.zeros(3), torch.zeros(2)]},
         {"epoch": "1"},
         {"epoch": True},
+        {"epoch": 0},
+        {"rate": float("inf")},
+        {"nothing": 0},
+        {"replay": torch.zeros(1, 7, 5)},
+        {"replay": torch.zeros(2, 7)},
+        {"replay": torch.full((2, 7, 5), float("inf"))},
         {"rows": "none"},
+        {"rows": [5]},
+        {"rows": [(1, "a", "b")]},
+        {"rows": [(1, "a", "b", "0.5")]},
+        {"rows": [(-1, "a", "b", 0.5)]},
+        {"finished": 5},
+        {"seconds": "x"},
         {"more": 1},
+        moments(lr=-0.1),
+        moments(lr=float("nan")),
+        moments(betas=(0.9, 0.5)),
+        moments(params=[1, 0]),
+        moments(first=B, second=W),
+        moments(first={**W, "mean": torch.ones(3, 2).half()}),
+        moments(first={**W, "mean": torch.full((3, 2), float("nan"))}),
+        moments(first={**W, "mean": "x"}),
+        moments(first=[torch.ones(3, 2)]),
+        moments(first={"step": W["step"]}),
+        {"optimizer": {"state": {2: W}, "param_groups": [GROUP]}},
+        {"optimizer": {"state": {}, "param_groups": [GROUP, GROUP]}},
         {"optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}},
+        {"optimizer": 5},
     ],
 )
 def test_a_state_of_another_form_is_damaged(tmp_path, change):
     path = tmp_path / "c.pt"
-    session(path).save({**STATE, **change})
+    session(path).save({**LATER, **change})
     with pytest.raises(UserError, match=r"c\.pt is damaged"):
         session(path).load(like=STATE)
-    session(path).save({**STATE, "rows": [(1, "a", "b", 0.5)], "epoch": 7})
+    session(path).save(LATER)
     assert session(path).load(like=STATE)["epoch"] == 7
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"elapsed": None}, {"elapsed": -1.0}, {"identity": [1]}, {"state": 5}, {"code_hashes": []}],
+    [
+        *({"elapsed": value} for value in (None, -1.0, float("nan"), "1")),
+        {"identity": [1]},
+        {"state": 5},
+        {"code_hashes": []},
+        {"code_hashes": [5]},
+    ],
 )
 def test_a_checkpoint_without_its_parts_is_damaged(tmp_path, change):
     path = tmp_path / "c.pt"
