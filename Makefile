@@ -62,7 +62,7 @@ publish: $(STAMP)  ## copy the scale's results into results/published/, with a m
 	$(MODULE) publishing.publish $(SCALE) $(PARTIAL)
 	$(MODULE) publishing.readme
 
-# The copy leaves out what a rule wrote, so that everything is made anew.
+# The copy leaves out the results, so that every rule runs again.
 verify: $(STAMP)  ## rerun quick elsewhere and compare it with what is published
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
 	tar -cf - --exclude=./.git --exclude=./.venv --exclude=./.snakemake --exclude=./data --exclude=./results . | tar -xf - -C "$$copy" && \
@@ -70,10 +70,10 @@ verify: $(STAMP)  ## rerun quick elsewhere and compare it with what is published
 	$(MODULE) publishing.verify "$$copy/results/quick" results/published/quick
 
 # LibMTL without its dependencies: it asks for a torchvision that nothing here uses. Without it, its columns are empty.
-# glibc keeps what is freed, whatever its size: page faults of fresh memory are no part of any of the codes.
+# glibc keeps freed memory of any size: page faults of fresh memory would be timed with every code.
 bench: export MALLOC_MMAP_THRESHOLD_ = 1073741824
 bench: export MALLOC_TRIM_THRESHOLD_ = 4294967296
-bench: $(STAMP)  ## time and memory of one step beside other implementations; OUT=results/published/benchmarks publishes
+bench: $(STAMP)  ## compare time and memory with other implementations; OUT=results/published/benchmarks publishes
 	-$(LOCKED) -q --no-deps -r requirements/bench.txt
 	$(MODULE) benchmarks.run --out $(or $(OUT),results/benchmarks)
 	$(MODULE) benchmarks.rl --out $(or $(OUT),results/benchmarks)
@@ -91,13 +91,13 @@ campaign-status: $(STAMP)  ## how far the long runs are
 campaign-so-far: $(STAMP)  ## write the runs that are not done as well, so that they can be published as unfinished
 	@$(MODULE) experiments.campaign "$$SCALE" $$TARGETS --tag "$$TAG" --so-far
 
-# Only what has a config: an empty SCALE, or one that leads elsewhere, would delete what no rule wrote.
+# SCALE must name a config: an empty one, or one with a path, would delete files that no rule wrote.
 known-scale:
 	@case "$$SCALE" in ""|*[!a-z0-9_]*) false;; esac && test -f "config/$$SCALE.yaml" && test "$$SCALE" != schema || \
 	{ printf "error: no scale '%s': SCALE names a file config/SCALE.yaml\n" "$$SCALE" >&2; exit 2; }
 
 # The package index must be within reach, and uv on the path (pip install uv).
-lock:  ## write requirements/ anew from pyproject.toml and constraints.txt
+lock:  ## write requirements/ again from pyproject.toml and constraints.txt
 	python3 requirements/lock.py
 
 clean: known-scale  ## remove what the scale's rules wrote, checkpoints too; published results stay

@@ -21,7 +21,7 @@ from multitask.runs.sources import code_hash, entry_hash, script_hash, training_
 
 try:
     for path in workflow.configfiles:  # Snakemake lets the last of two equal keys win
-        read_yaml(Path(path), "mend it, then run again")
+        read_yaml(Path(path), "correct it, then run again")
     check(config)
     config.update(complete(config))
 except UserError as error:

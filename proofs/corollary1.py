@@ -1,7 +1,7 @@
 """Corollary 1 (Yu et al. 2020, Appendix A.1): PCGrad on more than two convex tasks.
 
 Problem class: L = Σ Lᵢ, n > 2 tasks, Lᵢ convex and differentiable, ∇L L-Lipschitz, L > 0.
-Method:        θ⁺ = θ − t g^PC, g^PC by Algorithm 1, whose orders are drawn anew at every step.
+Method:        θ⁺ = θ − t g^PC, g^PC by Algorithm 1, with new orders at every step.
 Hypotheses:    t ≤ 1/L, and cos(g, g^PC) ≥ 1/2 at every step.
 Guarantee:     PCGrad converges to a point with cos φᵢⱼ = −1 for all pairs, or to the optimal
                value; by the step L(θ⁺) ≤ L(θ).

@@ -101,7 +101,7 @@ def box(row: dict[str, Any]) -> str:
 
 
 def filled(text: str, found: dict[str, dict[str, Any]]) -> str:
-    """Return THEOREMS.md with every box written anew.
+    """Return THEOREMS.md with every box filled from the results.
 
     Raises:
         UserError: A judgement is missing.

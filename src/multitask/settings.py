@@ -8,21 +8,21 @@ from system.settings import Block, described, given
 
 @dataclass(frozen=True, kw_only=True)
 class Supervised(Block):
-    """What the supervised loop reads, the same in every experiment."""
+    """The settings of the supervised loop, in every experiment."""
 
     epochs: int = described("Passes over the training images.", least=1)
     batch_size: int = described("Images per update.", least=1)
     precision: Literal["float32", "bfloat16"] = given(
         "float32",
         "",
-        "Of the networks' convolutions and matrix products (SAC: of the hidden layers); weights, "
-        "losses, task gradients and Gramians stay in float32. A device without bfloat16 units "
-        "runs in float32 and says so.",
+        "Number format of the networks' convolutions and matrix products. Weights, losses, task "
+        "gradients and Gramians stay in float32. A device without bfloat16 units runs in float32 "
+        "and says so.",
     )
     optimizer: Literal["sgd", "adam"] = described(
         "SGD with momentum, or Adam with its usual constants."
     )
-    learning_rate: float = described("Step size at the start.", above=0)
+    learning_rate: float = described("Learning rate at the start.", above=0)
     momentum: float = given(
         0.0,
         "",
@@ -40,7 +40,7 @@ class Supervised(Block):
     clip_norm: float = given(
         0.0,
         "not given; base code: none",
-        "Largest length of the whole gradient, shortened after surgery; 0 leaves it as it is.",
+        "Upper limit of the whole gradient's norm, applied after surgery; 0 sets no limit.",
         least=0,
     )
     decay: float = described(

@@ -74,7 +74,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
 
 
 def filled(text: str, root: Path = ROOT) -> str:
-    """The text of a page with every block made anew.
+    """The text of a page with every block replaced by its present content.
 
     Raises:
         FileNotFoundError: A block names a file that does not exist.

@@ -52,7 +52,7 @@ def run(main: Callable[[], int | None], *, to_the_end: bool = False) -> int:
         # A fault of the code keeps its traceback.
         if error.errno not in OF_THE_MACHINE:
             raise
-        message = f"{error.filename or 'the machine'}: {error.strerror}; mend it and run again"
+        message = f"{error.filename or 'the machine'}: {error.strerror}; correct it and run again"
     except RuntimeError as error:
         if not any(words in str(error).lower() for words in NO_MEMORY):
             raise

@@ -8,16 +8,16 @@ from system.settings import described, given
 
 @dataclass(frozen=True, kw_only=True)
 class Dense(Supervised):
-    """What dense prediction reads besides the supervised loop."""
+    """The settings of dense prediction, in addition to those of the supervised loop."""
 
     data_seed: int = given(
         0, "", "Seed of generated scenes; the same data for all seeds and methods.", least=0
     )
     train_examples: int = described(
-        "Scenes to train on; real data must have this number, 0 takes what is there.", least=0
+        "Scenes to train on; real data must have this number; 0 takes all.", least=0
     )
     test_examples: int = described(
-        "Scenes to test on; real data must have this number, 0 takes what is there.", least=0
+        "Scenes to test on; real data must have this number; 0 takes all.", least=0
     )
     classes: int = described("Classes of the segmentation labels.", least=2, most=127)
     height: int = described("Rows of the images.", least=32, step=32)

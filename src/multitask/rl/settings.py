@@ -8,7 +8,7 @@ from system.settings import Block, described, given
 
 @dataclass(frozen=True, kw_only=True)
 class Sac(Block):
-    """What the SAC loop reads, the same in every experiment."""
+    """The settings of the SAC loop, in every experiment."""
 
     collections: int = described("Rounds of collecting samples and updating.", least=1)
     samples_per_collection: int = given(
@@ -25,7 +25,7 @@ class Sac(Block):
     )
     layers: int = given(6, "Appendix J", "Fully connected layers of actor and critics.", least=1)
     width: int = given(160, "Appendix J: 160", "Units per hidden layer.", least=1)
-    learning_rate: float = given(0.0003, "base code", "Step size at the start.", above=0)
+    learning_rate: float = given(0.0003, "base code", "Learning rate at the start.", above=0)
     discount: float = given(0.99, "base code", "Discount of future rewards.", least=0, most=1)
     target_rate: float = given(
         0.005, "base code", "Rate of the target critics' moving average.", most=1, above=0
@@ -33,9 +33,9 @@ class Sac(Block):
     precision: Literal["float32", "bfloat16"] = given(
         "float32",
         "not given",
-        "Of the networks' convolutions and matrix products (SAC: of the hidden layers); weights, "
-        "losses, task gradients and Gramians stay in float32. A device without bfloat16 units "
-        "runs in float32 and says so.",
+        "Number format of the products of the networks' hidden layers. Weights, losses, task "
+        "gradients and Gramians stay in float32. A device without bfloat16 units runs in float32 "
+        "and says so.",
     )
     horizon: int = given(
         150, "not given; 150 when the paper was written", "Environment steps per episode.", least=1
@@ -74,12 +74,12 @@ class Sac(Block):
     evaluation_episodes: int = given(
         5,
         "not given",
-        "Episodes per task of an evaluation with the policy's mode, "
-        "which are recorded but not learned.",
+        "Episodes per task of one evaluation, with the mode of the policy as action; the learner "
+        "does not see them.",
         least=0,
     )
     final_evaluation_episodes: int = given(
-        50, "not given", "The same after the last collection.", least=0
+        50, "not given", "Episodes per task of the evaluation after the last collection.", least=0
     )
     curvature_every: int = given(
         0,
@@ -101,7 +101,7 @@ class Sac(Block):
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet(Sac):
-    """What changes no number: where the environments run."""
+    """Where and when the environments run."""
 
     workers: int = given(
         4,
@@ -113,14 +113,14 @@ class Fleet(Sac):
     overlap: bool = given(
         False,
         "",
-        "Whether the environments step while the learner learns, "
-        "which then lags by one collection.",
+        "Whether the environments step while the learner learns; the policy that acts is then "
+        "one collection older.",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetaWorld(Fleet):
-    """What the experiments on task sets of Meta-World read besides."""
+    """Further settings of the experiments on Meta-World's task sets."""
 
     tasks: Literal["MT3", "MT10", "MT50"] | tuple[str, ...] = described(
         "A task set of Meta-World (MT3 is ours), or names of tasks."
@@ -134,7 +134,7 @@ class MetaWorld(Fleet):
     gradnorm_alpha: float = given(
         1.5,
         "not given; Chen et al. 2018: 1.5",
-        "GradNorm's exponent of the training rates; 0 makes all gradients equally long.",
+        "GradNorm's exponent of the training rates; with 0 all gradients get the same norm.",
         least=0,
         methods=("gradnorm",),
     )
