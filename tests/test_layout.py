@@ -209,3 +209,32 @@ def test_no_file_names_a_place_on_one_machine():
             continue
         found = places.search(path.read_text(encoding="utf-8", errors="replace"))
         assert not found, f"{name} names {found[0]!r}"
+
+
+def rows_of(text, heading):
+    """The cells of the Markdown table under a heading line."""
+    lines = text.partition(heading)[2].splitlines()[1:]
+    for line in lines:
+        if not line.startswith("|"):
+            return
+        yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_contributing_sends_to_files_and_names_that_are_there():
+    """Bug: a file is moved or a name changed, and CONTRIBUTING sends a stranger to nothing."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tasks = list(rows_of(text, "| you want to | file | name there |\n"))
+    walks = list(rows_of(text, "| to follow | read |\n"))
+    assert len(tasks) >= 12
+    assert len(walks) == 4
+    for task, files, names in tasks:
+        code = ""
+        for path in re.findall(r"`([^`]+)`", files):
+            assert (ROOT / path).is_file(), (task, path)
+            code += (ROOT / path).read_text(encoding="utf-8")
+        for name in re.findall(r"`([^`]+)`", names):
+            # A definition, an import or a field, not a word of a comment.
+            assert re.search(rf"^(?!\s*#).*\b{name}\b\s*[:=(,]", code, re.MULTILINE), (task, name)
+    for thing, files in walks:
+        for path in re.findall(r"`(\w[^`]+\.\w+)`", files):
+            assert (ROOT / path).is_file(), (thing, path)

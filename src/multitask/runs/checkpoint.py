@@ -297,9 +297,10 @@ def check_rows(rows: Any, key: str) -> None:
 def compare(saved: Any, like: Any, place: str) -> None:  # noqa: C901
     """Raises a ValueError that names the first part of a state that does not match `like`.
 
-    Types and keys must be the same, tensors must have the same shape and type, numbers must be
-    finite where those of `like` are, and no integer may be below that of `like`, because only counts are integers. What is
-    empty in a run that has not begun (records, the replay) may hold any number of items later.
+    Types and keys must be the same, and tensors must have the same shape and type. Numbers must be
+    finite where those of `like` are. No integer may be below that of `like`, because only counts
+    are integers. What is empty in a run that has not begun (records, the replay) may hold any
+    number of items later.
 
     Args:
         saved: The state of a checkpoint.
