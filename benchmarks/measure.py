@@ -17,10 +17,10 @@ Candidates = dict[str, Callable[[], object]]
 CPU = torch.device("cpu")
 LEAST, MOST = 5, 101  # repeats
 FEW = 3  # timed calls of what is too slow for the least number of turns
-LONGEST = 12.0  # seconds of a call from which a code is left out
+LONGEST = 20.0  # seconds of a call from which a code is left out
 QUICK = 0.1  # seconds up to which the state of caches shows
 SLOW = 1.0  # seconds from which a first call needs no other one as warm-up
-ONCE = 5.0  # seconds from which the memory of a first call counts, set-up and all
+ONCE = 1.0  # seconds from which the memory of a first call counts, set-up and all
 
 
 def seconds(call: Callable[[], object], device: torch.device = CPU) -> float:

@@ -106,7 +106,7 @@ def training(
     return EPISODE * len(tasks) / of_process, 100 * (1 - learning[0] / whole)
 
 
-def agreement_rows(device: torch.device, collections: int = 8) -> list[Row]:
+def agreement_rows(device: torch.device, collections: int = 5) -> list[Row]:
     """Compare bfloat16 with float32 along a run of SAC + PCGrad on MT3.
 
     After every collection, both precisions update the same parameters on the same batch.
@@ -238,7 +238,7 @@ def main() -> None:
         prog="python -m benchmarks.rl", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     keep_freed_memory()

@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 
 from benchmarks import report, steps, surgery
-from benchmarks.measure import LONGEST, interleaved, peak, quartiles
+from benchmarks.measure import FEW, LONGEST, interleaved, peak, quartiles
 from benchmarks.surgery import Case
 from multitask.runs.devices import choose_device
 from multitask.runs.errors import UserError
@@ -45,13 +45,18 @@ def measured(
         budget: seconds for its repeats.
         device: the device.
         before: seconds per shared value of each code at the same T and a smaller P; updated. A code
-            whose predicted call exceeds the budget is left out, and its row says so.
+            whose FEW calls are predicted to exceed the budget more than three times is left out,
+            and its row says so.
 
     Returns:
         One row per code: milliseconds, ratios to the first code, and bytes.
     """
     size, candidates = case.make()
-    absent = {n: "left out" for n in candidates if size * before.get((n, case.tasks), 0) > budget}
+    absent = {
+        name: "left out"
+        for name in candidates
+        if FEW * size * before.get((name, case.tasks), 0) > 3 * budget
+    }
     reference = next(iter(candidates))
     # Run the reference once, so that every code starts with another one's `.grad`, which it frees.
     candidates[reference]()
@@ -142,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument(
-        "--seconds", type=float, default=4.0, help="per case, for repeats beyond the least number"
+        "--seconds", type=float, default=3.0, help="per case, for repeats beyond the least number"
     )
     parser.add_argument(
         "--cases", nargs="*", default=[""], help="only those whose name contains one of these words"

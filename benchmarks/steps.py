@@ -65,8 +65,8 @@ def cases(device: torch.device) -> list[Case]:
     """Return a case for every network, at the paper's size and batch on a GPU."""
     # On a CPU, ResNet-18, MTAN and the CIFAR-100 batch are smaller, so that a step takes seconds.
     gpu = device.type == "cuda"
-    width, batch = (64, 256) if gpu else (16, 8)
-    scenes, height, sides, each = (2, 288, 384, 10) if gpu else (1, 96, 128, 5)
+    width, batch = (64, 256) if gpu else (16, 4)
+    scenes, height, sides, each = (2, 288, 384, 10) if gpu else (1, 96, 128, 4)
     makers: dict[str, tuple[int, Callable[[], Network]]] = {}
     for name, (tasks, inputs, layers, units, outputs) in LINEAR.items():
         sizes = [inputs + tasks, *[units] * layers, outputs]

@@ -300,6 +300,23 @@ def test_targets_count_what_holds_and_name_what_does_not():
             "P": 10**6,
             "ratio": 3.5,
         },
+        {
+            "kind": "surgery",
+            "case": "T=2 P=1e6",
+            "code": "torchjd",
+            "T": 2,
+            "P": 10**6,
+            "ours_over": 1.2,
+            "median_ms": 2.0,
+        },
+        {
+            "kind": "surgery",
+            "case": "T=1000 P=1e3",
+            "code": "pcgrad",
+            "T": 1000,
+            "P": 10**3,
+            "median_ms": 400.0,
+        },
     ]
     found = targets.compared(pd.DataFrame(rows).assign(repeats=5, device="cpu"))
     assert list(zip(found["at most"], found["holds"], found["not in"], strict=True)) == [
@@ -307,4 +324,6 @@ def test_targets_count_what_holds_and_name_what_does_not():
         ("1.1", "0 of 1", "LeNet: 1.12"),
         ("3", "0 of 1", "T=2 P=1e6: 3.50"),
         ("4", "1 of 1", ""),
+        ("0.1", "0 of 1", "T=2 P=1e6: 0.20"),
+        ("500", "1 of 1", ""),
     ]
