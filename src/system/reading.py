@@ -93,11 +93,11 @@ def parse_json(text: str, name: str, remedy: str) -> Any:
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in content if keys.count(key) > 1)
-            raise UserError(f"{name}: the key {twice!r} is given twice; {remedy}")
+        content: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in content:
+                raise UserError(f"{name}: the key {key!r} is given twice; {remedy}")
+            content[key] = value
         return content
 
     def refuse(constant: str) -> NoReturn:
@@ -129,6 +129,10 @@ class _Loader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key is None:
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is empty", key_node.start_mark
+                )
             if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key, Hashable):
                 if key in seen:
                     raise yaml.constructor.ConstructorError(
@@ -157,9 +161,11 @@ def parse_yaml(text: str, name: str, remedy: str) -> Any:
         raise UserError(f"{name}, {at}: no sound YAML ({error.reason}); {remedy}") from None
     except RecursionError:
         raise UserError(f"{name}: nested too deeply; {remedy}") from None
-    # A scalar is impossible, such as a date in month 13.
-    except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(f"{name}: no sound YAML ({error}); {remedy}") from None
+    # A scalar is impossible, such as a date in month 13. PyYAML raises almost any exception for a
+    # scalar with the tag of another type, such as `!!bool x`.
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        raise UserError(f"{name}: no sound YAML ({words:.150}); {remedy}") from None
     check_values(content, name, remedy)
     return content
 

@@ -141,6 +141,11 @@ BROKEN = [
     ("? [a]\n: 1", "sound YAML"),
     ("a: b: c", "line 1"),
     ("\t- a", "line 1"),
+    *((f"a: !!{kind} x", "no sound YAML") for kind in ("bool", "timestamp", "int", "float", "map")),
+    *((f"a: !!{kind} ''", "no sound YAML") for kind in ("bool", "timestamp", "int", "float")),
+    ("a: 1\n~: 2", "line 2, column 1: no sound YAML (a key is empty)"),
+    ("a: &a {x: 1}\nb: {<<: *a}", "line 2"),
+    ("a: !!set {b, c}", "a value of type set"),
     ("--- a\n--- b", "line 2"),
     (
         "\n".join(
@@ -162,7 +167,8 @@ def test_text_that_is_no_sound_yaml_is_named_with_its_place(text, said):
 
 @pytest.mark.parametrize(
     "text",
-    ["{bad", "", "[" * 100_000, '{"a": NaN}', '{"a": 1e999}', '{"a": 1, "a": 2}', '{"a": "\n"}']
+    ["{" + ", ".join(f'"{n}": 1' for n in [*range(100_000), 99_999]) + "}"]
+    + ["{bad", "", "[" * 100_000, '{"a": NaN}', '{"a": 1e999}', '{"a": 1, "a": 2}', '{"a": "\n"}']
     + ['{"a": ' + "9" * n + "}" for n in (30, 5000)],
 )
 def test_text_that_is_no_sound_json_is_one_line(text):

@@ -19,6 +19,10 @@ from multitask.runs.errors import UserError
 from system.reading import open_plain, reason
 
 UNSIGNED_BYTE = 0x08
+# For zlib: a gzip header, and the largest window.
+GZIP = 31
+# Bytes of a gzip header, which may hold a file name and a comment.
+MOST_HEADER = 2**16
 
 
 def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> Tensor:
@@ -39,7 +43,7 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> Tensor:
     try:
         # One byte more than expected shows that the file is too long.
         content = read_most(path, most + 1)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error) as error:
         raise UserError(f"{path} is truncated or no gzip file ({error}); {remedy}") from None
     except OSError as error:
         raise UserError(
@@ -79,8 +83,15 @@ def read_most(path: Path, most: int) -> bytes:
     with open_plain(path) as file:
         if path.suffix != ".gz":
             return file.read(most)
-        with gzip.GzipFile(fileobj=file) as unpacked:
-            return unpacked.read(most)
+        # Deflate lengthens what it cannot compress by less than a thousandth. Without this limit
+        # a file could go on with zeros, or with empty streams, for terabytes.
+        packed = file.read(most + most // 1000 + MOST_HEADER)
+    # Only the first stream counts; GzipFile would go through all that follow.
+    reader = zlib.decompressobj(wbits=GZIP)
+    content = reader.decompress(packed, most)
+    if not reader.eof and len(content) < most:
+        raise EOFError("the stream has no end")
+    return content
 
 
 def write_idx(path: Path, values: Tensor) -> None:

@@ -5,6 +5,8 @@ import os
 import pickle
 import resource
 import shutil
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -283,6 +285,48 @@ def test_arrays_of_python_2_and_3_are_read_by_every_protocol(tmp_path):
             found = read_pickle(path)
             assert np.array_equal(found[b"data"], data)
             assert found[b"list"] == [1, (2, b"x")]
+
+
+NESTED = b")" + b"\x85" * 200_000  # a tuple in a tuple in a tuple ...
+
+
+@pytest.mark.parametrize(
+    "opcodes",
+    [
+        b"}" + NESTED + b"Ns",
+        b"}(" + NESTED + b"Nu",
+        b"cnumpy\ndtype\n" + NESTED + b"\x85R",
+        b"cnumpy\ndtype\n]\x85R",
+        b"c_codecs\nencode\nX\1\0\0\0a" + NESTED + b"\x86R",
+        b"cnumpy\ndtype\nU\2u1\x85R(K\1" + NESTED + b"NNNtb",
+        b"cnumpy\nndarray\n)R(K\1" + NESTED + b"NNU\1atb",
+        NESTED,
+        b"]" * 200_000 + b"a" * 199_999,
+    ],
+)
+def test_deep_nesting_neither_crashes_nor_hangs(tmp_path, opcodes):
+    """Bug: the hash of a deeply nested tuple exhausts the stack (signal 11).
+
+    In a process of its own, because a crash would end the tests.
+    """
+    path = tmp_path / "train"
+    path.write_bytes(b"\x80\x02" + opcodes + b".")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom multitask.data.pickles import read_pickle\n"
+        "from system import command\n"
+        "sys.exit(command.run(lambda: read_pickle(Path(sys.argv[1]))))"
+    )
+    paths = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {path}")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("damage", ["bit", "swap", "black"])

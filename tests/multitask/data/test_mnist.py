@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import http.server
 import threading
+import time
 
 import pytest
 import torch
@@ -65,6 +66,29 @@ def test_a_file_that_is_too_long_is_named(tmp_path):
     write_idx(path, IMAGES)
     path.write_bytes(path.read_bytes() + b"\x00")
     refused(path, (3, 28, 28), "", "too long")
+
+
+@pytest.mark.parametrize("after", ["zeros", "streams", "name"])
+def test_what_follows_a_gzip_stream_is_not_read(tmp_path, after):
+    """Bug: Python's reader goes through terabytes of zeros, empty streams or a name's bytes."""
+    path = tmp_path / "images.gz"
+    write_idx(path, IMAGES)
+    sha, content = content_hash(path), path.read_bytes()
+    with path.open("wb") as file:
+        if after == "name":
+            file.write(b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * 10_000_000)
+        else:
+            file.write(content)
+        if after == "streams":
+            file.write(gzip.compress(b"") * 300_000)
+        if after == "zeros":
+            file.truncate(2**40)
+    began = time.process_time()
+    if after == "name":
+        refused(path, (3, 28, 28), sha, "truncated or no gzip file")
+    else:
+        assert torch.equal(read_idx(path, (3, 28, 28), sha), IMAGES)
+    assert time.process_time() - began < 1
 
 
 def test_another_format_is_named(images, tmp_path):
