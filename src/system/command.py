@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -14,6 +15,8 @@ DONE, FAULT, STOPPED = 0, 2, 3
 OF_THE_MACHINE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    # A limit of the shell on file sizes, and shared file systems.
+    *(errno.EFBIG, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.EPIPE),
 }
 # How torch words a lack of memory.
 NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
@@ -40,9 +43,12 @@ def run(main: Callable[[], int | None], *, to_the_end: bool = False) -> int:
     """
     try:
         with stopping.listening(to_the_end=to_the_end):
-            return main() or DONE
+            status = main() or DONE
+            # At the end of the process a full disk behind standard output would be overlooked.
+            print(end="", flush=True)
+            return status
     except stopping.Stopped as stopped:
-        print(one_line(str(stopped)), file=sys.stderr)
+        tell(str(stopped))
         return STOPPED
     except UserError as error:
         message = str(error)
@@ -59,8 +65,18 @@ def run(main: Callable[[], int | None], *, to_the_end: bool = False) -> int:
         # torch appends advice and a stack to its message.
         first = str(error).partition("\n")[0]
         message = f"out of memory ({first:.150}); {LESS}"
-    print(f"error: {one_line(message)}", file=sys.stderr)
+    tell(f"error: {message}")
     return FAULT
+
+
+def tell(message: str) -> None:
+    """Prints one line on stderr; the exit status stays sound where nobody can be told."""
+    for stream, text in ((sys.stderr, f"{one_line(message)}\n"), (sys.stdout, "")):
+        try:
+            print(end=text, file=stream, flush=True)
+        except OSError:
+            # What cannot be written would fail again at the end of the process.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 LESS = "lower batch sizes, widths or numbers of examples in the config, or run fewer jobs at once"

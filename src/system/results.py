@@ -7,6 +7,7 @@ code reads runs through this module, so that no number of a damaged file reaches
 import csv
 import hashlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,71 @@ from system.reading import parse_json, read_bytes, reason
 # The longest metrics.csv that is read.
 MOST_BYTES = 2**30
 REMEDY = "train the run again"
-NEEDED: dict[str, Any] = {
-    "experiment": str,
-    "method": str,
-    "scale": str,
-    "seeds": list,
-    "data": (dict, str),
+
+Check = Callable[[Any], bool]
+NEEDED = ("experiment", "method", "scale", "seeds", "data")
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and value.isprintable()
+
+
+def _number(value: Any) -> bool:
+    # `type(...)` also refuses true and false, which are ints in Python.
+    return type(value) in (int, float) and value >= 0
+
+
+def _seeds(value: Any) -> bool:
+    whole = isinstance(value, list) and all(type(seed) is int and seed >= 0 for seed in value)
+    return whole and 0 < len(value) == len(set(value))
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _list_of(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def _mapping_of(check: Check) -> Check:
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
+def _has(parts: dict[str, Check], value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        key in value and check(value[key]) for key, check in parts.items()
+    )
+
+
+def _tuning(value: Any) -> bool:
+    if not _has({"value": _number, "edges": _list_of(_text)}, value):
+        return False
+    budget = value.get("budget")
+    parts = {"metric": _text, "seeds": _seeds, "epochs": _number, "validation_share": _number}
+    # All other entries are the values that were tried.
+    return _has(parts, budget) and all(
+        _list_of(_number)(tried) for key, tried in budget.items() if key not in parts
+    )
+
+
+# What the entries of a `run.json` must be; others may be anything.
+CHECKS: dict[str, Check] = {
+    **dict.fromkeys(("experiment", "method", "scale", "code_hash", "commit", "device"), _text),
+    **dict.fromkeys(("peak_memory_of", "precision"), _text),
+    **dict.fromkeys(("versions", "numeric_settings"), _mapping_of(_text)),
+    **dict.fromkeys(("seconds", "unfinished", "chosen", "point"), _mapping_of(_number)),
+    **dict.fromkeys(("settings", "machine"), _mapping_of(lambda _: True)),
+    "metrics": lambda value: _has({"sha256": _text, "rows": _number, "seeds": _listed}, value),
+    "seeds": _seeds,
+    "data": lambda value: isinstance(value, dict) or _text(value),
+    "accepted_code_changes": _mapping_of(_list_of(_text)),
+    "deviations": _list_of(_text),
+    "peak_memory_mb": _number,
+    "tuning": _tuning,
 }
-OPTIONAL: dict[str, Any] = {
-    **dict.fromkeys(
-        (
-            *("settings", "seconds", "machine", "versions", "chosen", "tuning"),
-            *("numeric_settings", "accepted_code_changes"),
-        ),
-        dict,
-    ),
-    **dict.fromkeys(("code_hash", "commit", "device", "peak_memory_of"), str),
-    "peak_memory_mb": (int, float),
-    "metrics": dict,
-}
+# Entries with one value per seed.
+BY_SEED = ("seconds", "unfinished", "accepted_code_changes")
 
 
 def describe(content: bytes) -> dict[str, Any]:
@@ -67,15 +114,17 @@ def read_info(path: Path) -> dict[str, Any]:
     missing = [key for key in NEEDED if key not in info]
     if missing:
         raise UserError(f"{path} has no {', '.join(missing)}; {REMEDY}")
-    for key, kind in {**NEEDED, **OPTIONAL}.items():
-        if key in info and not isinstance(info[key], kind):
+    for key, check in CHECKS.items():
+        if key in info and not check(info[key]):
             raise UserError(f"{path}: {key} is {info[key]!r:.60}; {REMEDY}")
-    # `type(...) is int` also refuses true and false, which are ints in Python.
-    if not info["seeds"] or not all(type(seed) is int and seed >= 0 for seed in info["seeds"]):
-        raise UserError(f"{path}: seeds are {info['seeds']!r:.60}, not numbers; {REMEDY}")
-    for seed, seconds in info.get("seconds", {}).items():
-        if not seed.isdecimal() or type(seconds) not in (int, float):
-            raise UserError(f"{path}: seconds of seed {seed} are {seconds!r:.60}; {REMEDY}")
+    seeds = {str(seed) for seed in info["seeds"]}
+    for key in BY_SEED:
+        if others := sorted(set(info.get(key, {})) - seeds):
+            raise UserError(f"{path}: {key} names the seed {others[0]!r:.30}; {REMEDY}")
+    # Tables name the values that each chosen one was chosen from.
+    tuning = info.get("tuning", {"budget": info.get("chosen", {})})
+    if set(info.get("chosen", {})) - set(tuning["budget"]):
+        raise UserError(f"{path}: chosen holds what its tuning did not try; {REMEDY}")
     return info
 
 
@@ -105,9 +154,12 @@ def read_run(path: Path) -> tuple[dict[str, Any], str]:
             f"{path} was changed after the run (it has {rows} rows, {expected} were written); "
             f"{REMEDY}"
         )
-    if describe(content) != info["metrics"] or not set(info["metrics"]["seeds"]) <= {
-        *info["seeds"]
-    }:
+    try:
+        described = describe(content)
+    # A checksum that was made anew vouches for anything.
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} holds no rows of a run ({error!s:.80}); {REMEDY}") from None
+    if described != info["metrics"] or not set(info["metrics"]["seeds"]) <= {*info["seeds"]}:
         raise UserError(f"{beside} does not fit its metrics.csv (seeds or rows); {REMEDY}")
     # Runs are kept as runs/<experiment>/<method>/<run>; other layouts are not checked.
     place = path.parent.parts

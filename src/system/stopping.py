@@ -1,4 +1,4 @@
-"""Handles SIGTERM and SIGINT for the process: it saves what there is and ends.
+"""Handles SIGTERM, SIGINT and SIGHUP for the process: it saves what there is and ends.
 
 A signal ends the process at once while nothing would be lost. After `wait`, which is called
 wherever a checkpoint can be taken, it takes effect at the next checkpoint. A second signal ends the
@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# SIGHUP comes when a terminal or a connection closes.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # In seconds: one Ctrl-C may arrive several times, through the process group and by the parent.
 PATIENCE = 1.0
 
@@ -47,7 +48,7 @@ RESUME = "the same command resumes from what is saved"
 
 @contextlib.contextmanager
 def listening(*, to_the_end: bool = False) -> Iterator[None]:
-    """Handles both signals within the block.
+    """Handles the signals within the block.
 
     Afterwards they are handled as before, or ignored if `to_the_end`.
     """
@@ -56,7 +57,13 @@ def listening(*, to_the_end: bool = False) -> Iterator[None]:
         # Only the main thread may install handlers.
         yield
         return
-    before = [(number, signal.signal(number, listen_to)) for number in SIGNALS]
+    # `nohup` has the process ignore SIGHUP.
+    heard = [
+        number
+        for number in SIGNALS
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    ]
+    before = [(number, signal.signal(number, listen_to)) for number in heard]
     try:
         yield
     finally:

@@ -2,7 +2,10 @@
 
 import errno
 import os
+import shlex
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -60,6 +63,47 @@ def test_faults_of_user_and_machine_are_one_line(capsys, error, said):
 def test_a_fault_of_the_code_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         command.run(lambda: 1 // 0)
+
+
+PRINTS = "from system import command; command.leave(lambda: print('x' * 100_000))"
+FAILS = """
+from system import command, errors
+def fail(): raise errors.UserError("it is wrong")
+command.leave(fail)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "redirected", "status", "said"),
+    [
+        (PRINTS, ">/dev/full", 2, "No space left on device"),
+        (PRINTS, "| head -c 5", 2, "Broken pipe"),
+        (PRINTS, ">&-", 0, ""),
+        (FAILS, "2>/dev/full", 2, ""),
+        (FAILS, ">/dev/full", 2, "it is wrong"),
+        (FAILS, "2>&-", 2, ""),
+    ],
+)
+def test_a_full_disk_behind_the_output_is_one_line(code, redirected, status, said):
+    paths = os.pathsep.join(sys.path)
+    words = f"set -o pipefail; {shlex.quote(sys.executable)} -c {shlex.quote(code)} {redirected}"
+    done = subprocess.run(
+        ["bash", "-c", words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert done.returncode == status
+    assert said in done.stderr
+    assert done.stderr.count("\n") <= 1
+
+
+def test_a_process_that_ignores_hangups_goes_on(capsys):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        assert command.run(lambda: signal.raise_signal(signal.SIGHUP)) == command.DONE
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", stopping.SIGNALS)
