@@ -2,18 +2,17 @@
 
     python -m experiments.moves COMMIT "what changed, and why no number did"
 
-COMMIT is the last commit before the change. The golden traces are the proof. On this machine, the
-code of COMMIT and the present code must compute the same traces. For each published run, the golden
-file must not have changed since the commit that trained it.
+COMMIT is the last commit before the change. The golden traces are the proof: on this machine, the
+code of COMMIT and the present code must compute the same traces.
 
-`experiments/moves.yaml` then gets a block with the published hash, the hash at COMMIT and the
-present hash of every experiment and method. These hashes count as one code from now on: published
-tables stay valid, checkpoints resume, and nothing is trained again.
+`experiments/moves.yaml` then gets a block with the hash at COMMIT and the present hash of every
+method. Both count as one code from now on: results and checkpoints of COMMIT's code stay valid, and
+nothing is trained again. Results of older code are not affected. An experiment whose own task
+changed, and that has no golden trace of its own, gets a new hash.
 """
 
 import argparse
 import io
-import json
 import math
 import os
 import re
@@ -22,31 +21,36 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from experiments.run import TUNED
-from multitask.runs.sources import MOVES, ROOT, training_hash
+from multitask.runs.sources import (
+    MOVES,
+    ROOT,
+    code_hash,
+    entry_hash,
+    method_names,
+    training_hash,
+)
 from system import command
 from system.errors import UserError
 from system.writing import whole
 
-PUBLISHED = ROOT / "results" / "published"
 GOLDEN = "tests/golden"
-LOOP_OF_RL = "triad.csv"  # the golden trace of the RL loop, which several experiments share
 # Test files that write their golden file when they are run as a script.
-WRITERS = ("multimnist", "cifar100", "dense_trace", "celeba", "triad")
+WRITERS = (
+    "core/test_golden.py",
+    *(
+        f"experiments/test_{name}.py"
+        for name in ("landscape", "multimnist", "cifar100", "dense_trace", "celeba", "triad")
+    ),
+)
 FOLDERS = ("src", "experiments", "tests", "config")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
-
-def published() -> Iterator[dict[str, Any]]:
-    """The `run.json` of every published run."""
-    for path in sorted(PUBLISHED.glob("*/runs/*/*/*/run.json")):
-        yield json.loads(path.read_text(encoding="utf-8"))
+Hashes = dict[str, dict[str, list[str]]]
 
 
 def unpack(commit: str, folder: Path) -> None:
@@ -63,8 +67,11 @@ def unpack(commit: str, folder: Path) -> None:
 def traces(tree: Path) -> dict[str, list[float]]:
     """Compute the numbers of every golden trace with the code in `tree`."""
     environment = {**os.environ, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}"}
+    # Without the golden files, a trace that no script writes cannot count as computed.
+    shutil.rmtree(tree / GOLDEN)
+    (tree / GOLDEN).mkdir()
     for name in WRITERS:
-        script = f"tests/experiments/test_{name}.py"
+        script = f"tests/{name}"
         done = subprocess.run(
             [sys.executable, script], cwd=tree, env=environment, capture_output=True, text=True
         )
@@ -88,35 +95,38 @@ def require_same(before: dict[str, list[float]], after: dict[str, list[float]]) 
             raise UserError(f"golden trace {name}: its numbers changed, so train its runs again")
 
 
-def unmoved(experiment: str, commit: str) -> bool:
-    """Whether an experiment's golden file is unchanged since the commit that trained it."""
-    own = f"{experiment}.json"
-    file = own if (ROOT / GOLDEN / own).is_file() else LOOP_OF_RL
-    # A run from a changed tree is compared with the commit that the tree was based on.
-    revision = commit.removesuffix("+changes")
-    diff = ["git", "diff", "--quiet", revision, "--", f"{GOLDEN}/{file}"]
-    return not subprocess.run(diff, cwd=ROOT, capture_output=True).returncode
+def hashes(before: Path, traced: set[str]) -> Hashes:
+    """{experiment: {method: [hash of the code in `before`, present hash]}}, where they differ.
 
+    The method "" stands for an experiment's data.
 
-def hashes(before: Path) -> dict[str, dict[str, list[str]]]:
-    """{experiment: {method: [published hashes, hash of the code in `before`, present hash]}}."""
-    found: dict[str, dict[str, list[str]]] = {}
-    unproven: set[str] = set()
-    for info in published():
-        experiment, method = info["experiment"], info["method"].removesuffix(TUNED)
-        row = found.setdefault(experiment, {}).setdefault(method, [])
-        # Without an unchanged golden file nothing proves that the run's numbers are still the same.
-        if not unmoved(experiment, info["commit"]):
-            unproven.add(f"{info['scale']}, {experiment}, trained at {info['commit']}")
-        elif info["code_hash"] not in row:
-            row.append(info["code_hash"])
-    for experiment, methods in found.items():
-        for method, row in methods.items():
-            more = training_hash(experiment, method, before), training_hash(experiment, method)
-            methods[method] = list(dict.fromkeys([*row, *more]))
-    for one in sorted(unproven):
-        print(f"keeps its own hash, because its golden trace changed since: {one}")
-    return found
+    Args:
+        before: The code before the change.
+        traced: The experiments that have a golden trace.
+    """
+    found: Hashes = {}
+    for path in sorted(ROOT.glob("experiments/*/task.py")):
+        experiment, task = path.parent.name, path.relative_to(ROOT)
+        # An experiment that is newer than COMMIT has no results to keep.
+        if not (before / task).is_file():
+            continue
+        own = [code_hash([task], root) for root in (before, ROOT)]
+        if experiment not in traced and own[0] != own[1]:
+            print(f"{task} changed, and no golden trace runs it: its runs get a new hash")
+            continue
+        names = {"", *method_names(experiment, ROOT)} & {"", *method_names(experiment, before)}
+        found[experiment] = {
+            name: [training_hash(experiment, name, root) for root in (before, ROOT)]
+            for name in sorted(names)
+        }
+    found["landscape"] = {
+        "": [entry_hash("experiments.landscape.run", "run", root) for root in (before, ROOT)]
+    }
+    return {
+        experiment: changed
+        for experiment, methods in found.items()
+        if (changed := {name: row for name, row in methods.items() if row[0] != row[1]})
+    }
 
 
 def record(commit: str, reason: str) -> None:
@@ -127,13 +137,17 @@ def record(commit: str, reason: str) -> None:
         # The present code is copied too: the writers would overwrite the golden files in place.
         for name in FOLDERS:
             shutil.copytree(ROOT / name, after / name)
-        require_same(traces(before), traces(after))
-        carried = hashes(before)
+        found = traces(before)
+        require_same(found, traces(after))
+        carried = hashes(before, {Path(name).stem for name in found})
+    if not carried:
+        print("no hash changed: there is nothing to record")
+        return
     text = MOVES.read_text(encoding="utf-8") if MOVES.is_file() else ""
     block = [{"reason": reason, "hashes": carried}]
     with whole(MOVES) as file:
         file.write(text + yaml.safe_dump(block, sort_keys=False, default_flow_style=None))
-    print(f"{sum(map(len, carried.values()))} methods keep the hash of their published runs")
+    print(f"{sum(map(len, carried.values()))} hashes lead to those at {commit}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
