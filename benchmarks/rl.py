@@ -161,6 +161,7 @@ def cosine_of_gradients(one: Learner, other: Learner, network: str) -> float:
 def buffer_bytes(experiment: str) -> int:
     """Return the bytes of an experiment's replay buffers at paper scale, in float32."""
     paper = configs.read(str(PAPER_SCALE))["experiments"][experiment]
+    # A buffer never holds more than a run plays.
     played = (
         paper["warm_up_paths"] * paper["horizon"]
         + paper["collections"] * paper["samples_per_collection"]

@@ -69,6 +69,7 @@ def measured(
             absent[name] = "out of memory"
     absent |= {name: "left out" for name, took in first.items() if took > LONGEST}
     present = {name: candidates[name] for name in peaks if name not in absent}
+    # The reference, ours and, where it exists, the task gradients alone come first.
     always = 3 if "bound" in candidates else 2
     times = interleaved(present, budget=budget, always=always, first=first, device=device)
     rows: list[dict[str, Any]] = []
@@ -96,6 +97,7 @@ def measured(
                 "beyond_TP": beyond / (4 * case.tasks * size),
             }
         )
+        # Only surgery alone is measured at several P for one T.
         if case.kind == "surgery":
             before[name, case.tasks] = row["median_ms"] / 1e3 / size
     return pd.DataFrame(rows)

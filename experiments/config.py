@@ -115,6 +115,7 @@ def _validator() -> Any:
         "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
     )
     blocks = {name: _block(name) for name in declared() if name != THEORY}
+    # `schema` makes a JSON Schema from the types and limits of the settings.
     whole = schema(Globals)
     whole["properties"] |= {
         "experiments": {"type": "object", "additionalProperties": False, "properties": blocks},
@@ -129,6 +130,7 @@ def _block(experiment: str) -> dict[str, Any]:
     block = schema(cls)
     if trains(experiment):
         names = method_names(experiment)
+        # A METHODS that is computed at run time has no names in the source: any text passes here.
         row: dict[str, Any] = {"enum": list(names)} if names else {"type": "string"}
         methods = {"type": "array", "uniqueItems": True, "items": row}
         seeds = {
@@ -196,7 +198,9 @@ def settings_of(config: Mapping[str, Any], experiment: str, method: str = "") ->
     if missing:
         raise UserError(f"config has no {', '.join(missing)}; {DESCRIBED}")
     block = {key: value for key, value in blocks[experiment].items() if key not in RUNS}
+    # A setting that the method does not read must not change the identity of its runs.
     ignored = unread(declared().get(experiment, Block), block, method)
+    # How seeds are spread over jobs changes no number.
     shared = {key: config[key] for key in notes(Globals) if key != "seeds_per_job"}
     return {**shared, **{key: block[key] for key in block if key not in ignored}}
 

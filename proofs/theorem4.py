@@ -65,6 +65,7 @@ def contraction(count: int, seed: int) -> Counts:
 
 def growing(cycle: three_cycle.Cycle) -> Counterexample:
     """The three-cycle as a counterexample."""
+    # Rounded for the sentence only; the proof uses the enclosures.
     y, u_1, u_2, s = (float(x) for x in cycle.zero)
     return Counterexample(
         "interval",

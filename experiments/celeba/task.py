@@ -43,6 +43,7 @@ def source(settings: Settings) -> Faces:
     seed, limits = settings["data_seed"], (counts["train"], counts["validation"], counts["test"])
     if settings["data"] == "celeba":
         return read(data_root(settings["data_root"]) / FOLDER, settings["image_side"], limits, seed)
+    # Generated faces have no natural number that 0 could stand for.
     if not all(limits):
         raise UserError(
             "train_, validation_, test_examples: 0 takes all of real data; say how many faces to "

@@ -117,12 +117,14 @@ def fingerprint(settings: Settings) -> dict[str, Any]:
         task.fingerprint(settings_of(name, "float32", settings))
         for name, (task, _, _) in SETS.items()
     ]
+    # One hash for all sets: a change of any of them makes the runs different.
     digest = hashlib.sha256("".join(part["sha256"] for part in found).encode()).hexdigest()
     return {"name": " + ".join(SETS), "real": True, "sha256": digest}
 
 
 def train(method: str, seed: int, settings: Settings, session: Session) -> Records:
     """One run; resumable."""
+    # A method names the data set and the precision: multimnist_bfloat16.
     name, _, precision = method.rpartition("_")
     task, row, _ = SETS[name]
     return task.train(row, seed, settings_of(name, precision, settings), session)

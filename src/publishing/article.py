@@ -74,6 +74,7 @@ def content(
     answers = findings.answers(results, benchmarks)
     numbers = {word: number for word, number in findings.count(claims).items() if number}
     counted = ", ".join(f"{number} {word}" for word, number in numbers.items())
+    # `findings.read` puts the strongest scale first.
     first = results[0]
     return {
         "scales": ", ".join(dict.fromkeys(one.scale for one in results)),
@@ -135,6 +136,7 @@ def sentences(claims: pd.DataFrame, answer: findings.Answer) -> list[str]:
 
 def commit_of(one: Results) -> str:
     """The commit of the newest run."""
+    # Results that are not published have no manifest; any run names the commit.
     for path in sorted(one.folder.glob("runs/*/*/*/run.json"), reverse=True):
         return str(json.loads(path.read_text(encoding="utf-8")).get("commit", "unknown"))
     return "unknown"
@@ -210,6 +212,7 @@ def table_of(one: Results, name: str) -> dict[str, Any]:
         (t, m)
         for t, m in dict.fromkeys(zip(table.get("task", []), table.get("metric", []), strict=True))
         if _is_compared(table, t, m)
+        # More columns do not fit on a page in portrait format.
     ][:4]
     header = ["method", *(_column(task, metric) for task, metric in compared), "paper", "seeds"]
     rows = []
@@ -220,6 +223,7 @@ def table_of(one: Results, name: str) -> dict[str, Any]:
             cells.append(_cell(part[0]) if part else render.DASH)
             papers += [f"{part[0]['paper']:.4g}"] if part and pd.notna(part[0]["paper"]) else []
         if set(cells) != {render.DASH}:
+            # A row "a - b" is the difference of two methods.
             names = " − ".join(label(part) for part in str(method).split(" - "))
             rows.append(
                 [
@@ -339,6 +343,7 @@ def write(folders: Sequence[Path], out: Path, root: Path = ROOT) -> Path:
         panels = overview.paper_numbers(results)["metric"].nunique()
         data["width"] = 88 if panels > 2 else 40
         shutil.copyfile(root / "report" / "article.typ", place / "article.typ")
+        # The template report/article.typ reads every text and number from this file.
         text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
         (place / "article.json").write_text(text, encoding="utf-8")
         typst.compile(place / "article.typ", output=place / "article.pdf")

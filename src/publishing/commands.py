@@ -59,6 +59,7 @@ def hardware(root: Path, scale: str) -> str:
 def elapsed(root: Path, scale: str) -> float:
     """Least wall-clock seconds of the whole scale on its machine's cores."""
     rules = seconds(root, scale)
+    # Runs of a campaign have no benchmark file of Snakemake, only their own seconds.
     trained = sum(training(root, scale).values())
     rest = sum(value for rule, value in rules.items() if not rule.startswith("train_"))
     known = sum(value for rule, value in rules.items() if rule.startswith("train_"))
@@ -129,6 +130,7 @@ def table(root: Path = ROOT) -> str:
 def targets(root: Path, scale: str) -> list[str]:
     """Files that a scale's published training runs, proofs and landscape consist of."""
     names = manifest(root, scale).get("files", {})
+    # Figures and tables are not listed: they need every run of the scale.
     wanted = ("metrics.csv", "landscape/summary.json")
     return [
         f"results/{scale}/{name}"
@@ -170,6 +172,7 @@ def usage(root: Path) -> str:
     for line in (root / "Makefile").read_text(encoding="utf-8").splitlines():
         head, mark, about = line.partition("## ")
         if mark and ":" in head and not head.startswith(("#", "\t")):
+            # A target's description follows its rule after `##`.
             name = head.partition(":")[0].strip()
             lines.append(f"  {name:<15}  {found.get(name, ''):>7}  {about}")
     return "\n".join([*lines, "", f"times are those of the published runs; {DRY_RUN}"])

@@ -30,6 +30,7 @@ def table(frame: pd.DataFrame) -> str:
     lines = [".. list-table::", "   :header-rows: 1", ""]
     for cells in (list(frame.columns), *frame.to_numpy().tolist()):
         for number, cell in enumerate(cells):
+            # RST marks the first cell of a row by `* -`, the others by `  -`.
             lines.append(f"   {'* -' if number == 0 else '  -'} {_escape(str(cell))}")
     return "\n".join(lines)
 

@@ -121,6 +121,7 @@ def sources(folder: Path) -> Iterator[Path]:
             hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
             # A run.json without metrics vouches for nothing.
             alone = path.name == "run.json" and not path.with_name("metrics.csv").is_file()
+            # Hidden files belong to a writer that was killed.
             if not hidden and not alone:
                 yield path
 
@@ -161,6 +162,7 @@ def publish(
             str(p.relative_to(folder)): copy(p, built / p.relative_to(folder))
             for p in sources(folder)
         }
+        # The manifest says how the copy was made, so that each file can be traced to its run.
         manifest = {
             "scale": scale,
             "partial": bool(absent),

@@ -42,6 +42,7 @@ def answers(root: Path) -> str:
     """The table of questions and answers: those about the paper's own figures and tables first."""
     folder = published(root)
     found = findings.answers(findings.read(folder.glob("*")), folder / "benchmarks")
+    # If there are too many answers, those about our own tables go first, from the end.
     ours = [one for one in found if not one.sources and one.where.startswith("tables/")]
     dropped = ours[max(0, len(ours) - max(0, len(found) - MOST)) :] if len(found) > MOST else []
     return findings.markdown([one for one in found if one not in dropped][:MOST])

@@ -29,6 +29,7 @@ def runtimes(folder: Path) -> pd.DataFrame:
     rows = []
     for path in sorted((folder / "benchmarks").rglob("*.tsv")):
         rule = path.relative_to(folder / "benchmarks").parts[0].removesuffix(".tsv")
+        # Snakemake writes "-" where a job was too short to be measured.
         frame = pd.read_csv(path, sep="\t", na_values="-")
         rows.append(
             {"rule": rule, "seconds": frame["s"].iloc[-1], "memory": frame["max_rss"].iloc[-1]}

@@ -50,6 +50,7 @@ def _sphinx(source: Path, target: Path) -> int:
     # Sphinx is an optional dependency (the extra `docs`).
     from sphinx.cmd.build import main
 
+    # Sphinx would keep pages whose source is gone.
     shutil.rmtree(target, ignore_errors=True)
     return int(main(["-q", "-b", "html", "-j", "auto", str(source), str(target)]))
 
@@ -78,6 +79,7 @@ def write_pages(source: Path, root: Path, folder: Path, scales: list[Results]) -
         at="",
     )
     theorems = root / "proofs" / "THEOREMS.md"
+    # THEOREMS.md has the proofs; without it the short table of verdicts is shown.
     theorems = theorems if theorems.is_file() else root / "proofs" / "README.md"
     page(source, root, "theory/theorems.md", theorems.read_text("utf-8"), at="proofs")
     names = notebooks(source, scales)
@@ -184,6 +186,7 @@ def outputs(scales: list[Results]) -> list[str]:
     """The names of figures and tables in the paper's order, then ours."""
     names = {path.stem for one in scales for path in one.folder.glob("figures/figure_*.png")}
     names |= {name for one in scales for name in one.tables()}
+    # Names that end in a number are the paper's: figure_4, but not table_mt10.
     numbered = sorted((n for n in names if n.rpartition("_")[2].isdigit()), key=findings.order)
     figures = [n for n in numbered if n.startswith("figure")]
     tables = [n for n in numbered if n.startswith("table")]
@@ -234,18 +237,12 @@ def claims_of(name: str, scales: list[Results]) -> str:
 
 
 def show(source: Path, root: Path, one: Results, file: Path) -> str:
-    """The picture, or the rows of a table with its footer in a dropdown."""
+    """The picture, or the rows of a table with its footer in a box."""
     if file.suffix == ".md":
+        # A table's file has its rows first, then the lines of its footer as a list.
         rows, _, notes = file.read_text("utf-8").partition("\n- ")
-        body = (
-            f":::{{dropdown}} How to read it, data, seeds, versions, deviations\n- "
-            f"{notes.strip()}\n:::"
-            if notes
-            else ""
-        )
-        body = body.replace(":::{dropdown}", ":::{admonition}").replace(
-            ":::\n", ":::\n:class: dropdown\n", 0
-        )
+        title = "How to read it, data, seeds, versions, deviations"
+        body = f":::{{admonition}} {title}\n- {notes.strip()}\n:::" if notes else ""
         return f'<div class="wide">\n\n{rows}\n\n</div>\n\n{body}'
     target = source / "_files" / one.scale / file.name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -255,11 +252,13 @@ def show(source: Path, root: Path, one: Results, file: Path) -> str:
 
 def caption(root: Path, one: Results, name: str) -> str:
     """The caption from the report, filled in with the settings of the scale."""
+    # Several tables share one script and its caption (`publish.SEVERAL`).
     names = [name, "table_metaworld"] if name.startswith("table") else [name]
     found = [path for stem in names for path in root.glob(f"experiments/*/captions/{stem}.rst")]
     config = one.file("manifest.json").get("config")
     if not found or not config:
         return ""
+    # The captions are templates of Snakemake's report, which gives them these two names.
     wildcards = SimpleNamespace(tasks=name.rpartition("_")[2], name=name)
     text = jinja2.Template(found[0].read_text("utf-8")).render(
         snakemake=SimpleNamespace(config=config, wildcards=wildcards)
@@ -272,7 +271,9 @@ def provenance(one: Results, file: Path) -> str:
     manifest = one.file("manifest.json")
     relative = file.relative_to(one.folder).as_posix()
     line: Mapping[str, Any] = manifest.get("files", {}).get(relative, {})
+    # The rule's target is the CSV; the same rule writes the Markdown that is shown.
     target = f"results/{one.scale}/{relative}".replace(".md", ".csv")
+    # Manifests of older results have no machines.
     machines = manifest.get("machines") or [{}]
     rules = (
         pd.read_csv(one.folder / "runtimes.csv").set_index("rule")["core_seconds"]

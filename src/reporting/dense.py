@@ -145,10 +145,41 @@ class Layout:
     notes: tuple[str, ...] = ()
 
     def write(
-        self, paths: Sequence[str], *, paper: Mapping[str, Any] | None = None, **files: str
+        self,
+        paths: Sequence[str],
+        *,
+        paper: Mapping[str, Any] | None = None,
+        csv: str,
+        md: str,
+        tex: str,
+        html: str,
     ) -> None:
-        """Write the table; see the function `write` of this module."""
-        write(self, paths, paper=paper, **files)
+        """Read the runs and write the table in four formats.
+
+        `paths` are the runs' `metrics.csv`; `paper` has the settings of the paper scale, from which
+        deviations are listed below the table.
+        """
+        runs = read_runs(paths)
+        table, below = long_table(self, runs), notes(self, runs, paper)
+        parts = blocks(table, self.quantities)
+        render.write_csv(table, csv)
+        sections = [
+            f"**{title}**\n\n{render.markdown(shown, ())}" for title, shown in parts.items()
+        ]
+        render.write_text("\n".join([*sections, *(f"- {line}" for line in below), ""]), md)
+        # In LaTeX the footer follows the last block only.
+        last = list(parts)[-1:]
+        sections = [
+            f"\\noindent\\textbf{{{title}}}\\par\n"
+            f"{render.latex(shown, below if [title] == last else ())}"
+            for title, shown in parts.items()
+        ]
+        render.write_text("\n".join(sections), tex)
+        scale = runs.infos[0]["scale"] if runs.infos else "none"
+        whole = printed(table, self.quantities)
+        render.write_text(
+            render.page(f"Table {self.number}: {self.title} (scale: {scale})", whole, below), html
+        )
 
 
 def rows(architectures: Iterable[str], weights: Iterable[str] = tuple(WEIGHTS)) -> tuple[str, ...]:
@@ -262,6 +293,7 @@ def printed(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame
                 name + (" + PCGrad" if surgery else "") for name, _, surgery in names
             )
         }
+        # Both methods of a difference have the same weights.
         row["weights"] = names[0][1] or render.DASH
         size = by_quantity.get((SIZE.task, SIZE.metric), {}).get("mean", NAN)
         row["#P"] = render.number(size, SIZE.decimals)
@@ -299,44 +331,10 @@ def notes(layout: Layout, runs: Runs, paper: Mapping[str, Any] | None) -> list[s
     """The lines below the table."""
     settings: Mapping[str, object] = runs.infos[0]["settings"] if runs.infos else {}
     tested = last_epochs(runs.frame[runs.frame["metric"].str.startswith("test_")])
+    # The number of evaluations in these epochs depends on the setting evaluate_every.
     count = tested.groupby(["method", "seed"])["step"].nunique().max() if len(tested) else 0
     value = (
         f"the number of a run: mean over the evaluations of its last {EPOCHS} epochs (here {count})"
     )
     differing = deviations(settings, paper or {})
     return [value, *NOTES, *layout.notes, *footer(runs.infos, deviations=differing)]
-
-
-def write(
-    layout: Layout,
-    paths: Sequence[str],
-    *,
-    paper: Mapping[str, Any] | None = None,
-    csv: str,
-    md: str,
-    tex: str,
-    html: str,
-) -> None:
-    """Read the runs and write the table in four formats.
-
-    `paths` are the runs' `metrics.csv`; `paper` has the settings of the paper scale, from which
-    deviations are listed below the table.
-    """
-    runs = read_runs(paths)
-    table, below = long_table(layout, runs), notes(layout, runs, paper)
-    parts = blocks(table, layout.quantities)
-    render.write_csv(table, csv)
-    sections = [f"**{title}**\n\n{render.markdown(shown, ())}" for title, shown in parts.items()]
-    render.write_text("\n".join([*sections, *(f"- {line}" for line in below), ""]), md)
-    last = list(parts)[-1:]
-    sections = [
-        f"\\noindent\\textbf{{{title}}}\\par\n"
-        f"{render.latex(shown, below if [title] == last else ())}"
-        for title, shown in parts.items()
-    ]
-    render.write_text("\n".join(sections), tex)
-    scale = runs.infos[0]["scale"] if runs.infos else "none"
-    whole = printed(table, layout.quantities)
-    render.write_text(
-        render.page(f"Table {layout.number}: {layout.title} (scale: {scale})", whole, below), html
-    )

@@ -27,6 +27,7 @@ def read(name: str, folder: Path = FOLDER) -> pd.DataFrame:
             f"no reported numbers at {path}; there are "
             f"{', '.join(sorted(p.stem for p in folder.glob('*')))}"
         )
+    # As text: an empty cell is "" and not nan, and no name is read as a number.
     lines = pd.read_csv(path, dtype=str, keep_default_na=False)
     if list(lines.columns) != COLUMNS:
         raise ValueError(

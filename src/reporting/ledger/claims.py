@@ -69,6 +69,7 @@ def read_ledger(path: str | Path) -> list[dict[str, Any]]:
     for claim in claims:
         # A claim without an id can only be located by a claim read before it.
         name = claim.get("id", f"after {max(seen, default='the beginning')}")
+        # A misspelt key would otherwise switch off a condition of its claim in silence.
         missing, unknown = REQUIRED - set(claim), set(claim) - REQUIRED - {"reported"}
         if missing or unknown:
             wrong = [

@@ -50,6 +50,7 @@ def verdict(
     """The verdict on a claim and the reason in a few words."""
     if evidence.missing:
         return NOT_TESTED, evidence.missing
+    # Evidence of the wrong scale decides nothing, whatever it shows.
     if scale not in claim["scales"]:
         return NOT_TESTED, f"needs scale {' or '.join(claim['scales'])}"
     if evidence.decided:
@@ -78,6 +79,7 @@ def statistical(effect: Interval, *, seeds: int, smallest: float, p_holm: float)
         return NOT_TESTED, f"{effect.seeds} seed{'s' * (effect.seeds != 1)}; needs {seeds}"
     if np.isnan([effect.center, effect.low, effect.high]).any():
         return INCONCLUSIVE, "a run has no value"
+    # A claim that is refuted needs no number of seeds beyond the least for an interval.
     if effect.high <= 0:
         return NOT_REPLICATED, "the interval lies at or below zero effect"
     if effect.low <= 0:
