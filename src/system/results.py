@@ -7,7 +7,7 @@ code reads runs through this module, so that no number of a damaged file reaches
 import csv
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def _mapping_of(check: Check) -> Check:
     return lambda value: isinstance(value, dict) and all(map(check, value.values()))
 
 
-def _has(parts: dict[str, Check], value: Any) -> bool:
+def _has(parts: Mapping[str, Check], value: Any) -> bool:
     return isinstance(value, dict) and all(
         key in value and check(value[key]) for key, check in parts.items()
     )
