@@ -27,13 +27,19 @@ def model_and_data() -> tuple[nn.Module, nn.ModuleList, Tensor, Tensor]:
         )
 
 
-def step(rows: slice, seed: int, *, drop: bool = False, **arguments: object) -> dict[str, Tensor]:
+def step(
+    rows: slice, seed: int, *, drop: bool = False, many: bool = False, **arguments: object
+) -> dict[str, Tensor]:
     """Run one backward pass on some rows of the data.
 
-    `drop` leaves the last task out of the trunk on this rank.
+    `drop` leaves the last task out of the trunk on this rank. `many` adds parameters that are kept
+    in one matrix.
     """
     trunk, heads, x, y = model_and_data()
     features = trunk(x[rows])
+    if many:
+        trunk.more = nn.ParameterList(torch.full((3,), 0.01 * k).double() for k in range(300))
+        features = features + sum((x[rows, :3] * p).tanh() for p in trunk.more)
     losses = [((head(features) - y[i, rows]) ** 2).mean() for i, head in enumerate(heads)]
     if drop:
         losses[-1] = ((heads[-1](features.detach()) - y[-1, rows]) ** 2).mean()
@@ -55,6 +61,8 @@ def worker(rank: int, folder: str) -> None:
         "averaged": step(half, rank, group=world),
         "per tensor": step(half, rank, group=world, granularity="per_tensor"),
         "dropped": step(half, rank, group=world, drop=rank == 1),
+        "many": step(half, rank, group=world, many=True),
+        "many, per tensor": step(half, rank, group=world, many=True, granularity="per_tensor"),
         "local": step(half, rank, group=False),
     }
     blocks = [torch.full((2, 3), float(rank))]
@@ -88,11 +96,12 @@ def close(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     )
 
 
-@pytest.mark.parametrize("case", ["averaged", "per tensor"])
+@pytest.mark.parametrize("case", ["averaged", "per tensor", "many", "many, per tensor"])
 def test_ranks_equal_one_process_on_the_joined_batch(ranks: list[dict], case: str) -> None:
-    arguments = {"granularity": "per_tensor"} if case == "per tensor" else {}
-    expected = step(slice(0, 8), 0, **arguments)  # with rank 0's seed
-    assert len(expected) == 2 + 2 + 2 * T
+    arguments = {"granularity": "per_tensor"} if "per tensor" in case else {}
+    many = "many" in case
+    expected = step(slice(0, 8), 0, many=many, **arguments)  # with rank 0's seed
+    assert len(expected) == 2 + 2 + 300 * many + 2 * T
     for rank in ranks:
         assert close(rank["results"][case], expected)
 
