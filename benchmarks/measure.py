@@ -154,6 +154,11 @@ def quartiles(times: list[float], reference: list[float]) -> dict[str, float]:
     ratios = np.array(times) / (np.array(reference) if paired else np.median(reference))
     ratio_low, ratio, ratio_high = np.quantile(ratios, [0.25, 0.5, 0.75])
     return {
-        **{"median_ms": middle, "low_ms": low, "high_ms": high, "least_ms": 1e3 * min(times)},
-        **{"ratio": ratio, "ratio_low": ratio_low, "ratio_high": ratio_high},
+        "median_ms": middle,
+        "low_ms": low,
+        "high_ms": high,
+        "least_ms": 1e3 * min(times),
+        "ratio": ratio,
+        "ratio_low": ratio_low,
+        "ratio_high": ratio_high,
     }

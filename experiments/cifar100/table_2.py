@@ -4,7 +4,13 @@ from reporting.comparison import Comparison
 from reporting.tables import Quantity
 
 TUNED = (
-    *("one_fc", "all_fc", "cross_stitch", "routing", "independent", "pcgrad", "routing_pcgrad"),
+    "one_fc",
+    "all_fc",
+    "cross_stitch",
+    "routing",
+    "independent",
+    "pcgrad",
+    "routing_pcgrad",
     "sum_pcgrad_length",
 )
 
@@ -23,9 +29,24 @@ TABLE = Comparison(
     title="Table 2: CIFAR-100 as 20 tasks",
     experiment="cifar100",
     methods=(
-        *("one_fc", "all_fc", "cross_stitch", "routing", "independent", "pcgrad", "routing_pcgrad"),
-        *("direction_only", "all_fc_pcgrad", "uncertainty", "mgda", "cagrad", "nash_mtl", "upgrad"),
-        *("sum_pcgrad_length", "one_fc_mod5", "all_fc_mod5", "pcgrad_mod5"),
+        "one_fc",
+        "all_fc",
+        "cross_stitch",
+        "routing",
+        "independent",
+        "pcgrad",
+        "routing_pcgrad",
+        "direction_only",
+        "all_fc_pcgrad",
+        "uncertainty",
+        "mgda",
+        "cagrad",
+        "nash_mtl",
+        "upgrad",
+        "sum_pcgrad_length",
+        "one_fc_mod5",
+        "all_fc_mod5",
+        "pcgrad_mod5",
         *(f"{name}_tuned" for name in TUNED),
     ),
     pairs=(

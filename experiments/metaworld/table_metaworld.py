@@ -14,17 +14,19 @@ from reporting.statistics import NAN, interval, iqm
 from reporting.tables import COLUMNS, Quantity
 
 METHODS = (
-    *(
-        "sac",
-        "sac_pcgrad",
-        "multihead_sac",
-        "multihead_sac_pcgrad",
-        "independent",
-        "direction_only",
-        "magnitude_only",
-    ),
-    *("gradnorm", "cosreg", "sac_pcgrad_fixed"),
-    *("sac_reward_normalized", "sac_pcgrad_reward_normalized", "sac_weight_decay"),
+    "sac",
+    "sac_pcgrad",
+    "multihead_sac",
+    "multihead_sac_pcgrad",
+    "independent",
+    "direction_only",
+    "magnitude_only",
+    "gradnorm",
+    "cosreg",
+    "sac_pcgrad_fixed",
+    "sac_reward_normalized",
+    "sac_pcgrad_reward_normalized",
+    "sac_weight_decay",
 )
 ALONE = ("fixed_goal", "varied_goals")  # methods of the single task reach
 FLOAT32, VERSION_2 = "_float32", "_v2"  # suffixes: checks of bfloat16, later version of rewards

@@ -12,10 +12,21 @@ from reporting.statistics import bounded, interval
 SETS = {"metaworld_mt3": "MT3", "metaworld_mt10": "MT10"}
 # Tasks learned alone come first: a task that fails there cannot tell methods apart.
 METHODS = (
-    *("independent", "sac", "sac_pcgrad", "multihead_sac", "multihead_sac_pcgrad"),
-    *("direction_only", "magnitude_only", "gradnorm", "cosreg", "sac_pcgrad_fixed"),
-    *("sac_reward_normalized", "sac_pcgrad_reward_normalized", "sac_weight_decay"),
-    *("sac_v2", "sac_pcgrad_v2"),
+    "independent",
+    "sac",
+    "sac_pcgrad",
+    "multihead_sac",
+    "multihead_sac_pcgrad",
+    "direction_only",
+    "magnitude_only",
+    "gradnorm",
+    "cosreg",
+    "sac_pcgrad_fixed",
+    "sac_reward_normalized",
+    "sac_pcgrad_reward_normalized",
+    "sac_weight_decay",
+    "sac_v2",
+    "sac_pcgrad_v2",
 )
 SUCCESS = "evaluation_success"
 LAST = 10  # evaluations averaged at the end of a run

@@ -16,8 +16,15 @@ MOST_ROWS = 2_000  # rows of one run (one method, one seed)
 
 # Metrics that the sentences of reporting/findings.py read: thinning keeps the rows they depend on.
 SPOKEN = (
-    *("success", "return", "evaluation_success", "distance", "evaluation_distance"),
-    *("environment_steps", "xi_median_actor", "xi_median_q1", "xi_median_q2"),
+    "success",
+    "return",
+    "evaluation_success",
+    "distance",
+    "evaluation_distance",
+    "environment_steps",
+    "xi_median_actor",
+    "xi_median_q1",
+    "xi_median_q2",
 )
 LAST = 10  # rows at a series' end over which claims and sentences average
 

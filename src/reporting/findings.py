@@ -153,7 +153,8 @@ def count(claims: pd.DataFrame) -> dict[str, int]:
 def verdict_words(claims: pd.DataFrame) -> str:
     """The verdicts in words, for example "5 claims: 3 replicated, 2 inconclusive"."""
     parts = [f"{number} {word}" for word, number in count(claims).items() if number]
-    return f"{len(claims)} claim{'s' * (len(claims) != 1)}: {', '.join(parts)}"
+    word = "claim" if len(claims) == 1 else "claims"
+    return f"{len(claims)} {word}: {', '.join(parts)}"
 
 
 def by_id(claims: pd.DataFrame) -> dict[str, dict[Any, Any]]:

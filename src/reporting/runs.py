@@ -263,7 +263,7 @@ def tuned(infos: list[dict[str, Any]]) -> list[str]:
     for method, info in found.items():
         edges = info["tuning"]["edges"]
         words = (
-            f"{key} {value:g}{' (edge of the grid)' * (key in edges)}"
+            f"{key} {value:g}" + (" (edge of the grid)" if key in edges else "")
             for key, value in info["chosen"].items()
         )
         lines.append(f"chosen for {method}: {', '.join(words)}")

@@ -19,8 +19,17 @@ RECORDING = ("log_every", "curvature_every", "stored_points")
 # The interval of a row of the paper that a scale does not run.
 NOT_RUN = Interval(NAN, NAN, NAN, 0, "mean", NAN)
 COLUMNS = [
-    *("method", "task", "metric", "mean", "ci_low", "ci_high", "seeds", "paper", "difference"),
-    *("estimator", "p_holm"),
+    "method",
+    "task",
+    "metric",
+    "mean",
+    "ci_low",
+    "ci_high",
+    "seeds",
+    "paper",
+    "difference",
+    "estimator",
+    "p_holm",
 ]
 
 # Costs are skewed and few: they get a median and a range, not an interval.

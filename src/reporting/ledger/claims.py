@@ -26,31 +26,29 @@ REQUIRED = {
     "seeds",
     "test",
 }
+# Columns of the ledger that are copied from the claim.
+COPIED = ("id", "source", "claim", "quantity", "direction", "smallest_effect")
 COLUMNS = [
-    *(
-        "id",
-        "source",
-        "claim",
-        "verdict",
-        "reason",
-        "effect",
-        "ci_low",
-        "ci_high",
-        "seeds",
-        "p",
-        "p_holm",
-    ),
-    *(
-        "ours",
-        "ours_low",
-        "ours_high",
-        "paper",
-        "agrees",
-        "quantity",
-        "direction",
-        "smallest_effect",
-        "scale",
-    ),
+    "id",
+    "source",
+    "claim",
+    "verdict",
+    "reason",
+    "effect",
+    "ci_low",
+    "ci_high",
+    "seeds",
+    "p",
+    "p_holm",
+    "ours",
+    "ours_low",
+    "ours_high",
+    "paper",
+    "agrees",
+    "quantity",
+    "direction",
+    "smallest_effect",
+    "scale",
 ]
 
 
@@ -101,38 +99,28 @@ def ledger(claims: Sequence[Mapping[str, Any]], material: Material, scale: str) 
         family = [index for index, claim in enumerate(claims) if claim["source"] == source]
         for index, p in zip(family, holm([p_values[index] for index in family]), strict=True):
             corrected[index] = p
-    lines = []
+    lines: list[dict[str, Any]] = []
     for claim, found, p, p_holm in zip(claims, evidence, p_values, corrected, strict=True):
         word, reason = verdict(claim, found, scale, p_holm)
         effect, ours, paper = found.effect, found.ours, paper_number(claim)
         lines.append(
             {
-                **{
-                    key: claim[key]
-                    for key in ("id", "source", "claim", "quantity", "direction", "smallest_effect")
-                },
-                **{
-                    "verdict": word,
-                    "reason": reason,
-                    "scale": scale,
-                    "p": p,
-                    "p_holm": p_holm,
-                    "paper": paper,
-                },
-                **(
-                    {}
-                    if effect is None
-                    else {"effect": effect.center, "ci_low": effect.low, "ci_high": effect.high}
-                ),
-                **(
-                    {}
-                    if ours is None
-                    else {"ours": ours.center, "ours_low": ours.low, "ours_high": ours.high}
-                ),
+                **{key: claim[key] for key in COPIED},
+                "verdict": word,
+                "reason": reason,
+                "scale": scale,
+                "p": p,
+                "p_holm": p_holm,
+                "paper": paper,
                 "seeds": 0 if effect is None else effect.seeds,
                 "agrees": agreement(ours, paper),
             }
         )
+        # Without evidence these columns stay nan.
+        if effect is not None:
+            lines[-1] |= {"effect": effect.center, "ci_low": effect.low, "ci_high": effect.high}
+        if ours is not None:
+            lines[-1] |= {"ours": ours.center, "ours_low": ours.low, "ours_high": ours.high}
     return pd.DataFrame(lines, columns=COLUMNS)
 
 

@@ -111,7 +111,9 @@ def unfinished(runs: Runs, test: Test) -> str:
         if info["method"] in methods_of(test)
         for seed in info.get("unfinished", {})
     ]
-    return f"{len(open_ends)} run{'s' * (len(open_ends) > 1)} not finished" if open_ends else ""
+    if not open_ends:
+        return ""
+    return f"{len(open_ends)} {'run' if len(open_ends) == 1 else 'runs'} not finished"
 
 
 def samples(frame: pd.DataFrame) -> pd.DataFrame:

@@ -76,15 +76,17 @@ def statistical(effect: Interval, *, seeds: int, smallest: float, p_holm: float)
         p_holm: The Holm-corrected p-value of the effect.
     """
     if effect.seeds < LEAST_SEEDS:
-        return NOT_TESTED, f"{effect.seeds} seed{'s' * (effect.seeds != 1)}; needs {seeds}"
+        word = "seed" if effect.seeds == 1 else "seeds"
+        return NOT_TESTED, f"{effect.seeds} {word}; needs {seeds}"
     if np.isnan([effect.center, effect.low, effect.high]).any():
         return INCONCLUSIVE, "a run has no value"
     # A claim that is refuted needs no number of seeds beyond the least for an interval.
     if effect.high <= 0:
         return NOT_REPLICATED, "the interval lies at or below zero effect"
     if effect.low <= 0:
-        small = effect.high < smallest
-        return INCONCLUSIVE, "the interval holds zero" + small * " and no effect that counts"
+        if effect.high < smallest:
+            return INCONCLUSIVE, "the interval holds zero and no effect that counts"
+        return INCONCLUSIVE, "the interval holds zero"
     if effect.seeds < seeds:
         return INCONCLUSIVE, f"on the claimed side, but {effect.seeds} of {seeds} seeds"
     if effect.center < smallest:
