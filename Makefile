@@ -23,7 +23,7 @@ reproduce: $(STAMP)  ## every figure, table, notebook and verdict, then the repo
 
 laptop: $(STAMP)  ## exactly the runs that are published at laptop: real data on a CPU
 	@$(MODULE) publishing.commands estimate laptop
-	@$(IN_ENV) PYTHONPATH=src snakemake --logger lines --workflow-profile profiles/laptop $$($(MODULE) publishing.commands targets laptop)
+	@$(MODULE) experiments.reproduce laptop --cores "$$CORES" --targets $$($(MODULE) publishing.commands targets laptop)
 
 watch: $(STAMP)  ## every training that runs: where it is and how long it will take
 	@$(MODULE) experiments.watch
@@ -58,15 +58,15 @@ test: $(STAMP)  ## style, types, workflow and tests
 	$(IN_ENV) snakemake --lint
 	OMP_NUM_THREADS=1 $(IN_ENV) pytest -n 2 --dist loadfile
 
-publish: $(STAMP)  ## copy the scale's results into results/published/, with a manifest, and its tables into the README
-	$(MODULE) publishing.publish $(SCALE) $(PARTIAL)
+publish: $(STAMP) known-scale  ## copy the scale's results into results/published/, with a manifest, and its tables into the README
+	$(MODULE) publishing.publish $(SCALE) $(filter --partial,$(PARTIAL))
 	$(MODULE) publishing.readme
 
 # The copy leaves out the results, so that every rule runs again.
 verify: $(STAMP)  ## rerun quick elsewhere and compare it with what is published
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
 	tar -cf - --exclude=./.git --exclude=./.venv --exclude=./.snakemake --exclude=./data --exclude=./results . | tar -xf - -C "$$copy" && \
-	(cd "$$copy" && $(IN_ENV) snakemake --cores $(CORES)) && \
+	(cd "$$copy" && $(IN_ENV) snakemake --cores "$$CORES") && \
 	$(MODULE) publishing.verify "$$copy/results/quick" results/published/quick
 
 # LibMTL without its dependencies: it asks for a torchvision that nothing here uses. Without it, its columns are empty.

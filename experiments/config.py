@@ -161,6 +161,8 @@ def read(text: str) -> dict[str, Any]:
         content = parse_json(text, "--config", "give a YAML file or sound JSON")
         check(content, part=True)
         return complete(content)
+    if not text.isprintable():
+        raise UserError(f"{text!r:.60} is neither a file nor JSON; {SCALES}")
     content = read_yaml(Path(text), SCALES)
     if not isinstance(content, dict):
         raise UserError(f"config file {text} holds no mapping; compare it with config/quick.yaml")

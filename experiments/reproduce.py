@@ -1,6 +1,9 @@
 """The launcher of `make reproduce`: everything of one scale, then the report; one run at a time.
 
     python -m experiments.reproduce quick --cores 2
+    python -m experiments.reproduce laptop --targets results/laptop/tables/table_4.csv
+
+With targets it makes only these, and no report.
 
 The launcher holds a lock of the operating system while it runs. It removes the lock files of a
 killed Snakemake only under this lock, and only if no Snakemake and no job of an earlier run is left
@@ -130,8 +133,8 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGTERM)
 
 
-def reproduce(scale: str, cores: str) -> int:
-    """Run the workflow of a scale, then make its report."""
+def reproduce(scale: str, cores: str, targets: Sequence[str] = ()) -> int:
+    """Run the workflow of a scale, then make its report; with targets, make only these."""
     config = scale_config(scale)
     lock, number = STATE / "reproduce.lock", secrets.token_hex(8)
     held = lifeline.hold(lock, number)
@@ -144,12 +147,13 @@ def reproduce(scale: str, cores: str) -> int:
         clear(Path.cwd(), marker)
         environment = {**os.environ, **lifeline.environment(lock, number)}
         snakemake = [sys.executable, "-m", "snakemake", "--configfile", str(config)]
-        pages = [sys.executable, "-m", "publishing.runtimes", f"results/{scale}"]
-        for words in (
-            [*snakemake, "--cores", cores, "--logger", "lines"],
-            [*snakemake, "--report", f"results/{scale}/report.html"],
-            pages,
-        ):
+        steps = [[*snakemake, "--cores", cores, "--logger", "lines", "--", *targets]]
+        if not targets:
+            steps += [
+                [*snakemake, "--report", f"results/{scale}/report.html"],
+                [sys.executable, "-m", "publishing.runtimes", f"results/{scale}"],
+            ]
+        for words in steps:
             try:
                 status = run(words, environment)
             except stopping.Stopped:
@@ -158,7 +162,9 @@ def reproduce(scale: str, cores: str) -> int:
                 raise
             if status:
                 return status
-    print(f"results/{scale}/report.html holds everything; results/{scale}/runtimes.md the times")
+    if not targets:
+        told = f"results/{scale}/report.html holds everything; results/{scale}/runtimes.md"
+        print(f"{told} the times")
     return command.DONE
 
 
@@ -169,11 +175,12 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     )
     parser.add_argument("scale", help="quick, laptop or paper")
     parser.add_argument("--cores", default="all", help="cores to use (default: all)")
+    parser.add_argument("--targets", nargs="+", default=[], help="files to make, instead of all")
     args = parser.parse_args(arguments)
     if not re.fullmatch(r"all|[1-9][0-9]{0,5}", args.cores):
         raise UserError(f"CORES is a number or all, not {args.cores!r}")
     die_with_parent()
-    return reproduce(args.scale, args.cores)
+    return reproduce(args.scale, args.cores, args.targets)
 
 
 if __name__ == "__main__":

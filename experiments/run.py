@@ -234,6 +234,8 @@ def train(args: argparse.Namespace) -> None:
         # A folder that cannot be written is reported before hours of training.
         for folder in (args.out, args.checkpoints):
             probe(folder)
+        for job in asked:
+            refuse_folders(job)
         # Done within `loading`, because it imports torch's compiler.
         prepare_torch(settings)
     data = task.fingerprint(settings)
@@ -274,6 +276,19 @@ def train(args: argparse.Namespace) -> None:
         for seed in job.seeds:
             for left in ("pt", "csv"):
                 (job.checkpoints / f"seed{seed}.{left}").unlink(missing_ok=True)
+
+
+def refuse_folders(job: Job) -> None:
+    """Refuse folders in the place of files before the training that would end in them.
+
+    Raises:
+        UserError: One of the files that a job writes is a folder.
+    """
+    files = [job.out / name for name in ("metrics.csv", "run.json")]
+    files += [job.checkpoints / f"seed{seed}.{end}" for seed in job.seeds for end in ("pt", "csv")]
+    for path in files:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; delete it or choose another place")
 
 
 def prepare_torch(settings: dict[str, Any]) -> None:
@@ -424,15 +439,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="every point of the tuning grid, with the seeds of `tuning`",
     )
     parser.add_argument(
-        "--chosen", type=Path, help="chosen.json with the values of a method named *_tuned"
+        "--chosen", type=command.place, help="chosen.json with the values of a method named *_tuned"
     )
     parser.add_argument("--config", required=True, help="a YAML file, or JSON text")
     parser.add_argument(
-        "--out", required=True, type=Path, help="folder for metrics.csv and run.json"
+        "--out", required=True, type=command.place, help="folder for metrics.csv and run.json"
     )
     parser.add_argument(
         "--checkpoints",
-        type=Path,
+        type=command.place,
         help="folder of the checkpoints (default: beside the runs' folder)",
     )
     parser.add_argument(

@@ -37,7 +37,7 @@ from proofs.tally import BrokenError
 from system import command
 from system.errors import UserError
 from system.reading import parse_json, read_json, read_yaml
-from system.writing import write_text
+from system.writing import probe, write_text
 
 STATEMENTS = (
     "identities",
@@ -127,8 +127,10 @@ def work(arguments: list[str] | None) -> int:
     )
     parser.add_argument("statement", choices=STATEMENTS)
     parser.add_argument("--config", required=True, help="YAML or JSON file, or JSON text")
-    parser.add_argument("--out", required=True, type=Path, help="JSON file to write")
+    parser.add_argument("--out", required=True, type=command.place, help="JSON file to write")
     options = parser.parse_args(arguments)
+    # A folder that cannot be written is reported before minutes of work.
+    probe(options.out.parent)
     try:
         scale, theory = load(options.config)
         report = check(options.statement, scale, theory)

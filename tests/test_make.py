@@ -85,3 +85,19 @@ def test_clean_refuses_what_has_no_config(folder, scale):
     for name in ("results/quick/a", "results/published/quick/c", "src/d"):
         assert (folder / name).is_dir()
     assert not (folder / "x").exists()
+
+
+@pytest.mark.parametrize("target", ["publish", "article", "report", "config"])
+@pytest.mark.parametrize("scale", ["", "../src", "$$(touch x)", "a;touch x", "schema"])
+def test_no_target_lets_a_scale_become_a_command(folder, target, scale):
+    done = make(folder, target, f"SCALE={scale}", "PARTIAL=;touch x")
+    assert "error: no scale" in done.stderr
+    assert not (folder / "x").exists()
+
+
+def test_options_of_make_become_no_command(folder):
+    program(folder / ".venv/bin/python", 'echo "$@" >> told')
+    for target in ("publish", "laptop", "reproduce"):
+        make(folder, target, "PARTIAL=;touch x", "CORES=1;touch x", "SCALE=laptop")
+    assert "--cores 1;touch x" in (folder / "told").read_text()
+    assert not (folder / "x").exists()

@@ -47,7 +47,7 @@ from pcgrad import (
     surgery_coefficients,
 )
 from system import command
-from system.writing import whole, write_json
+from system.writing import probe, whole, write_json
 
 VARIANTS = ("adam", "adam_pcgrad")  # the first axis of every batch
 FLOOR = 5e-6
@@ -375,8 +375,12 @@ def work(arguments: Sequence[str] | None) -> None:
         prog="python -m experiments.landscape.run", description="Figures 1 and 2: data"
     )
     parser.add_argument("--config", required=True, help="a YAML file, or JSON text")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the four files")
+    parser.add_argument(
+        "--out", required=True, type=command.place, help="folder for the four files"
+    )
     args = parser.parse_args(arguments)
+    # A folder that cannot be written is reported before minutes of work.
+    probe(args.out)
     run(configs.settings_of(configs.read(args.config), "landscape"), args.out)
 
 

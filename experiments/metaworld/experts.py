@@ -32,7 +32,7 @@ from multitask.runs.errors import UserError
 from multitask.runs.provenance import commit, machine, versions
 from multitask.runs.seeding import numpy_generator
 from system import command
-from system.writing import write_json
+from system.writing import probe, write_json
 
 HORIZON, LONG = 150, 500  # steps of an episode in the paper and in Meta-World
 MOST_DRAWS = 20  # draws of a task's positions before the task counts as unsolvable
@@ -153,6 +153,8 @@ def main() -> None:
     """Run the command."""
     if len(sys.argv) < 4:
         raise UserError("give a scale, a file, and task sets (MT10) or tasks")
+    # A folder that cannot be written is reported before minutes of work.
+    probe(Path(sys.argv[2]).parent)
     tasks = {task for name in sys.argv[3:] for task in TASK_SETS.get(name, (name,))}
     check_names(sorted(tasks), "v1", "fixed")
     write(sys.argv[1], Path(sys.argv[2]), [task for task in MT50 if task in tasks])

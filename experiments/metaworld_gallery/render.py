@@ -21,7 +21,7 @@ from multitask.rl.envs import MT10, MT50, MetaWorld, check_names
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import commit, machine, versions
 from system import command
-from system.writing import whole, write_json
+from system.writing import probe, whole, write_json
 
 WIDTH, HEIGHT = 192, 128
 VIEW = View(eye=(0.95, 0.04, 0.87), target=(0.06, 0.67, 0.12), degrees=35)
@@ -107,6 +107,8 @@ def main() -> None:
     """Run the command."""
     if not sys.argv[1:]:
         raise UserError("where to? give a folder, and tasks if not all of MT50")
+    # A folder that cannot be written is reported before minutes of work.
+    probe(Path(sys.argv[1]))
     write(Path(sys.argv[1]), sys.argv[2:] or MT50)
 
 

@@ -5,6 +5,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from system import lifeline, stopping
@@ -27,6 +28,18 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; `{self.prog} --help` says more")
+
+
+def place(text: str) -> Path:
+    """Parses a path of the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: It is empty, which would be the present folder, or holds a line
+            break or another character that cannot be printed.
+    """
+    if text and text.isprintable():
+        return Path(text)
+    raise argparse.ArgumentTypeError(f"{text!r:.60} is no path; give one in printable characters")
 
 
 def run(main: Callable[[], int | None], *, to_the_end: bool = False) -> int:

@@ -178,6 +178,13 @@ def test_text_that_is_no_sound_json_is_one_line(text):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["", "a\0b", "config/quick.yaml\n", "[1]", "n" * 300, "/dev/zero"])
+def test_what_is_neither_a_file_nor_json_is_one_line(name):
+    with pytest.raises(UserError) as caught:
+        configs.read(name)
+    assert str(caught.value).isprintable()
+
+
 def test_a_file_that_is_no_text_is_named_with_its_place(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_bytes("scale: tiny\nname: \u00e9\n".encode("latin-1"))

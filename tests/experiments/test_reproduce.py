@@ -20,6 +20,7 @@ locks = pathlib.Path(".snakemake/locks")
 if locks.exists():
     sys.exit("LockException")
 locks.mkdir(parents=True)
+pathlib.Path("words").write_text(" ".join(sys.argv))
 status = subprocess.call(["sh", "-c", f"{sys.executable} job.py; exit $?"])
 locks.rmdir()
 sys.exit(status)
@@ -133,7 +134,18 @@ def test_a_start_within_a_second_of_a_kill_goes_on_alone(folder):
     first.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_targets_alone_are_made_under_the_same_lock(folder):
+    """Bug: `make laptop`, killed, left Snakemake's lock for ever."""
+    (folder / ".snakemake/locks").mkdir(parents=True)
+    (folder / "busy").unlink()
+    (folder / "publishing/runtimes.py").write_text("raise SystemExit(7)")
+    done = start(folder, "laptop", "--cores", "1", "--targets", "results/laptop/a.csv")
+    said, _ = done.communicate(timeout=60)
+    assert done.returncode == 0, said
+    assert (folder / "words").read_text().split()[-2:] == ["--", "results/laptop/a.csv"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_jobs_in_one_line(folder, number):
     first = start(folder)
     job = job_of(folder)

@@ -66,6 +66,32 @@ def command(tmp_path, *more, seeds="0-1", config=CONFIG):
     ), out
 
 
+@pytest.mark.parametrize("option", ["--out", "--checkpoints", "--chosen"])
+@pytest.mark.parametrize("place", ["", "a\nb", "a\0b", "a\udc80"])
+def test_a_path_that_cannot_be_printed_is_one_line(capsys, option, place):
+    words = ["toy", "walk", "--seeds", "0", "--config", "{}", "--out", "o", option, place]
+    assert run.main(words) == 2
+    assert f"error: argument {option}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "runs/toy/walk/seeds0-1/metrics.csv",
+        "runs/toy/walk/seeds0-1/run.json",
+        "checkpoints/toy/walk/seed1.pt",
+        "checkpoints/toy/walk/seed0.csv",
+    ],
+)
+def test_a_folder_in_the_place_of_a_file_is_named_before_training(
+    tmp_path, toy, monkeypatch, capsys, name
+):
+    monkeypatch.setattr(toy, "train", lambda *_: pytest.fail("trained"))
+    (tmp_path / "results/tiny" / name).mkdir(parents=True)
+    assert command(tmp_path)[0] == 2
+    assert f"{name} is a folder" in capsys.readouterr().err
+
+
 def test_writes_metrics_and_provenance_then_drops_checkpoints(tmp_path, toy, monkeypatch):
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     status, out = command(tmp_path)
