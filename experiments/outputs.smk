@@ -1,5 +1,5 @@
 # Every table and figure: one entry says what writes it, from which runs or files, and what it shows. An entry whose
-# experiments are not in the scale's config is left out. Its caption is captions/<module>.rst beside the module.
+# experiments are not in the scale's config is left out. Its caption is captions/<module>.rst in the module's folder.
 # Name: (module:object that writes it, its experiment or files, what it shows, files of the paper's numbers).
 TABLES = {
     "1": ("nyuv2.table_1:LAYOUT", ["nyuv2"], "NYUv2: PCGrad on MTAN", ["table_1", "table_8"]),

@@ -279,7 +279,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def refuse_folders(job: Job) -> None:
-    """Refuse folders in the place of files before the training that would end in them.
+    """Refuse folders where files must be, before the training that would end in them.
 
     Raises:
         UserError: One of the files that a job writes is a folder.
@@ -448,7 +448,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoints",
         type=command.place,
-        help="folder of the checkpoints (default: beside the runs' folder)",
+        help="folder of the checkpoints (default: next to the runs' folder)",
     )
     parser.add_argument(
         "--max-minutes", type=span, help="save and stop (exit 3) after so many minutes"

@@ -128,11 +128,11 @@ def table(tasks: str) -> TaskSet:
         notes=(
             "success: share of episodes with success at any step, mean over tasks and the last "
             f"{last} evaluation(s) or, in training, collection(s)",
-            "success: of the deterministic policy, by itself; in training and at the last step: "
-            "with sampled actions",
+            "success is that of the deterministic policy; in training, and at the last step, that "
+            "of sampled actions",
             "IQM: mean of the middle half of all tasks and seeds; "
             "interval (bootstrap within tasks) from 10 seeds up",
-            "the paper shows curves only; what its text says of their ends is drawn in Figure 3",
+            "the paper shows curves only; Figure 3 marks the ends that its text names",
         ),
     )
 

@@ -36,8 +36,8 @@ NOTES = (
     f"success: share of episodes with success at any step, of the policy without exploration, mean "
     f"over the last {LAST} evaluations and over seeds; "
     f"in parentheses: seeds above {SOLVED:g}, of all",
-    "independent: one network per task, learned alone from the same samples of its task: a task "
-    "that fails there too is not learned by SAC at this budget, whatever is learned with it",
+    "independent: one network per task, which learns from the same samples of its task alone; a "
+    "task that fails there as well is too hard for SAC at this budget, with or without other tasks",
     "which tasks the scripted policy solves, and what the rewards pay for, is in table_experts",
 )
 

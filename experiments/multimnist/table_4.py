@@ -28,7 +28,7 @@ PAIRS = (
 NOTES = (
     "p: left, right",
     "MGDA: by Frank-Wolfe on the gradients as they are; CAGrad: c = 0.4; "
-    "Nash-MTL: an update of length 1 at most, solved anew at every step; "
+    "Nash-MTL: an update of length at most 1, solved from one start at every step; "
     "these and UPGrad through torchjd; CAGrad and UPGrad carry the factor 2 of the sum",
     "tuned: learning rate and L2 penalty by one grid and budget for every method, "
     "chosen on held-out training data; the seconds are without the grid's",

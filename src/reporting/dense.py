@@ -315,8 +315,8 @@ def paper_cell(paper: float, difference: float, decimals: int) -> str:
     """The paper's number and ours minus it, `20.17 (+0.41)`; a dash if the paper has none."""
     if pd.isna(paper):
         return render.DASH
-    beside = "" if pd.isna(difference) else f" ({render.number(difference, decimals, sign=True)})"
-    return f"{render.number(paper, decimals)}{beside}"
+    apart = "" if pd.isna(difference) else f" ({render.number(difference, decimals, sign=True)})"
+    return f"{render.number(paper, decimals)}{apart}"
 
 
 def blocks(table: pd.DataFrame, quantities: Sequence[Quantity]) -> dict[str, pd.DataFrame]:

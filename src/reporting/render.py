@@ -149,8 +149,8 @@ def _paper(line: Mapping[Hashable, Any], decimals: int) -> str:
     paper, difference = line.get("paper", NAN), line.get("difference", NAN)
     if math.isnan(paper):
         return DASH
-    beside = "" if math.isnan(difference) else f" ({number(difference, decimals, sign=True)})"
-    return f"{number(paper, decimals)}{beside}"
+    apart = "" if math.isnan(difference) else f" ({number(difference, decimals, sign=True)})"
+    return f"{number(paper, decimals)}{apart}"
 
 
 def markdown(shown: pd.DataFrame, footer: Sequence[str]) -> str:

@@ -156,7 +156,7 @@ def read_run(path: Path) -> tuple[dict[str, Any], str]:
         )
     try:
         described = describe(content)
-    # A checksum that was made anew vouches for anything.
+    # A new checksum would vouch for any content.
     except (ValueError, csv.Error) as error:
         raise UserError(f"{path} holds no rows of a run ({error!s:.80}); {REMEDY}") from None
     if described != info["metrics"] or not set(info["metrics"]["seeds"]) <= {*info["seeds"]}:

@@ -310,7 +310,7 @@ def compare(saved: Any, like: Any, place: str) -> None:  # noqa: C901
     if isinstance(like, Tensor):
         if not isinstance(saved, Tensor):
             raise ValueError(f"{place} is no tensor")
-        # A size of 0 stands for any: the replay is empty before a run begins.
+        # A size of 0 allows any size: the replay is empty before a run begins.
         fits = saved.dim() == like.dim() and all(
             size in (0, found) for size, found in zip(like.shape, saved.shape, strict=True)
         )

@@ -50,7 +50,7 @@ def verdict(
     """The verdict on a claim and the reason in a few words."""
     if evidence.missing:
         return NOT_TESTED, evidence.missing
-    # Evidence of the wrong scale decides nothing, whatever it shows.
+    # Evidence of another scale decides nothing.
     if scale not in claim["scales"]:
         return NOT_TESTED, f"needs scale {' or '.join(claim['scales'])}"
     if evidence.decided:
