@@ -56,7 +56,8 @@ def backward(
         losses: T scalars that share a graph, as a Python list. Apply loss weights beforehand.
         shared_parameters: the leaves under surgery: tensors, ``(name, tensor)`` pairs or a dict.
             ``None`` selects the leaves that two or more losses reach. If any of these is an
-            ``nn.Parameter``, plain tensors (such as inputs) are left out.
+            ``nn.Parameter``, plain tensors (such as inputs) are left out. An error is raised if an
+            operation joins the tasks, as stacking the losses or compiling trunk and heads does.
         own_parameters: the leaves that receive plain gradients; ``None`` selects all other leaves
             that the losses reach.
         weighting: a function from the Gramian ``[T, T]`` to weights ``[T]``, such as torchjd's

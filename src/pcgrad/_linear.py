@@ -56,6 +56,7 @@ class LinearRecorder:
     following raise an error that names the layer: other modules with trainable parameters,
     BatchNorm, compiled modules, layers that compute their weight (weight_norm, pruning,
     parametrizations), calls with weights other than the module's, and parameters with tensor hooks.
+    A ``TorchFunctionMode`` that changes the input of ``linear`` is not seen.
 
     Args:
         module: the module whose parameters are under surgery. Other leaves that the losses reach
