@@ -73,6 +73,7 @@ def once(tasks: Sequence[str], workers: int) -> dict[str, float]:
         making = time.perf_counter() - start
         seconds_of(fleet, EPISODE)  # warm-up
         speed = EPISODE * len(tasks) / seconds_of(fleet, EPISODE)
+    # Environments that do nothing leave the time of the communication alone.
     with Fleet([partial(Idle, task) for task in tasks], workers) as fleet:
         seconds_of(fleet, LOCKSTEPS)
         lockstep = seconds_of(fleet, LOCKSTEPS) / LOCKSTEPS

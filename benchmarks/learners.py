@@ -104,6 +104,7 @@ def new_learner(route: str, method: str, tasks: int, width: int, device: torch.d
     """Return a learner of a method with the networks of Appendix J."""
     kind, precision = ROUTES[route]
     settings = {**SETTINGS, "width": width, "precision": precision}
+    # A task's code is a one-hot vector, as in Meta-World.
     codes = torch.eye(tasks)
     return kind(settings, codes, SIZES, METHODS[method], 0, device, torch.float32)
 
@@ -131,6 +132,7 @@ def updates(
     batch, noise, orders = inputs(tasks, device)
     cases = {f"sac_pcgrad, {route}": (route, "sac_pcgrad") for route in ROUTES}
     for method in methods:
+        # CosReg differentiates through task gradients, which the passes by hand cannot.
         for precision in ("float32", "bfloat16")[: 1 if METHODS[method].cosreg else 2]:
             cases[f"{method}, {precision}"] = (precision, method)
     return {
@@ -159,6 +161,7 @@ def operations(tasks: int, width: int) -> float:
     actor, actor_back = per_row(inputs, 2 * action)
     critic, critic_back = per_row(inputs + action, 1)
     rows = tasks * BATCH
+    # Forward, and the gradients of the weights, cost one product of each layer a pass.
     return rows * (3 * actor + actor_back + 2 * (4 * critic + 2 * critic_back))
 
 

@@ -49,6 +49,7 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> None:
 def printed(value: float, low: float, high: float) -> str:
     """Format a ratio, with its quartiles if they differ from it at three digits."""
     text = short(value)
+    # Equal quartiles would only repeat the number.
     return text if short(low) == text == short(high) else f"{text} ({short(low)} to {short(high)})"
 
 
@@ -152,6 +153,7 @@ def text(table: pd.DataFrame) -> str:
     parts.append(f"**Against the targets**\n\n{render.markdown(targets.compared(table), [])}")
     one = table.iloc[0]
     threads = f", {one['threads']} thread(s)" if one["device"] == "cpu" else ""
+    # A single call has no quartiles; the table marks it.
     most, least = table["repeats"].max(), table.loc[table["repeats"] > 1, "repeats"].min()
     footer = [
         beaten(table),

@@ -47,9 +47,16 @@ def contours(ax: Axes, surface: Arrays, loss: np.ndarray) -> QuadContourSet:
 
 def path(ax: Axes, points: np.ndarray, update: np.ndarray) -> LineCollection:
     """Draw a trajectory [K, 2], black at its first and yellow at its last update."""
+    # One color per update needs one line per segment.
     segments = np.stack((points[:-1], points[1:]), axis=1)
     ax.plot(
-        *points.T, color="black", linewidth=4.4, solid_capstyle="round", zorder=3, rasterized=True
+        # A black line below makes an outline; as vectors, thousands of points would fill the PDF.
+        *points.T,
+        color="black",
+        linewidth=4.4,
+        solid_capstyle="round",
+        zorder=3,
+        rasterized=True,
     )
     line = LineCollection(
         list(segments), cmap=TIME, linewidths=3, capstyle="round", rasterized=True, zorder=4
@@ -112,6 +119,7 @@ def all_starts(
 ) -> None:
     """Draw panel (f), which is not in the paper: the paths from every start, by method."""
     contours(ax, surface, surface["losses"].sum(0))
+    # Reversed, so that the first method is drawn on top.
     for v, variant in reversed(list(enumerate(variants))):
         for s in range(len(starts)):
             ax.plot(

@@ -42,7 +42,8 @@ def short(task: str) -> str:
 def names(tasks: pd.DataFrame) -> str:
     """The names of the tasks; those of MT10 are marked."""
     marked = (
-        f"{short(line['task'])}{' (MT10)' * line['mt10']}" for line in tasks.to_dict("records")
+        short(line["task"]) + (" (MT10)" if line["mt10"] else "")
+        for line in tasks.to_dict("records")
     )
     return ", ".join(marked) or "none"
 
@@ -82,10 +83,10 @@ def notes(found: dict[str, Any], table: pd.DataFrame) -> list[str]:
         f"version 1 in Meta-World {found['versions']['metaworld']} has the formulas of 2019, not "
         "the constants and geometry of that time: most of it is paid only while the middle of the "
         "fingers is within 5 cm of the object, and the scripted policy may push from farther away",
-        "success is version 2's under version 1 too, whose own cannot or hardly be met: "
-        f"{names(replaced)}",
-        "the first observation of window-close after a reset is that from before the window is "
-        "moved, 0.2 m off (Meta-World's own reset; the next one is right)",
+        "under version 1 too, success is that of version 2 in tasks where version 1's own is "
+        f"impossible or nearly so: {names(replaced)}",
+        "in window-close, Meta-World's reset returns the observation from before the window is "
+        "moved, 0.2 m off; the next observation is right",
     ]
     data = f"data: Meta-World {found['versions']['metaworld']}"
     return [*lines, f"scale: {found['scale']}", data, f"versions: {versions}"]

@@ -50,6 +50,7 @@ def theory(reports: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The printed table."""
+    # A true minus sign, as in the other tables.
     margins = [
         render.DASH if pd.isna(x) else f"{x:.2g}".replace("-", "−")
         for x in table["smallest_margin"]

@@ -47,7 +47,7 @@ def test_notes_count_what_the_table_holds():
     assert "in 1 of 3 tasks: window-close (MT10)\n" in notes
     assert "nothing (0 or less a step) in 1 of 3 tasks: window-close (MT10)\n" in notes
     assert "in 0 of 3 tasks: none\n" in notes
-    assert "hardly be met: stick-push\n" in notes
+    assert "impossible or nearly so: stick-push\n" in notes
     shown = table_experts.shown(table)
     assert list(shown["v1: solved at step"]) == ["40", "40", render.DASH]
     assert shown["v1: standing still"][0] == "72.0"
