@@ -28,6 +28,9 @@ laptop: $(STAMP)  ## exactly the runs that are published at laptop: real data on
 watch: $(STAMP)  ## every training that runs: where it is and how long it will take
 	@$(MODULE) experiments.watch
 
+render: $(STAMP) known-scale  ## figures, tables, claims, notebooks and article of the runs that are in results/SCALE; trains none
+	$(IN_ENV) snakemake --configfile config/$(SCALE).yaml --config render=1 --cores "$$CORES" --rerun-triggers mtime
+
 article: $(STAMP) known-scale  ## the article as a PDF, from what is published at SCALE
 	$(MODULE) publishing.article results/published/$(SCALE) --out results/$(SCALE)
 

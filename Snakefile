@@ -14,7 +14,13 @@ report: f"results/{config['scale']}/front.rst"
 
 
 include: "experiments/common.smk"
-include: "experiments/train.smk"
+
+
+if not RENDER:  # what is there is read as it is
+
+    include: "experiments/train.smk"
+
+
 include: "experiments/landscape/rules.smk"
 include: "experiments/metaworld/rules.smk"
 include: "experiments/metaworld_gallery/rules.smk"

@@ -19,6 +19,9 @@ from system.reading import read_yaml
 from system.settings import defaults
 from multitask.runs.sources import code_hash, entry_hash, script_hash, training_hash
 
+# `make render` asks for what the runs on disk show, whichever of the config's they are.
+RENDER = bool(config.pop("render", False))
+
 try:
     for path in workflow.configfiles:  # Snakemake lets the last of two equal keys win
         read_yaml(Path(path), "correct it, then run again")
@@ -109,7 +112,14 @@ def chosen(wildcards):
 
 
 def runs(*experiments):
-    """The metrics of every job that the config asks for."""
+    """The metrics of every job that the config asks for, or of those that are there."""
+    if RENDER:
+        there = Path("results", config["scale"], "runs")
+        return sorted(
+            str(path)
+            for experiment in experiments
+            for path in there.glob(f"{experiment}/*/seeds*/metrics.csv")
+        )
     return [
         f"<results>/runs/{experiment}/{method}/seeds{seeds}/metrics.csv"
         for experiment in experiments

@@ -249,6 +249,19 @@ def test_the_report_carries_figures_tables_and_notebooks(done):
     assert planned(done, *TINY) == {}
 
 
+def test_render_shows_the_runs_that_are_there_and_trains_none(done, tmp_path):
+    tree = Path(shutil.copytree(done, tmp_path / "tree"))
+    shutil.rmtree(tree / "results/tiny/runs/triad")
+    render = (*TINY, "--config", "render=1", "--rerun-triggers", "mtime")
+    jobs = planned(tree, *render)
+    assert not {job for job in jobs if job.startswith(("train", "tune", "data", "choose"))}, jobs
+    status, output = snakemake(tree, *render, "--cores", "1", "-R", "claims", "--", "claims")
+    assert status == 0, output[-3000:]
+    text = (tree / "results/tiny/claims.csv").read_text(encoding="utf-8")
+    row = next(line for line in text.splitlines() if line.startswith("figure-4-return,"))
+    assert "not tested" in row
+
+
 def test_an_edit_of_the_core_retrains_everything(done):
     with edited(
         done / "src/pcgrad/_measures.py",

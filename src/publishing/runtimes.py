@@ -1,4 +1,5 @@
-"""Tabulates the run time of a scale, one row per rule, from Snakemake's benchmark files.
+"""Tabulates the run time of a scale, one row per rule: trainings from their `run.json`, the rest
+from Snakemake's benchmark files.
 
     python -m publishing.runtimes results/quick
 
@@ -8,9 +9,11 @@ The command writes `runtimes.csv` and `runtimes.md` into the folder.
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from system.results import read_info
 from system.writing import write_text
 
 UNITS = {
@@ -21,19 +24,44 @@ UNITS = {
 }
 
 
-def runtimes(folder: Path) -> pd.DataFrame:
-    """Jobs, total wall seconds, longest job and peak resident memory (MB) per rule.
-
-    They are read from the files `<rule>/*.tsv`.
-    """
+def benchmarks(folder: Path) -> list[dict[str, Any]]:
+    """Seconds and peak memory of every job that Snakemake measured, but for trainings."""
     rows = []
     for path in sorted((folder / "benchmarks").rglob("*.tsv")):
         rule = path.relative_to(folder / "benchmarks").parts[0].removesuffix(".tsv")
-        # Snakemake writes "-" where a job was too short to be measured.
-        frame = pd.read_csv(path, sep="\t", na_values="-")
-        rows.append(
-            {"rule": rule, "seconds": frame["s"].iloc[-1], "memory": frame["max_rss"].iloc[-1]}
-        )
+        if not rule.startswith("train_"):
+            # Snakemake writes "-" where a job was too short to be measured.
+            frame = pd.read_csv(path, sep="\t", na_values="-")
+            rows.append(
+                {"rule": rule, "seconds": frame["s"].iloc[-1], "memory": frame["max_rss"].iloc[-1]}
+            )
+    return rows
+
+
+def trainings(folder: Path) -> list[dict[str, Any]]:
+    """Seconds and peak memory of every run, as its `run.json` says.
+
+    Snakemake's files know one training only: the last that this folder's machine made. A run that
+    was resumed, or copied from another machine, is known to its `run.json` alone.
+    """
+    infos = [read_info(path) for path in sorted(folder.glob("runs/*/*/*/run.json"))]
+    return [
+        {
+            "rule": f"train_{info['experiment']}",
+            "seconds": sum(info["seconds"].values()),
+            "memory": info["peak_memory_mb"],
+        }
+        for info in infos
+    ]
+
+
+def runtimes(folder: Path) -> pd.DataFrame:
+    """Jobs, total wall seconds, longest job and peak resident memory (MB) per rule.
+
+    A rule that did not run again keeps its row of the folder's last `runtimes.csv`.
+    """
+    rows = benchmarks(folder) + trainings(folder)
+    before = folder / "runtimes.csv"
     if not rows:
         raise FileNotFoundError(
             f"no benchmark files below {folder}/benchmarks; run the pipeline first"
@@ -45,6 +73,9 @@ def runtimes(folder: Path) -> pd.DataFrame:
         longest=("seconds", "max"),
         memory=("memory", "max"),
     )
+    if before.is_file():
+        old = pd.read_csv(before)
+        table = pd.concat([table, old[~old["rule"].isin(table["rule"])]])
     return table.sort_values("core_seconds", ascending=False, ignore_index=True)
 
 

@@ -1,8 +1,11 @@
 """The README's tables are copies of published files, and its paths exist."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,6 +13,8 @@ import pytest
 from publishing import readme, runtimes
 from publishing.commands import usage
 from reporting import findings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_blocks_are_replaced_and_the_rest_is_kept(tmp_path):
@@ -67,6 +72,23 @@ def test_runtimes_sum_the_jobs_of_each_rule(tmp_path):
     runtimes.main(tmp_path)
     assert "31" in (tmp_path / "runtimes.md").read_text()
     assert pd.read_csv(tmp_path / "runtimes.csv").rule.tolist() == ["train", "figure_1"]
+
+
+def test_runtimes_know_trainings_by_their_runs_and_keep_older_rows(tmp_path):
+    published = ROOT / "results/published/quick/runs/triad"
+    shutil.copytree(published, tmp_path / "runs/triad")
+    # Snakemake measured only one of them, in its last attempt.
+    (tmp_path / "benchmarks/train_triad").mkdir(parents=True)
+    (tmp_path / "benchmarks/train_triad/a.tsv").write_text("s\tmax_rss\n1.0\t1.0\n")
+    (tmp_path / "runtimes.csv").write_text(
+        "rule,jobs,core_seconds,longest,memory\ntrain_triad,1,5,5,5\nlandscape,1,77,77,7\n"
+    )
+    infos = [json.loads(path.read_text()) for path in published.rglob("run.json")]
+    table = runtimes.runtimes(tmp_path).set_index("rule")
+    assert table.loc["train_triad", "jobs"] == len(infos) > 1
+    spent = sum(sum(info["seconds"].values()) for info in infos)
+    assert table.loc["train_triad", "core_seconds"] == pytest.approx(spent)
+    assert table.loc["landscape", "core_seconds"] == 77
 
 
 def test_runtimes_without_a_run_say_so(tmp_path):
