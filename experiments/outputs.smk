@@ -180,7 +180,8 @@ for number, (writer, shown, words) in FIGURES.items():
                 f"<results>/figures/figure_{number}.png",
                 caption=caption(writer),
                 category="Figures",
-                labels={"figure": number, "shows": words},
+                # The report sorts labels as text.
+                labels={"figure": number.zfill(2), "shows": words},
             ),
             pdf=f"<results>/figures/figure_{number}.pdf",
         log:

@@ -1,6 +1,7 @@
-"""CONTRIBUTING's two additions, made in a copy: a new experiment and a new method."""
+"""The how-to pages, followed to the letter in a copy: a new experiment, its data, a new method."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,99 +11,33 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-
-TASK = '''"""Two linear regressions of shared inputs."""
-
-import torch
-
-from multitask.methods import METHODS as ROWS
-from multitask.runs.seeding import generator, initialization
-from multitask.supervised import Problem, fit
-
-METHODS = tuple(ROWS)
-
-
-def data(settings):
-    draw = generator(settings["data_seed"], "lines")
-    inputs = torch.randn(settings["examples"], 3, generator=draw)
-    return inputs, inputs.sum(1), inputs[:, 0] - inputs[:, 1]
-
-
-def fingerprint(settings):
-    return {"name": "lines", "real": False, "examples": len(data(settings)[0])}
-
-
-def problem(seed, settings):
-    with initialization(seed):
-        model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-
-    def losses(batch, draw):
-        found = model(batch[0])
-        return [(found[:, task] - batch[1 + task]).square().mean() for task in range(2)]
-
-    def evaluate(examples):
-        return {(str(task), "loss"): loss.item() \
-for task, loss in enumerate(losses(examples, None))}
-
-    rows, shared = data(settings), list(model[0].parameters())
-    return Problem(("0", "1"), model, shared, rows, {"test": rows}, losses, evaluate)
-
-
-def train(method, seed, settings, session):
-    return fit(problem(seed, settings), ROWS[method], seed, settings, session)
-'''
-SETTINGS = '''"""Two linear regressions."""
-
-from dataclasses import dataclass
-
-from multitask.settings import Supervised
-from system.settings import given
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings(Supervised):
-    """Ours."""
-
-    examples: int = given(64, "ours", "Examples to train and test on.", least=1)
-    data_seed: int = given(0, "ours", "Seed of the examples.", least=0)
-    epochs: int = given(2, "ours")
-    batch_size: int = given(32, "ours")
-    optimizer: str = given("adam", "ours")
-    learning_rate: float = given(0.01, "ours")
-    decay: float = given(1.0, "ours")
-    decay_every: int = given(1, "ours")
-'''
-TABLE = '''"""The losses of both regressions."""
-
-from reporting.comparison import Comparison
-from reporting.tables import Quantity
-
-TABLE = Comparison(
-    source="lines",
-    title="Two lines",
-    experiment="lines",
-    methods=("sum", "pcgrad", "halved"),
-    pairs=(("pcgrad", "sum"),),
-    quantities=(Quantity("0", "test_loss", "first", 4, compare=True),),
-    paper_rows={},
-)
-'''
-CONFIG = """scale: mine
-experiments:
-  lines:
-    methods: [sum, pcgrad]
-    seeds: [0]
-"""
-THEORY = """theory: {seed: 0, instances: 1, trajectories: 1, updates: 1,
-         high_dimensions: [100], search_rounds: 1}
-"""
-HALVED = '''def halved(gramian: Tensor, orders: Tensor, reduction: Reduction) -> Tensor:
-    """Half of the plain sum."""
-    return torch.full_like(gramian.diagonal(), 0.5)
-
-
-'''
+HOWTO = ROOT / "docs" / "howto"
 OUTPUT = "results/mine/tables/table_lines.csv"
+
+
+def page(name):
+    return (HOWTO / name).read_text(encoding="utf-8")
+
+
+def blocks(text, language):
+    """The code blocks of a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def files(text):
+    """{path: content} of the blocks that follow a path and a colon at the end of a line."""
+    found = re.findall(r"`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return dict(found)
+
+
+def commands(text, *words):
+    """The commands of a page that hold one of the words."""
+    lines = [
+        line.partition("#")[0].strip() for part in blocks(text, "sh") for line in part.splitlines()
+    ]
+    found = [line for line in lines if any(word in line for word in words)]
+    assert found
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -113,48 +48,94 @@ def copy(tmp_path_factory):
         shutil.copytree(ROOT / name, root / name, ignore=ignore)
     for name in ("Snakefile", "environment.yml"):
         shutil.copy(ROOT / name, root / name)
-    files = {"task.py": TASK, "settings.py": SETTINGS, "table_lines.py": TABLE}
-    (root / "experiments/lines").mkdir()
-    for name, text in files.items():
-        (root / "experiments/lines" / name).write_text(text, encoding="utf-8")
-    (root / "config").mkdir()
-    (root / "config/mine.yaml").write_text(CONFIG + THEORY, encoding="utf-8")
+    for path, text in files(page("experiment.md")).items():
+        (root / path).parent.mkdir(exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
+    (root / "experiments/lines/__init__.py").touch()
+    (root / "data").mkdir()
     return root
 
 
-def snakemake(root, *words):
-    command = [sys.executable, "-m", "snakemake", "--configfile", "config/mine.yaml", *words]
+def typed(root, command, status=0):
+    """Run a command of a page in a shell; return all that it printed."""
+    places = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]),
+        "PCGRAD_DATA": str(root / "data"),
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
-        command,
+        ["sh", "-c", command],
         cwd=root,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **places},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert done.returncode == status, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
 
 
-def test_an_experiment_is_four_files_and_a_method_two(copy):
-    """Bug: something else must be edited, or a new method trains old rows again."""
-    lines = sum(text.count("\n") for text in (TASK, SETTINGS, TABLE, CONFIG))
-    assert lines <= 120
-    snakemake(copy, "--cores", "2", OUTPUT)
-    assert set(pd.read_csv(copy / OUTPUT)["method"]) >= {"sum", "pcgrad", "pcgrad - sum"}
+def replaced(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
 
+
+def test_an_experiment_is_four_files(copy):
+    """Bug: something else must be edited, or a command of the page does not work."""
+    made = files(page("experiment.md"))
+    assert len(made) == 4
+    assert sum(text.count("\n") for text in made.values()) <= 120
+    for command in commands(page("experiment.md"), "snakemake", "python"):
+        typed(copy, command)
+    assert set(pd.read_csv(copy / OUTPUT)["method"]) >= {"sum", "pcgrad", "pcgrad - sum"}
+    assert (copy / "results/mine/runs/lines/pcgrad/seeds7-7/metrics.csv").is_file()
+
+
+def test_a_stopped_training_goes_on(copy):
+    stop, resume = commands(page("run.md"), "experiments.run lines")
+    place = copy / "results/mine/runs/lines/pcgrad/seeds0-0/metrics.csv"
+    unbroken = place.read_bytes()
+    place.unlink()
+    assert "stopped by --max-minutes" in typed(copy, stop, status=3)
+    assert not place.exists()
+    typed(copy, resume)
+    assert place.read_bytes() == unbroken
+
+
+def test_a_method_is_one_row_and_trains_only_itself(copy):
+    """Bug: a new method trains old rows again."""
+    rule, row, listed = blocks(page("method.md"), "python")
+    (asked,) = blocks(page("method.md"), "yaml")
     methods = copy / "src/multitask/methods.py"
-    text = methods.read_text(encoding="utf-8")
-    text = text.replace("@cache\ndef _peer", HALVED + "@cache\ndef _peer")
-    row = 'METHODS = {\n    "halved": Method(gradients=halved),\n'
-    methods.write_text(text.replace("METHODS = {\n", row), encoding="utf-8")
-    config = copy / "config/mine.yaml"
-    config.write_text(
-        config.read_text(encoding="utf-8").replace("[sum, pcgrad]", "[sum, pcgrad, halved]"),
-        encoding="utf-8",
-    )
-    output = snakemake(copy, "--cores", "2", OUTPUT)
+    replaced(methods, "@cache\ndef _peer", f"{rule}\n\n@cache\ndef _peer")
+    replaced(methods, "METHODS = {\n", row)
+    replaced(copy / "config/mine.yaml", "    methods: [sum, pcgrad]\n", asked)
+    replaced(copy / "experiments/lines/table_lines.py", '    methods=("sum", "pcgrad"),\n', listed)
+    (command,) = commands(page("method.md"), "snakemake")
+    output = typed(copy, command)
     assert "train_lines/halved" in output
     assert "train_lines/sum" not in output
     assert "train_lines/pcgrad" not in output
     table = pd.read_csv(copy / OUTPUT).set_index("method")
     assert table.loc["halved", "seeds"] == 1
+
+
+def test_own_data_are_read_from_a_file(copy):
+    """Bug: a missing file is a traceback, or new data leave old numbers in the table."""
+    make, read = blocks(page("data.md"), "python")
+    task = copy / "experiments/lines/task.py"
+    text = task.read_text(encoding="utf-8")
+    old = text[text.index("def data(") : text.index("def problem(")]
+    replaced(task, old, f"{read}\n\n")
+    before = pd.read_csv(copy / OUTPUT)["mean"].tolist()
+    (command,) = commands(page("data.md"), "table_lines")
+    said = typed(copy, command, status=1)
+    assert "error: no data at" in said
+    assert "Traceback" not in said.partition("error: no data at")[2]
+    typed(copy, f"python - <<'END'\n{make}END")
+    typed(copy, commands(page("data.md"), "lines.npz")[0])
+    typed(copy, command)
+    table = pd.read_csv(copy / OUTPUT)
+    assert table["mean"].tolist() != before
+    assert "lines.npz" in (copy / "results/mine/data/lines.json").read_text()

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
-from reporting.figures import band, color, intervals, legend_above, save, stamp, style
+from reporting.figures import band, color, intervals, legend_above, save, seed_handle, stamp, style
 from reporting.labels import label
 from reporting.runs import Runs, read_runs
 
@@ -139,7 +139,7 @@ def figure_4(runs: Runs) -> Figure:
     for ax in (left, middle, *right):
         ax.set_xlim(0, settings["collections"])
     handles = [Line2D([], [], color=color(method), label=label(method)) for method in methods]
-    legend_above(fig, handles)
+    legend_above(fig, handles + seed_handle(fig))
     seeds = {seed for info in runs.infos for seed in info["seeds"]}
     stamp(
         fig,

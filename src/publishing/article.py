@@ -169,7 +169,8 @@ def settings(results: Sequence[Results]) -> list[list[str]]:
                 "width",
             )
             size = [
-                f"{key.replace('_', ' ')} {found[0]['settings'][key]}"
+                # 0 examples stand for the whole training set.
+                f"{key.replace('_', ' ')} {found[0]['settings'][key] or 'all'}"
                 for key in keys
                 if key in found[0]["settings"]
             ]
@@ -208,12 +209,10 @@ def table_of(one: Results, name: str) -> dict[str, Any]:
     # Only tables of methods fit the article's columns.
     if not {"method", "task", "metric", "paper"} <= set(table.columns):
         return {"header": [], "rows": [], "caption": one.title(name)}
-    compared = [
-        (t, m)
-        for t, m in dict.fromkeys(zip(table.get("task", []), table.get("metric", []), strict=True))
-        if _is_compared(table, t, m)
-        # More columns do not fit on a page in portrait format.
-    ][:4]
+    pairs = list(dict.fromkeys(zip(table["task"], table["metric"], strict=True)))
+    # A table without a comparison shows its first quantity.
+    # More columns do not fit on a page in portrait format.
+    compared = [pair for pair in pairs if _is_compared(table, *pair)][:4] or pairs[:1]
     header = ["method", *(_column(task, metric) for task, metric in compared), "paper", "seeds"]
     rows = []
     for method, lines in table.groupby("method", sort=False):
@@ -237,8 +236,14 @@ def table_of(one: Results, name: str) -> dict[str, Any]:
     return {
         "header": header,
         "rows": rows,
-        "caption": f"{one.title(name)}, scale {one.scale}. {notes}",
+        "caption": f"{caption(one.title(name))}, scale {one.scale}. {notes}",
     }
+
+
+def caption(title: str) -> str:
+    """A table's title whose number in the paper cannot be taken for one of the article."""
+    number, colon, words = title.partition(": ")
+    return f"{words} (the paper's {number})" if colon and number.startswith("Table") else title
 
 
 def _is_compared(table: pd.DataFrame, task: str, metric: str) -> bool:
@@ -307,7 +312,7 @@ def tried(results: Sequence[Results]) -> list[str]:
         named = set(own[own["paper"].notna()]["method"])
         extra = [label(method) for method in own["method"].unique() if method not in named]
         if extra:
-            lines.append(f"{one.title(name)}: {'; '.join(extra)}.")
+            lines.append(f"{caption(one.title(name))}: {'; '.join(extra)}.")
     return lines
 
 

@@ -26,8 +26,9 @@ TITLE = (
 
 
 def table(frame: pd.DataFrame) -> str:
-    """Render a frame as an RST list table."""
-    lines = [".. list-table::", "   :header-rows: 1", ""]
+    """Render a frame as an RST list table; its first column is the widest."""
+    widths = " ".join(["4", *["1"] * (len(frame.columns) - 1)])
+    lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {widths}", ""]
     for cells in (list(frame.columns), *frame.to_numpy().tolist()):
         for number, cell in enumerate(cells):
             # RST marks the first cell of a row by `* -`, the others by `  -`.

@@ -258,12 +258,25 @@ def caption(root: Path, one: Results, name: str) -> str:
     config = one.file("manifest.json").get("config")
     if not found or not config:
         return ""
+    config = {**config, "experiments": whole(one, config["experiments"])}
     # The captions are templates of Snakemake's report, which gives them these two names.
     wildcards = SimpleNamespace(tasks=name.rpartition("_")[2], name=name)
     text = jinja2.Template(found[0].read_text("utf-8")).render(
         snakemake=SimpleNamespace(config=config, wildcards=wildcards)
     )
     return f"```{{eval-rst}}\n{text.strip()}\n```"
+
+
+def whole(one: Results, experiments: Mapping[str, Any]) -> dict[str, Any]:
+    """The config's blocks with the settings that they leave at their defaults, from the runs."""
+    found = {}
+    landscape = one.file("landscape/summary.json").get("settings", {})
+    for name, block in experiments.items():
+        paths = sorted(one.folder.glob(f"runs/{name}/*/*/run.json"))
+        kept = json.loads(paths[0].read_text("utf-8"))["settings"] if paths else {}
+        kept = landscape if name == "landscape" else kept
+        found[name] = {**kept, **block}
+    return found
 
 
 def provenance(one: Results, file: Path) -> str:

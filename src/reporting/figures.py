@@ -237,6 +237,14 @@ def _coincide(first: Line2D, second: Line2D, near: float) -> bool:
     return len(gap) > 0 and float((gap <= near).mean()) >= 0.5
 
 
+def seed_handle(fig: Figure) -> list[Line2D]:
+    """An entry of the legend for the thin lines of single seeds; none if the figure has none."""
+    lines = (line for ax in fig.axes for line in ax.get_lines())
+    if not any(line.get_gid() == SEED_LINE for line in lines):
+        return []
+    return [Line2D([], [], color="gray", linewidth=0.5, label="one seed")]
+
+
 def legend_above(fig: Figure, handles: Sequence[Artist]) -> None:
     """Draw one legend above all panels, with as many columns as fit the figure's width."""
     renderer = fig.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's canvas

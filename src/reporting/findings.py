@@ -126,15 +126,15 @@ def claim_sentence(line: Mapping[Any, Any]) -> str:
     if line["verdict"] == NOT_TESTED:
         return f"{text} ({line['reason']})."
     parts = []
+    # Names of files' keys, such as conflict_share, become words.
+    reason = str(line["reason"] or "").replace("_", " ")
     if np.isfinite(line["effect"]):
         effect = render.significant(line["effect"], line["ci_low"], line["ci_high"])
         parts.append(
             f"effect {effect} over {int(line['seeds'])} seeds, above 0 on the claimed side"
         )
-        if line["reason"]:
-            parts.append(str(line["reason"]))
-    elif line["reason"]:
-        parts.append(str(line["reason"]))
+    if reason:
+        parts.append(reason)
     if np.isfinite(line["ours"]):
         ours = render.significant(line["ours"], line["ours_low"], line["ours_high"], 4)
         against = f" against {line['paper']:g} in the paper" if np.isfinite(line["paper"]) else ""
@@ -433,13 +433,11 @@ def theory(claims: pd.DataFrame) -> str:
         word: list(dict.fromkeys(rows[rows["verdict"] == word]["source"]))
         for word in (HOLDS, FALSE, READING)
     }
-    numbers = count(rows)
+    counted = ", ".join(f"{number} {word}" for word, number in count(rows).items() if number)
     # A source can be false as stated in one part and hold in another part or reading.
     rescued = [name for name in by_word[FALSE] if name in by_word[READING] + by_word[HOLDS]]
     return (
-        f"Of {len(rows)} statements {numbers[HOLDS]} hold, {numbers[FALSE]} are false as stated, "
-        f"and {numbers[READING]} hold in a reading that is named. "
-        f"Some statement is false as stated in: "
+        f"Of {len(rows)} statements: {counted}. Some statement is false as stated in: "
         f"{', '.join(by_word[FALSE]) or 'none'}; of these, a part or a reading holds in "
         f"{len(rescued)}."
     )

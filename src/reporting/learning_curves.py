@@ -13,7 +13,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from reporting import reported
-from reporting.figures import band, color, legend_above, save, separate, stamp, style
+from reporting.figures import (
+    band,
+    color,
+    legend_above,
+    save,
+    seed_handle,
+    separate,
+    stamp,
+    style,
+)
 from reporting.labels import label
 from reporting.runs import Runs, read_runs
 from reporting.statistics import iqm
@@ -195,6 +204,7 @@ def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     handles = [Line2D([], [], color=color(method), label=label(method)) for method in shown]
+    handles += seed_handle(fig)
     if any(line.get_gid() == MIDDLE for ax in axes.flat for line in ax.get_lines()):
         words = "interquartile mean over tasks and seeds"
         handles.append(Line2D([], [], color="gray", linestyle="--", linewidth=0.8, label=words))

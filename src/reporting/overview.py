@@ -1,7 +1,7 @@
 """Draws three figures over all results: the claims, the paper's numbers against ours, the cost."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def scoreboard(results: Sequence[Results]) -> Figure:
     claims = ledger(results)
     numbers = {word: number for word, number in count(claims).items() if number}
     groups = [(word, claims[claims["verdict"] == word]) for word in numbers_in_order(numbers)]
-    rows = sum(len(part) + 1.4 for _, part in groups)
+    rows = sum(lines_of(word, part) + 1.4 for word, part in groups)
     fig = plt.figure(figsize=(9.6, ROW * rows + 1.3))
     # Axes are placed by hand, because every claim needs the same height.
     fig.set_layout_engine("none")
@@ -123,44 +123,69 @@ def _counts(fig: Figure, numbers: dict[str, int]) -> None:
         )
         left += number
     ax.set_xlim(0, total)
-    words = "   ".join(f"{sign_of(word)[1]} {number} {word}" for word, number in numbers.items())
+    items = [
+        f"{sign_of(word)[1]} {numbers[word]} {word.removesuffix(' at this scale')}"
+        for word in numbers_in_order(numbers)
+    ]
+    # Lines break between verdicts only: chr(160) is the space that does not break.
+    words = textwrap.fill("   ".join(item.replace(" ", chr(160)) for item in items), 125)
     fig.text(0.02, 1 - 0.52 / height, words, fontsize=8.5, va="top")
 
 
 def _group(ax: Axes, y: float, word: str, part: pd.DataFrame) -> float:
-    tint, sign = sign_of(word)
+    tint, _ = sign_of(word)
     y += 0.9
     ax.text(0.02, y, f"{word} ({len(part)})", weight="bold", color=tint, fontsize=9, va="center")
     for x, name in (
         ((0.70, "effect"), (0.85, "ours"), (0.97, "paper")) if _has_numbers(part) else ()
     ):
         ax.text(x, y, name, color="gray", fontsize=7, ha="right", va="center")
+    if word == NOT_TESTED:
+        return _untested(ax, y, part)
     for line in part.to_dict("records"):
         y += 1
-        ax.text(0.02, y, sign, color=tint, fontsize=9, va="center", weight="bold")
-        ax.text(0.04, y, line["source"], fontsize=7, va="center", color="gray")
-        effect = render.significant(line["effect"], line["ci_low"], line["ci_high"], 2)
-        ours = render.significant(line["ours"], np.nan, np.nan)
+        _mark(ax, 0.02, y, line, word)
         numbers = {
-            0.70: effect,
-            0.85: ours,
+            0.70: render.significant(line["effect"], line["ci_low"], line["ci_high"], 2),
+            0.85: render.significant(line["ours"], np.nan, np.nan),
             0.97: "" if np.isnan(line["paper"]) else f"{line['paper']:g}",
         }
-        shown = word != NOT_TESTED
-        free = all(text in ("", render.DASH) for text in numbers.values())
         # A claim without numbers can use their columns.
-        width = LETTERS + 26 if free or not shown else LETTERS - 8
-        ax.text(
-            0.13,
-            y,
-            textwrap.shorten(line["claim"], width, placeholder=" …"),
-            fontsize=7.2,
-            va="center",
-        )
+        free = all(text in ("", render.DASH) for text in numbers.values())
+        _claim(ax, 0.14, y, line["claim"], LETTERS + 26 if free else LETTERS - 8)
         for x, text in numbers.items():
-            if text != render.DASH and (shown or x > 0.9):
+            if text != render.DASH:
                 ax.text(x, y, text, fontsize=7, ha="right", va="center", family="DejaVu Sans")
     return y + 0.5
+
+
+def _untested(ax: Axes, y: float, part: pd.DataFrame) -> float:
+    """Draw the claims that nothing tested in two columns; they have no number of ours."""
+    lines = part.to_dict("records")
+    half = lines_of(NOT_TESTED, part)
+    for number, line in enumerate(lines):
+        x, row = 0.5 * (number // half), y + 1 + number % half
+        paper = "" if np.isnan(line["paper"]) else f" (paper: {line['paper']:g})"
+        _mark(ax, x + 0.02, row, line, NOT_TESTED)
+        _claim(ax, x + 0.14, row, line["claim"], LETTERS - 30 - len(paper), paper)
+    return y + half + 0.5
+
+
+def lines_of(word: str, part: pd.DataFrame) -> int:
+    """The lines that a verdict's claims take: two untested claims share one."""
+    return -(-len(part) // 2) if word == NOT_TESTED else len(part)
+
+
+def _mark(ax: Axes, x: float, y: float, line: Mapping[Hashable, Any], word: str) -> None:
+    """Draw the sign of the verdict and the place in the paper."""
+    tint, sign = sign_of(word)
+    ax.text(x, y, sign, color=tint, fontsize=9, va="center", weight="bold")
+    ax.text(x + 0.02, y, line["source"], fontsize=7, va="center", color="gray")
+
+
+def _claim(ax: Axes, x: float, y: float, claim: str, width: int, after: str = "") -> None:
+    words = textwrap.shorten(claim, width, placeholder=" …") + after
+    ax.text(x, y, words, fontsize=7.2, va="center")
 
 
 def _has_numbers(part: pd.DataFrame) -> bool:

@@ -74,6 +74,9 @@ def test_there_is_a_page_for_every_figure_and_table_and_it_says_how_to_make_it(b
         words = re.sub(r"<[^>]+>", "", text)
         assert "snakemake --cores all --configfile" in words, name
         assert "sha256" in text, name
+    # Captions name settings that the config leaves at their defaults.
+    words = (built / "results" / "figure_4.html").read_text(encoding="utf-8")
+    assert "PCGrad on reach-v3 and button-press-topdown-v3" in " ".join(words.split())
 
 
 def test_formulas_are_mathml_and_no_raw_tex_is_left(pages):
