@@ -58,8 +58,7 @@ test: $(STAMP)  ## style, types, workflow and tests
 	$(IN_ENV) ruff format --check .
 	$(IN_ENV) mypy
 	$(IN_ENV) snakefmt --check Snakefile experiments notebooks proofs report
-	$(IN_ENV) snakemake --lint
-	OMP_NUM_THREADS=1 $(IN_ENV) pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(IN_ENV) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 publish: $(STAMP) known-scale  ## copy the scale's results into results/published/, with a manifest, and its tables into the README
 	$(MODULE) publishing.publish $(SCALE) $(filter --partial,$(PARTIAL))

@@ -39,7 +39,7 @@ CONTEXT = multiprocessing.get_context("fork")  # what is imported once need not 
 def long_enough() -> str:
     """The tiny config with more epochs of MultiMNIST, as JSON: a run that lasts some seconds."""
     config = configs.read(str(run.ROOT / "tests" / "tiny.yaml"))
-    more = {"epochs": 30, "evaluate_every": 30}
+    more = {"epochs": 12, "evaluate_every": 12}
     blocks = {"multimnist": {**config["experiments"]["multimnist"], **more}}
     return json.dumps({**config, "experiments": blocks})
 
@@ -69,6 +69,13 @@ def metrics(folder: Path, method: str) -> bytes:
     return (folder / "r/x/y" / method / "metrics.csv").read_bytes()
 
 
+def newest(folder: Path) -> int:
+    """The time of the last checkpoint below a folder, in nanoseconds; 0 without one."""
+    with contextlib.suppress(FileNotFoundError):  # a file may be replaced meanwhile
+        return max((path.stat().st_mtime_ns for path in folder.rglob("*.pt")), default=0)
+    return 0
+
+
 def training(draw: random.Random, folder: Path, wanted: int) -> tuple[int, int]:
     """Kills of trainings; each is resumed, and may be killed again; (kills, unequal ends)."""
     kills = unequal = 0
@@ -78,15 +85,21 @@ def training(draw: random.Random, folder: Path, wanted: int) -> tuple[int, int]:
         method = ("sum", "pcgrad", "uncertainty")[number % 3]
         whole, broken = folder / f"whole{number}", folder / f"broken{number}"
         killed_after(partial(train, whole, method), 600, lambda: True)
-        here = 0
-        for _ in range(5):
-            checkpoints = broken / "checkpoints"
-            begun = partial(any, checkpoints.rglob("*.pt")) if here == 0 else (lambda: True)
-            here += killed_after(partial(train, broken, method), draw.uniform(0.1, 1.5), begun)
+        alive, turn = True, 0
+        while alive and turn < 5:
+            # In turn: soon after a checkpoint, and soon after the start.
+            before = newest(broken / "checkpoints") if turn % 2 == 0 else -1
+            begun = partial(later, broken / "checkpoints", before)
+            alive = killed_after(partial(train, broken, method), draw.uniform(0, 0.5), begun)
+            kills, turn = kills + alive, turn + 1
         killed_after(partial(train, broken, method), 600, lambda: True)
         unequal += metrics(whole, method) != metrics(broken, method)
-        kills += here
     return kills, unequal
+
+
+def later(folder: Path, before: int) -> bool:
+    """Whether a checkpoint was written after the given time."""
+    return newest(folder) > before
 
 
 def save_for_ever(path: Path) -> None:
