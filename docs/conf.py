@@ -14,6 +14,7 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # notebooks come executed, from the pipeline
+nb_render_markdown_format = "myst"  # formulas in the outputs of cells too
 nb_mime_priority_overrides = [("html", "text/latex", 0)]
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
