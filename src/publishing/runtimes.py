@@ -49,7 +49,7 @@ def trainings(folder: Path) -> list[dict[str, Any]]:
         {
             "rule": f"train_{info['experiment']}",
             "seconds": sum(info["seconds"].values()),
-            "memory": info["peak_memory_mb"],
+            "memory": info.get("peak_memory_mb", float("nan")),  # not in the oldest
         }
         for info in infos
     ]

@@ -36,6 +36,10 @@ LABELS = {
     "sac_weight_decay": "SAC, weight decay",
     "fixed_goal": "SAC, fixed goal",
     "varied_goals": "SAC, varied goals",
+    "multimnist": "MultiMNIST",
+    "cifar100": "CIFAR-100",
+    "ucmerced": "UC Merced",
+    "camvid": "CamVid",
     "task_1": "Task 1",
     "task_2": "Task 2",
     "reported": "Paper",
@@ -43,7 +47,12 @@ LABELS = {
 
 
 # {suffix of a method's name: how the row differs from the method}.
-ENDINGS = {"_tuned": "tuned", "_float32": "float32", "_v2": "version 2 rewards"}
+ENDINGS = {
+    "_tuned": "tuned",
+    "_float32": "float32",
+    "_bfloat16": "bfloat16",
+    "_v2": "version 2 rewards",
+}
 
 
 def label(method: str) -> str:
