@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
 from publishing.commands import table as commands
 from reporting import findings
 from system.writing import write_text
@@ -33,9 +35,16 @@ def published(root: Path) -> Path:
 def verdicts(root: Path) -> str:
     """The number of claims per verdict over all published scales."""
     claims = findings.ledger(findings.read(published(root).glob("*")))
-    numbers = {word: number for word, number in findings.count(claims).items() if number}
-    words = ", ".join(f"**{number}** {word}" for word, number in numbers.items())
-    return f"The paper makes {len(claims)} claims in its figures, tables and theorems: {words}."
+    added = claims["source"].str.startswith("Ours")
+    paper, ours = claims[~added], claims[added]
+    text = f"The paper makes {len(paper)} claims in figures, tables and theorems: {numbers(paper)}."
+    return f"{text} We add {len(ours)} of our own: {numbers(ours)}." if len(ours) else text
+
+
+def numbers(claims: pd.DataFrame) -> str:
+    """The number of claims per verdict in words."""
+    found = findings.count(claims).items()
+    return ", ".join(f"**{number}** {word}" for word, number in found if number)
 
 
 def answers(root: Path) -> str:
