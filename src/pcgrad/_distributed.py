@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from pcgrad._parameters import shown
+
 Group = Any | Literal[False] | None
 """A ``torch.distributed.ProcessGroup``; ``False``: local on purpose; ``None``: there is only one \
 process."""
@@ -34,9 +36,10 @@ def world(group: Group) -> Any | None:
                 "group=False for local surgery on purpose"
             )
         return None
-    if group is not False and not hasattr(group, "size"):
+    # A tensor has a size as well.
+    if group is not False and (isinstance(group, Tensor) or not hasattr(group, "size")):
         raise TypeError(
-            f"group must be a torch.distributed.ProcessGroup, False or None, got {group!r}"
+            f"group must be a torch.distributed.ProcessGroup, False or None, got {shown(group)}"
         )
     return None if group is False or dist.get_world_size(group) == 1 else group
 

@@ -27,9 +27,11 @@ between product and sum."""
 
 def as_blocks(gradients: Blocks) -> list[Tensor]:
     """Return the stacks as a list, after checking that they belong together."""
-    blocks = list(gradients.values()) if isinstance(gradients, Mapping) else list(gradients)
+    found = gradients.values() if isinstance(gradients, Mapping) else gradients
     # A single tensor would pass as a sequence of its rows.
-    if isinstance(gradients, Tensor) or not all(isinstance(block, Tensor) for block in blocks):
+    several = isinstance(found, Iterable) and not isinstance(found, Tensor)
+    blocks = list(found) if several else []
+    if not several or not all(isinstance(block, Tensor) for block in blocks):
         raise TypeError(
             "gradients must be a list or dict of tensors [T, *shape], one per parameter"
         )

@@ -27,19 +27,19 @@ def in_blocks(gramian: Tensor, orders: Tensor) -> Tensor:
     """
     tasks = len(gramian)
     coefficients = torch.eye(tasks, dtype=torch.float64, device="cpu")
-    # -1 / G_jj, and 0 for a zero gradient, onto whose plane nothing is projected.
+    # -G_jj, and -inf for a zero gradient, onto whose plane nothing is projected.
     squares = gramian.diagonal()
-    inverse = squares.masked_fill(squares <= 0, torch.inf).neg().reciprocal()
+    squares = squares.masked_fill(squares <= 0, torch.inf).neg()
     for block in orders.split(BLOCK, 1):
         products = _sampled(coefficients, gramian, block).T.contiguous()  # [visits, T]
         # Dot products of the visited tasks with each other: how a step changes the later products.
         visited, count = block.T.contiguous(), block.shape[1]
         earlier, later = torch.triu_indices(count, count, 1, device="cpu")
-        pairs = torch.take(gramian, (visited * tasks)[earlier].add_(visited[later]))
+        pairs = torch.take(gramian, (visited * tasks)[later].add_(visited[earlier]))
         between = pairs.split(list(range(count - 1, -1, -1)))  # for each visit, the later ones
-        scales, steps = inverse[visited], torch.empty_like(products)
+        scales, steps = squares[visited], torch.empty_like(products)
         for k in range(count):
-            torch.mul(products[k].clamp(max=0), scales[k], out=steps[k])
+            torch.div(products[k].clamp(max=0), scales[k], out=steps[k])
             products[k + 1 :].addcmul_(between[k], steps[k])
         coefficients.scatter_add_(1, block, steps.T)
     return coefficients

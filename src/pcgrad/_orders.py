@@ -12,8 +12,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pcgrad._parameters import shown
+
 Orders = Literal["random", "shared", "fixed"]
 
+MOST_TASKS = 2**15  # orders of so many tasks take 8 GB
 FEW = 10
 """Up to so many tasks Python's numbers are quicker than tensors on the CPU: surgery itself two to \
 six times."""
@@ -21,8 +24,20 @@ six times."""
 
 def check_tasks(tasks: int) -> None:
     """Raise if the argument is no number of tasks."""
-    if not isinstance(tasks, int) or isinstance(tasks, bool) or tasks < 1:
-        raise ValueError(f"the number of tasks must be a positive integer, got {tasks!r}")
+    if not isinstance(tasks, int) or isinstance(tasks, bool) or not 1 <= tasks <= MOST_TASKS:
+        raise ValueError(
+            f"the number of tasks must be a positive integer up to {MOST_TASKS}, got {shown(tasks)}"
+        )
+
+
+def check_batch(batch: Sequence[int]) -> None:
+    """Raise if the argument is no sequence of sizes."""
+    sized = isinstance(batch, Sequence) and not isinstance(batch, str)
+    # numpy's integers are sizes too; truth values are not meant as ones.
+    if not sized or not all(
+        hasattr(size, "__index__") and not isinstance(size, bool) and size >= 0 for size in batch
+    ):
+        raise ValueError(f"batch must be a tuple of sizes, such as (4,), got {shown(batch)}")
 
 
 def check_generator(generator: object) -> None:
@@ -31,7 +46,7 @@ def check_generator(generator: object) -> None:
         return
     if not isinstance(generator, torch.Generator):
         raise TypeError(
-            f"a generator is a torch.Generator, got {generator!r}; "
+            f"a generator is a torch.Generator, got {shown(generator)}; "
             "use torch.Generator().manual_seed(seed)"
         )
     if generator.device.type != "cpu":
@@ -66,6 +81,7 @@ def random_orders(
         A CPU LongTensor ``[*batch, T, T-1]``; row i is a permutation of {0..T-1} without i.
     """
     check_tasks(tasks)
+    check_batch(batch)
     check_generator(generator)
     own = torch.arange(tasks, device="cpu").unsqueeze(-1)  # every task's number, [T, 1]
     if shared:

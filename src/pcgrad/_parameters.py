@@ -17,10 +17,17 @@ Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Mapping[str, Tens
 """`module.parameters()`, `module.named_parameters()` or a dict; names make messages readable."""
 
 
+def shown(value: object) -> str:
+    """Return a value in one line for a message: a tensor by its shape, the rest cut."""
+    if isinstance(value, Tensor):
+        return f"a tensor {list(value.shape)} of {value.dtype}"
+    return " ".join(repr(value).split())[:100]
+
+
 def check_option(argument: str, value: object, known: Sequence[str]) -> None:
     """Raise if a value is not among those of an option."""
     if value not in known:
-        raise ValueError(f"unknown {argument} {value!r}; use one of {', '.join(known)}")
+        raise ValueError(f"unknown {argument} {shown(value)}; use one of {', '.join(known)}")
 
 
 def refuse_positional(function: str, takes: str, extra: Sequence[object]) -> None:

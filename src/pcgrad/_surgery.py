@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pcgrad._many_tasks import CROWD, in_blocks
 from pcgrad._orders import FEW, check_orders
-from pcgrad._parameters import check_option
+from pcgrad._parameters import check_option, shown
 from pcgrad._precision import full_precision, working_dtype
 
 Weighting = Callable[[Tensor], Tensor]
@@ -204,6 +204,8 @@ def project_conflicting(gradients: Tensor, orders: Tensor) -> Tensor:
     Returns:
         g^PC ``[..., T, P]``, in the dtype of the gradients.
     """
+    if not isinstance(gradients, Tensor):
+        raise TypeError(f"gradients must be a tensor [..., T, P], got {shown(gradients)}")
     if gradients.dim() < 2 or not gradients.is_floating_point():
         raise ValueError(
             f"gradients must be floating-point [..., T, P], got {gradients.dtype} "

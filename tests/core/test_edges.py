@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import prune
 
 import pcgrad
+from pcgrad._surgery import algorithm_1 as definition
 from tests.core.oracle import algorithm_1
 
 FIXED = {"orders": "fixed"}
@@ -362,3 +363,41 @@ def test_many_small_parameters_with_gaps(missing: str, granularity: Any) -> None
     got = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten()
                      for p in shared])  # fmt: skip
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: pcgrad.random_orders(10**20),
+        lambda: pcgrad.fixed_orders(10**20),
+        lambda: pcgrad.fixed_orders(torch.ones(3)),  # type: ignore[arg-type]
+        lambda: pcgrad.random_orders(3, torch.ones(60, 9)),  # type: ignore[arg-type]
+        lambda: pcgrad.random_orders(3, batch=4),  # type: ignore[arg-type]
+        lambda: pcgrad.random_orders(3, batch=(1.5,)),  # type: ignore[arg-type]
+        lambda: pcgrad.random_orders(3, batch=(-1,)),
+        lambda: pcgrad.random_orders(3, batch="a"),  # type: ignore[arg-type]
+        lambda: pcgrad.project_conflicting([1], torch.ones(3)),  # type: ignore[arg-type]
+        lambda: pcgrad.gramian(3),  # type: ignore[arg-type]
+        lambda: pcgrad.surgery(torch.eye(2), pcgrad.fixed_orders(2), reduction=torch.eye(9)),  # type: ignore[arg-type]
+        lambda: pcgrad.backward([torch.ones(())], [torch.ones(2)], group=torch.ones(3)),
+    ],
+)
+def test_wrong_types_get_one_line(call: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"must|is a|unknown") as found:
+        call()
+    text = str(found.value)
+    assert "\n" not in text
+    assert len(text) < 300
+
+
+@pytest.mark.parametrize("tasks", [128, 131, 200])
+def test_many_tasks_follow_the_definition_for_any_gramian(tasks: int) -> None:
+    generator = torch.Generator().manual_seed(tasks)
+    g = torch.randn(tasks, 5, generator=generator, dtype=torch.float64)
+    orders = pcgrad.random_orders(tasks, generator)
+    tilted = g @ g.T + 0.1 * torch.randn(tasks, tasks, generator=generator, dtype=torch.float64)
+    for gramian in (g @ g.T, tilted, 1e-310 * (g @ g.T)):
+        expected = torch.tensor(definition(gramian.tolist(), orders.tolist()))
+        torch.testing.assert_close(
+            pcgrad.surgery_coefficients(gramian, orders), expected.double(), rtol=1e-6, atol=1e-8
+        )
