@@ -105,7 +105,8 @@ def test_a_stopped_training_goes_on(copy):
 
 def test_a_method_is_one_row_and_trains_only_itself(copy):
     """Bug: a new method trains old rows again."""
-    rule, row, listed = blocks(page("method.md"), "python")
+    rule, row = blocks(page("method.md"), "python")
+    (listed,) = blocks(page("method.md"), "text")
     (asked,) = blocks(page("method.md"), "yaml")
     methods = copy / "src/multitask/methods.py"
     replaced(methods, "@cache\ndef _peer", f"{rule}\n\n@cache\ndef _peer")

@@ -31,6 +31,8 @@ def settings(tmp_path_factory):
     """Those of the quick scale, generated data in a folder of the tests."""
     return {
         **configs.settings_of(QUICK, "nyuv2"),
+        "train_examples": 80,  # quick's own number is too small to learn from every initial value
+        "log_every": 20,
         "data_root": str(tmp_path_factory.mktemp("data")),
     }
 

@@ -141,6 +141,7 @@ def test_only_methods_with_runs_are_in_the_legend_and_the_stamp_counts_seeds(wri
     assert [text.get_text() for text in legend.get_texts()] == [
         "SAC",
         "SAC + PCGrad",
+        "one seed",
         "end in the paper",
         "the paper: less than this",
     ]
