@@ -11,7 +11,7 @@ MODULE := $(IN_ENV) PYTHONPATH=src:. python -m
 export SCALE CORES TARGETS TAG
 
 .DEFAULT_GOAL := help
-.PHONY: help laptop watch article docs config reproduce report test publish verify bench clean install check lock known-scale campaign campaign-status campaign-so-far
+.PHONY: help laptop restore watch article docs config reproduce report test publish verify bench clean install check lock known-scale campaign campaign-status campaign-so-far
 
 help:  ## these lines
 	@PYTHONPATH=src:. $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON)) -m publishing.commands help
@@ -30,6 +30,9 @@ watch: $(STAMP)  ## every training that runs: where it is and how long it will t
 
 render: $(STAMP) known-scale  ## figures, tables, claims, notebooks and article of the runs that are in results/SCALE; trains none
 	$(IN_ENV) snakemake --configfile config/$(SCALE).yaml --config render=1 --cores "$$CORES" --rerun-triggers mtime
+
+restore: $(STAMP) known-scale  ## copy what is published at SCALE back to results/SCALE, to add runs to it
+	@$(MODULE) publishing.restore "$$SCALE"
 
 article: $(STAMP) known-scale  ## the article as a PDF, from what is published at SCALE
 	$(MODULE) publishing.article results/published/$(SCALE) --out results/$(SCALE)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from system.results import METRICS, PACKED
 from system.times import duration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,9 +132,9 @@ def targets(root: Path, scale: str) -> list[str]:
     """Files that a scale's published training runs, proofs and landscape consist of."""
     names = manifest(root, scale).get("files", {})
     # Figures and tables are not listed: they need every run of the scale.
-    wanted = ("metrics.csv", "landscape/summary.json")
+    wanted = (METRICS, PACKED, "landscape/summary.json")
     return [
-        f"results/{scale}/{name}"
+        f"results/{scale}/{name.removesuffix('.gz')}"
         for name in names
         if name.endswith(wanted) or (name.startswith("proofs/") and name.endswith(".json"))
     ]

@@ -1,6 +1,6 @@
 """Copies result files and records their checksums in a manifest."""
 
-import csv
+import gzip
 import hashlib
 import json
 import shutil
@@ -8,120 +8,29 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from system.results import describe, read_info
-from system.writing import write_text
+from system.results import METRICS, PACKED, read_run
 
-MOST_ROWS = 2_000  # rows of one run (one method, one seed)
-
-
-# Metrics that the sentences of reporting/findings.py read: thinning keeps the rows they depend on.
-SPOKEN = (
-    "success",
-    "return",
-    "evaluation_success",
-    "distance",
-    "evaluation_distance",
-    "environment_steps",
-    "xi_median_actor",
-    "xi_median_q1",
-    "xi_median_q2",
-)
-LAST = 10  # rows at a series' end over which claims and sentences average
+PLAIN_ROWS = 2_000  # longer metrics are packed
 
 
-# Claims at a budget read evaluations anywhere in a run: all are kept, with the samples at their
-# steps.
-WHOLE, SAMPLES = "evaluation_success", "environment_steps"
+def copy(source: Path, target: Path) -> tuple[Path, dict[str, Any]]:
+    """Copy one file; return the path of the copy and its entry of the manifest.
 
-
-def thin(rows: list[list[str]], most: int = MOST_ROWS) -> list[list[str]]:
-    """Thin rows [seed, step, task, metric, value] to about `most` per seed.
-
-    The first step, every k-th step, the last step and all rows that a sentence depends on are kept.
-
-    Raises:
-        ValueError: A single step of a seed has more than `most` rows.
+    A long `metrics.csv` is packed as `metrics.csv.gz`. Every row is kept, so that tables can be
+    drawn again from published runs, for example when seeds are added.
     """
-    kept = []
-    for seed in dict.fromkeys(row[0] for row in rows):
-        mine = [row for row in rows if row[0] == seed]
-        steps = sorted({int(row[1]) for row in mine})
-        # Take the smallest stride that keeps the rows below the limit.
-        for stride in range(1, len(steps) + 1):
-            chosen = {*steps[::stride], steps[-1]}
-            part = [row for row in mine if int(row[1]) in chosen]
-            if len(part) <= most:
-                break
-        else:
-            raise ValueError(
-                f"one step of seed {seed} has more than {most} rows; record fewer metrics"
-            )
-        needed = spoken([row for row in mine if row[3] in SPOKEN], most) if len(steps) > 1 else []
-        wanted = {*map(tuple, part), *map(tuple, needed), *map(tuple, evaluated(mine, most))}
-        kept += [row for row in mine if tuple(row) in wanted]
-    return kept
-
-
-def evaluated(rows: list[list[str]], most: int) -> list[list[str]]:
-    """The evaluations of a run and the samples at their steps; none if there are too many."""
-    found = [row for row in rows if row[3] == WHOLE]
-    steps = {row[1] for row in found}
-    found += [row for row in rows if row[3] == SAMPLES and row[1] in steps]
-    return found if len(found) <= most else []
-
-
-def spoken(rows: list[list[str]], most: int) -> list[list[str]]:
-    """The rows of the metrics in SPOKEN that sentences depend on.
-
-    If there are more than `most`, only each series' end, its extremes and its first and last
-    positive value are kept.
-    """
-    if len(rows) <= most:
-        return rows
-    series: dict[tuple[str, str], list[list[str]]] = {}
-    for row in rows:
-        series.setdefault((row[2], row[3]), []).append(row)
-    kept = []
-    for part in series.values():
-        part.sort(key=lambda row: int(row[1]))
-        positive = [row for row in part if float(row[4]) > 0]
-        best = max(part, key=lambda row: float(row[4]))
-        worst = min(part, key=lambda row: float(row[4]))
-        kept += [*part[-LAST:], best, worst, *positive[:1], *positive[-1:]]
-    return kept
-
-
-def copy(source: Path, target: Path) -> dict[str, Any]:
-    """Copy one file, thin it if it is `metrics.csv`, and return its entry of the manifest."""
     target.parent.mkdir(parents=True, exist_ok=True)
     line: dict[str, Any] = {}
-    if source.name == "metrics.csv":
-        with source.open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file)
-        kept = thin(rows)
-        with target.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([header, *kept])
-        line = (
-            {"rows": len(kept), "thinned_from": len(rows)}
-            if len(kept) < len(rows)
-            else {"rows": len(kept)}
-        )
-    elif source.name == "run.json":
-        write_text(target, vouching(source, target.with_name("metrics.csv")))
-    else:
+    if source.name == METRICS:
+        info, text = read_run(source)
+        line = {"rows": info["metrics"]["rows"]}
+        if line["rows"] > PLAIN_ROWS:
+            target = target.with_name(PACKED)
+            # Without a time in the header, the same metrics give the same file.
+            target.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
+    if target.name != PACKED:
         shutil.copyfile(source, target)
-    return {"sha256": digest(target), "bytes": target.stat().st_size, **line}
-
-
-def vouching(source: Path, metrics: Path) -> str:
-    """The text of a `run.json` with the checksum of the published `metrics.csv`."""
-    info = read_info(source)
-    described = describe(metrics.read_bytes())
-    # Metrics that were not thinned keep their `run.json` byte by byte.
-    if info.get("metrics") == described:
-        return source.read_text(encoding="utf-8")
-    complete = {**info, "metrics": described, "thinned_from": info.get("metrics")}
-    return json.dumps(complete, indent=1, allow_nan=False) + "\n"
+    return target, {"sha256": digest(target), "bytes": target.stat().st_size, **line}
 
 
 def digest(path: Path) -> str:

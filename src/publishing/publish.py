@@ -6,8 +6,8 @@
 These are the only results that git keeps. With `--partial` the manifest lists the missing outputs.
 Snakemake's report is not copied, because it repeats the figures, tables and notebooks. The copy is
 built in a temporary folder and then renamed. `manifest.json` holds the sha256 of every file, the
-command, commit, config, machines and seconds. Metrics are thinned to 2,000 rows per run (one
-method, one seed).
+command, commit, config, machines and seconds. Metrics of more than 2,000 rows are packed
+(`metrics.csv.gz`); every row is kept.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 from publishing.manifest import commit, copy
 from reporting.ledger.claims import read_ledger
-from reporting.runs import Runs, read_runs
+from reporting.runs import Runs, metrics_below, read_runs
 from system.reading import read_yaml
 from system.writing import ENDING, scratch
 
@@ -141,7 +141,7 @@ def publish(
     if not path.is_file():
         raise ValueError(f"no scale {scale!r}: there is no {path}")
     config = read_yaml(path, "restore it from the repository")
-    runs = read_runs(folder.glob("runs/*/*/*/metrics.csv"))
+    runs = read_runs(metrics_below(folder))
     absent = [
         name for name in expected(root, config["experiments"]) if not (folder / name).is_file()
     ] + absent_runs(config, runs)
@@ -159,10 +159,8 @@ def publish(
     recover(place)
     with scratch(place) as temporary:
         built = temporary / scale
-        files = {
-            str(p.relative_to(folder)): copy(p, built / p.relative_to(folder))
-            for p in sources(folder)
-        }
+        copies = [copy(p, built / p.relative_to(folder)) for p in sources(folder)]
+        files = {str(path.relative_to(built)): line for path, line in copies}
         # The manifest says how the copy was made, so that each file can be traced to its run.
         manifest = {
             "scale": scale,

@@ -25,7 +25,7 @@ from reporting.ledger.verdicts import (
     SIGNIFICANCE,
     VERDICTS,
 )
-from reporting.runs import Runs, read_runs
+from reporting.runs import Runs, metrics_below, read_runs
 from reporting.statistics import LEAST_SEEDS
 
 RANK = ("paper", "gpu", "laptop")  # scales whose numbers are evidence, strongest first
@@ -87,7 +87,8 @@ class Results:
 
     def runs(self, experiment: str) -> Runs:
         """The runs of one experiment."""
-        return read_runs(self.folder.glob(f"runs/{experiment}/*/*/metrics.csv"))
+        # Thinned runs kept the rows that sentences read.
+        return read_runs(metrics_below(self.folder, experiment), thinned=True)
 
     def file(self, name: str) -> dict[str, Any]:
         """The content of a JSON file of the scale; empty if there is none."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from system.results import read_run
+from system.results import METRICS, PACKED, read_run
 
 COLUMNS = ["experiment", "method", "seed", "step", "task", "metric", "value"]
 # Settings of the machine: printed in footers, and allowed to differ within a table.
@@ -36,12 +36,24 @@ class Runs:
         return Runs(self.frame[self.frame["experiment"] == experiment], infos)
 
 
-def read_runs(paths: Iterable[str | Path]) -> Runs:
-    """Read jobs, given the paths of their `metrics.csv`. Hidden folders are skipped.
+def metrics_below(folder: Path, experiment: str = "*") -> list[Path]:
+    """The metrics of all jobs of a scale's folder, packed or not."""
+    return sorted(
+        path for name in (METRICS, PACKED) for path in folder.glob(f"runs/{experiment}/*/*/{name}")
+    )
+
+
+def read_runs(paths: Iterable[str | Path], *, thinned: bool = False) -> Runs:
+    """Read jobs, given the paths of their metrics. Hidden folders are skipped.
+
+    Args:
+        paths: Files `metrics.csv` or `metrics.csv.gz`.
+        thinned: Whether to accept runs of which older code published only every k-th row. Means
+            over their rows differ from those of the whole runs.
 
     Raises:
         ValueError: A file was changed after it was written, or the jobs mix scales, data or
-            settings, or repeat a seed.
+            settings, or repeat a seed, or a run is thinned.
     """
     frames, infos = [], []
     for path in sorted(Path(path) for path in paths):
@@ -49,6 +61,11 @@ def read_runs(paths: Iterable[str | Path]) -> Runs:
         if any(part.startswith(".") and part.strip(".") for part in path.parts[-4:]):
             continue
         info, text = read_run(path)
+        if "thinned_from" in info and not thinned:
+            raise ValueError(
+                f"{path} holds only a part of its run's rows, so means over them would be wrong; "
+                "train the run again, or delete the file"
+            )
         frame = _read_metrics(path, text)
         if set(frame["seed"]) != set(info["seeds"]):
             raise ValueError(f"{path} lacks a seed of its run.json; train the run again")

@@ -1,12 +1,14 @@
 """A run's two result files: `metrics.csv`, and `run.json`, which vouches for it.
 
 `run.json` holds under `metrics` the sha256, the number of rows and the seeds of `metrics.csv`. All
-code reads runs through this module, so that no number of a damaged file reaches a table.
+code reads runs through this module, so that no number of a damaged file reaches a table. A
+published `metrics.csv` may be packed as `metrics.csv.gz`; its checksum is that of the content.
 """
 
 import csv
 import hashlib
 import io
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ from typing import Any
 from system.errors import UserError
 from system.reading import parse_json, read_bytes, reason
 
-# The longest metrics.csv that is read.
+METRICS, PACKED = "metrics.csv", "metrics.csv.gz"
+# The longest metrics.csv that is read, also after unpacking.
 MOST_BYTES = 2**30
+# For zlib: a gzip header, and the largest window.
+GZIP = 31
 REMEDY = "train the run again"
 
 Check = Callable[[Any], bool]
@@ -128,8 +133,17 @@ def read_info(path: Path) -> dict[str, Any]:
     return info
 
 
+def _unpacked(packed: bytes) -> bytes:
+    """Unpacks the first gzip stream, never to more than MOST_BYTES."""
+    reader = zlib.decompressobj(wbits=GZIP)
+    content = reader.decompress(packed, MOST_BYTES)
+    if not reader.eof:
+        raise zlib.error("the stream has no end")
+    return content
+
+
 def read_run(path: Path) -> tuple[dict[str, Any], str]:
-    """Reads a run by its `metrics.csv`: the content of `run.json` and the text of the metrics.
+    """Reads a run by its `metrics.csv` or `metrics.csv.gz`: `run.json` and the metrics' text.
 
     Raises:
         UserError: The metrics are not those that `run.json` vouches for, or the run is in a folder
@@ -139,8 +153,12 @@ def read_run(path: Path) -> tuple[dict[str, Any], str]:
     info = read_info(beside)
     try:
         content = read_bytes(path, MOST_BYTES)
+        if path.name == PACKED:
+            content = _unpacked(content)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {REMEDY}") from None
+    except zlib.error as error:
+        raise UserError(f"{path} is no gzip file or damaged ({error}); {REMEDY}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({reason(error)}); make it readable") from None
     if "metrics" not in info:

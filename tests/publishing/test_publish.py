@@ -1,16 +1,22 @@
 """Published snapshots: complete or marked partial, atomic, covered by hashes; verification."""
 
 import csv
+import gzip
 import hashlib
 import json
 import os
+import shutil
 
 import pytest
 import yaml
 
 from publishing import manifest, publish, verify
 from publishing.publish import main as publish_main
+from publishing.publish import sources
+from publishing.restore import restore
 from publishing.verify import main as verify_main
+from reporting.runs import read_runs
+from system.errors import UserError
 from system.results import describe, read_run
 
 CONFIG = {
@@ -171,73 +177,90 @@ def test_command_reports_in_one_line(root, monkeypatch, capsys):
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("steps", [1999, 2000, 2001, 30_000])
-def test_thinning_keeps_first_and_last_step_of_every_seed(steps):
-    rows = [
-        [seed, str(step), "all", "x", repr(step / 3)]
-        for seed in ("0", "1")
-        for step in range(1, steps + 1)
-    ]
-    kept = manifest.thin(rows)
-    for seed in ("0", "1"):
-        mine = [row for row in kept if row[0] == seed]
-        assert (mine[0][1], mine[-1][1]) == ("1", str(steps))
-        assert len(mine) <= 2000
-        assert len(mine) >= min(steps, 1000)
-        assert all(row in rows for row in mine[:3])
-    if steps <= 2000:
-        assert kept == rows
-
-
-def test_thinning_keeps_all_metrics_of_a_step():
-    rows = [["0", str(step), "all", metric, "1"] for step in range(900) for metric in "abc"]
-    kept = manifest.thin(rows)
-    steps = {row[1] for row in kept}
-    assert len(kept) == 3 * len(steps)
-    with pytest.raises(ValueError, match="more than 2000 rows"):
-        manifest.thin([["0", "1", "all", str(n), "1"] for n in range(2001)])
-
-
-def test_thinning_keeps_every_evaluation_and_the_samples_then():
-    """What a claim at 1 million samples reads, in the middle of a run of 415 collections."""
-    rows = [
-        ["0", str(step), task, metric, "1"]
-        for step in range(1, 416)
-        for task in ("all", *"abcdefghij")
-        for metric in ("success", "return", "loss_q1", "alpha")
-    ]
-    rows += [["0", str(step), "all", "environment_steps", str(step)] for step in range(1, 416)]
-    evaluations = [
-        ["0", str(step), task, "evaluation_success", "1"]
-        for step in range(5, 416, 5)
-        for task in ("all", *"abcdefghij")
-    ]
-    kept = manifest.thin([*rows, *evaluations])
-    assert len(kept) < 5000
-    assert all(row in kept for row in evaluations)
-    samples = {row[1] for row in kept if row[3] == "environment_steps"}
-    assert {row[1] for row in evaluations} <= samples
-
-
-def test_thinned_copy_says_so(root):
-    path = root / "results/quick/runs/multimnist/sum/seeds0-1/metrics.csv"
+def lengthen(path, rows):
+    """Adds rows to a run as training would have written them; nothing becomes stale."""
     with path.open("a", newline="") as file:
-        csv.writer(file).writerows(
-            [0, step, "left", "test_accuracy", 1.0] for step in range(3, 5000)
+        csv.writer(file, lineterminator="\n").writerows(
+            [0, step, "left", "test_accuracy", step / 7] for step in range(3, 3 + rows)
         )
     os.utime(path, (1, 1))
     info = json.loads(path.with_name("run.json").read_text())
     info["metrics"] = describe(path.read_bytes())
     path.with_name("run.json").write_text(json.dumps(info))
-    line = json.loads((published(root) / "manifest.json").read_text())["files"][
-        "runs/multimnist/sum/seeds0-1/metrics.csv"
-    ]
-    assert line["thinned_from"] == 6 + 4997
-    assert line["rows"] <= 2000 + 3
-    copied = root / "results/published/quick" / path.relative_to(root / "results/quick")
-    published_info, _ = read_run(copied)
-    assert published_info["thinned_from"] == info["metrics"]
-    assert published_info["metrics"]["rows"] == line["rows"]
+
+
+@pytest.mark.parametrize(("more", "name"), [(1994, "metrics.csv"), (1995, "metrics.csv.gz")])
+def test_published_metrics_keep_every_row(root, more, name):
+    path = root / "results/quick/runs/multimnist/sum/seeds0-1/metrics.csv"
+    lengthen(path, more)
+    place = published(root)
+    copied = place / path.parent.relative_to(root / "results/quick") / name
+    assert [file.name for file in sorted(copied.parent.iterdir())] == [name, "run.json"]
+    assert read_run(copied) == read_run(path)
+    assert copied.with_name("run.json").read_bytes() == path.with_name("run.json").read_bytes()
+    line = manifest.check_manifest(place)["files"][copied.relative_to(place).as_posix()]
+    assert line["rows"] == 6 + more
+    # Published again, the same run gives the same bytes.
+    before = copied.read_bytes()
+    published(root)
+    assert copied.read_bytes() == before
+
+
+def test_restored_results_are_those_that_were_published(root):
+    folder = root / "results/quick"
+    lengthen(folder / "runs/multimnist/sum/seeds0-1/metrics.csv", 3000)
+    published(root)
+    before = {path.relative_to(folder): path.read_bytes() for path in sources(folder)}
+    shutil.rmtree(folder)
+    count, left_out = restore("quick", root)
+    after = {path.relative_to(folder): path.read_bytes() for path in sources(folder)}
+    assert (after, count, left_out) == (before, len(before), [])
+    # No rule runs again: nothing is newer than what was made from it.
+    assert len({path.stat().st_mtime_ns for path in sources(folder)}) == 1
+    published(root)
+    # New files are never replaced.
+    (folder / "claims.md").write_text("new")
+    assert restore("quick", root) == (0, [])
+    assert (folder / "claims.md").read_text() == "new"
+
+
+def test_runs_of_which_a_part_was_published_are_neither_restored_nor_drawn(root):
+    published(root)
+    # As the publication of older code left it.
+    place = root / "results/published/quick"
+    run = place / "runs/multimnist/sum/seeds0-1/run.json"
+    info = json.loads(run.read_text())
+    run.write_text(json.dumps({**info, "thinned_from": info["metrics"]}))
+    text = json.loads((place / "manifest.json").read_text())
+    text["files"]["runs/multimnist/sum/seeds0-1/run.json"]["sha256"] = manifest.digest(run)
+    (place / "manifest.json").write_text(json.dumps(text))
+    shutil.rmtree(root / "results/quick")
+    _, left_out = restore("quick", root)
+    assert left_out == ["runs/multimnist/sum/seeds0-1"]
+    assert not (root / "results/quick/runs/multimnist/sum").exists()
+    metrics = run.with_name("metrics.csv")
+    with pytest.raises(ValueError, match="only a part of its run's rows"):
+        read_runs([metrics])
+    assert len(read_runs([metrics], thinned=True).infos) == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "no gzip", "another content", "two streams"])
+def test_damaged_packed_metrics_are_named(root, damage):
+    path = root / "results/quick/runs/multimnist/sum/seeds0-1/metrics.csv"
+    lengthen(path, 3000)
+    place = published(root)
+    packed = place / "runs/multimnist/sum/seeds0-1/metrics.csv.gz"
+    content = packed.read_bytes()
+    packed.write_bytes(
+        {
+            "cut": content[:-9],
+            "no gzip": b"seed,step",
+            "another content": gzip.compress(b"seed,step,task,metric,value\n0,0,all,x,1\n"),
+            "two streams": gzip.compress(b"") + content,
+        }[damage]
+    )
+    with pytest.raises(UserError, match=r"metrics\.csv\.gz .*train the run again"):
+        read_run(packed)
 
 
 def test_a_process_killed_between_the_two_renames_loses_nothing(root):

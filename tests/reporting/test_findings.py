@@ -10,7 +10,6 @@ import pytest
 
 from experiments.metaworld.table_metaworld import table as taskset
 from experiments.multimnist.table_4 import TABLE
-from publishing.manifest import thin
 from reporting import findings
 from reporting.ledger.claims import write as write_ledger
 
@@ -200,16 +199,3 @@ def test_a_claim_is_taken_from_the_strongest_scale_that_tested_it(tmp_path):
 )
 def test_generated_and_embedded_data_are_no_evidence(line, real):
     assert findings.is_real([line]) is real
-
-
-@pytest.mark.parametrize("steps", [300, 3000])
-def test_what_a_sentence_reads_is_never_thinned_away(steps):
-    """One success at one step of one seed, among many rows."""
-    rows = [["0", str(k), "button", "success", "0.0"] for k in range(steps)]
-    rows += [["0", str(k), "all", f"m{j}", "1.5"] for k in range(steps) for j in range(20)]
-    rows[167][4] = "1.0"
-    kept = thin(rows)
-    assert rows[167] in kept
-    assert len(kept) <= 2 * 2_000
-    ends = [row for row in kept if row[3] == "success"][-10:]
-    assert [int(row[1]) for row in ends] == list(range(steps - 10, steps))

@@ -1,0 +1,70 @@
+"""Copies published results back to `results/<scale>/`, so that runs can be added to them.
+
+    python -m publishing.restore laptop
+
+Afterwards `make render` draws figures and tables from the restored runs and the new ones together.
+Files that exist are kept. Runs of which only a part of the rows was published are left out and
+named.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from publishing.manifest import check_manifest
+from system import command
+from system.errors import UserError
+from system.results import METRICS, PACKED, read_info, read_run
+from system.writing import write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def restore(scale: str, root: Path = ROOT) -> tuple[int, list[str]]:
+    """Copy what is published of a scale; return the number of files and the runs left out.
+
+    Raises:
+        UserError: Nothing is published of the scale, or a file differs from the manifest.
+    """
+    published, results = root / "results" / "published" / scale, root / "results" / scale
+    try:
+        manifest = check_manifest(published)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    copied, left_out = [], []
+    for name in sorted(manifest["files"]):
+        source, target = published / name, results / name
+        if name.startswith("runs/") and "thinned_from" in read_info(source.with_name("run.json")):
+            left_out += [source.parent.relative_to(published).as_posix()]
+            continue
+        if source.name == PACKED:
+            target = target.with_name(METRICS)
+        if target.exists():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.name == PACKED:
+            write_text(target, read_run(source)[1])
+        else:
+            shutil.copyfile(source, target)
+        copied.append(target)
+    # One time for all: no output is older than what it was made from.
+    for path in copied:
+        os.utime(path, ns=(newest := copied[-1].stat().st_mtime_ns, newest))
+    return len(copied), sorted(set(left_out))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = command.Parser(prog="python -m publishing.restore", description="Published results.")
+    parser.add_argument("scale", help="quick, laptop or paper")
+    scale = parser.parse_args(arguments).scale
+    count, left_out = restore(scale)
+    print(f"{count} files restored in results/{scale}")
+    for run in left_out:
+        print(f"left out: {run}, of which only a part of the rows is published; train it again")
+
+
+if __name__ == "__main__":
+    command.leave(lambda: main(sys.argv[1:]))
