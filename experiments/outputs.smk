@@ -160,6 +160,7 @@ for name, (writer, shown, words, reported) in TABLES.items():
             runtime=10,
         params:
             writer=writer,
+            caption=f"experiments/{caption(writer)}",
             scale=config["scale"],
             code=script_hash(module_of(writer)),
             more={"paper": paper_settings(shown[0])} if ":" in writer else {},
@@ -176,8 +177,9 @@ for number, (writer, shown, words) in FIGURES.items():
             **inputs(shown),
             reported="experiments/reported/figures.csv",
         output:
-            png=report(
-                f"<results>/figures/figure_{number}.png",
+            png=f"<results>/figures/figure_{number}.png",
+            html=report(
+                f"<results>/figures/figure_{number}.html",
                 caption=caption(writer),
                 category="Figures",
                 # The report sorts labels as text.
@@ -197,6 +199,7 @@ for number, (writer, shown, words) in FIGURES.items():
             runtime=10,
         params:
             writer=writer,
+            caption=f"experiments/{caption(writer)}",
             scale=config["scale"],
             code=script_hash(module_of(writer)),
             more={},

@@ -1,7 +1,7 @@
 rule figures:
     """Every figure."""
     input:
-        expand("<results>/figures/figure_{number}.png", number=FIGURES),
+        expand("<results>/figures/figure_{number}.html", number=FIGURES),
     localrule: True
 
 

@@ -9,18 +9,22 @@ rule overview:
         tables=rules.tables.input,
     output:
         scoreboard=report(
-            "<results>/figures/scoreboard.png",
+            "<results>/figures/scoreboard.html",
             caption="captions/scoreboard.rst",
             category="0 Overview",
             labels={"page": "1 Scoreboard"},
         ),
         numbers=report(
-            "<results>/figures/paper_against_ours.png",
+            "<results>/figures/paper_against_ours.html",
             caption="captions/paper_against_ours.rst",
             category="0 Overview",
             labels={"page": "2 The paper's numbers against ours"},
         ),
-        pdf=expand("<results>/figures/{name}.pdf", name=["scoreboard", "paper_against_ours"]),
+        pictures=expand(
+            "<results>/figures/{name}.{kind}",
+            name=["scoreboard", "paper_against_ours"],
+            kind=["png", "pdf"],
+        ),
         front="<results>/front.rst",
         narrow=directory("<results>/tables/narrow"),
     log:

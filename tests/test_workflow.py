@@ -231,13 +231,13 @@ def test_the_report_carries_figures_tables_and_notebooks(done):
     assert status == 0, output[-3000:]
     page = (done / "results/tiny/report.html").read_text(encoding="utf-8")
     for name in (
-        "figure_1.png",
-        "figure_5.png",
+        "figure_1.html",
+        "figure_5.html",
         "table_4.html",
         "table_8.html",
         "theorem1.html",
         "claims.html",
-        "scoreboard.png",
+        "scoreboard.html",
         "article.pdf",
         "The headline numbers",  # the front page
     ):

@@ -2,17 +2,23 @@
 
     python -m publishing.front results/quick
 
-The command writes `front.rst`, `figures/scoreboard.*` and `tables/narrow/*`. The page shows the
-counts of verdicts and the ten headline numbers, all read from `claims.csv`.
+The command writes `front.rst`, `figures/scoreboard.*`, `figures/paper_against_ours.*` and
+`tables/narrow/*`. The front page shows the counts of verdicts and the ten headline numbers, all
+read from `claims.csv`.
 """
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 
 from publishing.article import table_of
-from reporting import findings, overview, render
+from reporting import findings, overview, pages, render
+from system.writing import write_text
+
+CAPTIONS = Path(__file__).resolve().parents[2] / "report" / "captions"
+PICTURES = ("scoreboard", "paper_against_ours")
 
 TITLE = (
     "Replication of *Gradient Surgery for Multi-Task Learning* "
@@ -80,6 +86,11 @@ def main(arguments: list[str]) -> int:
     narrow_tables(folder)
     render.write_text(front(folder), folder / "front.rst")
     overview.write([folder], folder / "figures")
+    for name in PICTURES:
+        values = SimpleNamespace(config={"scale": findings.read([folder])[0].scale})
+        words = pages.caption(CAPTIONS / f"{name}.rst", values)
+        page = pages.picture(folder / "figures" / f"{name}.png", name.replace("_", " "), words)
+        write_text(folder / "figures" / f"{name}.html", page)
     return 0
 
 
