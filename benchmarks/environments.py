@@ -11,7 +11,6 @@ The values are medians. The numbers of workers take turns, so that a drift of th
 all alike. Writes `environments.csv`.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -21,8 +20,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.report import write_csv
 from multitask.rl.envs import MT10, MT50, MetaWorld, Step
 from multitask.rl.fleet import Fleet
+from system import command
 
 SETS = {"MT10": MT10, "MT50": MT50}
 WORKERS = (0, 1, 2)
@@ -98,13 +99,12 @@ def measure(repeats: int) -> pd.DataFrame:
 def main() -> None:
     """Run the benchmark, write its table and print it."""
     words = (__doc__ or "").partition("\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.environments", description=words)
+    parser = command.Parser(prog="python -m benchmarks.environments", description=words)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     table = measure(args.repeats)
-    args.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(args.out / "environments.csv", index=False, float_format="%.4g")
+    write_csv(table, args.out / "environments.csv")
     print(table.to_markdown(index=False, floatfmt=".4g"))
 
 
@@ -112,4 +112,4 @@ if __name__ == "__main__":
     # Imported by name, because workers do not import the main module and would not find `Idle`.
     from benchmarks import environments
 
-    environments.main()
+    command.leave(environments.main)

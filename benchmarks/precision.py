@@ -9,7 +9,6 @@ task gradients. *Share* is their rate divided by the rate of a square matrix pro
 precision and run. Times are process time on one thread. Writes `precision.csv` and `precision.md`.
 """
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +34,7 @@ from multitask.runs.seeding import initialization
 from multitask.runs.startup import keep_freed_memory
 from multitask.supervised import Data, Fit, Problem, epoch_orders
 from reporting.render import write_csv, write_text
+from system import command
 
 SIDE = 1024  # of the matrices whose product gives the machine's rate
 SETTINGS: dict[str, Any] = {
@@ -195,7 +195,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark and write its table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=__doc__)
+    parser = command.Parser(prog="python -m benchmarks.precision", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--cases", nargs="*", default=[""], help="whose name contains a word")
     args = parser.parse_args(arguments)
@@ -214,4 +214,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.leave(main)

@@ -12,6 +12,8 @@ import pandas as pd
 from benchmarks import figure, targets
 from reporting import render
 from reporting.figures import save
+from system import command
+from system.errors import UserError
 
 LABELS = {
     "pcgrad": "ours",
@@ -172,10 +174,14 @@ def write(path: str | Path) -> str:
     return words
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the command."""
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
-        sys.exit(
-            f"error: {' '.join(sys.argv[1:]) or 'no file'} is no CSV; "
-            "name one that `benchmarks.run` wrote"
+        raise UserError(
+            f"{' '.join(sys.argv[1:]) or 'no file'} is no CSV; name one that `benchmarks.run` wrote"
         )
     print(write(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    command.leave(main)

@@ -18,7 +18,6 @@
 Writes `rl.csv` and `rl.md`.
 """
 
-import argparse
 import copy
 import platform
 import statistics
@@ -43,6 +42,7 @@ from benchmarks.learners import (
     updates,
 )
 from benchmarks.measure import interleaved
+from benchmarks.report import write_csv
 from experiments import config as configs
 from multitask.rl.envs import MT3, MT10, MT50, MetaWorld
 from multitask.rl.fleet import Fleet
@@ -52,6 +52,8 @@ from multitask.rl.sac.loop import STREAMS, Policies, learn, play_and_learn
 from multitask.runs.devices import has_bfloat16_units
 from multitask.runs.seeding import generator
 from multitask.runs.startup import keep_freed_memory
+from system import command
+from system.writing import write_text
 
 SETS = {"MT3": (MT3, 160), "MT10": (MT10, 160), "MT50": (MT50, 300)}  # width: Appendix J
 EPISODE = 150
@@ -235,7 +237,7 @@ def measure(repeats: int, device: torch.device) -> pd.DataFrame:
 
 def main() -> None:
     """Run the benchmark and write its table."""
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m benchmarks.rl", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
@@ -246,18 +248,16 @@ def main() -> None:
     torch.set_num_threads(1)
     device = torch.device(args.device)
     table = measure(args.repeats, device)
-    args.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(args.out / "rl.csv", index=False, float_format="%.4g")
+    write_csv(table, args.out / "rl.csv")
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread"
     machine = f"The learner on {where}, torch {torch.__version__}, {platform.machine()}"
     if not has_bfloat16_units(device):
         machine += "; no units for bfloat16: what is called bfloat16 ran in float32"
     text = table.to_markdown(index=False, floatfmt=".4g")
-    (args.out / "rl.md").write_text(
-        f"{text}\n\n{machine}; medians of {args.repeats} repeats.\n", encoding="utf-8"
-    )
-    print((args.out / "rl.md").read_text(encoding="utf-8"))
+    text += f"\n\n{machine}; medians of {args.repeats} repeats.\n"
+    write_text(args.out / "rl.md", text)
+    print(text)
 
 
 if __name__ == "__main__":
-    main()
+    command.leave(main)

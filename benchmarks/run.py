@@ -12,7 +12,6 @@
 Writes `speed_<device>.csv`, then its table (Markdown) and figure through `benchmarks.report`.
 """
 
-import argparse
 import gc
 import sys
 import time
@@ -31,6 +30,7 @@ from benchmarks.surgery import Case
 from multitask.runs.devices import choose_device
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import commit, machine
+from system import command
 
 PEERS = ("torchjd", "conflictfree", "LibMTL")
 
@@ -142,7 +142,7 @@ def measure(cases: Sequence[Case], budget: float, device: torch.device, path: Pa
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark and write its table and figure."""
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m benchmarks.run", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
@@ -158,23 +158,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     # torchjd's vmap of batch norm warns about its speed.
     warnings.filterwarnings("ignore", message="There is a performance drop because")
-    try:
-        device = choose_device(args.device)
-        every = [*steps.cases(device), *surgery.cases(device)]
-        cases = [
-            case for case in every if any(word in f"{case.kind} {case.name}" for word in args.cases)
-        ]
-        if not cases:
-            known = ", ".join(f"{case.kind} {case.name}" for case in every)
-            raise UserError(
-                f"no case's name contains {' or '.join(args.cases)}; there are: {known}"
-            )
-    except UserError as error:
-        parser.exit(1, f"error: {error}\n")
+    device = choose_device(args.device)
+    every = [*steps.cases(device), *surgery.cases(device)]
+    cases = [
+        case for case in every if any(word in f"{case.kind} {case.name}" for word in args.cases)
+    ]
+    if not cases:
+        known = ", ".join(f"{case.kind} {case.name}" for case in every)
+        raise UserError(f"no case's name contains {' or '.join(args.cases)}; there are: {known}")
     path = args.out / f"speed_{device.type}.csv"
     measure(cases, args.seconds, device, path)
     print(report.write(path))
 
 
 if __name__ == "__main__":
-    main()
+    command.leave(main)

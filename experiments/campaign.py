@@ -33,6 +33,7 @@ from multitask.runs.errors import UserError
 from multitask.runs.provenance import ROOT
 from system import command, lifeline
 from system.reading import read_json
+from system.writing import write_text
 
 NICE = 19
 STATUS_SECONDS = 30.0  # time between two status lines
@@ -249,8 +250,7 @@ class Campaign:
         with self.lock:
             text = self.status()
         print(text, flush=True)
-        self.results.mkdir(parents=True, exist_ok=True)
-        (self.results / "campaign.txt").write_text(text + "\n", encoding="utf-8")
+        write_text(self.results / "campaign.txt", text + "\n")
 
     def status(self) -> str:
         """The status line: runs that are done, running (with the time left) and waiting."""

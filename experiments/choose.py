@@ -2,6 +2,8 @@
 # mypy: disable-error-code=name-defined
 
 from reporting.tuning import write
+from system import command
 
 if __name__ == "__main__":
-    write(snakemake.input.grid, snakemake.output[0])
+    with command.script(snakemake.log[0]):
+        write(snakemake.input.grid, snakemake.output[0])

@@ -21,7 +21,7 @@ from typing import Any
 from proofs.pictures.common import small
 from system import command
 from system.errors import UserError
-from system.writing import write_text
+from system.writing import scratch, whole, write_bytes, write_text
 
 ROOT = Path(__file__).resolve().parent
 SOURCE = ROOT / "THEOREMS.md"
@@ -159,7 +159,8 @@ def figures(folder: Path) -> None:
         "noise": theorem1.noise(points),
     }
     for name, figure in drawn.items():
-        figure.savefig(folder / "proofs" / f"theorems_{name}.png", dpi=110)
+        with whole(folder / "proofs" / f"theorems_{name}.png", "wb") as file:
+            figure.savefig(file, format="png", dpi=110)
 
 
 def pdf(folder: Path) -> Path:
@@ -175,12 +176,11 @@ def pdf(folder: Path) -> Path:
     body = pypandoc.convert_text(text, "typst", format=MARKDOWN, extra_args=["--wrap=none"])
     out = folder / "proofs" / "THEOREMS.pdf"
     # Typst reads files only below the folder of its source.
-    with tempfile.TemporaryDirectory(dir=folder / "proofs") as temporary:
-        place = Path(temporary)
+    with scratch(out) as place:
         for figure in (folder / "proofs").glob("theorems_*.png"):
             (place / figure.name).write_bytes(figure.read_bytes())
         (place / "main.typ").write_text(LAYOUT + body, encoding="utf-8")
-        out.write_bytes(typst.compile(str(place / "main.typ")))
+        write_bytes(out, typst.compile(str(place / "main.typ")))
     return out
 
 

@@ -238,3 +238,59 @@ def test_contributing_sends_to_files_and_names_that_are_there():
     for thing, files in walks:
         for path in re.findall(r"`(\w[^`]+\.\w+)`", files):
             assert (ROOT / path).is_file(), (thing, path)
+
+
+# Files written here are read by nobody before they are complete: folders that are renamed when
+# they are whole, temporary folders, and the lock that its own command writes.
+WHOLE_ELSEWHERE = {
+    "src/system/writing.py",
+    "src/publishing/manifest.py",
+    "src/publishing/publish.py",
+    "src/publishing/site.py",
+    "src/publishing/article.py",
+    "src/multitask/data/idx.py",
+    "src/multitask/data/generated/faces.py",
+    "src/multitask/data/generated/layout.py",
+    "src/multitask/data/generated/textures.py",
+    "experiments/campaign.py",
+    "experiments/moves.py",
+    "proofs/document.py",
+}
+WRITES = ("write_text", "write_bytes", "copyfile", "copytree", "to_csv", "savefig")
+ARRAYS = ("save", "savez", "savez_compressed")  # of numpy
+
+
+def sources():
+    folders = ("src", "experiments", "proofs", "benchmarks")
+    return sorted(path for one in folders for path in (ROOT / one).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_files_are_written_whole_and_commands_end_in_one_line(path):
+    """Every writer goes through `system.writing`, every command through `system.command`."""
+    text = path.read_text("utf-8")
+    tree = ast.parse(text)
+    if path.relative_to(ROOT).as_posix() not in WHOLE_ELSEWHERE:
+        for call in ast.walk(tree):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+                continue
+            name = call.func.value.id if isinstance(call.func.value, ast.Name) else ""
+            # `writing.write_text(path, text)` is the sound form; `path.write_text(text)` is not.
+            writes = WRITES if name not in MODULES else ARRAYS if name == "np" else ()
+            direct = call.func.attr in writes and writes_a_path(call)
+            assert not direct, f"{path}:{call.lineno} writes in place; use system.writing"
+    if '__name__ == "__main__"' in text:
+        assert re.search(r"command\.(leave|script)\(", text), f"{path} ends with a traceback"
+
+
+MODULES = {"render", "writing", "report", "np"}
+
+
+def writes_a_path(call):
+    """Whether the call may open a file of a name: it is given one, or is a method of a path."""
+    method = call.func.attr
+    if method in ("write_text", "write_bytes", "copyfile", "copytree"):
+        return True
+    # `to_csv()` returns a text; an open file is named `file` everywhere.
+    first = call.args[0] if call.args else None
+    return first is not None and not (isinstance(first, ast.Name) and first.id == "file")

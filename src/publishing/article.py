@@ -6,7 +6,6 @@
 of `report/article.typ` describes methods and no results.
 """
 
-import argparse
 import json
 import shutil
 import sys
@@ -21,6 +20,8 @@ from reporting import findings, overview, render
 from reporting.findings import Results
 from reporting.labels import label
 from reporting.ledger.verdicts import NOT_REPLICATED, NOT_TESTED, THEORY
+from system import command
+from system.writing import copy_file
 
 ROOT = Path(__file__).resolve().parents[2]
 # (file, width in percent of the page, caption).
@@ -354,13 +355,13 @@ def write(folders: Sequence[Path], out: Path, root: Path = ROOT) -> Path:
         typst.compile(place / "article.typ", output=place / "article.pdf")
         out.mkdir(parents=True, exist_ok=True)
         for name in ("article.json", "article.pdf"):
-            shutil.copyfile(place / name, out / name)
+            copy_file(place / name, out / name)
     return out / "article.pdf"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; a fault is reported in one line."""
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m publishing.article", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument(
@@ -378,4 +379,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(main)

@@ -7,7 +7,7 @@ The command writes `front.rst`, `figures/scoreboard.*`, `figures/paper_against_o
 read from `claims.csv`.
 """
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +15,7 @@ import pandas as pd
 
 from publishing.article import table_of
 from reporting import findings, overview, pages, render
+from system import command
 from system.writing import write_text
 
 CAPTIONS = Path(__file__).resolve().parents[2] / "report" / "captions"
@@ -80,9 +81,11 @@ def narrow_tables(folder: Path) -> None:
         render.write_text(text, folder / "tables" / "narrow" / f"{name}.tex")
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page, the figures and the narrow tables into the folder of a scale."""
-    folder = Path(arguments[0])
+    parser = command.Parser(prog="python -m publishing.front")
+    parser.add_argument("folder", type=command.folder, help="for example results/quick")
+    folder = parser.parse_args(arguments).folder
     narrow_tables(folder)
     render.write_text(front(folder), folder / "front.rst")
     overview.write([folder], folder / "figures")
@@ -91,8 +94,7 @@ def main(arguments: list[str]) -> int:
         words = pages.caption(CAPTIONS / f"{name}.rst", values)
         page = pages.picture(folder / "figures" / f"{name}.png", name.replace("_", " "), words)
         write_text(folder / "figures" / f"{name}.html", page)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.leave(main)

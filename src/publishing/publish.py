@@ -10,7 +10,6 @@ command, commit, config, machines and seconds. Metrics of more than 2,000 rows a
 (`metrics.csv.gz`); every row is kept.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import Any
 from publishing.manifest import commit, copy
 from reporting.ledger.claims import read_ledger
 from reporting.runs import Runs, metrics_below, read_runs
+from system import command
 from system.reading import read_yaml
 from system.writing import ENDING, scratch
 
@@ -255,7 +255,7 @@ def seconds(runs: Runs) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; a fault is reported in one line with exit status 2."""
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m publishing.publish", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("scale", help="quick, laptop or paper")
@@ -281,4 +281,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(main)

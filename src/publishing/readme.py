@@ -17,6 +17,7 @@ import pandas as pd
 
 from publishing.commands import table as commands
 from reporting import findings
+from system import command
 from system.writing import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,4 +131,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.leave(lambda: main(sys.argv[1:]))

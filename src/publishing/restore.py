@@ -8,8 +8,6 @@ named.
 """
 
 import os
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from publishing.manifest import check_manifest
 from system import command
 from system.errors import UserError
 from system.results import METRICS, PACKED, read_info, read_run
-from system.writing import write_text
+from system.writing import copy_file, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,11 +41,10 @@ def restore(scale: str, root: Path = ROOT) -> tuple[int, list[str]]:
             target = target.with_name(METRICS)
         if target.exists():
             continue
-        target.parent.mkdir(parents=True, exist_ok=True)
         if source.name == PACKED:
             write_text(target, read_run(source)[1])
         else:
-            shutil.copyfile(source, target)
+            copy_file(source, target)
         copied.append(target)
     # One time for all: no output is older than what it was made from.
     for path in copied:
@@ -67,4 +64,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    command.leave(lambda: main(sys.argv[1:]))
+    command.leave(main)

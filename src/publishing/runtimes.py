@@ -7,12 +7,13 @@ The command writes `runtimes.csv` and `runtimes.md` into the folder.
 """
 
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from system import command
 from system.results import read_info
 from system.writing import write_text
 
@@ -88,8 +89,11 @@ def machine(folder: Path) -> str:
     return f"{found['processor']}, {found['cores']} cores"
 
 
-def main(folder: Path) -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write the table into the folder of the results."""
+    parser = command.Parser(prog="python -m publishing.runtimes")
+    parser.add_argument("folder", type=command.folder, help="for example results/quick")
+    folder = parser.parse_args(arguments).folder
     table = runtimes(folder)
     text = table.to_csv(index=False, float_format="%.1f", lineterminator="\n")
     write_text(folder / "runtimes.csv", text)
@@ -110,4 +114,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    command.leave(main)

@@ -23,6 +23,7 @@ from publishing import commands
 from publishing.readme import BLOCK, filled
 from reporting import findings, render
 from reporting.findings import Results
+from system import command
 
 ROOT = Path(__file__).resolve().parents[2]
 # {output that is not in the paper: its title}; listed after the paper's.
@@ -378,4 +379,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command.leave(lambda: main(sys.argv[1:]))

@@ -10,7 +10,6 @@ Exit status: 0 every published number is found again, 1 a number differs (the fi
 2 there is nothing to compare.
 """
 
-import argparse
 import json
 import math
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 from publishing.manifest import check_manifest
+from system import command
 
 KEYS = ("id", "name", "method", "task", "metric")
 MEASURED = ("mean", "ci_low", "ci_high", "difference", "effect", "ours", "ours_low", "ours_high")
@@ -172,7 +172,7 @@ def same_machine(fresh: Path, manifest: dict[str, Any]) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m publishing.verify", description=(__doc__ or "").partition("\n")[0]
     )
     parser.add_argument("fresh", type=Path, help="results of a new run, for example results/quick")
@@ -194,4 +194,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.leave(main)

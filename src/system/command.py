@@ -1,10 +1,12 @@
 """Exit of every command: 0 done, 2 a fault that one line names, 3 stopped and resumable."""
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -40,6 +42,34 @@ def place(text: str) -> Path:
     if text and text.isprintable():
         return Path(text)
     raise argparse.ArgumentTypeError(f"{text!r:.60} is no path; give one in printable characters")
+
+
+def folder(text: str) -> Path:
+    """Parses the path of a folder that must exist.
+
+    Raises:
+        argparse.ArgumentTypeError: There is no such folder.
+    """
+    if (path := place(text)).is_dir():
+        return path
+    raise argparse.ArgumentTypeError(f"{path} is no folder; name one that is there")
+
+
+@contextlib.contextmanager
+def script(log: str) -> Iterator[None]:
+    """Ends one of Snakemake's scripts with one line where the user is at fault.
+
+    The traceback goes to the rule's log.
+    """
+    try:
+        yield
+    # Readers of results and settings raise ValueError, of which UserError is one kind.
+    except (ValueError, MemoryError) as error:
+        line = f"error: {one_line(str(error)) or 'out of memory'}"
+        with open(log, "a", encoding="utf-8") as file:
+            traceback.print_exc(file=file)
+            print(line, file=file)
+        sys.exit(line)
 
 
 def run(main: Callable[[], int | None], *, to_the_end: bool = False) -> int:

@@ -114,6 +114,17 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file of bytes whole."""
+    with whole(path, "wb") as file:
+        file.write(content)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copies a file; the copy appears whole."""
+    write_bytes(target, source.read_bytes())
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes one JSON document whole.
 

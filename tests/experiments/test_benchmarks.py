@@ -11,6 +11,7 @@ import torch
 
 from benchmarks import images, networks, peers, report, run, steps, surgery, targets
 from benchmarks.measure import interleaved, peak, quartiles
+from system import command
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,8 +194,7 @@ def test_a_run_writes_csv_table_and_figure(tmp_path, capsys):
 
 
 def test_no_such_case_ends_in_one_line(capsys):
-    with pytest.raises(SystemExit):
-        run.main(["--cases", "nonsense"])
+    assert command.run(lambda: run.main(["--cases", "nonsense"])) == command.FAULT
     error = capsys.readouterr().err
     assert error.startswith("error: no case's name contains nonsense")
     assert error.count("\n") == 1

@@ -69,7 +69,7 @@ def test_runtimes_sum_the_jobs_of_each_rule(tmp_path):
         "longest": [20.0, 1.0],
         "memory": [50.0, 60.0],
     }
-    runtimes.main(tmp_path)
+    runtimes.main([str(tmp_path)])
     assert "31" in (tmp_path / "runtimes.md").read_text()
     assert pd.read_csv(tmp_path / "runtimes.csv").rule.tolist() == ["train", "figure_1"]
 
