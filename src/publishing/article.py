@@ -8,7 +8,6 @@ of `report/article.typ` describes methods and no results.
 
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -372,7 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         place = write(args.folders, args.out or args.folders[0])
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        command.tell(f"error: {command.told(error)}")
         return 2
     print(f"wrote {place}")
     return 0

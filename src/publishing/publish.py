@@ -11,7 +11,6 @@ command, commit, config, machines and seconds. Metrics of more than 2,000 rows a
 """
 
 import json
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -271,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         place = publish(args.scale, results=args.results, partial=args.partial)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        command.tell(f"error: {command.told(error)}")
         return 2
     manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
     size = sum(line["bytes"] for line in manifest["files"].values()) / 1e6

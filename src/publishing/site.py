@@ -372,7 +372,7 @@ def main(arguments: list[str]) -> int:
     try:
         place = build(out.resolve())
     except (ValueError, OSError, ImportError, json.JSONDecodeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        command.tell(f"error: {command.told(error)}")
         return 2
     print(f"open {place / 'index.html'}")
     return 0

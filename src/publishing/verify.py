@@ -12,7 +12,6 @@ Exit status: 0 every published number is found again, 1 a number differs (the fi
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         found = compare(args.fresh, args.published)
     except (ValueError, OSError, KeyError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        command.tell(f"error: {command.told(error)}")
         return 2
     print(
         f"differs: {found}"

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import errno
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -53,6 +54,17 @@ def folder(text: str) -> Path:
     if (path := place(text)).is_dir():
         return path
     raise argparse.ArgumentTypeError(f"{path} is no folder; name one that is there")
+
+
+def told(error: Exception) -> str:
+    """What a command says of a fault that it caught: for a file, its name and the reason."""
+    if isinstance(error, shutil.Error):
+        # Copying a folder collects all faults; the first says why the others followed.
+        _, target, why = error.args[0][0]
+        return f"{target} cannot be written ({str(why).partition(': ')[0]})"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename2 or error.filename or 'the machine'}: {error.strerror}"
+    return str(error)
 
 
 @contextlib.contextmanager

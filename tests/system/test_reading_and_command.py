@@ -2,10 +2,13 @@
 
 import errno
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -123,3 +126,22 @@ def test_signals_stop_at_once_or_wait_for_what_is_saved(capsys, number):
     assert done == ["saved"]
     assert capsys.readouterr().err.count(f"stopped by {number.name}") == 2
     assert signal.getsignal(number) is before
+
+
+def test_a_fault_of_a_file_is_told_by_its_name(tmp_path):
+    with pytest.raises(shutil.Error) as caught:
+        shutil.copytree(FOLDER_OF_TESTS, tmp_path / "copy", copy_function=refuse)
+    assert re.fullmatch(
+        rf"{re.escape(str(tmp_path))}/copy/\S+ cannot be written \(.*No space left.*\)",
+        command.told(caught.value),
+    )
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "from", None, "to")
+    assert command.told(error) == "to: No space left on device"
+    assert command.told(ValueError("no scale")) == "no scale"
+
+
+FOLDER_OF_TESTS = Path(__file__).parent
+
+
+def refuse(source, target):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source, None, target)
