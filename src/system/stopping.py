@@ -6,7 +6,9 @@ process at once.
 """
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +43,25 @@ def listen_to(number: int, _frame: FrameType | None = None) -> None:
         _Request.name, _Request.at = signal.Signals(number).name, time.monotonic()
     if again or not _Request.waits:
         raise Stopped(f"stopped by {_Request.name}; {RESUME}")
+
+
+def during_imports() -> None:
+    """Ends a command `python -m …` with one line if a signal comes before its work begins.
+
+    The packages of the commands call it first, because importing torch takes seconds.
+    """
+    # While Python looks for the module to run, this is all that it says of the command line.
+    if sys.argv[:1] != ["-m"] or threading.current_thread() is not threading.main_thread():
+        return
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    # An exception within an import could be caught, or leave a half imported module behind.
+    os.write(2, f"stopped by {signal.Signals(number).name}; {RESUME}\n".encode())
+    os._exit(3)
 
 
 RESUME = "the same command resumes from what is saved"

@@ -141,7 +141,28 @@ def test_a_fault_of_a_file_is_told_by_its_name(tmp_path):
 
 
 FOLDER_OF_TESTS = Path(__file__).parent
+ROOT = FOLDER_OF_TESTS.parents[1]
+PATHS = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
 
 
 def refuse(source, target):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source, None, target)
+
+
+@pytest.mark.parametrize("package", ["publishing", "proofs", "benchmarks"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_during_the_imports_of_a_command_is_one_line(package, name):
+    # So Python begins `python -m package.module`.
+    code = f"import sys; sys.argv = ['-m']; import {package}, os, signal\n"
+    code += f"os.kill(os.getpid(), signal.{name})\nimport time; time.sleep(9)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=PATHS, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (command.STOPPED, 1)
+    assert done.stderr.startswith(f"stopped by {name}; ")
+
+
+def test_an_import_by_other_code_leaves_its_signals_alone():
+    code = "import signal; old = signal.getsignal(signal.SIGINT); import publishing, proofs\n"
+    code += "assert signal.getsignal(signal.SIGINT) is old"
+    subprocess.run([sys.executable, "-c", code], env=PATHS, check=True)
