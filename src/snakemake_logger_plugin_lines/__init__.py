@@ -7,8 +7,12 @@ messages are kept whole in `.snakemake/log/`.
 
 import sys
 import time
+import traceback
+from collections.abc import Callable
+from functools import wraps
 from logging import WARNING, LogRecord
 from pathlib import Path
+from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -99,3 +103,28 @@ class LogHandler(LogHandlerBase):
     def needs_rulegraph(self) -> bool:
         """No line shows the graph of rules."""
         return False
+
+
+def tell_missing_config(tell: Callable[..., None]) -> Callable[..., None]:
+    """Wrap Snakemake's printer of exceptions: a missing file of `--configfile` takes one line.
+
+    Snakemake reads that file before the Snakefile, where our own checks are, and prints a
+    traceback.
+    """
+
+    @wraps(tell)
+    def told(error: BaseException, *rest: Any, **more: Any) -> None:
+        frames = traceback.extract_tb(error.__traceback__)
+        reading = any(frame.name == "load_configfile" for frame in frames)
+        if reading and isinstance(error, OSError) and error.filename:
+            print(f"error: --configfile {error.filename}: {error.strerror}", file=sys.stderr)
+        else:
+            tell(error, *rest, **more)
+
+    return told
+
+
+# Snakemake imports its plugins while it reads the command line, before it reads any file.
+for _module in filter(None, map(sys.modules.get, ("snakemake.cli", "snakemake.api"))):
+    if "print_exception" in vars(_module):
+        vars(_module)["print_exception"] = tell_missing_config(vars(_module)["print_exception"])

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 WORKFLOW = """
 rule all:
@@ -37,3 +39,30 @@ def test_a_line_per_job(tmp_path):
     (failed,) = [line for line in lines if " failed " in line]
     assert failed.endswith("logs/1.log; error: one is refused")
     assert len(lines) == 5, done.stderr  # the last says that a job failed
+
+
+def planned(folder, *words):
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "1", "-n", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "folder/missing.yaml", "."])
+def test_a_config_file_that_cannot_be_read_is_one_line(tmp_path, name):
+    (tmp_path / "Snakefile").write_text("rule all:\n")
+    done = planned(tmp_path, "--configfile", name)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"error: --configfile {re.escape(name)}: .+\n", done.stderr), done.stderr
+
+
+def test_other_faults_are_told_as_snakemake_does(tmp_path):
+    (tmp_path / "Snakefile").write_text("open('missing.yaml')\n")
+    done = planned(tmp_path)
+    assert done.returncode == 1
+    assert "missing.yaml" in done.stdout + done.stderr
+    assert "--configfile" not in done.stdout + done.stderr
