@@ -44,6 +44,7 @@ docs: $(STAMP)  ## the site, from what is published; open results/site/html/inde
 
 report: $(STAMP) known-scale  ## one page with everything that the scale's last run made, and the run times
 	$(IN_ENV) snakemake --configfile config/$(SCALE).yaml --report results/$(SCALE)/report.html
+	cd results/$(SCALE) && rm -f report.zip && $(CURDIR)/.venv/bin/python -m zipfile -c report.zip report.html
 	$(MODULE) publishing.runtimes results/$(SCALE)
 	@echo "results/$(SCALE)/report.html holds everything; results/$(SCALE)/runtimes.md says how long it took"
 

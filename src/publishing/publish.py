@@ -4,9 +4,9 @@
     python -m publishing.publish laptop --partial   # publishes what exists
 
 These are the only results that git keeps. With `--partial` the manifest lists the missing outputs.
-Snakemake's report is not copied, because it repeats the figures, tables and notebooks. The copy is
-built in a temporary folder and then renamed. `manifest.json` holds the sha256 of every file, the
-command, commit, config, machines and seconds. Metrics of more than 2,000 rows are packed
+Snakemake's report is copied if it is there, as a zip file; it holds the pages of the notebooks. The
+copy is built in a temporary folder and then renamed. `manifest.json` holds the sha256 of every
+file, the command, commit, config, machines and seconds. Metrics of more than 2,000 rows are packed
 (`metrics.csv.gz`); every row is kept.
 """
 
@@ -32,7 +32,6 @@ PATTERNS = (
     "tables/*.tex",
     "tables/narrow/*.tex",
     "tables/*.html",
-    "notebooks/*.html",
     "notebooks/*.ipynb",
     "article.pdf",
     "article.json",
@@ -51,6 +50,7 @@ PATTERNS = (
     "runs/*/*/*/run.json",
     "runtimes.csv",
     "runtimes.md",
+    "report.zip",
 )
 # {script that writes several tables: their names}.
 SEVERAL = {"table_metaworld": ("table_reach", "table_mt3", "table_mt10", "table_mt50")}
@@ -77,11 +77,7 @@ def expected(root: Path, experiments: Collection[str]) -> list[str]:
         for t in SEVERAL.get(s.stem, (s.stem,))
     ]
     names += [f"tables/{table}.{kind}" for table in tables for kind in ("csv", "md", "tex")]
-    names += [
-        f"notebooks/{notebook.stem}.{kind}"
-        for notebook in root.glob("notebooks/*.ipynb")
-        for kind in ("html", "ipynb")
-    ]
+    names += [f"notebooks/{notebook.name}" for notebook in root.glob("notebooks/*.ipynb")]
     # Claims about the theory name the statements that have a file of proofs.
     tests = [claim["test"] for claim in read_ledger(root / "experiments" / "claims.yaml")]
     names += [

@@ -3,6 +3,7 @@
 The palette can be read by color-blind readers. The same figure always gives the same bytes.
 """
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
 from reporting.labels import label
 from reporting.statistics import interval
@@ -28,6 +30,7 @@ _YELLOW, _BLUE, _VERMILION, _PURPLE, _GRAY = "#F0E442", "#0072B2", "#D55E00", "#
 _WINE, _OLIVE, _INDIGO = "#882255", "#999933", "#332288"
 _BROWN, _PINK = "#8C564B", "#F781BF"
 
+MOST_COLORS = 256  # of a PNG with a palette
 FEW_SEEDS = 5  # with fewer seeds, thin lines replace the shaded interval
 SEED_LINE = "seed"  # the id of lines that show one seed
 NEAR = 0.01  # curves that differ by less than this share of the axis coincide
@@ -121,10 +124,12 @@ def save(
         dpi: Resolution of the PNG; by default the style's.
     """
     if png is not None:
-        with whole(Path(png), "w+b") as file:
-            fig.savefig(
-                file, format="png", dpi=dpi or RC["savefig.dpi"], metadata={"Software": None}
-            )
+        drawn = io.BytesIO()
+        fig.savefig(drawn, format="png", dpi=dpi or RC["savefig.dpi"])
+        # A palette takes a third of the bytes; dithering would speckle plain areas.
+        few = Image.open(drawn).convert("RGB").quantize(MOST_COLORS, dither=Image.Dither.NONE)
+        with whole(Path(png), "wb") as file:
+            few.save(file, format="png", optimize=True)
     if pdf is not None:
         nothing = {"CreationDate": None, "Creator": None, "Producer": None}
         with whole(Path(pdf), "w+b") as file:

@@ -109,7 +109,7 @@ def test_manifest_vouches_for_every_file(root):
     [
         ("figures/figure_1.pdf", "figures/figure_1.pdf"),
         ("tables/table_4.tex", "tables/table_4.tex"),
-        ("notebooks/theorem1.html", "notebooks/theorem1.html"),
+        ("notebooks/theorem1.ipynb", "notebooks/theorem1.ipynb"),
         ("proofs/theorem2.json", "proofs/theorem2.json"),
         ("runs/multimnist/sum/seeds0-1/metrics.csv", "runs/multimnist/sum/seed 0"),
     ],

@@ -21,7 +21,7 @@ from experiments.triad import figure_4
 from reporting import findings, overview
 from reporting.figures import SEED_LINE, band, color, legend_above, separate, stamp, style
 from reporting.learning_curves import figure
-from reporting.runs import read_runs
+from reporting.runs import metrics_below, read_runs
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 CURVES = {
@@ -67,11 +67,8 @@ def faults(fig):
 
 
 def published(scale, *experiments):
-    return read_runs(
-        path
-        for name in experiments
-        for path in PUBLISHED.glob(f"{scale}/runs/{name}/*/*/metrics.csv")
-    )
+    paths = (path for name in experiments for path in metrics_below(PUBLISHED / scale, name))
+    return read_runs(paths, thinned=True)
 
 
 @pytest.mark.parametrize("scale", ["quick", "laptop"])
