@@ -26,12 +26,13 @@ from reporting.ledger.verdicts import (
     VERDICTS,
 )
 from reporting.runs import Runs, metrics_below, read_runs
-from reporting.statistics import LEAST_SEEDS
+from reporting.statistics import LEAST_SEEDS, interval
 
 RANK = ("paper", "gpu", "laptop")  # scales whose numbers are evidence, strongest first
 LOWER = ("error", "Err", "angle", "loss", "distance")  # parts of metrics where lower is better
 PEERS = ("conflictfree", "libmtl", "torchjd", "literal")  # other implementations of the step
 LAST = 10  # collections averaged at the end of a run, as in claims.yaml
+EVALUATIONS = 5  # evaluations averaged at the end of MT10's runs, as in claims.yaml
 LEARNED = 0.5  # a task is learned if its success at the end is at least this share
 # Claims that open the report. An untested one is shown with the paper's number alone.
 HEADLINES = (
@@ -260,23 +261,34 @@ def short_standing(table: pd.DataFrame, left: str) -> str:
     better = [line for line in lines if line["ends"][0] > 0]
     worse = [line for line in lines if line["ends"][1] < 0]
     firm = [line for line in (*better, *worse) if line["p_holm"] < SIGNIFICANCE]
+    found, rest = len(better) + len(worse), len(lines) - len(better) - len(worse)
+    if not found:
+        return f"{label(left)}: no difference to another method is told apart from zero."
     names = [
-        f"{words} {_names(part)}"
-        for words, part in (("better than", better), ("worse than", worse))
+        f"{words} than {_names(part)}"
+        for words, part in (("better", better), ("worse", worse))
         if part
     ]
-    rest = len(lines) - len(better) - len(worse)
-    text = f"{label(left)}: {'; '.join([*names, f'{rest} of {len(lines)} comparisons open'])}"
-    past = f", {len(firm)} of {len(better) + len(worse)} past Holm's correction"
-    return text + (past if better or worse else "") + "."
+    kept = f"{len(firm)} of these {found} differences remain"
+    if found == 1:
+        kept = "it remains" if firm else "it does not remain"
+    elif len(firm) in (0, found):
+        kept = "all of them remain" if firm else "none of them remains"
+    return (
+        f"{label(left)} is {', and '.join(names)}; after Holm's correction {kept}. "
+        f"{rest} of {len(lines)} comparisons {'is' if rest == 1 else 'are'} undecided."
+    )
 
 
 def _names(lines: Sequence[Mapping[str, Any]]) -> str:
-    names = dict.fromkeys(
-        label(line["right"]) + ("" if line["task"] == "all" else f" [{line['task']}]")
-        for line in lines
+    tasks: dict[str, list[str]] = {}
+    for line in lines:
+        tasks.setdefault(label(line["right"]), []).append(line["task"])
+    # Labels contain commas.
+    return " · ".join(
+        name if set(found) == {"all"} else f"{name} ({', '.join(dict.fromkeys(found))})"
+        for name, found in tasks.items()
     )
-    return " · ".join(names)
 
 
 # ------------------------------------------------------------------ sentences about single files
@@ -376,32 +388,58 @@ def step_of_theorem_2(one: Results) -> str:
     return "; ".join(parts) + "." * bool(parts)
 
 
-def learned(one: Results, experiment: str) -> str:
+def learned(one: Results, experiment: str, last: int = LAST) -> str:
     """The number of seeds in which each method learns each task.
 
-    A task is learned if its mean success over the LAST collections is at least LEARNED.
+    A task is learned if its mean success over the last evaluations is at least LEARNED.
     """
     runs = one.runs(experiment)
     metric = "evaluation_success"
-    parts = []
+    parts, never = [], set[str]()
     for method in dict.fromkeys(info["method"] for info in runs.infos):
         rows = runs.select(method=method, metric=metric)
         ends = rows[rows["task"] != "all"].sort_values("step").groupby(["task", "seed"])
         # Average each run's end before comparing: single evaluations have few episodes.
-        means = ends["value"].apply(lambda values: values.tail(LAST).mean())
+        means = ends["value"].apply(lambda values: values.tail(last).mean())
         counts = (means >= LEARNED).groupby("task").agg(["sum", "size"])
-        words = [
-            f"{str(task).removesuffix('-v3')} {won}/{size}"
-            for task, (won, size) in counts.iterrows()
-        ]
-        if words:
-            parts.append(f"{label(method)}: {', '.join(words)}")
+        learned = counts[counts["sum"] > 0]
+        words = [f"{_task(task)} ({won} of {size})" for task, (won, size) in learned.iterrows()]
+        parts.append(f"{label(method)}: {', '.join(words) or 'none'}")
+        others = {_task(task) for task in counts.index.difference(learned.index)}
+        never = never & others if len(parts) > 1 else others
+    if not parts:
+        return ""
+    rest = f" No seed of any method learns {', '.join(sorted(never))}." if never else ""
     return (
-        f"Seeds that learn a task (success at least {LEARNED:g} at the end): "
-        + "; ".join(parts)
-        + "."
-        if parts
-        else ""
+        f"Tasks with a success of at least {LEARNED:g} at the end (number of seeds): "
+        f"{'; '.join(parts)}.{rest}"
+    )
+
+
+def _task(name: object) -> str:
+    return str(name).removesuffix("-v3")
+
+
+def headline(one: Results) -> str:
+    """MT10: how far SAC gets with and without PCGrad, in seeds paired as far as both have run."""
+    runs = one.runs("metaworld_mt10")
+    ends = {}
+    for method in ("sac", "sac_pcgrad"):
+        rows = runs.select(method=method, task="all", metric="evaluation_success")
+        series = rows.sort_values("step").groupby("seed")["value"]
+        ends[method] = series.apply(lambda values: values.tail(EVALUATIONS).mean())
+    both = ends["sac"].index.intersection(ends["sac_pcgrad"].index)
+    if not len(both):
+        return ""
+    steps = runs.select(task="all", metric="environment_steps")
+    reached = steps[steps["seed"].isin(both)].groupby(["method", "seed"])["value"].max().min()
+    gain = interval([ends["sac_pcgrad"][seed] - ends["sac"][seed] for seed in both])
+    levels = [f"{label(method)} {values[both].mean():.2f}" for method, values in ends.items()]
+    return (
+        f"Share of the ten tasks that is solved after {reached / 1e6:.2g} million samples (the "
+        f"paper's curves end at 5 million): {', '.join(levels)}; difference "
+        f"{render.significant(gain.center, gain.low, gain.high, 2)} "
+        f"({len(both)} paired {'seed' if len(both) == 1 else 'seeds'})."
     )
 
 
@@ -506,12 +544,19 @@ def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[
                 "Figure 1",
             )
         )
+    one = _first(results, "runs/metaworld_mt10")
+    if one and _rank(one.scale) < len(RANK):
+        text, source = headline(one), "Figure 3"
+        text += f" {learned(one, 'metaworld_mt10', EVALUATIONS)}" * bool(text)
+        question = "Does PCGrad gain more than 30 points over SAC on MT10?"
+        found.append(_answer(claims, question, text, one, "figures/figure_3.png", source))
     # One question per table, answered at the strongest scale with real data.
     for name, one in strongest(results).items():
         table = one.table(name)
         text = " ".join(short_standing(table, method) for method in compared(table))
         tasks = f"metaworld_{name.removeprefix('table_')}"
-        text += f" {learned(one, tasks)}" if text and (one.folder / "runs" / tasks).is_dir() else ""
+        ran = tasks != "metaworld_mt10" and (one.folder / "runs" / tasks).is_dir()
+        text += f" {learned(one, tasks)}" if text and ran else ""
         if text:
             source, _, rest = one.title(name).partition(": ")
             question = f"Does it help on {rest if source.startswith('Table') else source}?"
@@ -573,13 +618,12 @@ def _answer(
     claims: pd.DataFrame, question: str, text: str, one: Results, where: str, *sources: str
 ) -> Answer:
     rows = claims[claims["source"].isin(sources)]
-    opening = f"**{_opening(rows)}** " if len(rows) else ""
+    opening = f"**Claims: {_opening(rows)}** " if len(rows) else ""
     return Answer(question, opening + text if text else "", sources, where, one.scale)
 
 
 def _opening(rows: pd.DataFrame) -> str:
-    parts = [f"{word} {number}" for word, number in count(rows).items() if number]
-    return f"{', '.join(parts)[:1].upper()}{', '.join(parts)[1:]}."
+    return ", ".join(f"{number} {word}" for word, number in count(rows).items() if number) + "."
 
 
 def _first(results: Sequence[Results], name: str) -> Results | None:

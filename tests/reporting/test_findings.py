@@ -85,6 +85,7 @@ def test_exchanged_methods_change_every_sentence_about_them(both):
         findings.conditions,
         findings.step_of_theorem_2,
         lambda one: findings.learned(one, "metaworld_mt3"),
+        lambda one: findings.headline(one) or findings.learned(one, "metaworld_mt3"),
         lambda one: findings.standing(one.table("table_mt3"), "sac_pcgrad"),
         lambda one: findings.standing(one.table("table_4"), "pcgrad"),
         lambda one: findings.short_standing(one.table("table_4"), "pcgrad"),
@@ -199,3 +200,36 @@ def test_a_claim_is_taken_from_the_strongest_scale_that_tested_it(tmp_path):
 )
 def test_generated_and_embedded_data_are_no_evidence(line, real):
     assert findings.is_real([line]) is real
+
+
+def mt10(write_job, root, sac, pcgrad):
+    """Two runs a method would be too few for a claim; the sentence says how many there are."""
+    for method, seeds in (("sac", sac), ("sac_pcgrad", pcgrad)):
+        for seed, values in seeds.items():
+            rows = [
+                row
+                for step, value in enumerate(values, start=1)
+                for row in (
+                    (step, "all", "environment_steps", step * 100_000.0),
+                    (step, "all", "evaluation_success", value),
+                    (step, "reach-v3", "evaluation_success", value),
+                )
+            ]
+            write_job("metaworld_mt10", method, {seed: rows}, root=root, data={"metaworld": "3"})
+    (root / "claims.csv").write_text("id\n")
+    return findings.Results(root)
+
+
+def test_the_headline_compares_paired_seeds_as_far_as_both_have_run(write_job, tmp_path):
+    one = mt10(write_job, tmp_path / "laptop", {0: [0.0] * 7 + [0.4] * 5}, {0: [0.2] * 10, 1: [1]})
+    text = findings.headline(one)
+    assert "after 1 million samples" in text
+    assert "SAC 0.40, SAC + PCGrad 0.20; difference −0.20 (1 paired seed)." in text
+    assert findings.headline(findings.Results(tmp_path)) == ""
+
+
+def test_the_headline_has_an_interval_from_two_seeds_on(write_job, tmp_path):
+    runs = {seed: [0.2 + 0.1 * seed] * 6 for seed in range(2)}
+    one = mt10(write_job, tmp_path / "laptop", runs, {seed: [0.5] * 6 for seed in runs})
+    assert "difference 0.2" in findings.headline(one)
+    assert "(2 paired seeds)" in findings.headline(one)
