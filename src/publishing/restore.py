@@ -8,7 +8,7 @@ named.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from publishing.manifest import check_manifest
@@ -34,7 +34,7 @@ def restore(scale: str, root: Path = ROOT) -> tuple[int, list[str]]:
     copied, left_out = [], []
     for name in sorted(manifest["files"]):
         source, target = published / name, results / name
-        if name.startswith("runs/") and "thinned_from" in read_info(source.with_name("run.json")):
+        if name.startswith("runs/") and is_thinned(source.parent, manifest["files"]):
             left_out += [source.parent.relative_to(published).as_posix()]
             continue
         if source.name == PACKED:
@@ -50,6 +50,12 @@ def restore(scale: str, root: Path = ROOT) -> tuple[int, list[str]]:
     for path in copied:
         os.utime(path, ns=(newest := copied[-1].stat().st_mtime_ns, newest))
     return len(copied), sorted(set(left_out))
+
+
+def is_thinned(run: Path, files: Mapping[str, Mapping[str, object]]) -> bool:
+    """Whether older code published only every k-th row of a run; it said so in either place."""
+    name = "/".join([*run.parts[-4:], METRICS])
+    return "thinned_from" in {*read_info(run / "run.json"), *files.get(name, {})}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

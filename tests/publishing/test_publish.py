@@ -224,6 +224,16 @@ def test_restored_results_are_those_that_were_published(root):
     assert (folder / "claims.md").read_text() == "new"
 
 
+def test_a_manifest_alone_says_that_a_run_is_thinned(root):
+    published(root)
+    path = root / "results/published/quick/manifest.json"
+    text = json.loads(path.read_text())
+    text["files"]["runs/multimnist/sum/seeds0-1/metrics.csv"]["thinned_from"] = 9
+    path.write_text(json.dumps(text))
+    shutil.rmtree(root / "results/quick")
+    assert restore("quick", root)[1] == ["runs/multimnist/sum/seeds0-1"]
+
+
 def test_runs_of_which_a_part_was_published_are_neither_restored_nor_drawn(root):
     published(root)
     # As the publication of older code left it.
