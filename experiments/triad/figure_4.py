@@ -10,7 +10,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
-from reporting.figures import band, color, intervals, legend_above, save, seed_handle, stamp, style
+from reporting.figures import (
+    band,
+    color,
+    intervals,
+    legend_above,
+    save,
+    seed_handle,
+    stamp,
+    style,
+    without_runs,
+)
 from reporting.labels import label
 from reporting.runs import Runs, read_runs
 
@@ -117,6 +127,8 @@ def figure_4(runs: Runs) -> Figure:
     The third has one axis per task, because the returns differ by orders of magnitude.
     """
     style()
+    if not runs.infos:
+        return without_runs()
     settings = runs.infos[0]["settings"]
     tasks = settings["tasks"]
     methods = sorted({info["method"] for info in runs.infos})

@@ -137,6 +137,14 @@ def save(
     plt.close(fig)
 
 
+def without_runs() -> Figure:
+    """A figure that says that the scale has no runs to draw."""
+    fig, ax = plt.subplots(figsize=(5.0, 2.4))
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, "no runs at this scale", ha="center", va="center", color="gray")
+    return fig
+
+
 def intervals(
     frame: pd.DataFrame, *, x: str = "step", value: str = "value", seed: str = "seed"
 ) -> pd.DataFrame:

@@ -139,7 +139,8 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
                     linewidth=0.8,
                     gid=MIDDLE,
                 )
-    ends = paper_ends(panel.paper, panel.methods) if present and panel.paper else []
+    # Only of methods that are drawn: the legend names no other color.
+    ends = paper_ends(panel.paper, present) if present and panel.paper else []
     for turn, (method, value, below) in enumerate(ends):
         # Shifted dots and markers keep equal numbers of several methods visible.
         ax.axhline(value, color=color(method), linestyle=(2 * turn, (1, 5)), linewidth=1.2, gid=END)
@@ -180,10 +181,10 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
 
 
 def has_runs(panel: Panel, runs: Runs) -> bool:
-    """Whether any method of the panel has a value to draw."""
+    """Whether the panel has something to compare: values of two methods, if it is about several."""
     own = runs.of(panel.experiment)
-    rows = own.select(task=panel.task, metric=measured(own, panel.metric))
-    return bool(rows[rows["method"].isin(panel.methods)]["value"].notna().any())
+    rows = own.select(task=panel.task, metric=measured(own, panel.metric)).dropna(subset=["value"])
+    return len({*rows["method"]} & {*panel.methods}) >= min(2, len(panel.methods))
 
 
 def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -> Figure:

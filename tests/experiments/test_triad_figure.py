@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from experiments.triad import figure_4
-from reporting.runs import Runs
+from reporting.runs import Runs, read_runs
 
 TASKS = ["reach-v3", "button-press-topdown-v3"]
 SETTINGS = {
@@ -125,3 +125,8 @@ def test_stamp_says_scale_and_sizes():
     fig = figure_4.figure_4(runs())
     words = fig.get_supxlabel()
     assert all(word in words for word in ("quick", "5 updates per collection", "3 seed"))
+
+
+def test_without_runs_the_figure_says_so():
+    fig = figure_4.figure_4(read_runs([]))
+    assert [text.get_text() for text in fig.axes[0].texts] == ["no runs at this scale"]
