@@ -439,8 +439,16 @@ def headline(one: Results) -> str:
         f"Share of the ten tasks that is solved after {reached / 1e6:.2g} million samples (the "
         f"paper's curves end at 5 million): {', '.join(levels)}; difference "
         f"{render.significant(gain.center, gain.low, gain.high, 2)} "
-        f"({len(both)} paired {'seed' if len(both) == 1 else 'seeds'})."
+        f"({len(both)} paired {'seed' if len(both) == 1 else 'seeds'}).{standing_of(one)}"
     )
+
+
+def standing_of(one: Results, claim: str = "figure-3-mt10-gain-1m") -> str:
+    """The verdict on a claim and why, as a sentence; empty if the ledger has no such claim."""
+    line = by_id(one.claims).get(claim)
+    if line is None:
+        return ""
+    return f" The claim at 1 million samples is {line['verdict']} ({line['reason']})."
 
 
 def rewards(one: Results) -> str:
@@ -545,11 +553,10 @@ def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[
             )
         )
     one = _first(results, "runs/metaworld_mt10")
-    if one and _rank(one.scale) < len(RANK):
-        text, source = headline(one), "Figure 3"
-        text += f" {learned(one, 'metaworld_mt10', EVALUATIONS)}" * bool(text)
+    if one and _rank(one.scale) < len(RANK) and headline(one):
+        text = f"{headline(one)} {learned(one, 'metaworld_mt10', EVALUATIONS)}"
         question = "Does PCGrad gain more than 30 points over SAC on MT10?"
-        found.append(_answer(claims, question, text, one, "figures/figure_3.png", source))
+        found.append(_answer(claims, question, text, one, "figures/figure_3.png"))
     # One question per table, answered at the strongest scale with real data.
     for name, one in strongest(results).items():
         table = one.table(name)

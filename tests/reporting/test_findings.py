@@ -40,6 +40,8 @@ def exchanged(source, target):
         shutil.copyfile(path, place / "metrics.csv")
         info = json.loads(path.with_name("run.json").read_text(encoding="utf-8"))
         info["method"] = OTHER.get(method, method)
+        # The sentences are compared with each other: a part of the rows is enough.
+        info.pop("thinned_from", None)
         (place / "run.json").write_text(json.dumps(info), encoding="utf-8")
     return made(target)
 
