@@ -291,6 +291,7 @@ def writes_a_path(call):
     method = call.func.attr
     if method in ("write_text", "write_bytes", "copyfile", "copytree"):
         return True
-    # `to_csv()` returns a text; an open file is named `file` everywhere.
+    # `to_csv()` returns a text; an open file is named `file` everywhere, a buffer `drawn`.
     first = call.args[0] if call.args else None
-    return first is not None and not (isinstance(first, ast.Name) and first.id == "file")
+    opened = isinstance(first, ast.Name) and first.id in ("file", "drawn")
+    return first is not None and not opened

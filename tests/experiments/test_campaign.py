@@ -138,4 +138,4 @@ def test_the_time_left_comes_from_the_rows_of_the_run(project, monkeypatch):
     path.write_text("step,task,metric,value\n1,all,updates,600\n20,all,updates,12000\n")
     monkeypatch.setattr(campaign.time, "time", lambda: 3600.0)
     one.running[target] = (0.0, 10)  # 10 collections in an hour
-    assert "metaworld_mt10/sac/0 at 20 of 415, 39.5 h left" in one.status()
+    assert "metaworld_mt10/sac/0 at 20 of 167, 14.7 h left" in one.status()

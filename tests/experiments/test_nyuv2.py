@@ -168,7 +168,7 @@ def learns(row, settings, tmp_path):
     return accuracy >= 2 * majority and error <= 0.7 * constant
 
 
-@pytest.mark.parametrize("row", ["one_task", "mtan_equal"])
+@pytest.mark.parametrize("row", [pytest.param("one_task", marks=pytest.mark.slow), "mtan_equal"])
 def test_learns_at_the_quick_scale(row, settings, tmp_path):
     assert learns(row, settings, tmp_path)
 

@@ -153,7 +153,8 @@ def refuse(source, target):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_during_the_imports_of_a_command_is_one_line(package, name):
     # So Python begins `python -m package.module`.
-    code = f"import sys; sys.argv = ['-m']; import {package}, os, signal\n"
+    code = f"import os, signal, sys; signal.signal(signal.{name}, signal.SIG_DFL)\n"
+    code += f"sys.argv = ['-m']; import {package}\n"
     code += f"os.kill(os.getpid(), signal.{name})\nimport time; time.sleep(9)"
     done = subprocess.run(
         [sys.executable, "-c", code], env=PATHS, capture_output=True, text=True, check=False
