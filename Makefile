@@ -55,7 +55,7 @@ check: $(STAMP)  ## style, types and unit tests
 	$(IN_ENV) ruff check .
 	$(IN_ENV) ruff format --check .
 	$(IN_ENV) mypy
-	OMP_NUM_THREADS=1 $(IN_ENV) pytest -n 2 --dist loadfile $(UNIT)
+	OMP_NUM_THREADS=1 $(IN_ENV) pytest -n 2 --dist loadfile -m "not slow and not long" $(UNIT)
 
 test: $(STAMP)  ## style, types, workflow and tests
 	$(IN_ENV) ruff check .

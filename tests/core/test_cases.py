@@ -530,6 +530,7 @@ def _fsdp(rank: int, port: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.long
 def test_sharded_parameters_are_refused_by_name(tmp_path: Path) -> None:
     mp.spawn(_fsdp, args=(29_700 + os.getpid() % 200, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
     for rank in range(2):

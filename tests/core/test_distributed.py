@@ -13,6 +13,8 @@ import pcgrad
 
 T = 4
 
+pytestmark = pytest.mark.long
+
 
 def model_and_data() -> tuple[nn.Module, nn.ModuleList, Tensor, Tensor]:
     with torch.random.fork_rng():

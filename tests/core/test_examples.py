@@ -44,6 +44,7 @@ def test_frameworks(name: str, package: str, monkeypatch: pytest.MonkeyPatch) ->
     assert main(8) < 0.8 * main(1)
 
 
+@pytest.mark.long
 def test_ddp(monkeypatch: pytest.MonkeyPatch) -> None:
     load("ddp", monkeypatch)
     monkeypatch.setenv(

@@ -196,7 +196,9 @@ def test_two_calls_are_two_surgeries_and_summed_task_gradients_are_one() -> None
 # --- compiled modules
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=COMPILER)])
+@pytest.mark.parametrize(
+    "backend", ["aot_eager", pytest.param("inductor", marks=[COMPILER, pytest.mark.long])]
+)
 def test_a_compiled_module_trains_alike(backend: str) -> None:
     """aot_eager: the compiled graph's backward pass without a C++ compiler; inductor's has kernels
     of its own.

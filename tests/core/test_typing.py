@@ -36,6 +36,7 @@ MISTAKES = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
 def test_mistakes_show_before_anything_runs(checker: str, tmp_path: Path) -> None:
     """Fails where an option is a plain string, or a correct call is refused."""

@@ -12,6 +12,8 @@ pytest.importorskip("typst", reason="typst is not installed")
 from publishing import article, front
 from reporting import findings
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 LAPTOP = ROOT / "results" / "published" / "laptop"
 

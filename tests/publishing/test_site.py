@@ -13,6 +13,8 @@ pytest.importorskip("latex2mathml", reason="the docs extra is not installed")
 
 from publishing import site
 
+pytestmark = pytest.mark.long
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WIDTHS = (1280, 400)
 
