@@ -421,18 +421,27 @@ def _task(name: object) -> str:
 
 
 def headline(one: Results) -> str:
-    """MT10: how far SAC gets with and without PCGrad, in seeds paired as far as both have run."""
-    runs = one.runs("metaworld_mt10")
-    ends = {}
-    for method in ("sac", "sac_pcgrad"):
-        rows = runs.select(method=method, task="all", metric="evaluation_success")
-        series = rows.sort_values("step").groupby("seed")["value"]
-        ends[method] = series.apply(lambda values: values.tail(EVALUATIONS).mean())
-    both = ends["sac"].index.intersection(ends["sac_pcgrad"].index)
-    if not len(both):
+    """MT10: how far SAC gets with and without PCGrad, in paired seeds after equally many samples.
+
+    Where a run has not ended, all are compared where the shortest one is.
+    """
+    runs, pair = one.runs("metaworld_mt10"), ("sac", "sac_pcgrad")
+    rows = runs.select(task="all", metric="evaluation_success")
+    seeds = [set(rows[rows["method"] == method]["seed"]) for method in pair]
+    both = sorted(seeds[0] & seeds[1])
+    if not both:
         return ""
     steps = runs.select(task="all", metric="environment_steps")
-    reached = steps[steps["seed"].isin(both)].groupby(["method", "seed"])["value"].max().min()
+    steps = steps[steps["method"].isin(pair) & steps["seed"].isin(both)]
+    last = steps.groupby(["method", "seed"])["step"].max().min()
+    reached = steps[steps["step"] <= last]["value"].max()
+    rows = rows[rows["step"] <= last].sort_values("step")
+    ends = {
+        method: rows[rows["method"] == method]
+        .groupby("seed")["value"]
+        .apply(lambda values: values.tail(EVALUATIONS).mean())
+        for method in pair
+    }
     gain = interval([ends["sac_pcgrad"][seed] - ends["sac"][seed] for seed in both])
     levels = [f"{label(method)} {values[both].mean():.2f}" for method, values in ends.items()]
     return (
