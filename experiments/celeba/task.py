@@ -17,7 +17,7 @@ from typing import Any
 from multitask import attributes
 from multitask.data.celeba import ATTRIBUTES, FOLDER, SPLITS, Faces, read
 from multitask.data.download import data_root
-from multitask.data.generated.faces import generate_faces
+from multitask.data.generated.labeled import generate_faces
 from multitask.data.generated.layout import write_once
 from multitask.methods import METHODS as COMBINATIONS
 from multitask.runs.checkpoint import Session

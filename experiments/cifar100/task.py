@@ -26,8 +26,8 @@ from multitask.data.cifar100 import (
     within_superclass,
 )
 from multitask.data.download import data_root
+from multitask.data.generated.labeled import generate_gratings
 from multitask.data.generated.layout import write_once
-from multitask.data.generated.textures import generate_textures
 from multitask.methods import METHODS as COMBINATIONS
 from multitask.methods import Method
 from multitask.models.convnet import ConvNet, StitchedNet
@@ -79,7 +79,7 @@ METHODS = tuple(ROWS)
 
 
 def source(settings: Settings) -> Cifar100:
-    """The images and labels of both splits; textured shapes are drawn at the first call."""
+    """The images and labels of both splits; gratings are drawn at the first call."""
     if settings["data"] == "cifar100":
         return cifar100(data_root(settings["data_root"]))
     counts = {
@@ -89,7 +89,7 @@ def source(settings: Settings) -> Cifar100:
         Path(settings["data_root"]),
         "cifar100",
         {**counts, "seed": settings["data_seed"]},
-        lambda unfinished: generate_textures(
+        lambda unfinished: generate_gratings(
             unfinished, counts["train"], counts["test"], settings["data_seed"]
         ),
     )

@@ -9,7 +9,7 @@ deviations from MTAN's code.
 from collections.abc import Mapping
 from typing import Any
 
-from multitask.data.generated.streets import CLASSES, streets
+from multitask.data.generated.scenes import STREET, streets
 from multitask.data.scenes import CITYSCAPES, Scenes
 from multitask.dense import problem as dense
 from multitask.runs.checkpoint import Session
@@ -23,7 +23,7 @@ Settings = Mapping[str, Any]
 
 def source(settings: Settings) -> Scenes:
     """The real scenes below data_root/cityscapes, or generated streets in the same file layout."""
-    return dense.scenes_of(settings, CITYSCAPES, streets, len(CLASSES))
+    return dense.scenes_of(settings, CITYSCAPES, streets, len(STREET))
 
 
 def fingerprint(settings: Settings) -> dict[str, Any]:

@@ -12,7 +12,7 @@ Segmentation has 13 classes. Deviations from the public code that the paper buil
 from collections.abc import Mapping
 from typing import Any
 
-from multitask.data.generated.rooms import CLASSES, rooms
+from multitask.data.generated.scenes import ROOM, rooms
 from multitask.data.scenes import NYUV2, Scenes
 from multitask.dense import problem as dense
 from multitask.runs.checkpoint import Session
@@ -26,7 +26,7 @@ Settings = Mapping[str, Any]
 
 def source(settings: Settings) -> Scenes:
     """The real scenes below data_root/nyuv2, or generated rooms in the same file layout."""
-    return dense.scenes_of(settings, NYUV2, rooms, len(CLASSES))
+    return dense.scenes_of(settings, NYUV2, rooms, len(ROOM))
 
 
 def fingerprint(settings: Settings) -> dict[str, Any]:

@@ -148,8 +148,8 @@ def test_missing_real_data_are_named_with_their_place_and_terms(small, tmp_path,
 
 
 def learns(row, settings, tmp_path):
-    """Whether a run at the quick scale doubles the majority's accuracy and cuts the best constant's
-    error to 0.7.
+    """Whether a run at the quick scale has 1.5 times the majority's accuracy and 0.8 of the best
+    constant's error.
     """
     problem = task.problem(row, 0, settings)
     try:
@@ -165,7 +165,7 @@ def learns(row, settings, tmp_path):
         records.last("segmentation", "test_PixAcc"),
         records.last("depth", "test_AbsErr"),
     )
-    return accuracy >= 2 * majority and error <= 0.7 * constant
+    return accuracy >= 1.5 * majority and error <= 0.8 * constant
 
 
 @pytest.mark.parametrize("row", [pytest.param("one_task", marks=pytest.mark.slow), "mtan_equal"])

@@ -1,4 +1,4 @@
-"""CelebA's files: what is read, what is refused, the cartoons, and the network's sizes."""
+"""CelebA's files: what is read, what is refused, and the network's sizes."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from multitask.data.celeba import (
     reduced,
     subset,
 )
-from multitask.data.generated.faces import choose, draw, generate_faces
 from multitask.models.resnet import FaceNet, ResNet
 from multitask.runs.errors import UserError
 
@@ -184,51 +183,6 @@ def test_missing_lists_are_named(folder):
         (folder / name).unlink()
         with pytest.raises(UserError, match=f"{name} is missing; put the original files"):
             everything(folder)
-
-
-COUNTS = {"train": 40, "validation": 3, "test": 2}
-
-
-def test_generated_faces_are_read_by_the_real_loader(tmp_path):
-    generate_faces(tmp_path, COUNTS, 0)
-    data = read(tmp_path / "celeba", 16, (0, 0, 0), 0, published=False)
-    assert {split: len(labels) for split, labels in data.labels.items()} == COUNTS
-    assert len({tuple(row.tolist()) for row in data.labels["train"]}) == 40
-    generate_faces(tmp_path / "again", COUNTS, 0)
-    generate_faces(tmp_path / "other", {**COUNTS, "train": 2}, 1)
-    name = "celeba/img_align_celeba/000002.jpg"
-    first = (tmp_path / name).read_bytes()
-    assert first == (tmp_path / "again" / name).read_bytes()
-    assert first != (tmp_path / "other" / name).read_bytes()
-
-
-def test_generated_attributes_are_balanced_and_depend_on_each_other():
-    rng = np.random.default_rng(0)
-    people = [choose(rng) for _ in range(3000)]
-    assert all(set(person) == set(ATTRIBUTES) for person in people)
-    share = {name: np.mean([person[name] for person in people]) for name in ATTRIBUTES}
-    assert sum(0.4 < value < 0.6 for value in share.values()) >= 20
-    assert all(0.1 < value < 0.6 for value in share.values()), share
-    colors = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
-    assert max(sum(person[name] for name in (*colors, "Bald")) for person in people) == 1
-    bearded = ("5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns")
-    assert all(person["No_Beard"] != any(person[name] for name in bearded) for person in people)
-    assert np.mean([person["Goatee"] for person in people if person["Male"]]) > 0.5
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in ATTRIBUTES if name not in ("Attractive", "No_Beard")]
-)
-def test_every_attribute_shows_in_the_picture(name):
-    """Two drawings that differ in one attribute differ in the 16x16 pixels that the quick scale
-    sees.
-    """
-    plain = dict.fromkeys(ATTRIBUTES, False) | {"Young": True}
-    seen = []
-    for present in (False, True):
-        image = draw({**plain, name: present}, np.random.default_rng(1))
-        seen.append(reduced(image, 16).astype(float))
-    assert np.abs(seen[0] - seen[1]).max() > 20
 
 
 def test_the_network_has_the_base_codes_sizes():

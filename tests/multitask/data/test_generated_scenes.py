@@ -1,208 +1,164 @@
 """Generated rooms and streets: exact geometry, real layout, variety, one shared folder."""
 
-import math
 import multiprocessing
 
 import numpy as np
 import pytest
 import torch
 
-from multitask.data.generated import layout, rooms, streets
-from multitask.data.generated.raycast import Camera, Solid, cast, shade
+from multitask.data.generated import layout, scenes
+from multitask.data.generated.scenes import ROOM, STREET, UNNAMED, View
 from multitask.data.scenes import CITYSCAPES, NYUV2, read_scenes
 from multitask.runs.errors import UserError
 from multitask.runs.seeding import numpy_generator
 
-GRAY = np.full(3, 0.5)
-LEVEL = Camera((0.0, 0.0, 1.0), 0.0, 0.0, 0.5)
+SHAPE = (64, 96)
+ANY = (np.full(3, -np.inf), np.full(3, np.inf))
 
 
-def look(solid, camera=LEVEL, height=5, width=5):
-    """Depth [H, W] and normals in the camera's frame [H, W, 3]."""
-    turn = camera.turn()
-    hits = cast([solid], np.array(camera.position), camera.rays(height, width) @ turn.T)
-    return hits.depth.reshape(height, width), (hits.normal @ turn).reshape(height, width, 3)
+def view(tilt=0.0, shape=(5, 5), focal=0.5):
+    return View(numpy_generator(0, "view"), ROOM, shape, focal, tilt, "wall")
 
 
-def test_depth_is_along_the_axis_and_a_wall_ahead_is_flat():
-    depth, normal = look(Solid((0, 3, 1), (20, 2, 20), 0, GRAY))
-    assert depth == pytest.approx(np.full((5, 5), 2.0))
-    assert normal == pytest.approx(np.broadcast_to([0, -1, 0], (5, 5, 3)))
+def test_a_wall_ahead_is_flat_and_a_floor_follows_the_pinhole_formula():
+    scene = view()
+    scene.surface("wall", 1, 2.0, *ANY)
+    scene.surface("floor", 2, -1.0, *ANY)
+    # Rows below the horizon, in focal lengths of 0.5 x 5 pixels.
+    below = (np.arange(5) + 0.5 - 2.5) / 2.5
+    floor = 1 / below[3:]
+    assert scene.depth[:3] == pytest.approx(np.full((3, 5), 2.0))
+    assert scene.depth[3:] == pytest.approx(np.repeat(np.minimum(floor, 2.0)[:, None], 5, 1))
+    assert (scene.normal[:3] == [0, -1, 0]).all()
+    assert (scene.normal[4] == [0, 0, 1]).all()
+    assert (scene.label[4] == list(ROOM).index("floor")).all()
 
 
-def test_floor_by_the_pinhole_formula():
-    depth, normal = look(Solid((0, 0, -0.5), (100, 100, 1), 0, GRAY))
-    below = (
-        np.arange(5) + 0.5 - 2.5
-    ) / 2.5  # rows below the horizon, in focal lengths of 0.5 x 5 pixels
-    assert np.isinf(depth[:3]).all()
-    assert depth[3:] == pytest.approx(np.repeat(1 / below[3:, None], 5, 1))
-    assert normal[3:] == pytest.approx(np.broadcast_to([0, 0, 1], (2, 5, 3)))
-
-
-@pytest.mark.parametrize("yaw", [0.4, -1.1])
-def test_turning_camera_and_box_together_changes_nothing(yaw):
-    c, s = math.cos(yaw), math.sin(yaw)
-    x, y = 0.3, 2.5
-    still = look(Solid((x, y, 0.8), (1.0, 0.6, 0.9), 0, GRAY, yaw=0.2))
-    box = Solid((c * x - s * y, s * x + c * y, 0.8), (1.0, 0.6, 0.9), 0, GRAY, yaw=0.2 + yaw)
-    turned = look(box, Camera((0.0, 0.0, 1.0), yaw, 0.0, 0.5))
-    assert np.isfinite(still[0]).any()
-    assert turned[0] == pytest.approx(still[0])
-    assert turned[1] == pytest.approx(still[1])
-
-
-def test_ball_by_its_equation():
-    camera = Camera((0.0, 0.0, 1.0), 0.3, -0.1, 0.5)
-    ball = Solid((-0.5, 3.0, 0.8), (1.6, 1.6, 1.6), 0, GRAY, round=True)
-    turn = camera.turn()
-    rays = camera.rays(40, 40) @ turn.T
-    hits = cast([ball], np.array(camera.position), rays)
-    met = np.isfinite(hits.depth)
-    assert 50 < met.sum() < 1600
-    points = hits.points[met] - np.array(ball.center)
-    assert np.linalg.norm(points, axis=1) == pytest.approx(np.full(met.sum(), 0.8))
-    assert hits.normal[met] == pytest.approx(points / 0.8)
-    assert ((hits.normal[met] * rays[met]).sum(1) < 0).all(), "the side that is seen"
-
-
-def test_room_from_within_and_the_nearer_of_two():
-    room = Solid((0, 2, 1), (4, 6, 2), 0, GRAY, hollow=True)
-    box = Solid((0, 3, 1), (1, 1, 1), 1, GRAY)
-    hits = cast([room, box], np.array(LEVEL.position), LEVEL.rays(5, 5))
-    assert hits.depth.reshape(5, 5)[2, 2] == pytest.approx(2.5)
-    assert hits.index.reshape(5, 5)[2].tolist() == [0, 0, 1, 0, 0]
-    assert hits.normal.reshape(5, 5, 3)[2, 0] == pytest.approx([1, 0, 0])
-    swapped = cast([box, room], np.array(LEVEL.position), LEVEL.rays(5, 5))
-    assert np.array_equal(swapped.depth, hits.depth)
-
-
-def test_shading_fades_into_the_background():
-    hits = cast([Solid((0, 3, 1), (4, 2, 9), 0, GRAY)], np.array(LEVEL.position), LEVEL.rays(9, 9))
-    colors = shade(
-        [Solid((0, 3, 1), (4, 2, 9), 0, GRAY)], hits, np.array([0.0, 0.0, 1.0]), np.ones(3), 2.0
+@pytest.mark.parametrize("tilt", [-0.4, 0.2])
+def test_hits_of_a_tilted_camera_lie_on_the_surface(tilt):
+    scene = view(tilt, (20, 30))
+    scene.surface("floor", 2, -1.5, *ANY)
+    hit = np.isfinite(scene.depth)
+    assert 0 < hit.sum() < hit.size
+    assert (scene.rays * scene.depth[..., None])[hit][:, 2] == pytest.approx(-1.5)
+    # The first row of the rotation from the world to the camera is unchanged by a tilt.
+    assert scene.normal[hit] == pytest.approx(
+        np.broadcast_to([0, np.sin(tilt), np.cos(tilt)], (hit.sum(), 3))
     )
-    assert (colors[np.isinf(hits.depth)] == 1).all()
-    center = colors.reshape(9, 9, 3)[4, 4]
-    assert center == pytest.approx(math.exp(-1) * GRAY + 1 - math.exp(-1))
+
+
+def test_the_nearest_of_the_surfaces_is_seen_in_any_order():
+    found = []
+    for order in (1, -1):
+        scene = view(shape=(40, 40))
+        for name, y in [("bed", 2.0), ("sofa", 2.2)][::order]:
+            scene.box(name, 0.0, y, -1.0)
+        found.append(scene.label[28, 20])
+    assert found == [list(ROOM).index("bed")] * 2
+
+
+def test_the_sides_of_a_box_face_the_camera():
+    scene = view(shape=(60, 90))
+    scene.box("bed", -1.5, 2.0, -1.0)
+    hit = np.isfinite(scene.depth)
+    assert {tuple(normal) for normal in scene.normal[hit]} == {(1, 0, 0), (0, -1, 0), (0, 0, 1)}
+    assert ((scene.normal * scene.rays).sum(-1)[hit] < 0).all()
+
+
+def test_colors_fade_into_the_haze():
+    scene = view()
+    scene.surface("wall", 1, 1e6, *ANY)
+    image = scene.image(2.0, (1.0, 1.0, 1.0))
+    assert image.min() > 0.85, "light and noise are left"
 
 
 @pytest.fixture(scope="module")
 def some_rooms():
-    return [rooms.picture(numpy_generator(0, f"train/{i}"), 64, 96) for i in range(40)]
+    return [scenes.room(numpy_generator(0, f"train/{i}"), *SHAPE) for i in range(40)]
 
 
 @pytest.fixture(scope="module")
 def some_streets():
-    return [streets.picture(numpy_generator(0, f"train/{i}"), 32, 64) for i in range(40)]
+    return [scenes.street(numpy_generator(0, f"train/{i}"), 32, 64) for i in range(40)]
 
 
-def shares(examples, classes):
-    """Of the labeled pixels, per class."""
-    labels = np.stack([example["label"] for example in examples])
+@pytest.mark.parametrize(("name", "classes"), [("some_rooms", 13), ("some_streets", 7)])
+def test_every_class_occurs_and_none_decides(name, classes, request):
+    labels = np.stack([example["label"] for example in request.getfixturevalue(name)])
     counts = np.bincount(labels[labels >= 0].astype(int), minlength=classes)
-    return counts / counts.sum()
+    shares = counts / counts.sum()
+    assert len(shares) == classes
+    assert (shares > 5e-3).all()
+    assert shares.max() < 0.35
+    assert 0.01 < (labels == UNNAMED).mean() < 0.15
 
 
-def test_rooms_have_every_class_and_no_ruler(some_rooms):
-    found = shares(some_rooms, 13)
-    assert len(rooms.CLASSES) == 13
-    assert (found > 5e-4).all()
-    assert found.max() < 0.3
-    unnamed = np.mean([example["label"] == -1 for example in some_rooms])
-    assert 0.01 < unnamed < 0.15
-
-
-def test_streets_have_every_class_and_no_ruler(some_streets):
-    found = shares(some_streets, 7)
-    assert len(streets.CLASSES) == 7
-    assert (found > 2e-3).all()
-    assert found.max() < 0.35
-    unnamed = np.mean([example["label"] == -1 for example in some_streets])
-    assert 0.01 < unnamed < 0.15
-
-
-def test_rooms_are_in_meters_with_unit_normals_that_face_the_camera(some_rooms):
-    rays = Camera((0, 0, 0), 0, 0, rooms.FOCAL).rays(64, 96).reshape(64, 96, 3)
-    for example in some_rooms:
-        assert {name: values.dtype for name, values in example.items()} == dict.fromkeys(
-            example, np.dtype("float32")
-        )
-        assert 0.2 < example["depth"].min() < example["depth"].max() < 8
-        assert np.linalg.norm(example["normal"], axis=-1) == pytest.approx(
-            np.ones((64, 96)), abs=1e-3
-        )
-        assert ((example["normal"] * rays).sum(-1) < 1e-3).all()
-    floors = np.concatenate(
-        [
-            example["normal"][example["label"] == rooms.CLASSES.index("floor")]
-            for example in some_rooms
-        ]
-    )
-    assert floors[:, 2].min() > 0.8, "up is the third component"
-
-
-def test_normals_are_those_of_the_depths(some_rooms):
+def test_rooms_are_in_meters_with_unit_normals_of_their_depths(some_rooms):
     """Neighboring points of a flat piece lie in the plane that its normal says."""
-    rays = Camera((0, 0, 0), 0, 0, rooms.FOCAL).rays(64, 96).reshape(64, 96, 3)
+    rays = view(0.0, SHAPE, scenes.ROOM_FOCAL).rays
     agree = []
-    for example in some_rooms[:10]:
+    for example in some_rooms:
+        types = {name: values.dtype for name, values in example.items()}
+        assert types == dict.fromkeys(("image", "label", "depth", "normal"), np.float32)
+        assert 0.2 < example["depth"].min() < example["depth"].max() < 10
+        normal = example["normal"]
+        assert np.linalg.norm(normal, axis=-1) == pytest.approx(np.ones(SHAPE), abs=1e-3)
+        assert ((normal * rays).sum(-1) < 1e-3).all(), "the side that is seen"
         points = rays * example["depth"]
         step = points[:, 1:] - points[:, :-1]
-        same = (example["normal"][:, 1:] == example["normal"][:, :-1]).all(-1)
-        off = np.abs((step * example["normal"][:, 1:]).sum(-1)) / np.linalg.norm(step, axis=-1)
+        same = (normal[:, 1:] == normal[:, :-1]).all(-1)
+        off = np.abs((step * normal[:, 1:]).sum(-1)) / np.linalg.norm(step, axis=-1)
         agree.append(np.mean(off[same] < 0.05))
     assert np.mean(agree) > 0.9
 
 
 def test_streets_hold_inverse_depths(some_streets):
-    sky = streets.CLASSES.index("sky")
+    sky, smallest = list(STREET).index("sky"), np.float32(1 / scenes.STEPS)
     known = np.concatenate([example["depth"][example["depth"] > 0] for example in some_streets])
-    assert known.min() == pytest.approx(1 / streets.STEPS), "the smallest code: disparity 0"
-    assert known.max() <= streets.LARGEST
-    assert np.allclose(known * streets.STEPS, np.round(known * streets.STEPS))
+    assert known.min() == smallest, "the code of disparity 0"
+    assert known.max() <= scenes.LARGEST_CODE / scenes.STEPS
+    assert np.allclose(known * scenes.STEPS, np.round(known * scenes.STEPS))
     for example in some_streets:
         depth, label = example["depth"][..., 0], example["label"]
         assert (depth[:, :4] == 0).all(), "the border that one camera does not see"
-        assert set(np.unique(depth[label == sky])) <= {0.0, np.float32(1 / streets.STEPS)}
-    near = streets.disparity(
-        np.array([[np.inf, 1e9], [10.0, 50.0]]), np.zeros((2, 2), bool), numpy_generator(1, "x")
-    )
-    codes = np.round(256 * 0.22 * 2262 / np.array([10.0, 50.0])) + 1
-    assert near[1, 1] in (0.0, codes[1] / streets.STEPS)
+        assert set(np.unique(depth[label == sky])) <= {0.0, smallest}
+    depths = np.full((2, 100), 50.0)
+    near = scenes.disparity(depths, np.zeros((2, 1), bool), numpy_generator(1, "x"))
+    code = (np.round(256 * 0.22 * 2262 / 50) + 1) / scenes.STEPS
+    assert set(np.unique(near)) == {0.0, code}
 
 
 def test_pictures_differ_and_repeat(some_rooms, some_streets):
-    for module, examples, size in (
-        (rooms, some_rooms, (64, 96)),
-        (streets, some_streets, (32, 64)),
+    for picture, examples, size in (
+        (scenes.room, some_rooms, SHAPE),
+        (scenes.street, some_streets, (32, 64)),
     ):
         assert len({example["label"].tobytes() for example in examples}) == len(examples)
-        again = module.picture(numpy_generator(0, "train/3"), *size)
+        again = picture(numpy_generator(0, "train/3"), *size)
         assert all(np.array_equal(again[name], values) for name, values in examples[3].items())
         assert not np.array_equal(
-            module.picture(numpy_generator(1, "train/3"), *size)["image"], examples[3]["image"]
+            picture(numpy_generator(1, "train/3"), *size)["image"], examples[3]["image"]
         )
 
 
 @pytest.mark.parametrize(
     ("make", "source", "classes", "size"),
-    [(rooms.rooms, NYUV2, 13, (64, 96)), (streets.streets, CITYSCAPES, 7, (32, 64))],
+    [(scenes.rooms, NYUV2, 13, SHAPE), (scenes.streets, CITYSCAPES, 7, (32, 64))],
 )
 def test_the_real_loader_reads_them(tmp_path, make, source, classes, size):
     folder = make(tmp_path, {"train": 3, "val": 2}, *size, 0)
-    scenes = read_scenes(folder, source, classes, size, (3, 2))
+    found = read_scenes(folder, source, classes, size, (3, 2))
     first = np.load(folder / "train" / "image" / "0.npy")
-    assert torch.equal(scenes.train[0][0], torch.from_numpy(first).movedim(-1, 0))
+    assert torch.equal(found.train[0][0], torch.from_numpy(first).movedim(-1, 0))
     assert make(tmp_path, {"train": 3, "val": 2}, *size, 0) == folder
     assert make(tmp_path, {"train": 3, "val": 2}, *size, 1) != folder
     more = read_scenes(
         make(tmp_path, {"train": 4, "val": 2}, *size, 0), source, classes, size, (0, 0)
     )
-    assert torch.equal(more.train[0][:3], scenes.train[0]), (
+    assert torch.equal(more.train[0][:3], found.train[0]), (
         "an example does not depend on how many there are"
     )
-    assert torch.equal(more.test[0], scenes.test[0])
+    assert torch.equal(more.test[0], found.test[0])
     assert not torch.equal(more.test[0][0], more.train[0][0])
 
 
@@ -237,7 +193,7 @@ def test_a_process_that_comes_second_uses_what_is_there(tmp_path):
 
 
 def small(root):
-    return rooms.rooms(root, {"train": 2, "val": 1}, 32, 32, 0)
+    return scenes.rooms(root, {"train": 2, "val": 1}, 32, 32, 0)
 
 
 def test_two_processes_at_once_agree(tmp_path):

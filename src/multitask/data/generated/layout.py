@@ -83,18 +83,27 @@ def verify(folder: Path) -> None:
 
 
 def write_scenes(
-    folder: Path,
+    root: Path,
+    name: str,
+    picture: Callable[[np.random.Generator, int, int], Example],
     counts: Mapping[str, int],
+    size: tuple[int, int],
     seed: int,
-    draw: Callable[[np.random.Generator], Example],
-) -> None:
-    """Writes `counts[split]` examples as <split>/<part>/<i>.npy.
+) -> Path:
+    """Returns the folder of a set of scenes with `counts[split]` examples; makes it if missing.
 
-    Example i depends only on seed, split and i.
+    The files are <split>/<part>/<i>.npy. Example i depends only on seed, split and i.
     """
-    for split, count in counts.items():
-        for i in range(count):
-            for part, values in draw(numpy_generator(seed, f"{split}/{i}")).items():
-                target = folder / split / part
-                target.mkdir(parents=True, exist_ok=True)
-                np.save(target / f"{i}.npy", values)
+
+    def write(folder: Path) -> None:
+        for split, count in counts.items():
+            for i in range(count):
+                example = picture(numpy_generator(seed, f"{split}/{i}"), *size)
+                for part, values in example.items():
+                    target = folder / split / part
+                    target.mkdir(parents=True, exist_ok=True)
+                    np.save(target / f"{i}.npy", values)
+
+    height, width = size
+    parameters = {**counts, "height": height, "width": width, "seed": seed}
+    return write_once(root, name, parameters, write)
