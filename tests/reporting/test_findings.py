@@ -10,7 +10,7 @@ import pytest
 
 from experiments.metaworld.table_metaworld import table as taskset
 from experiments.multimnist.table_4 import TABLE
-from reporting import findings
+from reporting import findings, render
 from reporting.ledger.claims import write as write_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +124,7 @@ def test_the_jump_of_figure_4_belongs_to_the_method_that_made_it(both):
         for method, name in (("sac", "SAC succeeds"), ("sac_pcgrad", "SAC + PCGrad succeeds")):
             best = runs.select(method=method, task=task, metric="return")["value"].max()
             sentence = text[text.index(name) :].partition(")")[0]
-            assert f"highest return is {findings.render.number(best, 0)}" in sentence
+            assert f"highest return is {render.number(best, 0)}" in sentence
 
 
 def comparison(gain, low, high, p=0.01, metric="test_accuracy", seeds=5):

@@ -1,0 +1,111 @@
+"""Writes sentences and short tables about the claims of the ledger."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reporting import render
+from reporting.findings.results import Results, ledger
+from reporting.ledger.verdicts import NOT_TESTED, VERDICTS
+
+HEADLINE_ROWS = 10
+# Claims that open the report, before others that were tested.
+HEADLINES = (
+    "figure-3-mt10-solved",
+    "figure-3-mt50-70",
+    "table-1-miou",
+    "table-1-depth",
+    "table-2-independent",
+    "table-2-routing",
+    "table-3",
+    "table-4-left",
+    "table-4-right",
+    "table-5-miou",
+)
+
+
+def claim_sentence(line: Mapping[Any, Any]) -> str:
+    """One claim with its verdict and the numbers behind it."""
+    text = f"{line['claim'][:1].upper()}{line['claim'][1:]}: **{line['verdict']}**"
+    if line["verdict"] == NOT_TESTED:
+        return f"{text} ({line['reason']})."
+    parts = []
+    # Names of files' keys, such as conflict_share, become words.
+    reason = str(line["reason"] or "").replace("_", " ")
+    if np.isfinite(line["effect"]):
+        effect = render.significant(line["effect"], line["ci_low"], line["ci_high"])
+        parts.append(
+            f"effect {effect} over {int(line['seeds'])} seeds, above 0 on the claimed side"
+        )
+    if reason:
+        parts.append(reason)
+    if np.isfinite(line["ours"]):
+        ours = render.significant(line["ours"], line["ours_low"], line["ours_high"], 4)
+        against = f" against {line['paper']:g} in the paper" if np.isfinite(line["paper"]) else ""
+        parts.append(f"ours {ours}{against}")
+    return f"{text} ({'; '.join(parts)}; scale {line['scale']})."
+
+
+def count(claims: pd.DataFrame) -> dict[str, int]:
+    """{verdict: number of claims}, in the order of the verdicts."""
+    numbers = claims["verdict"].value_counts()
+    # Published results can hold words of an earlier version; count them after the others.
+    earlier = [word for word in numbers.index if word not in VERDICTS]
+    return {word: int(numbers.get(word, 0)) for word in (*VERDICTS, *earlier)}
+
+
+def verdict_words(claims: pd.DataFrame) -> str:
+    """The verdicts in words, for example "5 claims: 3 replicated, 2 inconclusive"."""
+    parts = [f"{number} {word}" for word, number in count(claims).items() if number]
+    word = "claim" if len(claims) == 1 else "claims"
+    return f"{len(claims)} {word}: {', '.join(parts)}"
+
+
+def by_id(claims: pd.DataFrame) -> dict[str, dict[Any, Any]]:
+    """The ledger as {claim's id: its line}."""
+    return {str(line["id"]): line for line in claims.to_dict("records")}
+
+
+def headlines(results: Sequence[Results]) -> pd.DataFrame:
+    """The numbers that open the report: columns claim, paper, ours, verdict, scale.
+
+    Tested headlines come first, then other tested claims with a number of the paper, then the
+    headlines that are not tested, with the paper's number alone.
+    """
+    claims = by_id(ledger(results))
+    tested = {name for name, line in claims.items() if line["verdict"] != NOT_TESTED}
+    numbered = [name for name in claims if name in tested and np.isfinite(claims[name]["paper"])]
+    own = [name for name in HEADLINES if name in claims]
+    names = dict.fromkeys([*(name for name in own if name in tested), *numbered, *own])
+    rows = []
+    for line in (claims[name] for name in list(names)[:HEADLINE_ROWS]):
+        tested = line["verdict"] != NOT_TESTED
+        ours = render.significant(line["ours"], line["ours_low"], line["ours_high"], 4)
+        rows.append(
+            {
+                "claim": f"{line['source']}: {line['claim']}",
+                "paper": f"{line['paper']:g}",
+                "ours": ours if tested else render.DASH,
+                "verdict": line["verdict"],
+                "scale": line["scale"] if tested else render.DASH,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def standing_of(one: Results, claim: str = "figure-3-mt10-gain-1m") -> str:
+    """The verdict on a claim and why, as a sentence; empty if the ledger has no such claim."""
+    line = by_id(one.claims).get(claim)
+    if line is None:
+        return ""
+    return f" The claim at 1 million samples is {line['verdict']} ({line['reason']})."
+
+
+def untested(results: Sequence[Results]) -> str:
+    """The sources of claims that no scale tested, with the number of such claims."""
+    claims = ledger(results)
+    rows = claims[claims["verdict"] == NOT_TESTED]
+    parts = [f"{source} ({len(part)})" for source, part in rows.groupby("source", sort=False)]
+    return ", ".join(parts)

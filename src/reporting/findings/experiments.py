@@ -1,0 +1,249 @@
+"""Writes sentences about single experiments, the theory and the benchmarks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reporting import render
+from reporting.findings.claims import by_id, count, standing_of
+from reporting.findings.results import Results
+from reporting.labels import label
+from reporting.ledger.verdicts import FALSE, HOLDS, READING
+from reporting.runs import Runs
+from reporting.statistics import interval
+
+PEERS = ("conflictfree", "libmtl", "torchjd", "literal")  # other implementations of the step
+LAST = 10  # collections averaged at the end of a run, as in claims.yaml
+EVALUATIONS = 5  # evaluations averaged at the end of MT10's runs, as in claims.yaml
+LEARNED = 0.5  # a task is learned if its success at the end is at least this share
+
+
+def landscape(one: Results) -> str:
+    """Where the two paths of Figure 1 end, and the geometry at Adam's end."""
+    found = one.file("landscape/summary.json")
+    if not found:
+        return ""
+    reached = found["reached_joint_optimum"]
+    adam, surgery = (found["runs"][name][0] for name in ("adam", "adam_pcgrad"))
+    tail = adam["last_tenth"]
+    curvature = render.significant(tail["median_curvature_remainder"], np.nan, np.nan)
+    return (
+        f"From (0.5, −3) Adam ends in: {adam['verdict']}; with PCGrad: {surgery['verdict']}. "
+        f"Of {reached['starts']} starts Adam reaches the joint optimum from {reached['adam']}, "
+        f"with PCGrad from {reached['adam_pcgrad']}. Where Adam ends, "
+        f"{tail['conflict_share']:.0%} of the updates conflict, the gradients' lengths differ "
+        f"{tail['median_norm_ratio']:.0f}-fold, and "
+        f"the median curvature along the update is {curvature}."
+    )
+
+
+def second_task(one: Results) -> str:
+    """Figure 4: each method's successes on the second task, and its highest return."""
+    runs = one.runs("triad")
+    if not runs.infos:
+        return ""
+    task = runs.infos[0]["settings"]["tasks"][1]
+    parts = []
+    for method in sorted({info["method"] for info in runs.infos}):
+        success = runs.select(method=method, task=task, metric="success")
+        returns = runs.select(method=method, task=task, metric="return")
+        # A stable sort picks the same run among equal returns on every machine.
+        best = returns.sort_values("value", kind="stable").iloc[-1]
+        ever = success[success["value"] > 0]
+        when = "" if ever.empty else f" (collections {_range(ever['step'])})"
+        parts.append(
+            f"{label(method)} succeeds in {ever['seed'].nunique()} of {success['seed'].nunique()} "
+            f"seeds{when}; its highest return is {render.number(best['value'], 0)} (seed "
+            f"{best['seed']}, collection {best['step']})"
+        )
+    collections = runs.infos[0]["settings"]["collections"]
+    name = task.removesuffix("-v3")
+    return f"On {name}, in {collections} collections: {'. '.join(parts)}."
+
+
+def _range(steps: "pd.Series[int]") -> str:
+    return f"{steps.min()}" if steps.nunique() == 1 else f"{steps.min()} to {steps.max()}"
+
+
+def conditions(one: Results) -> str:
+    """Figure 4: the curvature and two conditions of Theorem 2 along training."""
+    claims = by_id(one.claims)
+    parts = []
+    for name, words in (
+        ("figure-4-condition-a", "(a) holds for a share of the conflicts of"),
+        ("figure-4-xi", "ξ ≤ 1 for"),
+        ("figure-4-curvature-actor", "the actor's mean curvature is"),
+        ("figure-4-curvature-critic", "the critics'"),
+    ):
+        if name in claims and np.isfinite(claims[name]["ours"]):
+            line = claims[name]
+            parts.append(
+                f"{words} {render.significant(line['ours'], line['ours_low'], line['ours_high'])}"
+            )
+    return f"{'; '.join(parts)} ({_seeds(one)} seeds).".replace("(a)", "Condition (a)", 1) * bool(
+        parts
+    )
+
+
+def _seeds(one: Results) -> int:
+    return len({seed for info in one.runs("triad").infos for seed in info["seeds"]})
+
+
+def step_of_theorem_2(one: Results) -> str:
+    """The length of step that condition (c) of Theorem 2 asks for in Figure 4's runs.
+
+    ξ is the median over all steps and seeds of a method.
+    """
+    runs = one.runs("triad")
+    parts = []
+    for method in sorted({info["method"] for info in runs.infos}):
+        rows = runs.select(method=method, task="all")
+        xi = rows[rows["metric"].str.startswith("xi_median")]["value"].dropna()
+        if xi.empty:
+            continue
+        middle = float(xi.median())
+        # Condition (c): t ≥ 2/(ℓ − ξL) ≥ (2/L) / (1 − ξ), because ℓ ≤ L.
+        words = (
+            f"even with ℓ = L (c) asks for a step of {1 / (1 - middle):,.0f} times 2/L"
+            if middle < 1
+            else "no step satisfies (b) and (c)"
+        )
+        parts.append(f"{label(method)}: median ξ {middle:.4f}, so {words}")
+    return "; ".join(parts) + "." * bool(parts)
+
+
+def last_common_step(runs: Runs, methods: Sequence[str], metric: str) -> int:
+    """The last step with the metric that every run of the methods has reached."""
+    rows = runs.frame[(runs.frame["metric"] == metric) & runs.frame["method"].isin(methods)]
+    return int(rows.groupby(["method", "seed"])["step"].max().min()) if len(rows) else 0
+
+
+def learned(one: Results, experiment: str, last: int = LAST) -> str:
+    """The number of seeds in which each method learns each task, after equally many samples.
+
+    A task is learned if its mean success over the last evaluations is at least LEARNED.
+    """
+    runs = one.runs(experiment)
+    metric = "evaluation_success"
+    methods = dict.fromkeys(info["method"] for info in runs.infos)
+    end = last_common_step(runs, list(methods), metric)
+    parts, never = [], set[str]()
+    for method in methods:
+        rows = runs.select(method=method, metric=metric)
+        rows = rows[(rows["task"] != "all") & (rows["step"] <= end)]
+        ends = rows.sort_values("step").groupby(["task", "seed"])
+        # Average each run's end before comparing: single evaluations have few episodes.
+        means = ends["value"].apply(lambda values: values.tail(last).mean())
+        counts = (means >= LEARNED).groupby("task").agg(["sum", "size"])
+        learned = counts[counts["sum"] > 0]
+        words = [f"{_task(task)} ({won} of {size})" for task, (won, size) in learned.iterrows()]
+        parts.append(f"{label(method)}: {', '.join(words) or 'none'}")
+        others = {_task(task) for task in counts.index.difference(learned.index)}
+        never = never & others if len(parts) > 1 else others
+    if not parts:
+        return ""
+    rest = f" No seed of any method learns {', '.join(sorted(never))}." if never else ""
+    return (
+        f"Tasks with a success of at least {LEARNED:g} at the end (number of seeds): "
+        f"{'; '.join(parts)}.{rest}"
+    )
+
+
+def _task(name: object) -> str:
+    return str(name).removesuffix("-v3")
+
+
+def headline(one: Results) -> str:
+    """MT10: how far SAC gets with and without PCGrad, in paired seeds after equally many samples.
+
+    Where a run has not ended, all are compared where the shortest one is.
+    """
+    runs, pair = one.runs("metaworld_mt10"), ("sac", "sac_pcgrad")
+    rows = runs.select(task="all", metric="evaluation_success")
+    seeds = [set(rows[rows["method"] == method]["seed"]) for method in pair]
+    both = sorted(seeds[0] & seeds[1])
+    if not both:
+        return ""
+    steps = runs.select(task="all", metric="environment_steps")
+    steps = steps[steps["method"].isin(pair) & steps["seed"].isin(both)]
+    last = steps.groupby(["method", "seed"])["step"].max().min()
+    reached = steps[steps["step"] <= last]["value"].max()
+    rows = rows[rows["step"] <= last].sort_values("step")
+    ends = {
+        method: rows[rows["method"] == method]
+        .groupby("seed")["value"]
+        .apply(lambda values: values.tail(EVALUATIONS).mean())
+        for method in pair
+    }
+    gain = interval([ends["sac_pcgrad"][seed] - ends["sac"][seed] for seed in both])
+    levels = [f"{label(method)} {values[both].mean():.2f}" for method, values in ends.items()]
+    return (
+        f"Share of the ten tasks that is solved after {reached / 1e6:.2g} million samples (the "
+        f"paper's curves end at 5 million): {', '.join(levels)}; difference "
+        f"{render.significant(gain.center, gain.low, gain.high, 2)} "
+        f"({len(both)} paired {'seed' if len(both) == 1 else 'seeds'}).{standing_of(one)}"
+    )
+
+
+def rewards(one: Results) -> str:
+    """In how many tasks version 1 of Meta-World's rewards pays the scripted policy too little."""
+    table = one.table("table_experts")
+    if table.empty:
+        return ""
+    paid, others = table["expert_reward_v1"], table[["random_reward_v1", "still_reward_v1"]]
+    # A policy that solves a task should earn more than one that ignores it.
+    groups = (
+        ("nothing", table[paid <= 0]),
+        ("less than standing still or random actions", table[paid < others.max(axis=1)]),
+    )
+    parts = [
+        f"{words} in {len(part)} of {len(table)} tasks, of MT10 in "
+        + (", ".join(part[part["mt10"]]["task"].str.removesuffix("-v3")) or "none")
+        for words, part in groups
+    ]
+    return (
+        "Version 1 has the formulas of 2019 in the present Meta-World, not its constants and "
+        f"geometry: it pays the scripted policy, which solves the tasks, {'; '.join(parts)}."
+    )
+
+
+def theory(claims: pd.DataFrame) -> str:
+    """How many statements hold as printed, in a named reading, or not at all."""
+    rows = claims[claims["source"].str.contains("Theorem|Proposition|Corollary")]
+    by_word = {
+        word: list(dict.fromkeys(rows[rows["verdict"] == word]["source"]))
+        for word in (HOLDS, FALSE, READING)
+    }
+    counted = ", ".join(f"{number} {word}" for word, number in count(rows).items() if number)
+    # A source can be false as stated in one part and hold in another part or reading.
+    rescued = [name for name in by_word[FALSE] if name in by_word[READING] + by_word[HOLDS]]
+    return (
+        f"Of {len(rows)} statements: {counted}. Some statement is false as stated in: "
+        f"{', '.join(by_word[FALSE]) or 'none'}; of these, a part or a reading holds in "
+        f"{len(rescued)}."
+    )
+
+
+def cost(benchmarks: Path) -> str:
+    """The cost of a step with PCGrad, read from the benchmarks' table."""
+    path = benchmarks / "speed_cpu.csv"
+    if not path.is_file():
+        return ""
+    table = pd.read_csv(path)
+    # A ratio compares a step with the same step without surgery, on the same machine.
+    steps = table[(table["kind"] == "step") & table["ratio"].notna()]
+    ours = steps[steps["code"] == "pcgrad"].set_index("case")
+    peers = steps[steps["code"].isin(PEERS)]
+    faster = [
+        case
+        for case, line in ours.iterrows()
+        if (peers[peers["case"] == case]["ratio"] > line["ratio"]).all()
+    ]
+    low, high = ours["ratio"].idxmin(), ours["ratio"].idxmax()
+    return (
+        f"One training step takes {ours['ratio'].min():.2f} ({low}) to {ours['ratio'].max():.1f} "
+        f"({high}) times the step without surgery; in {len(faster)} of {len(ours)} cases less than "
+        f"every other implementation measured."
+    )

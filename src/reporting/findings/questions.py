@@ -1,0 +1,138 @@
+"""The questions that a reader asks, with answers from the result files."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from reporting.findings.claims import count
+from reporting.findings.experiments import (
+    EVALUATIONS,
+    conditions,
+    cost,
+    headline,
+    landscape,
+    learned,
+    rewards,
+    second_task,
+    step_of_theorem_2,
+    theory,
+)
+from reporting.findings.results import RANK, Results, first, ledger, rank, strongest
+from reporting.findings.standings import compared, short_standing
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question and its answer.
+
+    Attributes:
+        question: The question.
+        answer: The answer; empty if no result file gives one.
+        sources: Figures and tables whose claims support the answer, for example "Figure 1".
+        where: The file that shows it: relative to the scale's folder, or to the repository.
+        scale: The scale of the result files; empty if they belong to no scale.
+    """
+
+    question: str
+    answer: str
+    sources: tuple[str, ...]
+    where: str = ""
+    scale: str = ""
+
+
+def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[Answer]:
+    """The questions that the result files answer; questions without evidence are left out."""
+    claims = ledger(results)
+    found = []
+
+    def ask(
+        question: str, kind: str, template: Callable[[Results], str], where: str, *sources: str
+    ) -> None:
+        # The strongest scale that has the files of this kind.
+        one = first(results, kind)
+        if one:
+            found.append(_answer(claims, question, template(one), one, where, *sources))
+
+    figure_1, figure_3, figure_4 = (f"figures/figure_{number}.png" for number in (1, 3, 4))
+    ask(
+        "Does PCGrad escape where Adam stalls?",
+        "landscape/summary.json",
+        landscape,
+        figure_1,
+        "Figure 1",
+    )
+    ask(
+        "Does PCGrad gain more than 30 points over SAC on MT10?",
+        "runs/metaworld_mt10",
+        _on_mt10,
+        figure_3,
+    )
+    # One question per table, answered at the strongest scale with real data.
+    for name, one in strongest(results).items():
+        source, _, rest = one.title(name).partition(": ")
+        question = f"Does it help on {rest if source.startswith('Table') else source}?"
+        text = _of_table(one, name)
+        found.append(_answer(claims, question, text, one, f"tables/{name}.md", source))
+    table = "tables/table_experts"
+    ask("Are the rewards of Meta-World those of the paper?", f"{table}.csv", rewards, f"{table}.md")
+    ask(
+        "Do conflict, curvature and the conditions of Theorem 2 occur in RL?",
+        "runs/triad",
+        conditions,
+        figure_4,
+        "Figure 4",
+    )
+    ask("Does only PCGrad start to learn the second task?", "runs/triad", second_task, figure_4)
+    ask("Does Theorem 2 explain training?", "runs/triad", step_of_theorem_2, figure_4)
+    statements = tuple(
+        name for name in claims["source"].unique() if name.startswith(("Theorem", "Prop", "Cor"))
+    )
+    ask(
+        "Is the theory right as printed?",
+        "claims.csv",
+        lambda one: theory(claims),
+        "tables/table_theory.md",
+        *statements,
+    )
+    if benchmarks is not None:
+        found.append(Answer("What does it cost?", cost(benchmarks), (), "benchmarks/README.md"))
+    return [one for one in found if one.answer]
+
+
+def _on_mt10(one: Results) -> str:
+    text = headline(one) if rank(one.scale) < len(RANK) else ""
+    return f"{text} {learned(one, 'metaworld_mt10', EVALUATIONS)}" if text else ""
+
+
+def _of_table(one: Results, name: str) -> str:
+    table = one.table(name)
+    text = " ".join(short_standing(table, method) for method in compared(table))
+    # MT10 has a question of its own.
+    tasks = f"metaworld_{name.removeprefix('table_')}"
+    ran = tasks != "metaworld_mt10" and (one.folder / "runs" / tasks).is_dir()
+    return f"{text} {learned(one, tasks)}" if text and ran else text
+
+
+def _answer(
+    claims: pd.DataFrame, question: str, text: str, one: Results, where: str, *sources: str
+) -> Answer:
+    rows = claims[claims["source"].isin(sources)]
+    opening = f"**Claims: {_opening(rows)}** " if len(rows) else ""
+    return Answer(question, opening + text if text else "", sources, where, one.scale)
+
+
+def _opening(rows: pd.DataFrame) -> str:
+    return ", ".join(f"{number} {word}" for word, number in count(rows).items() if number) + "."
+
+
+def markdown(found: Sequence[Answer], link: str = "results/published/{scale}/{where}") -> str:
+    """The answers as a Markdown table with links to the files that show them."""
+    lines = ["| question | answer |", "|---|---|"]
+    for one in found:
+        at = one.where if not one.scale else link.format(scale=one.scale, where=one.where)
+        # A bar in the text would end the table's cell; chr(92) is the backslash.
+        text = f"{one.answer} [{Path(one.where).stem.replace('_', ' ')}]({at})"
+        lines.append(f"| {one.question} | {text.replace('|', chr(92) + '|')} |")
+    return "\n".join(lines)

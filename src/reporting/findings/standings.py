@@ -1,0 +1,119 @@
+"""Writes sentences about tables: which method is better than which."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reporting import render
+from reporting.labels import label
+from reporting.ledger.verdicts import SIGNIFICANCE
+from reporting.statistics import LEAST_SEEDS
+
+LOWER = ("error", "Err", "angle", "loss", "distance")  # parts of metrics where lower is better
+
+
+def better_low(metric: str) -> bool:
+    """Whether a low value of the metric is good."""
+    return any(word in metric for word in LOWER)
+
+
+def differences(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """The lines "a - b" of a table that have enough seeds.
+
+    Each line gets the keys left (a), right (b), gain (positive if a is better) and ends (the
+    interval of the gain, ascending).
+    """
+    # Tables of other things than methods have no differences.
+    if not {"method", "task", "metric", "mean", "ci_low", "ci_high", "seeds"} <= set(table.columns):
+        return
+    for line in table.to_dict("records"):
+        left, minus, right = str(line["method"]).partition(" - ")
+        if not minus or line["seeds"] < LEAST_SEEDS or not np.isfinite(line["mean"]):
+            continue
+        # Turn the difference so that a positive gain is an improvement.
+        sign = -1.0 if better_low(line["metric"]) else 1.0
+        ends = sorted((sign * line["ci_low"], sign * line["ci_high"]))
+        named: dict[str, Any] = {str(key): value for key, value in line.items()}
+        yield {**named, "left": left, "right": right, "gain": sign * line["mean"], "ends": ends}
+
+
+def standing(table: pd.DataFrame, left: str) -> str:
+    """For every metric, the methods that `left` beats, loses to, or is not told apart from."""
+    lines = [line for line in differences(table) if line["left"] == left]
+    sentences = []
+    for task, metric in dict.fromkeys((line["task"], line["metric"]) for line in lines):
+        part = [line for line in lines if (line["task"], line["metric"]) == (task, metric)]
+        own = table[
+            (table["method"] == left) & (table["task"] == task) & (table["metric"] == metric)
+        ]
+        mean, low, high = own[["mean", "ci_low", "ci_high"]].to_numpy(dtype=float)[0]
+        level = render.significant(mean, low, high, 4)
+        where = "" if task == "all" else f" ({task})"
+        words = metric.removeprefix("test_").replace("_", " ")
+        groups = _groups(part)
+        seeds = sorted({int(line["seeds"]) for line in part})
+        paired = f"{'–'.join(map(str, seeds))} paired seeds"
+        sentences.append(f"{label(left)} has {words}{where} {level}, {groups} ({paired})")
+    return ". ".join(sentences) + "." * bool(sentences)
+
+
+def _groups(lines: Sequence[Mapping[str, Any]]) -> str:
+    better = [_named(line) for line in lines if line["ends"][0] > 0]
+    worse = [_named(line) for line in lines if line["ends"][1] < 0]
+    open_ = [label(line["right"]) for line in lines if line["ends"][0] <= 0 <= line["ends"][1]]
+    parts = [
+        f"better than {', '.join(better)}" if better else "",
+        f"worse than {', '.join(worse)}" if worse else "",
+        f"not told apart from {', '.join(open_)}" if open_ else "",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _named(line: Mapping[str, Any]) -> str:
+    """The other method with the difference; a star if it is not significant after Holm."""
+    star = "" if line["p_holm"] < SIGNIFICANCE else "*"
+    return f"{label(line['right'])} ({render.significant(line['mean'], np.nan, np.nan, 2)}{star})"
+
+
+def compared(table: pd.DataFrame) -> list[str]:
+    """The methods with PCGrad that a table compares with others, in the order of the table."""
+    names = dict.fromkeys(line["left"] for line in differences(table))
+    return [name for name in names if "pcgrad" in name]
+
+
+def short_standing(table: pd.DataFrame, left: str) -> str:
+    """A shorter `standing` for the table of answers: counts of comparisons without numbers."""
+    lines = [line for line in differences(table) if line["left"] == left]
+    better = [line for line in lines if line["ends"][0] > 0]
+    worse = [line for line in lines if line["ends"][1] < 0]
+    firm = [line for line in (*better, *worse) if line["p_holm"] < SIGNIFICANCE]
+    found, rest = len(better) + len(worse), len(lines) - len(better) - len(worse)
+    if not found:
+        return f"{label(left)}: no difference to another method is told apart from zero."
+    names = [
+        f"{words} than {_names(part)}"
+        for words, part in (("better", better), ("worse", worse))
+        if part
+    ]
+    kept = f"{len(firm)} of these {found} differences remain"
+    if found == 1:
+        kept = "it remains" if firm else "it does not remain"
+    elif len(firm) in (0, found):
+        kept = "all of them remain" if firm else "none of them remains"
+    return (
+        f"{label(left)} is {', and '.join(names)}; after Holm's correction {kept}. "
+        f"{rest} of {len(lines)} comparisons {'is' if rest == 1 else 'are'} undecided."
+    )
+
+
+def _names(lines: Sequence[Mapping[str, Any]]) -> str:
+    tasks: dict[str, list[str]] = {}
+    for line in lines:
+        tasks.setdefault(label(line["right"]), []).append(line["task"])
+    # Labels contain commas.
+    return " · ".join(
+        name if set(found) == {"all"} else f"{name} ({', '.join(dict.fromkeys(found))})"
+        for name, found in tasks.items()
+    )
