@@ -23,14 +23,14 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from experiments import config as configs
+from experiments.protocol import Task
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import ROOT, commit, machine, numeric_settings, versions
 from multitask.runs.sources import training_hash
@@ -54,7 +54,7 @@ PROGRESS = "progress: "  # how a line about a training's progress begins
 MOST_SEEDS = 10_000  # largest number of seeds of one job
 
 
-def load_task(experiment: str) -> ModuleType:
+def load_task(experiment: str) -> Task:
     """Import the module `experiments.<name>.task`.
 
     Raises:
@@ -63,7 +63,7 @@ def load_task(experiment: str) -> ModuleType:
     known = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/task.py"))
     if experiment not in known:
         raise UserError(f"unknown experiment {experiment!r}; there are {', '.join(known)}")
-    return importlib.import_module(f"experiments.{experiment}.task")
+    return cast("Task", importlib.import_module(f"experiments.{experiment}.task"))
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -105,7 +105,7 @@ class Job:
     checkpoints: Path
 
 
-def jobs(args: argparse.Namespace, methods: Sequence[str]) -> list[Job]:
+def jobs(args: argparse.Namespace, methods: Collection[str]) -> list[Job]:
     """The jobs of a command line: one for a method's seeds, or one per point of its tuning grid."""
     base = args.method.removesuffix(TUNED)
     if base not in methods:
@@ -303,7 +303,7 @@ def prepare_torch(settings: dict[str, Any]) -> None:
 
 def train_seeds(
     args: argparse.Namespace,
-    task: ModuleType,
+    task: Task,
     job: Job,
     identity: dict[str, Any],
     *,
@@ -359,7 +359,7 @@ def train_seeds(
 
 
 def so_far(
-    args: argparse.Namespace, _task: ModuleType, job: Job, identity: dict[str, Any]
+    args: argparse.Namespace, _task: Task, job: Job, identity: dict[str, Any]
 ) -> tuple[dict[int, "Records"], dict[str, Any]]:
     """Read the records and costs of a job from its checkpoints without training.
 
@@ -385,7 +385,7 @@ def so_far(
 
 
 def train_one(
-    task: ModuleType, job: Job, seed: int, session: "Session", *, validation_only: bool
+    task: Task, job: Job, seed: int, session: "Session", *, validation_only: bool
 ) -> list[Any]:
     """Train one run and return its rows.
 
