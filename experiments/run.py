@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from experiments import config as configs
 from experiments.protocol import Task
-from multitask.runs.errors import UserError
+from multitask.runs.errors import NonFiniteError, UserError
 from multitask.runs.provenance import ROOT, commit, machine, numeric_settings, versions
 from multitask.runs.sources import training_hash
 from multitask.runs.startup import keep_freed_memory, loading
@@ -395,10 +395,8 @@ def train_one(
         return task.train(job.method, seed, job.settings | job.chosen, session).rows
     try:
         rows = task.train(job.method, seed, job.settings, session).rows
-    except UserError as error:
-        # Divergence disqualifies a point of the grid; any other fault ends the command.
-        if not str(error).startswith("non-finite"):
-            raise
+    # Divergence disqualifies a point of the grid; any other fault ends the command.
+    except NonFiniteError as error:
         print(f"{job.out.name}, seed {seed}: {error}", file=sys.stderr)
         return []
     return [row for row in rows if not row[2].startswith("test_")]
