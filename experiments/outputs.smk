@@ -2,24 +2,24 @@
 # experiments are not in the scale's config is left out. Its caption is captions/<module>.rst in the module's folder.
 # Name: (module:object that writes it, its experiment or files, what it shows, files of the paper's numbers).
 TABLES = {
-    "1": ("nyuv2.table_1:LAYOUT", ["nyuv2"], "NYUv2: PCGrad on MTAN", ["table_1", "table_8"]),
+    "1": ("nyuv2.table_1:TABLE", ["nyuv2"], "NYUv2: PCGrad on MTAN", ["table_1", "table_8"]),
     "2": ("cifar100.table_2:TABLE", ["cifar100"], "CIFAR-100", ["table_2"]),
     "3": ("celeba.table_3:TABLE", ["celeba"], "CelebA", ["table_3", "later"]),
     "4": ("multimnist.table_4:TABLE", ["multimnist"], "MultiMNIST", ["table_4", "later"]),
     "5": (
-        "cityscapes.table_5:LAYOUT",
+        "cityscapes.table_5:TABLE",
         ["cityscapes"],
         "CityScapes: equal weights",
         ["table_5", "table_7"],
     ),
     "6": (
-        "nyuv2.table_6:LAYOUT",
+        "nyuv2.table_6:TABLE",
         ["nyuv2"],
         "NYUv2: PCGrad on Cross-Stitch and Dense",
         ["table_6", "table_8"],
     ),
-    "7": ("cityscapes.table_7:LAYOUT", ["cityscapes"], "CityScapes: all rows", ["table_7"]),
-    "8": ("nyuv2.table_8:LAYOUT", ["nyuv2"], "NYUv2: all rows", ["table_8", "table_6"]),
+    "7": ("cityscapes.table_7:TABLE", ["cityscapes"], "CityScapes: all rows", ["table_7"]),
+    "8": ("nyuv2.table_8:TABLE", ["nyuv2"], "NYUv2: all rows", ["table_8", "table_6"]),
     "ucmerced": (
         "ucmerced.table_ucmerced:TABLE",
         ["ucmerced"],

@@ -3,22 +3,18 @@
 The paper adds PCGrad to MTAN alone.
 """
 
-import pandas as pd
-
 from reporting.dense import (
     MULTI,
     SEGMENTATION,
     SINGLE,
     SIZE,
     UPDATES,
-    Layout,
+    dense_table,
     depth,
-    long_table,
     rows,
 )
-from reporting.runs import Runs
 
-LAYOUT = Layout(
+TABLE = dense_table(
     number=7,
     experiment="cityscapes",
     title="CityScapes",
@@ -26,8 +22,3 @@ LAYOUT = Layout(
     quantities=(SIZE, *SEGMENTATION, *depth(2), *UPDATES),
     sources=("table_7",),
 )
-
-
-def table_7(runs: Runs) -> pd.DataFrame:
-    """The table in long form: a line per method and quantity, then the seed-paired differences."""
-    return long_table(LAYOUT, runs)

@@ -1,22 +1,18 @@
 """Table 6: NYUv2, PCGrad on Cross-Stitch and Dense: rows and columns of Table 8."""
 
-import pandas as pd
-
 from reporting.dense import (
     NORMALS,
     SEGMENTATION,
     SIZE,
     UPDATES,
-    Layout,
+    dense_table,
     depth,
-    long_table,
     rows,
 )
-from reporting.runs import Runs
 
 COLUMNS = ("test_mIoU_per_image", "test_AbsErr", "test_mean_angle", "test_within_11.25")
 QUANTITIES = tuple(q for q in (*SEGMENTATION, *depth(4), *NORMALS) if q.metric in COLUMNS)
-LAYOUT = Layout(
+TABLE = dense_table(
     number=6,
     experiment="nyuv2",
     title="NYUv2",
@@ -28,8 +24,3 @@ LAYOUT = Layout(
         "have them",
     ),
 )
-
-
-def table_6(runs: Runs) -> pd.DataFrame:
-    """The table in long form: a line per method and quantity, then the seed-paired differences."""
-    return long_table(LAYOUT, runs)

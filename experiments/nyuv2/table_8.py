@@ -3,8 +3,6 @@
 The paper adds PCGrad to MTAN alone.
 """
 
-import pandas as pd
-
 from reporting.dense import (
     MULTI,
     NORMALS,
@@ -12,14 +10,12 @@ from reporting.dense import (
     SINGLE,
     SIZE,
     UPDATES,
-    Layout,
+    dense_table,
     depth,
-    long_table,
     rows,
 )
-from reporting.runs import Runs
 
-LAYOUT = Layout(
+TABLE = dense_table(
     number=8,
     experiment="nyuv2",
     title="NYUv2",
@@ -31,8 +27,3 @@ LAYOUT = Layout(
         "weights",
     ),
 )
-
-
-def table_8(runs: Runs) -> pd.DataFrame:
-    """The table in long form: a line per method and quantity, then the seed-paired differences."""
-    return long_table(LAYOUT, runs)

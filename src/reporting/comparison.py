@@ -47,26 +47,49 @@ class Comparison:
     paper_rows: Mapping[str, str]
     notes: Sequence[str] = ()
 
-    def table(self, runs: Runs) -> pd.DataFrame:
-        """The table in long form: one line per method and quantity, then the differences."""
+    def rows(self, runs: Runs) -> pd.DataFrame:
+        """The records from which the table is made."""
+        return runs.frame
+
+    def paper(self) -> Mapping[Any, float]:
+        """The paper's numbers by (method, task) or (method, task, metric)."""
         # A quantity without a column in the paper gets no number of the paper.
-        paper = {
+        return {
             (method, quantity.task): reported.number(self.source, row, quantity.reported)
             for method, row in self.paper_rows.items()
             for quantity in self.quantities
             if quantity.reported
         }
-        lines = method_lines(runs.frame, self.methods, self.quantities, paper)
-        return pd.concat(
-            [lines, difference_lines(runs.frame, self.pairs, self.quantities, paper)],
-            ignore_index=True,
-        )
+
+    def table(self, runs: Runs) -> pd.DataFrame:
+        """The table in long form: one line per method and quantity, then the differences."""
+        frame, paper = self.rows(runs), self.paper()
+        lines = method_lines(frame, self.methods, self.quantities, paper)
+        differences = difference_lines(frame, self.pairs, self.quantities, paper)
+        return pd.concat([lines, differences], ignore_index=True)
 
     def footer(self, runs: Runs, paper: Mapping[str, Any] | None = None) -> list[str]:
         """The lines below the table: how to read it, then scale, data, seeds and deviations."""
         settings = runs.infos[0]["settings"] if runs.infos else {}
         below = footer(runs.infos, deviations=deviations(settings, paper or {}))
-        return [INTERVALS, DIFFERENCES, LENGTHS, *self.notes, *below]
+        return [*self.reading(runs), *self.notes, *below]
+
+    def reading(self, runs: Runs) -> list[str]:
+        """The lines below the table on how to read it."""
+        return [INTERVALS, DIFFERENCES, LENGTHS]
+
+    def printed(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table as text: one row per method and difference, one column per quantity."""
+        return render.wide(table, self.quantities)
+
+    def markdown(self, table: pd.DataFrame, below: Sequence[str]) -> str:
+        """The printed table and its footer in Markdown."""
+        return render.markdown(self.printed(table), below)
+
+    def latex(self, table: pd.DataFrame, below: Sequence[str]) -> str:
+        """The printed table and its footer in LaTeX, with a rule before the differences."""
+        first_difference = sum(" - " not in method for method in table["method"].unique())
+        return render.latex(self.printed(table), below, rules=(first_difference,))
 
     def write(
         self,
@@ -90,11 +113,9 @@ class Comparison:
         """
         runs = read_runs(paths)
         table, below = self.table(runs), self.footer(runs, paper)
-        shown = render.wide(table, self.quantities)
-        # LaTeX gets a rule between the methods and the differences.
-        first_difference = sum(" - " not in method for method in table["method"].unique())
         render.write_csv(table, csv)
-        render.write_text(render.markdown(shown, below), md)
-        render.write_text(render.latex(shown, below, rules=(first_difference,)), tex)
+        render.write_text(self.markdown(table, below), md)
+        render.write_text(self.latex(table, below), tex)
         scale = runs.infos[0]["scale"] if runs.infos else "none"
-        render.write_text(render.page(f"{self.title} (scale: {scale})", shown, below), html)
+        page = render.page(f"{self.title} (scale: {scale})", self.printed(table), below)
+        render.write_text(page, html)

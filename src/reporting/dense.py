@@ -5,17 +5,17 @@ A row is an architecture with loss weights, without or with PCGrad. Methods are 
 weights.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from reporting import render, reported
-from reporting.comparison import INTERVALS, LENGTHS
-from reporting.runs import Runs, footer, read_runs
+from reporting.comparison import INTERVALS, LENGTHS, Comparison
+from reporting.runs import Runs
 from reporting.statistics import NAN
-from reporting.tables import Quantity, deviations, difference_lines, method_lines
+from reporting.tables import Quantity
 
 SINGLE = {"one_task": "One Task", "stan": "STAN"}
 MULTI = {
@@ -133,53 +133,101 @@ def depth(relative_decimals: int) -> tuple[Quantity, ...]:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """One table: its rows (methods), its columns, and the sources of the paper's numbers."""
+class DenseTable(Comparison):
+    """A table of dense prediction: three tasks, each with a block of columns.
 
-    number: int
-    experiment: str
-    title: str
-    methods: tuple[str, ...]
-    quantities: tuple[Quantity, ...]
-    sources: tuple[str, ...]
-    notes: tuple[str, ...] = ()
+    Attributes:
+        sources: The paper's tables that hold numbers of these rows.
+    """
 
-    def write(
-        self,
-        paths: Sequence[str],
-        *,
-        paper: Mapping[str, Any] | None = None,
-        csv: str,
-        md: str,
-        tex: str,
-        html: str,
-    ) -> None:
-        """Read the runs and write the table in four formats.
+    sources: Sequence[str] = ()
 
-        `paths` are the runs' `metrics.csv`; `paper` has the settings of the paper scale, from which
-        deviations are listed below the table.
+    def rows(self, runs: Runs) -> pd.DataFrame:
+        """The records of every run's last 10 epochs, and all records of task "all".
+
+        Those of epoch 0 are dropped, because they belong to the untrained network.
         """
-        runs = read_runs(paths)
-        table, below = long_table(self, runs), notes(self, runs, paper)
-        parts = blocks(table, self.quantities)
-        render.write_csv(table, csv)
+        return last_epochs(runs.frame)
+
+    def paper(self) -> dict[Any, float]:
+        """{(method, task, metric): the paper's number}.
+
+        Table 6 names no weights; its rows without PCGrad equal Table 8's with uncertainty weights.
+        """
+        found = {}
+        frame = pd.concat([reported.read(source) for source in self.sources], ignore_index=True)
+        for method in self.methods:
+            lines = frame[_of_row(frame, method)]
+            for quantity in self.quantities:
+                # Two tables can repeat a number; if they contradict each other, show none.
+                values = lines[lines["column"] == quantity.reported]["value"].unique()
+                if quantity.reported and len(values) == 1:
+                    found[method, quantity.task, quantity.metric] = float(values[0])
+        return found
+
+    def reading(self, runs: Runs) -> list[str]:
+        """The lines below the table on how to read it."""
+        tested = last_epochs(runs.frame[runs.frame["metric"].str.startswith("test_")])
+        # The number of evaluations in these epochs depends on the setting evaluate_every.
+        count = tested.groupby(["method", "seed"])["step"].nunique().max() if len(tested) else 0
+        value = (
+            f"the number of a run: mean over the evaluations of its last {EPOCHS} epochs "
+            f"(here {count})"
+        )
+        return [value, *NOTES]
+
+    def printed(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The table as text: one row per method and difference, ours and the paper's numbers."""
+        return printed(table, self.quantities)
+
+    def blocks(self, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """The printed table split by task, because all columns are too wide for a page."""
+        cut = {
+            title: [q for q in self.quantities if q.task == task] for task, title in BLOCKS.items()
+        }
+        shown = {title: printed(table, part) for title, part in cut.items()}
+        return {title: part for title, part in shown.items() if not part.empty}
+
+    def markdown(self, table: pd.DataFrame, below: Sequence[str]) -> str:
+        """The blocks and the footer in Markdown."""
         sections = [
-            f"**{title}**\n\n{render.markdown(shown, ())}" for title, shown in parts.items()
+            f"**{title}**\n\n{render.markdown(shown, ())}"
+            for title, shown in self.blocks(table).items()
         ]
-        render.write_text("\n".join([*sections, *(f"- {line}" for line in below), ""]), md)
-        # In LaTeX the footer follows the last block only.
+        return "\n".join([*sections, *(f"- {line}" for line in below), ""])
+
+    def latex(self, table: pd.DataFrame, below: Sequence[str]) -> str:
+        """The blocks in LaTeX; the footer follows the last one only."""
+        parts = self.blocks(table)
         last = list(parts)[-1:]
-        sections = [
+        return "\n".join(
             f"\\noindent\\textbf{{{title}}}\\par\n"
             f"{render.latex(shown, below if [title] == last else ())}"
             for title, shown in parts.items()
-        ]
-        render.write_text("\n".join(sections), tex)
-        scale = runs.infos[0]["scale"] if runs.infos else "none"
-        whole = printed(table, self.quantities)
-        render.write_text(
-            render.page(f"Table {self.number}: {self.title} (scale: {scale})", whole, below), html
         )
+
+
+def dense_table(
+    number: int,
+    experiment: str,
+    title: str,
+    methods: Sequence[str],
+    quantities: Sequence[Quantity],
+    sources: Sequence[str],
+    notes: Sequence[str] = (),
+) -> DenseTable:
+    """A table of the paper whose rows with PCGrad are compared with the same rows without."""
+    return DenseTable(
+        source=f"table_{number}",
+        title=f"Table {number}: {title}",
+        experiment=experiment,
+        methods=methods,
+        pairs=[(m, m.removesuffix(PCGRAD)) for m in methods if m.endswith(PCGRAD)],
+        quantities=quantities,
+        paper_rows={},
+        notes=notes,
+        sources=sources,
+    )
 
 
 def rows(architectures: Iterable[str], weights: Iterable[str] = tuple(WEIGHTS)) -> tuple[str, ...]:
@@ -210,28 +258,14 @@ def parse(method: str) -> tuple[str, str, bool]:
     return MULTI[architecture], WEIGHTS[weights], method.endswith(PCGRAD)
 
 
-def paper_numbers(layout: Layout) -> dict[tuple[str, str, str], float]:
-    """{(method, task, metric): the paper's number}.
-
-    Table 6 names no weights; its rows without PCGrad equal Table 8's with uncertainty weights.
-    """
-    found = {}
-    frame = pd.concat([reported.read(source) for source in layout.sources], ignore_index=True)
-    for method in layout.methods:
-        architecture, weights, surgery = parse(method)
-        # The paper's tables name such a row in either order.
-        names = (f"{architecture}+PCGrad", f"PCGrad+{architecture}") if surgery else (architecture,)
-        lines = frame[frame["row"].isin(names)]
-        unnamed = (lines["weighting"] == "") & (weights in ("", WEIGHTS["uncertainty"]))
-        lines = lines[
-            unnamed | ((lines["weighting"].str.split(" ").str[0] == weights) & (weights != ""))
-        ]
-        for quantity in layout.quantities:
-            # Two tables can repeat a number; if they contradict each other, show none.
-            values = lines[lines["column"] == quantity.reported]["value"].unique()
-            if quantity.reported and len(values) == 1:
-                found[method, quantity.task, quantity.metric] = float(values[0])
-    return found
+def _of_row(frame: pd.DataFrame, method: str) -> "pd.Series[bool]":
+    """Which lines of the paper's numbers belong to a method."""
+    architecture, weights, surgery = parse(method)
+    # The paper's tables name such a row in either order.
+    names = (f"{architecture}+PCGrad", f"PCGrad+{architecture}") if surgery else (architecture,)
+    unnamed = (frame["weighting"] == "") & (weights in ("", WEIGHTS["uncertainty"]))
+    weighted = (frame["weighting"].str.split(" ").str[0] == weights) & (weights != "")
+    return frame["row"].isin(names) & (unnamed | weighted)
 
 
 def last_epochs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -241,38 +275,6 @@ def last_epochs(frame: pd.DataFrame) -> pd.DataFrame:
     """
     ends = frame.groupby(["method", "seed"])["step"].transform("max")
     return frame[(frame["task"] == "all") | ((frame["step"] > 0) & (frame["step"] > ends - EPOCHS))]
-
-
-def long_table(layout: Layout, runs: Runs) -> pd.DataFrame:
-    """One line per method and quantity, then PCGrad's differences to the same row without it.
-
-    The differences are paired by seed.
-    """
-    frame = last_epochs(
-        runs.frame[runs.frame["metric"].isin([q.metric for q in layout.quantities])]
-    )
-    paper = paper_numbers(layout)
-    named = {method for method, *_ in paper}
-    # A row needs a run or a number of the paper.
-    methods = [method for method in layout.methods if method in set(frame["method"]) | named]
-    pairs = [
-        (m, m.removesuffix(PCGRAD))
-        for m in methods
-        if {m, m.removesuffix(PCGRAD)} <= set(frame["method"]) and m.endswith(PCGRAD)
-    ]
-    lines = method_lines(frame, methods, layout.quantities, paper)
-    differences = difference_lines(frame, pairs, layout.quantities, {})
-    # Fill in the paper's numbers afterwards: the calls above know no key with a metric, and Holm's
-    # correction needs all differences in one call.
-    table = pd.concat([lines, differences] if len(differences) else [lines], ignore_index=True)
-    for index, line in table.iterrows():
-        parts = [
-            paper.get((method, line["task"], line["metric"]), NAN)
-            for method in line["method"].split(" - ")
-        ]
-        number = parts[0] - parts[1] if len(parts) == 2 else parts[0]
-        table.loc[index, ["paper", "difference"]] = number, line["mean"] - number  # type: ignore[index]
-    return table
 
 
 def printed(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
@@ -317,24 +319,3 @@ def paper_cell(paper: float, difference: float, decimals: int) -> str:
         return render.DASH
     apart = "" if pd.isna(difference) else f" ({render.number(difference, decimals, sign=True)})"
     return f"{render.number(paper, decimals)}{apart}"
-
-
-def blocks(table: pd.DataFrame, quantities: Sequence[Quantity]) -> dict[str, pd.DataFrame]:
-    """The printed table split by task, because all columns together are too wide for a page."""
-    cut = {title: [q for q in quantities if q.task == task] for task, title in BLOCKS.items()}
-    return {
-        title: shown for title, part in cut.items() if not (shown := printed(table, part)).empty
-    }
-
-
-def notes(layout: Layout, runs: Runs, paper: Mapping[str, Any] | None) -> list[str]:
-    """The lines below the table."""
-    settings: Mapping[str, object] = runs.infos[0]["settings"] if runs.infos else {}
-    tested = last_epochs(runs.frame[runs.frame["metric"].str.startswith("test_")])
-    # The number of evaluations in these epochs depends on the setting evaluate_every.
-    count = tested.groupby(["method", "seed"])["step"].nunique().max() if len(tested) else 0
-    value = (
-        f"the number of a run: mean over the evaluations of its last {EPOCHS} epochs (here {count})"
-    )
-    differing = deviations(settings, paper or {})
-    return [value, *NOTES, *layout.notes, *footer(runs.infos, deviations=differing)]

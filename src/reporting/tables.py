@@ -104,14 +104,18 @@ def method_lines(
     for method in methods:
         for quantity in quantities:
             values = list(per_seed(frame, method, quantity).values())
-            key = (method, quantity.task)
-            number = paper.get((*key, quantity.metric), paper.get(key, NAN))
-            reported = number if quantity.reported else NAN
+            reported = _reported(paper, method, quantity)
             if values:
                 lines.append(_line(method, quantity, summary(quantity.metric, values), reported))
             elif not np.isnan(reported):
                 lines.append(_line(method, quantity, NOT_RUN, reported))
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _reported(paper: Mapping[Any, float], method: str, quantity: Quantity) -> float:
+    key = (method, quantity.task)
+    number = paper.get((*key, quantity.metric), paper.get(key, NAN))
+    return number if quantity.reported else NAN
 
 
 def summary(metric: str, values: Sequence[float]) -> Interval:
@@ -139,8 +143,7 @@ def difference_lines(
             if not set(first) & set(second):
                 continue
             found = paired(first, second)
-            key = quantity.task
-            reported = paper.get((left, key), NAN) - paper.get((right, key), NAN)
+            reported = _reported(paper, left, quantity) - _reported(paper, right, quantity)
             lines.append(_line(f"{left} - {right}", quantity, found, reported))
             p_values.append(found.p)
     for line, p in zip(lines, holm(p_values), strict=True):

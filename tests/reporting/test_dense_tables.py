@@ -31,7 +31,7 @@ METHODS = (
     "dense_uncertainty",
     "dense_uncertainty_pcgrad",
 )
-QUANTITIES = [q for q in table_8.LAYOUT.quantities if q.task != "all"]
+QUANTITIES = [q for q in table_8.TABLE.quantities if q.task != "all"]
 
 
 def value(method, seed, epoch, quantity):
@@ -108,11 +108,11 @@ def test_other_names_are_refused(method):
 
 
 def test_rows_are_the_papers_and_their_extensions():
-    assert len(table_8.LAYOUT.methods) == len(table_7.LAYOUT.methods) == 2 + 5 * 3 * 2
-    assert set(table_1.LAYOUT.methods) | set(table_6.LAYOUT.methods) <= set(table_8.LAYOUT.methods)
-    assert set(table_5.LAYOUT.methods) <= set(table_7.LAYOUT.methods)
-    assert len(table_1.LAYOUT.methods) == 7
-    assert table_6.LAYOUT.methods[:2] == (
+    assert len(table_8.TABLE.methods) == len(table_7.TABLE.methods) == 2 + 5 * 3 * 2
+    assert set(table_1.TABLE.methods) | set(table_6.TABLE.methods) <= set(table_8.TABLE.methods)
+    assert set(table_5.TABLE.methods) <= set(table_7.TABLE.methods)
+    assert len(table_1.TABLE.methods) == 7
+    assert table_6.TABLE.methods[:2] == (
         "cross_stitch_uncertainty",
         "cross_stitch_uncertainty_pcgrad",
     )
@@ -121,23 +121,23 @@ def test_rows_are_the_papers_and_their_extensions():
 @pytest.mark.parametrize(
     ("layout", "count"),
     [
-        (table_8.LAYOUT, 18 * 10 + 2 * 4),  # and Table 6's two rows
-        (table_1.LAYOUT, 7 * 10),
-        (table_6.LAYOUT, 4 * 4),
-        (table_7.LAYOUT, 18 * 5),
-        (table_5.LAYOUT, 6 * 5),
+        (table_8.TABLE, 18 * 10 + 2 * 4),  # and Table 6's two rows
+        (table_1.TABLE, 7 * 10),
+        (table_6.TABLE, 4 * 4),
+        (table_7.TABLE, 18 * 5),
+        (table_5.TABLE, 6 * 5),
     ],
-    ids=lambda x: getattr(x, "number", None),
+    ids=lambda x: getattr(x, "source", None),
 )
 def test_every_number_of_the_paper_finds_its_place(layout, count):
-    numbers = dense.paper_numbers(layout)
+    numbers = layout.paper()
     assert len(numbers) == count
     frame = pd.concat([reported.read(source) for source in layout.sources])
     assert set(numbers.values()) == set(frame["value"])
 
 
 def test_numbers_of_the_paper_by_hand():
-    nyuv2, streets = dense.paper_numbers(table_8.LAYOUT), dense.paper_numbers(table_7.LAYOUT)
+    nyuv2, streets = table_8.TABLE.paper(), table_7.TABLE.paper()
     assert nyuv2["mtan_uncertainty_pcgrad", "segmentation", "test_mIoU_per_image"] == 20.17
     assert (
         nyuv2["split_wide_dwa", "segmentation", "test_PixAcc_per_image"] == 53.72
@@ -150,7 +150,7 @@ def test_numbers_of_the_paper_by_hand():
 
 
 def test_a_runs_number_is_the_mean_of_its_last_ten_epochs(jobs):
-    table = table_8.table_8(read_runs(jobs()))
+    table = table_8.TABLE.table(read_runs(jobs()))
     quantity = QUANTITIES[0]
     row = cell(table, "dense_uncertainty_pcgrad", quantity.metric)
     seeds = [value("dense_uncertainty_pcgrad", seed, 7.5, quantity) for seed in range(3)]
@@ -166,7 +166,7 @@ def test_a_runs_number_is_the_mean_of_its_last_ten_epochs(jobs):
 
 
 def test_a_short_run_leaves_the_untrained_network_out(jobs):
-    table = table_8.table_8(read_runs(jobs(["one_task"], epochs=3)))
+    table = table_8.TABLE.table(read_runs(jobs(["one_task"], epochs=3)))
     row = cell(table, "one_task", "test_mean_angle")
     quantity = next(q for q in QUANTITIES if q.metric == "test_mean_angle")
     assert row["mean"] == pytest.approx(
@@ -177,7 +177,7 @@ def test_a_short_run_leaves_the_untrained_network_out(jobs):
 
 def test_differences_are_paired_and_corrected_over_the_table(jobs):
     runs = read_runs(jobs())
-    table = table_8.table_8(runs)
+    table = table_8.TABLE.table(runs)
     name = "mtan_uncertainty_pcgrad - mtan_uncertainty"
     compared = [q for q in QUANTITIES if q.compare]
     p_values = []
@@ -201,8 +201,8 @@ def test_differences_are_paired_and_corrected_over_the_table(jobs):
 
 def test_the_smaller_tables_agree_with_the_larger(jobs):
     runs = read_runs(jobs())
-    whole = table_8.table_8(runs).set_index(["method", "metric"])
-    for part in (table_1.table_1(runs), table_6.table_6(runs)):
+    whole = table_8.TABLE.table(runs).set_index(["method", "metric"])
+    for part in (table_1.TABLE.table(runs), table_6.TABLE.table(runs)):
         part = part.set_index(["method", "metric"])
         columns = ["mean", "ci_low", "ci_high", "seeds"]
         pd.testing.assert_frame_equal(part[columns], whole.loc[part.index, columns])
@@ -212,7 +212,7 @@ def test_the_smaller_tables_agree_with_the_larger(jobs):
 
 
 def test_cityscapes_has_no_normals(jobs):
-    table = table_7.table_7(read_runs(jobs(["mtan_uncertainty"], experiment="cityscapes")))
+    table = table_7.TABLE.table(read_runs(jobs(["mtan_uncertainty"], experiment="cityscapes")))
     assert set(table["task"]) == {"segmentation", "depth", "all"}
     assert cell(table, "mtan_uncertainty", "test_RelErr").paper == 35.72
 
@@ -221,7 +221,7 @@ def test_four_forms_hold_the_same_numbers(jobs, tmp_path):
     out = {
         kind: str(tmp_path / "tables" / f"table_8.{kind}") for kind in ("csv", "md", "tex", "html")
     }
-    table_8.LAYOUT.write(
+    table_8.TABLE.write(
         [str(path) for path in jobs()], paper={"epochs": 200, "batch_size": 2}, **out
     )
     text = {kind: Path(path).read_text(encoding="utf-8") for kind, path in out.items()}
@@ -252,7 +252,7 @@ def test_four_forms_hold_the_same_numbers(jobs, tmp_path):
 
 def test_rows_of_the_paper_that_were_not_run_stay_in_the_table(tmp_path, jobs):
     out = {kind: str(tmp_path / f"table_1.{kind}") for kind in ("csv", "md", "tex", "html")}
-    table_1.LAYOUT.write([str(path) for path in jobs(["one_task"])], **out)
+    table_1.TABLE.write([str(path) for path in jobs(["one_task"])], **out)
     table = pd.read_csv(out["csv"])
     assert set(table["seeds"]) == {0}
     assert table["mean"].isna().all()
