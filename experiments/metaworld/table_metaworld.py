@@ -11,7 +11,7 @@ import pandas as pd
 from reporting.comparison import Comparison
 from reporting.runs import Runs, final
 from reporting.statistics import NAN, interval, iqm
-from reporting.tables import COLUMNS, Quantity
+from reporting.tables import COLUMNS, EVALUATIONS, Quantity
 
 METHODS = (
     "sac",
@@ -30,7 +30,6 @@ METHODS = (
 )
 ALONE = ("fixed_goal", "varied_goals")  # methods of the single task reach
 FLOAT32, VERSION_2 = "_float32", "_v2"  # suffixes: checks of bfloat16, later version of rewards
-LAST = 10  # collections averaged at the end of a run
 SUCCESS = "evaluation_success"
 IQM = f"{SUCCESS}_iqm"  # over all tasks and seeds at once, not over means of tasks
 
@@ -39,7 +38,7 @@ IQM = f"{SUCCESS}_iqm"  # over all tasks and seeds at once, not over means of ta
 class TaskSet(Comparison):
     """A comparison with a share of conflicts, and with an interquartile mean of success."""
 
-    last: int = LAST
+    last: int = 1
 
     def table(self, runs: Runs) -> pd.DataFrame:
         """The lines of Comparison, then the interquartile means."""
@@ -93,8 +92,8 @@ def iqm_lines(frame: pd.DataFrame, methods: Sequence[str], last: int) -> pd.Data
 
 def table(tasks: str) -> TaskSet:
     """The table of `mt3`, `mt10`, `mt50` or `reach`."""
-    # The last evaluation of reach has many episodes and needs no average over evaluations.
-    methods, last = (ALONE, 1) if tasks == "reach" else (METHODS, LAST)
+    methods = ALONE if tasks == "reach" else METHODS
+    last = EVALUATIONS[f"metaworld_{tasks}"]
     checked = [(method, method + FLOAT32) for method in methods if tasks in ("reach", "mt3")]
     later = [method + VERSION_2 for method in ("sac_pcgrad", "sac") if tasks == "mt10"]
     methods = (*methods, *(second for _, second in checked), *later)

@@ -8,6 +8,7 @@ from reporting import render
 from reporting.labels import label
 from reporting.runs import Runs, final, footer, read_runs
 from reporting.statistics import bounded, interval
+from reporting.tables import EVALUATIONS
 
 SETS = {"metaworld_mt3": "MT3", "metaworld_mt10": "MT10"}
 # Tasks learned alone come first: a task that fails there cannot tell methods apart.
@@ -29,12 +30,12 @@ METHODS = (
     "sac_pcgrad_v2",
 )
 SUCCESS = "evaluation_success"
-LAST = 10  # evaluations averaged at the end of a run
 SOLVED = 0.5  # a seed solves a task if it succeeds in a larger share of its last episodes
 COLUMNS = ["set", "task", "method", "mean", "ci_low", "ci_high", "seeds", "solved"]
 NOTES = (
     f"success: share of episodes with success at any step, of the policy without exploration, mean "
-    f"over the last {LAST} evaluations and over seeds; "
+    f"over the last evaluations ({', '.join(f'{SETS[one]}: {EVALUATIONS[one]}' for one in SETS)}) "
+    "and over seeds; "
     f"in parentheses: seeds above {SOLVED:g}, of all",
     "independent: one network per task, which learns from the same samples of its task alone; a "
     "task that fails there as well is too hard for SAC at this budget, with or without other tasks",
@@ -45,10 +46,9 @@ NOTES = (
 def table(runs: Runs) -> pd.DataFrame:
     """One line per task set, task and method that has runs, with the columns COLUMNS."""
     rows = runs.frame[(runs.frame["metric"] == SUCCESS) & (runs.frame["task"] != "all")]
-    ends = final(rows, last=LAST)
     lines = []
     for experiment, name in SETS.items():
-        mine = ends[ends["experiment"] == experiment]
+        mine = final(rows[rows["experiment"] == experiment], last=EVALUATIONS[experiment])
         for task in dict.fromkeys(mine["task"]):
             for method in METHODS:
                 values = mine[(mine["task"] == task) & (mine["method"] == method)]["value"]

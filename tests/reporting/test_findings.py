@@ -231,6 +231,15 @@ def test_the_headline_compares_paired_seeds_as_far_as_both_have_run(write_job, t
     assert findings.headline(findings.Results(tmp_path)) == ""
 
 
+def test_the_headline_is_read_where_the_ledger_reads_the_claim(write_job, tmp_path):
+    # Both runs go on after 1 million samples; what they learn later does not count.
+    longer = {"sac": [0.2] * 10 + [1.0] * 5, "sac_pcgrad": [0.4] * 10 + [0.0] * 9}
+    one = mt10(write_job, tmp_path / "laptop", *({0: values} for values in longer.values()))
+    text = findings.headline(one)
+    assert "SAC 0.20, SAC + PCGrad 0.40; difference 0.20 (1 paired seed)." in text
+    assert "No seed of any method learns reach." in findings.learned(one, "metaworld_mt10")
+
+
 def test_the_headline_has_an_interval_from_two_seeds_on(write_job, tmp_path):
     runs = {seed: [0.2 + 0.1 * seed] * 6 for seed in range(2)}
     one = mt10(write_job, tmp_path / "laptop", runs, {seed: [0.5] * 6 for seed in runs})

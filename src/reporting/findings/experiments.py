@@ -1,6 +1,5 @@
 """Writes sentences about single experiments, the theory and the benchmarks."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,14 @@ from reporting import render
 from reporting.findings.claims import by_id, count, standing_of
 from reporting.findings.results import Results
 from reporting.labels import label
+from reporting.ledger.evidence import samples, up_to
 from reporting.ledger.verdicts import FALSE, HOLDS, READING
-from reporting.runs import Runs
 from reporting.statistics import interval
+from reporting.tables import EVALUATIONS
 
 PEERS = ("conflictfree", "libmtl", "torchjd", "literal")  # other implementations of the step
-LAST = 10  # collections averaged at the end of a run, as in claims.yaml
-EVALUATIONS = 5  # evaluations averaged at the end of MT10's runs, as in claims.yaml
-LEARNED = 0.5  # a task is learned if its success at the end is at least this share
+CLAIMED = 1_000_000  # samples after which the ledger compares the runs of MT10
+LEARNED = 0.5  # a task is learned if its success in the last evaluations is at least this share
 
 
 def landscape(one: Results) -> str:
@@ -114,28 +113,32 @@ def step_of_theorem_2(one: Results) -> str:
     return "; ".join(parts) + "." * bool(parts)
 
 
-def last_common_step(runs: Runs, methods: Sequence[str], metric: str) -> int:
-    """The last step with the metric that every run of the methods has reached."""
-    rows = runs.frame[(runs.frame["metric"] == metric) & runs.frame["method"].isin(methods)]
-    return int(rows.groupby(["method", "seed"])["step"].max().min()) if len(rows) else 0
+def equal_samples(frame: pd.DataFrame) -> tuple[pd.DataFrame, float]:
+    """The rows of every run up to the number of samples that all runs have, and that number.
+
+    Runs of MT10 are compared where the ledger reads its claims, as soon as all are there.
+    """
+    most = float(samples(frame).groupby(["method", "seed"])["value"].max().min())
+    mt10 = (frame["experiment"] == "metaworld_mt10").all()
+    budget = CLAIMED if mt10 and most >= CLAIMED else most
+    return up_to(frame, budget), budget
 
 
-def learned(one: Results, experiment: str, last: int = LAST) -> str:
+def learned(one: Results, experiment: str) -> str:
     """The number of seeds in which each method learns each task, after equally many samples.
 
     A task is learned if its mean success over the last evaluations is at least LEARNED.
     """
     runs = one.runs(experiment)
-    metric = "evaluation_success"
     methods = dict.fromkeys(info["method"] for info in runs.infos)
-    end = last_common_step(runs, list(methods), metric)
+    frame, _ = equal_samples(runs.frame)
+    frame = frame[(frame["metric"] == "evaluation_success") & (frame["task"] != "all")]
     parts, never = [], set[str]()
     for method in methods:
-        rows = runs.select(method=method, metric=metric)
-        rows = rows[(rows["task"] != "all") & (rows["step"] <= end)]
+        rows = frame[frame["method"] == method]
         ends = rows.sort_values("step").groupby(["task", "seed"])
         # Average each run's end before comparing: single evaluations have few episodes.
-        means = ends["value"].apply(lambda values: values.tail(last).mean())
+        means = ends["value"].apply(lambda values: values.tail(EVALUATIONS[experiment]).mean())
         counts = (means >= LEARNED).groupby("task").agg(["sum", "size"])
         learned = counts[counts["sum"] > 0]
         words = [f"{_task(task)} ({won} of {size})" for task, (won, size) in learned.iterrows()]
@@ -146,7 +149,7 @@ def learned(one: Results, experiment: str, last: int = LAST) -> str:
         return ""
     rest = f" No seed of any method learns {', '.join(sorted(never))}." if never else ""
     return (
-        f"Tasks with a success of at least {LEARNED:g} at the end (number of seeds): "
+        f"Tasks with a success of at least {LEARNED:g} in the last evaluations (number of seeds): "
         f"{'; '.join(parts)}.{rest}"
     )
 
@@ -158,29 +161,27 @@ def _task(name: object) -> str:
 def headline(one: Results) -> str:
     """MT10: how far SAC gets with and without PCGrad, in paired seeds after equally many samples.
 
-    Where a run has not ended, all are compared where the shortest one is.
+    A level is the mean of the last evaluations up to there, as in the ledger.
     """
-    runs, pair = one.runs("metaworld_mt10"), ("sac", "sac_pcgrad")
-    rows = runs.select(task="all", metric="evaluation_success")
-    seeds = [set(rows[rows["method"] == method]["seed"]) for method in pair]
+    pair = ("sac", "sac_pcgrad")
+    frame = one.runs("metaworld_mt10").frame
+    seeds = [set(frame[frame["method"] == method]["seed"]) for method in pair]
     both = sorted(seeds[0] & seeds[1])
     if not both:
         return ""
-    steps = runs.select(task="all", metric="environment_steps")
-    steps = steps[steps["method"].isin(pair) & steps["seed"].isin(both)]
-    last = steps.groupby(["method", "seed"])["step"].max().min()
-    reached = steps[steps["step"] <= last]["value"].max()
-    rows = rows[rows["step"] <= last].sort_values("step")
+    frame, budget = equal_samples(frame[frame["method"].isin(pair) & frame["seed"].isin(both)])
+    rows = frame[(frame["task"] == "all") & (frame["metric"] == "evaluation_success")]
+    rows = rows.sort_values("step")
     ends = {
         method: rows[rows["method"] == method]
         .groupby("seed")["value"]
-        .apply(lambda values: values.tail(EVALUATIONS).mean())
+        .apply(lambda values: values.tail(EVALUATIONS["metaworld_mt10"]).mean())
         for method in pair
     }
     gain = interval([ends["sac_pcgrad"][seed] - ends["sac"][seed] for seed in both])
     levels = [f"{label(method)} {values[both].mean():.2f}" for method, values in ends.items()]
     return (
-        f"Share of the ten tasks that is solved after {reached / 1e6:.2g} million samples (the "
+        f"Share of the ten tasks that is solved after {budget / 1e6:.2g} million samples (the "
         f"paper's curves end at 5 million): {', '.join(levels)}; difference "
         f"{render.significant(gain.center, gain.low, gain.high, 2)} "
         f"({len(both)} paired {'seed' if len(both) == 1 else 'seeds'}).{standing_of(one)}"

@@ -8,7 +8,6 @@ import pandas as pd
 
 from reporting.findings.claims import count
 from reporting.findings.experiments import (
-    EVALUATIONS,
     conditions,
     cost,
     headline,
@@ -103,7 +102,7 @@ def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[
 
 def _on_mt10(one: Results) -> str:
     text = headline(one) if rank(one.scale) < len(RANK) else ""
-    return f"{text} {learned(one, 'metaworld_mt10', EVALUATIONS)}" if text else ""
+    return f"{text} {learned(one, 'metaworld_mt10')}" if text else ""
 
 
 def _of_table(one: Results, name: str) -> str:

@@ -131,7 +131,7 @@ def behind(frame: pd.DataFrame, test: Test) -> str:
     return f"{(~reached).sum()} of {len(reached)} runs end before {test['at']:,} samples"
 
 
-def up_to(frame: pd.DataFrame, at: int) -> pd.DataFrame:
+def up_to(frame: pd.DataFrame, at: float) -> pd.DataFrame:
     """The rows of every run up to its first step with at least `at` samples of all tasks."""
     rows = samples(frame)
     # A run that never gets there has no end and loses all of its rows (end −1).
