@@ -113,8 +113,8 @@ def content(
 
 
 def plain(text: str) -> str:
-    """The text without Markdown's bold marks."""
-    return text.replace("**", "")
+    """The text without Markdown's marks of bold and italics."""
+    return text.replace("*", "")
 
 
 def abstract(answers: Sequence[findings.Answer]) -> str:

@@ -84,7 +84,7 @@ def compared(table: pd.DataFrame) -> list[str]:
 
 
 def short_standing(table: pd.DataFrame, left: str) -> str:
-    """A shorter `standing` for the table of answers: counts of comparisons without numbers."""
+    """A shorter `standing` for the table of answers: only the differences told apart from zero."""
     lines = [line for line in differences(table) if line["left"] == left]
     better = [line for line in lines if line["ends"][0] > 0]
     worse = [line for line in lines if line["ends"][1] < 0]
@@ -93,27 +93,31 @@ def short_standing(table: pd.DataFrame, left: str) -> str:
     if not found:
         return f"{label(left)}: no difference to another method is told apart from zero."
     names = [
-        f"{words} than {_names(part)}"
+        f"{words} than {_names(part, lines)}"
         for words, part in (("better", better), ("worse", worse))
         if part
     ]
     kept = f"{len(firm)} of these {found} differences remain"
     if found == 1:
-        kept = "it remains" if firm else "it does not remain"
+        kept = "The difference remains" if firm else "The difference does not remain"
     elif len(firm) in (0, found):
-        kept = "all of them remain" if firm else "none of them remains"
+        kept = "All of these differences remain" if firm else "None of these differences remains"
     return (
-        f"{label(left)} is {', and '.join(names)}; after Holm's correction {kept}. "
+        f"{label(left)} is {', and '.join(names)}. {kept} after Holm's correction. "
         f"{rest} of {len(lines)} comparisons {'is' if rest == 1 else 'are'} undecided."
     )
 
 
-def _names(lines: Sequence[Mapping[str, Any]]) -> str:
-    tasks: dict[str, list[str]] = {}
+def _names(lines: Sequence[Mapping[str, Any]], every: Sequence[Mapping[str, Any]]) -> str:
+    """The other methods, each with its differences; `every` has all comparisons of the table."""
+    found: dict[str, list[str]] = {}
     for line in lines:
-        tasks.setdefault(label(line["right"]), []).append(line["task"])
-    # Labels contain commas.
-    return " · ".join(
-        name if set(found) == {"all"} else f"{name} ({', '.join(dict.fromkeys(found))})"
-        for name, found in tasks.items()
-    )
+        metrics = {one["metric"] for one in every if one["task"] == line["task"]}
+        words = [
+            line["task"] if line["task"] != "all" else "",
+            line["metric"].removeprefix("test_") if len(metrics) > 1 else "",
+            "+" * (line["mean"] > 0) + render.significant(line["mean"], np.nan, np.nan, 2),
+        ]
+        found.setdefault(label(line["right"]), []).append(" ".join(filter(None, words)))
+    # In italics, because labels contain commas.
+    return ", ".join(f"*{name}* ({', '.join(parts)})" for name, parts in found.items())
