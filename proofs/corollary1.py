@@ -56,9 +56,6 @@ def longest(problems: Problems, seen: Angle) -> Tensor:
     return seen.cos / seen.ratio / problems.lipschitz()
 
 
-Instances = tuple[Problems, Tensor, Tensor]  # problems, orders [N, T, T−1], steps [N]
-
-
 def instances(
     family: str,
     count: int,
@@ -66,8 +63,8 @@ def instances(
     *,
     tasks: int,
     dimensions: tuple[int, int] = (1, 20),
-) -> Instances:
-    """Draw problems with g·g^PC > 0 at the start; every second step is the longest one."""
+) -> tuple[Problems, Point, Tensor]:
+    """Draw problems with g·g^PC > 0 at their starts, and steps, every second the longest one."""
     problems = draw(family, count, rng, dimensions, 1.0, tasks)
     orders = draw_orders(tasks, count, rng)
     width = problems.A.shape[-1]
@@ -75,15 +72,12 @@ def instances(
     point = look(problems, problems.start(), orders)
     # At the longest step the bound is tightest.
     share = torch.from_numpy(np.where(np.arange(count) % 2 == 0, 1.0, 1 - rng.random(count)))
-    return problems, orders, share * longest(problems, angle(point.g, point.g_pc))
+    return problems, point, share * longest(problems, angle(point))
 
 
-def trial(problems: Problems, orders: Tensor, step: Tensor) -> Trial:
-    """Test the repaired step L(θ⁺) ≤ L(θ) − t g·g^PC/2 on instances."""
-    theta = problems.start()
-    # The same orders as in the construction, for which g·g^PC > 0 was arranged.
-    point: Point = look(problems, theta, orders)
-    seen = angle(point.g, point.g_pc)
+def trial(problems: Problems, point: Point, step: Tensor) -> Trial:
+    """Test the repaired step L(θ⁺) ≤ L(θ) − t g·g^PC/2 on instances; `point` is the start."""
+    theta, seen = problems.start(), angle(point)
     after = theta - step.unsqueeze(-1) * point.g_pc
     bound = problems.loss(theta) - step * seen.inner / 2
     # The longest step is itself rounded, hence the relative tolerance.

@@ -17,7 +17,7 @@ from proofs.algebra import mutation
 from proofs.algebra.mutation import Matrix
 from proofs.certificates import GOALS, IDENTITIES, certified
 from proofs.judgement import Check, Judgement, judge
-from proofs.problems import EPSILON, ORDERS
+from proofs.problems import EPSILON, ORDERS, Point
 from proofs.sampling import chunks, edges, stream
 from proofs.settings import Theory
 from proofs.tally import BrokenError
@@ -84,14 +84,13 @@ def numeric(total: int, seed: int) -> Pairs:
     worst: dict[str, float] = {}
     for chunk, count in enumerate(chunks(total)):
         pair = drawn(count, stream(seed, "identities", "pairs", chunk), 1.0)
-        gram = pair @ pair.mT
+        point = Point.of(pair)
+        gram, g, g_pc = point.gramian, point.g, point.g_pc
         s1, s2, p = gram[:, 0, 0], gram[:, 1, 1], gram[:, 0, 1]
         c = pcgrad.cosine(gram)[:, 0, 1]
         xi = pcgrad.curvature_bounding_measure(gram)[:, 0, 1]
         phi = pcgrad.magnitude_similarity(gram)[:, 0, 1]
-        g, square, sine2 = pair.sum(1), s1 + s2 + 2 * p, (1 - c) * (1 + c)
-        weights = pcgrad.surgery_coefficients(gram, ORDERS).sum(-2)
-        g_pc = (weights.unsqueeze(-2) @ pair).squeeze(-2)
+        square, sine2 = s1 + s2 + 2 * p, (1 - c) * (1 + c)
         length2, inner = (g_pc**2).sum(-1), (g * g_pc).sum(-1)
         unit = (s1.sqrt() + s2.sqrt()) ** 2
         formula = torch.stack([1 - p / s1, 1 - p / s2], -1).unsqueeze(-2) @ pair

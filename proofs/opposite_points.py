@@ -27,11 +27,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import pcgrad
 from proofs import exact
 from proofs.certificates import certified
 from proofs.judgement import Check, Counterexample, Judgement, judge
-from proofs.problems import ORDERS
+from proofs.problems import Point
 from proofs.settings import Theory
 
 STEPS = (1.0, 0.9, 0.75, 0.5, 0.25)  # t L
@@ -117,8 +116,7 @@ def largest_ratio(step: float) -> float:
 
 def update(gradients: Tensor) -> Tensor:
     """g^PC of pairs [N, 2, D] by the core."""
-    weights = pcgrad.surgery_coefficients(gradients @ gradients.mT, ORDERS).sum(-2)
-    return (weights.unsqueeze(-2) @ gradients).squeeze(-2)
+    return Point.of(gradients).g_pc
 
 
 def pairs(theta: Tensor, centers: Tensor) -> Tensor:

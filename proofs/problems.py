@@ -177,6 +177,19 @@ class Point(NamedTuple):
     g: Tensor  # [N, D]
     g_pc: Tensor  # [N, D]
 
+    @classmethod
+    def of(cls, gradients: Tensor, orders: Tensor = ORDERS) -> Point:
+        """Compute PCGrad's update of gradients [N, T, D] with the core.
+
+        Args:
+            gradients: g₁ … g_T.
+            orders: Algorithm 1's orders [..., T, T−1]; the default serves two tasks.
+        """
+        gramian = gradients @ gradients.mT
+        weights = pcgrad.surgery_coefficients(gramian, orders).sum(-2)
+        g_pc = (weights.unsqueeze(-2) @ gradients).squeeze(-2)
+        return cls(gradients, gramian, gradients.sum(-2), g_pc)
+
     @property
     def cos(self) -> Tensor:
         """cos φ₁₂, [N]; nan where a gradient is zero."""
@@ -189,18 +202,8 @@ class Point(NamedTuple):
 
 
 def look(problems: Problems, theta: Tensor, orders: Tensor = ORDERS) -> Point:
-    """Compute the gradients at θ, and PCGrad's update with the core.
-
-    Args:
-        problems: N problems.
-        theta: Points, [N, D].
-        orders: Algorithm 1's orders [..., T, T−1]; the default serves two tasks.
-    """
-    gradients = problems.gradients(theta)
-    gramian = gradients @ gradients.mT
-    weights = pcgrad.surgery_coefficients(gramian, orders).sum(-2)
-    g_pc = (weights.unsqueeze(-2) @ gradients).squeeze(-2)
-    return Point(gradients, gramian, gradients.sum(-2), g_pc)
+    """Compute the gradients at θ [N, D], and PCGrad's update."""
+    return Point.of(problems.gradients(theta), orders)
 
 
 def rounding(problems: Problems, start: Tensor, ends: tuple[Tensor, ...], step: Tensor) -> Tensor:

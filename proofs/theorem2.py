@@ -35,14 +35,14 @@ from proofs.comparison import counterexample
 from proofs.comparison.coverage import Covered, coverage, largest, short
 from proofs.comparison.two_steps import (
     GRID,
+    compared,
     curvature,
     fast_curvature,
     long_step,
-    losses,
     opposed,
 )
 from proofs.judgement import Judgement, judge
-from proofs.problems import CONSTANT_HESSIAN, CONVEX, Point, Problems, look, rounding
+from proofs.problems import CONSTANT_HESSIAN, CONVEX, Point, Problems, look
 from proofs.sampling import LARGE, edges, power
 from proofs.settings import Theory
 from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
@@ -86,32 +86,34 @@ def instances(
     rng: np.random.Generator,
     form: str,
     dimensions: tuple[int, int] = (1, 20),
-) -> tuple[Problems, Tensor]:
-    """Draw problems and steps for which (b) and (c) hold by construction.
+) -> tuple[Problems, Point, Tensor]:
+    """Draw problems, their starts and steps for which (b) and (c) hold by construction.
 
     The step is nan where a problem has no such step. For Theorem C the step is drawn from the grid,
     and an instance that misses (c) is skipped.
     """
     problems = opposed(family, count, rng, dimensions, REACH[form])
+    point = look(problems, problems.start())
     if form == "theorem_c":
         # The shortest steps of the grid rarely satisfy (c) with ℓ²/L.
         factor = torch.from_numpy(rng.choice(GRID[8:], count))
-        return problems, factor * 2 / problems.lipschitz()
-    return problems, long_step(problems, form, torch.full((count,), 2.0, dtype=torch.float64), rng)
+        return problems, point, factor * 2 / problems.lipschitz()
+    needed = torch.full((count,), 2.0, dtype=torch.float64)
+    return problems, point, long_step(problems, point, form, needed, rng)
 
 
-def trial(problems: Problems, step: Tensor, form: str, *, fast: bool = False) -> Trial:
-    """Test the guarantee on instances, with ℓ in the given form.
+def trial(
+    problems: Problems, point: Point, step: Tensor, form: str, *, fast: bool = False
+) -> Trial:
+    """Test the guarantee on instances, with ℓ in the given form; `point` is the start.
 
     The margin is L(θ^MT) − L(θ^PC) in units of t‖g‖².
     """
-    theta, constant = problems.start(), problems.lipschitz()
-    point = look(problems, theta)
+    constant = problems.lipschitz()
     ell = effective(problems, point, step, form, fast=fast)
     xi = pcgrad.curvature_bounding_measure(point.gramian)[:, 0, 1]
     excess = ell - xi * constant
-    ends = (theta - step.unsqueeze(-1) * point.g, theta - step.unsqueeze(-1) * point.g_pc)
-    surgery, plain = losses(problems, point, step)
+    margin, noise = compared(problems, point, step)
     details = {"dimension": problems.dimension, "cos": point.cos, "xi": xi}
     details |= {"l_over_L": ell / constant, "t_times_L": step * constant}
     return Trial(
@@ -119,9 +121,9 @@ def trial(problems: Problems, step: Tensor, form: str, *, fast: bool = False) ->
         accepted=point.conflict & (excess > 0) & (step * excess >= 2),
         # (c) as a difference, which stays finite where ℓ − ξL vanishes.
         slack=ell / constant - xi - 2 / (step * constant),
-        margin=plain - surgery,
+        margin=margin,
         unit=step * (point.g**2).sum(-1),
-        noise=rounding(problems, theta, ends, step),
+        noise=noise,
         details=details,
     )
 
@@ -181,7 +183,8 @@ def searched(seed: int, rounds: int) -> dict[str, dict[str, dict[str, Found]]]:
 
     def search(form: str, family: str) -> Search:
         def put(problems: Problems, u: Tensor) -> Trial:
-            return trial(problems, 2 / problems.lipschitz() * 32**u, form, fast=True)
+            step = 2 / problems.lipschitz() * 32**u
+            return trial(problems, look(problems, problems.start()), step, form, fast=True)
 
         return Search(f"theorem2/{form}", put, family)
 

@@ -29,9 +29,9 @@ from proofs.attack import Found, Search, attack
 from proofs.certificates import certified
 from proofs.comparison import counterexample, theorem3_examples
 from proofs.comparison.theorem3_cases import around, bound_trial, cases, short_step
-from proofs.comparison.two_steps import curvature, fast_curvature, long_step, losses, opposed
+from proofs.comparison.two_steps import compared, curvature, fast_curvature, long_step, opposed
 from proofs.judgement import Counterexample, Judgement, judge
-from proofs.problems import CONVEX, Problems, aim, look, near_minimizers, rounding
+from proofs.problems import CONVEX, Point, Problems, aim, look, near_minimizers
 from proofs.sampling import LARGE, draw, edges, power, sideways
 from proofs.settings import Theory
 from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
@@ -59,20 +59,18 @@ def instances(
     form: str,
     case: int,
     dimensions: tuple[int, int] = (2, 20),
-) -> tuple[Problems, Tensor]:
-    """Draw problems and steps in the given case by construction; t = τ in every second one.
+) -> tuple[Problems, Point, Tensor]:
+    """Draw problems, their starts and steps in the given case by construction.
 
-    Case 2 is constructed as for Theorem 2, whose condition (c) is stronger. For case 1, c is drawn
-    between −Φ and 0, which takes two dimensions, and t is drawn up to τ, where t(ξL − ℓ)‖g‖²/2
-    reaches −N.
+    In every second problem t = τ. Case 2 is constructed as for Theorem 2, whose condition (c) is
+    stronger. For case 1, c is drawn between −Φ and 0, which takes two dimensions, and t is drawn up
+    to τ, where t(ξL − ℓ)‖g‖²/2 reaches −N.
     """
     if case == 2:
         problems = opposed(family, count, rng, dimensions)
         point = look(problems, problems.start())
-        square = (point.g**2).sum(-1)
-        return problems, long_step(
-            problems, form, 2 * (1 - (point.g * point.g_pc).sum(-1) / square), rng
-        )
+        needed = 2 * (1 - (point.g * point.g_pc).sum(-1) / (point.g**2).sum(-1))
+        return problems, point, long_step(problems, point, form, needed, rng)
     problems = draw(family, count, rng, dimensions)
     # About half of the problems start near their tasks' minimizers, where the curvature is large.
     if dimensions[0] not in LARGE:
@@ -88,29 +86,30 @@ def instances(
     problems = aim(
         problems, -torch.from_numpy(share) * 2 / (ratio + 1 / ratio), ratio, sideways(problems, rng)
     )
-    return problems, short_step(problems, form, rng)
+    point = look(problems, problems.start())
+    return problems, point, short_step(problems, point, form, rng)
 
 
-def trial(problems: Problems, step: Tensor, form: str, *, fast: bool = False) -> Trial:
-    """Test "if" on instances, with ℓ in the given form.
+def trial(
+    problems: Problems, point: Point, step: Tensor, form: str, *, fast: bool = False
+) -> Trial:
+    """Test "if" on instances, with ℓ in the given form; `point` is the start.
 
     An instance is accepted if a case holds. The margin is L(θ^MT) − L(θ^PC) in units of t‖g‖².
     """
-    theta, constant = problems.start(), problems.lipschitz()
-    point = look(problems, theta)
+    constant = problems.lipschitz()
     ell = (fast_curvature if fast else curvature)(problems, point, step, form)
     here = cases(point.gramian, constant, ell, step)
-    ends = (theta - step.unsqueeze(-1) * point.g, theta - step.unsqueeze(-1) * point.g_pc)
-    surgery, plain = losses(problems, point, step)
+    margin, noise = compared(problems, point, step)
     unit = step * (point.g**2).sum(-1)
     details = {"dimension": problems.dimension, "cos": point.cos, "l_over_L": ell / constant}
     details |= {"t_times_L": step * constant, "tau_times_L": here.tau * constant}
     return Trial(
         accepted=here.first | here.second,
         slack=here.bound(step) / unit,
-        margin=plain - surgery,
+        margin=margin,
         unit=unit,
-        noise=rounding(problems, theta, ends, step),
+        noise=noise,
         details=details,
     )
 
@@ -140,8 +139,7 @@ def equal_eigenvalues(trials: int, seed: int) -> Tally:
         # With conditioning 0 the Hessian of L is L·1, and ℓ = L exactly.
         constant, point = problems.lipschitz(), look(problems, problems.start())
         tau = cases(point.gramian, constant, constant, 1 / constant).tau
-        step = around(tau, constant, rng)
-        tried = trial(problems, step, "uniform")
+        tried = trial(problems, point, around(tau, constant, rng), "uniform")
         # Outside the cases the plain step must be the better one.
         agrees = torch.where(tried.accepted, tried.margin, -tried.margin)
         return tried._replace(accepted=point.conflict, margin=agrees)
@@ -172,7 +170,7 @@ def searched(seed: int, rounds: int) -> dict[str, dict[str, Found]]:
 
     def put(problems: Problems, u: Tensor) -> Trial:
         step = 2 / problems.lipschitz() * 32 ** (2 * u - 1)
-        return trial(problems, step, "remainder", fast=True)
+        return trial(problems, look(problems, problems.start()), step, "remainder", fast=True)
 
     return {
         family: attack(Search("theorem3/remainder", put, family), seed, rounds)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 import pcgrad
-from proofs.comparison.two_steps import curvature_by_losses, losses
-from proofs.problems import CONVEX, Point, Problems, aim, look, rounding
+from proofs.comparison.two_steps import compared, curvature_by_losses
+from proofs.problems import CONVEX, Point, Problems, aim, look
 from proofs.sampling import chunks, draw, sideways, stream
 
 STEPS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)  # t L
@@ -80,10 +80,8 @@ def _which(problems: Problems, point: Point, factor: float) -> tuple[Tensor, ...
 
     gap = exact - xi * constant
     tight = (gap > 0) & (step * square * gap >= 2 * (square - inner))
-    surgery, plain = losses(problems, point, step)
-    theta = problems.start()
-    ends = tuple(theta - step.unsqueeze(-1) * d for d in (point.g, point.g_pc))
-    worse = surgery - plain > rounding(problems, theta, ends, step)
+    margin, noise = compared(problems, point, step)
+    worse = margin < -noise
     sharp = ell.clamp(min=0) ** 2 / constant
     printed = under_c(ell)
     return ~worse, printed, under_c(sharp), under_c(exact), tight, printed & worse

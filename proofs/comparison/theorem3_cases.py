@@ -13,7 +13,7 @@ from torch import Tensor
 
 import pcgrad
 from proofs.comparison.two_steps import curvature_by_losses, ray
-from proofs.problems import EPSILON, ORDERS, Problems, look
+from proofs.problems import EPSILON, Point, Problems
 from proofs.sampling import edges, power
 from proofs.tally import Trial
 
@@ -47,25 +47,24 @@ def cases(gramian: Tensor, constant: Tensor, ell: Tensor, step: Tensor) -> Cases
     return Cases(ell, n, d, tau, first, second)
 
 
-def short_step(problems: Problems, form: str, rng: np.random.Generator) -> Tensor:
+def short_step(problems: Problems, point: Point, form: str, rng: np.random.Generator) -> Tensor:
     """Return τ of case 1, and only part of it in every second problem.
 
     τ is found by bisection on (0, 2/L], which must contain it; nan where case 1 has no step.
     """
-    line, constant, step = ray(problems), problems.lipschitz(), 2 / problems.lipschitz()
-    gramian, along = look(problems, problems.start()).gramian, look(line, line.start())
-    low, high = torch.zeros_like(step), step
+    constant = problems.lipschitz()
+    line, along = ray(problems, point)
+    low, high = torch.zeros_like(constant), 2 / constant
     # D t ≥ N holds below τ and fails above it, as D < 0 in case 1.
     for _ in range(40):
         middle = (low + high) / 2
         ell = torch.minimum(curvature_by_losses(line, along, middle, form), constant)
-        here = cases(gramian, constant, ell, middle)
+        here = cases(point.gramian, constant, ell, middle)
         good = here.d * middle >= here.n
         low, high = torch.where(good, middle, low), torch.where(good, high, middle)
     # Slightly less than τ, so that the bisection's error cannot leave the case.
-    part = torch.from_numpy(
-        np.where(np.arange(len(step)) % 2 == 0, 1 - 1e-9, rng.random(len(step)))
-    )
+    count = len(problems)
+    part = torch.from_numpy(np.where(np.arange(count) % 2 == 0, 1 - 1e-9, rng.random(count)))
     return torch.where(low > 0, low * part, torch.nan)
 
 
@@ -91,7 +90,8 @@ def bound_trial(count: int, rng: np.random.Generator) -> Trial:
     pair = torch.stack(
         [ratio.unsqueeze(-1) * torch.tensor([1.0, 0.0], dtype=torch.float64), plane], 1
     )
-    gramian, one = pair @ pair.mT, torch.ones_like(cos)
+    point, one = Point.of(pair), torch.ones_like(cos)
+    gramian, g, g_pc = point.gramian, point.g, point.g_pc
     xi = pcgrad.curvature_bounding_measure(gramian)[:, 0, 1]
     # ℓ ≈ ξL makes D nearly zero, which is where the cases meet.
     near = xi * torch.from_numpy(1 + rng.choice([-1, 1], count) * power(rng, -8, 0, count))
@@ -99,10 +99,6 @@ def bound_trial(count: int, rng: np.random.Generator) -> Trial:
     ell = torch.where(torch.from_numpy(rng.random(count)) < 0.6, torch.minimum(near, one), anything)
     step = around(cases(gramian, one, ell, one).tau, one, rng)
     here = cases(gramian, one, ell, step)
-    g, g_pc = (
-        pair.sum(1),
-        (pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2).unsqueeze(-2) @ pair).squeeze(-2),
-    )
     # Both changes of the loss as the proof bounds them: ℓ for the plain step, L for PCGrad's.
     plain = -step * (g**2).sum(-1) + step**2 / 2 * ell * (g**2).sum(-1)
     surgery = -step * (g * g_pc).sum(-1) + step**2 / 2 * (g_pc**2).sum(-1)

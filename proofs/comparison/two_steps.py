@@ -23,7 +23,16 @@ import torch
 from torch import Tensor
 
 import pcgrad
-from proofs.problems import CONSTANT_HESSIAN, NODES, Point, Problems, aim, look, near_minimizers
+from proofs.problems import (
+    CONSTANT_HESSIAN,
+    NODES,
+    Point,
+    Problems,
+    aim,
+    look,
+    near_minimizers,
+    rounding,
+)
 from proofs.sampling import LARGE, draw, power, sideways
 
 WEIGHTINGS = ("uniform", "remainder")
@@ -33,12 +42,12 @@ GRID = np.geomspace(1, 64, 31)
 BLOCK = 2_000_000  # numbers in one batch of curvatures
 
 
-def losses(problems: Problems, point: Point, step: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (measured, bound): L(θ^PC) and L(θ^MT), each [N]."""
-    surgery, plain = (
-        problems.loss(problems.start() - step.unsqueeze(-1) * d) for d in (point.g_pc, point.g)
-    )
-    return surgery, plain
+def compared(problems: Problems, point: Point, step: Tensor) -> tuple[Tensor, Tensor]:
+    """Return L(θ^MT) − L(θ^PC), and its rounding error, each [N]."""
+    theta = problems.start()
+    plain, surgery = (theta - step.unsqueeze(-1) * d for d in (point.g, point.g_pc))
+    margin = problems.loss(plain) - problems.loss(surgery)
+    return margin, rounding(problems, theta, (plain, surgery), step)
 
 
 def curvature(problems: Problems, point: Point, step: Tensor, form: str) -> Tensor:
@@ -136,18 +145,15 @@ def opposing(ratio: Tensor, xi: Tensor) -> Tensor:
     return low
 
 
-def ray(problems: Problems) -> Problems:
-    """Restrict the losses to one dimension, along g.
+def ray(problems: Problems, point: Point) -> tuple[Problems, Point]:
+    """Restrict the losses to one dimension, along g, and look at the start there.
 
     A plain step is the same step there, at the cost of one column of A.
     """
-    g = look(problems, problems.start()).g
-    unit = g / g.norm(dim=-1, keepdim=True)
-    return replace(
-        problems,
-        A=problems.along(unit).unsqueeze(-1),
-        dimension=torch.ones_like(problems.dimension),
-    )
+    unit = point.g / point.g.norm(dim=-1, keepdim=True)
+    columns = problems.along(unit).unsqueeze(-1)
+    line = replace(problems, A=columns, dimension=torch.ones_like(problems.dimension))
+    return line, look(line, line.start())
 
 
 def opposed(
@@ -173,18 +179,19 @@ def opposed(
     distance = torch.from_numpy(power(rng, -2, reach, count))
     problems = near_minimizers(problems, sideways(problems, rng), distance)
     turned = aim(problems, torch.full((count,), -1.0, dtype=torch.float64), ratio, side)
-    line, constant = ray(turned), turned.lipschitz()
+    constant = turned.lipschitz()
     # The curvature along g at cos φ = −1 predicts that of the final problem; steps are checked
     # later.
-    ahead = (
-        curvature_by_losses(line, look(line, line.start()), 2 / constant, "remainder") / constant
-    )
+    line = ray(turned, look(turned, turned.start()))
+    ahead = curvature_by_losses(*line, 2 / constant, "remainder") / constant
     # One in five ratios ξL/ℓ is tiny, which is the edge cos φ → −1.
     share = np.where(rng.random(count) < 0.2, power(rng, -8, -1, count), 0.6 * rng.random(count))
     return aim(problems, opposing(ratio, torch.from_numpy(share) * ahead), ratio, side)
 
 
-def long_step(problems: Problems, form: str, needed: Tensor, rng: np.random.Generator) -> Tensor:
+def long_step(
+    problems: Problems, point: Point, form: str, needed: Tensor, rng: np.random.Generator
+) -> Tensor:
     """Return a step with t(ℓ − ξL) ≥ `needed`, where ℓ depends on t, [N].
 
     The step is nan where the grid has none.
@@ -192,11 +199,10 @@ def long_step(problems: Problems, form: str, needed: Tensor, rng: np.random.Gene
     In every second problem it is the shortest such step, found by bisection (by one Newton step for
     `pointwise`, whose ℓ falls with t). In the others it is any such step of the grid.
     """
-    point, constant = look(problems, problems.start()), problems.lipschitz()
+    constant = problems.lipschitz()
     xi = pcgrad.curvature_bounding_measure(point.gramian)[:, 0, 1]
     grid = torch.from_numpy(GRID)[:, None] * (2 / constant) * (1 + 1e-9)
-    line = ray(problems)
-    along = look(line, line.start())
+    line, along = ray(problems, point)
 
     def enough(step: Tensor) -> Tensor:
         return step * (curvature_by_losses(line, along, step, form) - xi * constant) >= needed

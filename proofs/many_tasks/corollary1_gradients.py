@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import pcgrad
+from proofs.problems import Point
 from proofs.sampling import Array, power
 
 # Arrangements drawn for an instance, of which the first that fits is taken.
@@ -23,10 +24,11 @@ class Angle(NamedTuple):
     ratio: Tensor  # ‖g^PC‖/‖g‖
 
 
-def angle(g: Tensor, g_pc: Tensor) -> Angle:
-    """Compute the geometry of two updates [N, D]."""
-    inner, lengths = (g * g_pc).sum(-1), (g.norm(dim=-1), g_pc.norm(dim=-1))
-    return Angle(inner, inner / (lengths[0] * lengths[1]), lengths[1] / lengths[0])
+def angle(point: Point) -> Angle:
+    """Compute the geometry of the two updates."""
+    inner = (point.g * point.g_pc).sum(-1)
+    plain, surgery = point.g.norm(dim=-1), point.g_pc.norm(dim=-1)
+    return Angle(inner, inner / (plain * surgery), surgery / plain)
 
 
 def arrangements(tasks: int, dimension: Tensor, width: int, rng: np.random.Generator) -> Tensor:
@@ -74,23 +76,16 @@ def chosen(
     """
     found = arrangements(tasks, dimension, width, rng)
     for attempt in range(CANDIDATES):
-        missing = ~(angle(found.sum(1), updates(found, orders)).cos > 0)
+        missing = ~(angle(Point.of(found, orders)).cos > 0)
         if not missing.any():
             break
         found[missing] = arrangements(tasks, dimension[missing], width, rng)
         # A narrow cone has no conflicts, so that g^PC = g and the search ends.
         if attempt == CANDIDATES - 2:
             center = found[missing].mean(1, keepdim=True)
-            found[missing] = center + 0.1 * (found[missing] - center) * center.norm(
-                dim=-1, keepdim=True
-            )
+            length = center.norm(dim=-1, keepdim=True)
+            found[missing] = center + 0.1 * (found[missing] - center) * length
     return found
-
-
-def updates(gradients: Tensor, orders: Tensor) -> Tensor:
-    """Return g^PC of gradients [N, T, D] by the core, [N, D]."""
-    weights = pcgrad.surgery_coefficients(gradients @ gradients.mT, orders).sum(-2)
-    return (weights.unsqueeze(-2) @ gradients).squeeze(-2)
 
 
 def draw_orders(tasks: int, count: int, rng: np.random.Generator) -> Tensor:

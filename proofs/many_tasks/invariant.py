@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 import pcgrad
 from proofs.intervals import Array, Interval, dot
+from proofs.problems import Point
 from proofs.tally import BrokenError
 
 CURVATURE = Fraction(19, 20)  # λ
@@ -195,13 +196,11 @@ def walk(seed: int, runs: int = 100, updates: int = 500) -> Walk:
         s = theta.sum(-1, keepdim=True)
         across = theta - s / 3
         gradients = (s / 9 + float(CURVATURE) / 3 * across).unsqueeze(1) + u
-        orders = pcgrad.random_orders(3, generator, batch=(runs,))
-        weights = pcgrad.surgery_coefficients(gradients @ gradients.mT, orders).sum(-2)
-        g, update = gradients.sum(1), (weights.unsqueeze(-2) @ gradients).squeeze(-2)
-        cos = min(cos, float(torch.cosine_similarity(g, update, dim=-1).min()))
+        point = Point.of(gradients, pcgrad.random_orders(3, generator, batch=(runs,)))
+        cos = min(cos, float(torch.cosine_similarity(point.g, point.g_pc, dim=-1).min()))
         value = s[:, 0] ** 2 / 6 + float(CURVATURE) / 2 * (across**2).sum(-1)
         loss = min(loss, float(value.min()))
         stays &= bool(((s.abs() >= LOW) & (s.abs() <= HIGH)).all())
         stays &= bool((across.norm(dim=-1) <= RADIUS).all())
-        theta = theta - update
+        theta = theta - point.g_pc
     return Walk(runs, updates, cos, loss, stays)

@@ -122,8 +122,8 @@ def test_theorem_2_with_too_large_a_curvature_is_caught(monkeypatch):
         return 3 * honest(problems, point, step, form, fast=fast)
 
     monkeypatch.setattr(theorem2, "effective", generous)
-    problems, _ = theorem2.instances("quadratic", 200, stream(0, "x", "y", 0), "remainder")
-    trial = theorem2.trial(problems, 1.2 / problems.lipschitz(), "remainder")
+    problems, point, _ = theorem2.instances("quadratic", 200, stream(0, "x", "y", 0), "remainder")
+    trial = theorem2.trial(problems, point, 1.2 / problems.lipschitz(), "remainder")
     assert trial.violated.any()
 
 
