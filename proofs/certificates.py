@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from types import ModuleType
+from typing import Any
 
-from proofs.algebra import cases, descent, goals, many, momentum, pair
+from proofs.algebra import cases, descent, goals, implication, many, momentum, pair
 from proofs.algebra.formula import Proved
-from proofs.algebra.goals import Goal
+from proofs.algebra.implication import Goal
 from proofs.judgement import Check
 
-IDENTITIES: dict[str, Callable[[], Proved]] = {
-    function.__name__: function
-    for module in (pair, descent, many, cases, momentum)
-    for function in module.ALL
-}
+
+def declared(kind: type, *modules: ModuleType) -> dict[str, Callable[[], Any]]:
+    """Return the functions that modules define to return `kind`, by their names, in order."""
+    return {
+        name: function
+        for module in modules
+        for name, function in vars(module).items()
+        if getattr(function, "__module__", "") == module.__name__
+        # With postponed evaluation an annotation is the text of the source.
+        and function.__annotations__.get("return") == kind.__name__
+    }
+
+
+IDENTITIES: dict[str, Callable[[], Proved]] = declared(Proved, pair, descent, many, cases, momentum)
 # An identity and a goal may share a name; a goal is then cited as z3:NAME.
-GOALS: dict[str, Callable[[], Goal]] = {function.__name__: function for function in goals.ALL}
+GOALS: dict[str, Callable[[], Goal]] = declared(Goal, goals)
 
 
 @cache
@@ -37,7 +48,7 @@ def goal(name: str) -> Goal:
         GoalError: z3 does not prove it.
     """
     found = GOALS[name]()
-    goals.prove(found)
+    implication.prove(found)
     return found
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from proofs.algebra.formula import IdentityError
-from proofs.algebra.goals import GoalError
+from proofs.algebra.implication import GoalError
 from proofs.sampling import LARGE
 from proofs.settings import Theory
 from proofs.tally import BrokenError

@@ -156,7 +156,10 @@ def check(settings: Theory) -> Report:
     listed = all_certificates()
     # Small runs, such as tests, try every twentieth mutant only.
     stride = 1 if settings["instances"] >= ALL_MUTANTS else 20
-    matrices = mutation.identities(stride), mutation.of_goals(stride)
+    matrices = (
+        mutation.kill_matrix(IDENTITIES.values(), stride),
+        mutation.kill_matrix(GOALS.values(), stride),
+    )
     numbers = numeric(settings["instances"], settings["seed"])
     drawn_pairs = figure2(settings["instances"], settings["seed"])
     worst = max(numbers.largest_relative_error.values())

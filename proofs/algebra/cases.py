@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import sympy as sp
 
 from proofs.algebra.formula import (
@@ -84,15 +82,3 @@ def one_dimension() -> Proved:
         update: X - X * Y / Y**2 * Y + Y - Y * X / X**2 * X,
     }
     return prove((cosine, sp.Integer(1)), (update, sp.Integer(0)), cases=[meaning])
-
-
-ALL: tuple[Callable[[], Proved], ...] = (
-    tau_numerator,
-    tau_denominator,
-    bound_factors,
-    denominator_sign,
-    tau_against_plain_limit,
-    zero_numerator,
-    larger_curvature,
-    one_dimension,
-)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import sympy as sp
 
 from proofs.algebra.formula import Proved, T, algorithm_1, prove
@@ -123,15 +121,3 @@ def rest_point() -> Proved:
     drift = LEFT * noise_2**2 / RIGHT**2 - RIGHT * noise_1**2 / LEFT**2
     rest = RIGHT * (noise_1 / noise_2) ** sp.Rational(2, 3)
     return prove((drift, sp.Integer(0)), given={LEFT: rest})
-
-
-ALL: tuple[Callable[[], Proved], ...] = (
-    two_cycle,
-    escape_update,
-    escape_angle,
-    escape_slopes,
-    opposite_derivative,
-    attraction_limit,
-    noise_drift,
-    rest_point,
-)

@@ -1,20 +1,17 @@
 """Inequalities and implications that the proofs use, decided by z3 over the reals.
 
-A goal consists of named hypotheses and a claim. z3 proves it by showing that the hypotheses and the
-negated claim have no solution. It also finds a solution of the hypotheses alone, so that no goal is
-vacuously true. Two gradients in conflict are described by ‖g₁‖ = r₁, ‖g₂‖ = r₂ and
-c = cos φ₁₂; the polynomials below are those of `pair.py`'s identities (‖g‖², ‖g^PC‖², g·g^PC).
+Two gradients in conflict are described by ‖g₁‖ = r₁, ‖g₂‖ = r₂ and c = cos φ₁₂; the polynomials
+below are those of `pair.py`'s identities (‖g‖², ‖g^PC‖², g·g^PC).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import z3
 
-MILLISECONDS = 5_000
+from proofs.algebra.implication import Goal
+
 R1, R2, C = z3.Reals("r_1 r_2 c")
 T, L, ELL = z3.Reals("t L l")
 S1, S2 = R1 * R1, R2 * R2
@@ -30,49 +27,6 @@ PAIR: dict[str, Any] = {
     "cos φ > −1": C > -1,
     "conflict": C < 0,
 }
-
-
-@dataclass(frozen=True)
-class Goal:
-    """Hypotheses by name, and the claim that follows from all of them."""
-
-    hypotheses: dict[str, Any]
-    claim: Any
-
-
-class GoalError(ArithmeticError):
-    """z3 does not prove a goal, or its hypotheses cannot all hold."""
-
-
-def proves(hypotheses: list[Any], claim: Any) -> bool:
-    """Test whether z3 proves the implication; unknown counts as no."""
-    solver = z3.Solver()
-    solver.set("timeout", MILLISECONDS)
-    # The implication holds iff its negation has no solution.
-    solver.add(*hypotheses, z3.Not(claim))
-    return bool(solver.check() == z3.unsat)
-
-
-def satisfiable(hypotheses: list[Any]) -> bool:
-    """Test whether z3 finds an instance of the hypotheses."""
-    solver = z3.Solver()
-    solver.set("timeout", MILLISECONDS)
-    solver.add(*hypotheses)
-    return bool(solver.check() == z3.sat)
-
-
-def prove(goal: Goal) -> None:
-    """Prove a goal.
-
-    Raises:
-        GoalError: z3 does not prove the goal, or finds no instance of its hypotheses.
-    """
-    hypotheses = list(goal.hypotheses.values())
-    # Contradictory hypotheses would imply any claim.
-    if not satisfiable(hypotheses):
-        raise GoalError(f"no instance satisfies {', '.join(goal.hypotheses)}")
-    if not proves(hypotheses, goal.claim):
-        raise GoalError(f"z3 does not prove {goal.claim}")
 
 
 def descent() -> Goal:
@@ -407,36 +361,3 @@ def positive_weights() -> Goal:
         },
         new > 0,
     )
-
-
-ALL: tuple[Callable[[], Goal], ...] = (
-    descent,
-    no_longer_than_twice,
-    b_implies_a,
-    c_is_long,
-    c_is_outside_theorem_1,
-    plain_step_does_not_descend,
-    theorem2_bound,
-    theorem3_complete,
-    theorem3_sound,
-    gap_between_the_cases,
-    first_case_is_short,
-    second_case_is_long,
-    reciprocal_gap,
-    linear_rate,
-    rearrangement,
-    rearrangement_nonconvex,
-    repaired_step,
-    printed_step_needs_length,
-    weighted_spectrum,
-    weighted_condition,
-    contraction,
-    escape_grows,
-    escape_shrinks,
-    escape_stays_in_conflict,
-    rise_beyond_one_over_l,
-    printed_momentum,
-    attracts,
-    attraction_is_worst_at_equality,
-    positive_weights,
-)

@@ -7,7 +7,6 @@ g₃ = (y, y, x).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import combinations
 
 import sympy as sp
@@ -229,25 +228,3 @@ def attraction() -> Proved:
     # t is a constant of the map: it is inserted only after the derivative.
     found = sp.diff((1 - T * (1 - cosine) ** 2) * S, S).subs(T, 2 / (1 - cosine) ** 2)
     return prove((slope, sp.Rational(8, 3) * (1 + 2 * C) - 1), cases=[{slope: found, C: cosine}])
-
-
-ALL: tuple[Callable[[], Proved], ...] = (
-    stretch,
-    stretch_step,
-    cyclic_update,
-    in_coordinates,
-    every_order,
-    loss_change,
-    stretch_beyond_two,
-    largest_stretch,
-    smallest_cosine,
-    opposite_to_both,
-    repaired_step,
-    repaired_gain,
-    repaired_length,
-    hidden_assumption,
-    fair_coin,
-    flat_angles,
-    cycle,
-    attraction,
-)

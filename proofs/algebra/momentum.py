@@ -5,8 +5,6 @@ eₖ₊₁ = (1 + β − αλ) eₖ − β eₖ₋₁ has the matrix [[1 + β �
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import sympy as sp
 
 from proofs.algebra.formula import Proved, prove
@@ -142,19 +140,3 @@ def chebyshev() -> Proved:
             sp.cos(ANGLE) * sp.sin(K * ANGLE) / sp.sin(ANGLE) + sp.cos(K * ANGLE),
         )
     )
-
-
-ALL: tuple[Callable[[], Proved], ...] = (
-    modulus,
-    corrected_step,
-    printed_step,
-    corrected_scale,
-    no_damping,
-    gradient_step,
-    ratio_of_weights,
-    coercivity,
-    contraction,
-    contraction_rate,
-    powers,
-    chebyshev,
-)

@@ -14,17 +14,16 @@ import ast
 import copy
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import z3
 
-from proofs.algebra import cases, descent, goals, many, momentum, pair
-from proofs.algebra.goals import Goal
+from proofs.algebra import goals
+from proofs.algebra.implication import Goal, prove, proves
 
-IDENTITIES = (pair, descent, many, cases, momentum)
 SWAPS: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -57,7 +56,7 @@ REASONS: dict[str, str] = {
 class Mutant:
     """One change of one function."""
 
-    function: str
+    function: Callable[[], Any]
     change: str  # the change, and the line after it
     code: Any  # compiled
 
@@ -90,7 +89,7 @@ def mutants(function: Callable[[], Any]) -> Iterator[Mutant]:
             ast.fix_missing_locations(changed)
             line = ast.unparse(target) if isinstance(target, ast.expr) else ""
             name = f"{function.__name__} #{index}.{number}: {said}, {line[:90]}"
-            yield Mutant(function.__name__, name, compile(changed, "<mutant>", "exec"))
+            yield Mutant(function, name, compile(changed, "<mutant>", "exec"))
 
 
 def _changes(node: ast.AST) -> list[Callable[[Any], str]]:
@@ -137,64 +136,48 @@ def _dropping(k: int) -> Callable[[ast.Call], str]:
 
 
 def _reason(mutant: Mutant) -> str:
-    return REASONS.get(f"{mutant.function}: {mutant.change.rpartition(', ')[2]}", "")
+    line = mutant.change.rpartition(", ")[2]
+    return REASONS.get(f"{mutant.function.__name__}: {line}", "")
 
 
-def run(mutant: Mutant, module: Any) -> Any:
-    """Run the changed function with the names of its own module."""
-    scope = dict(vars(module))
+def run(mutant: Mutant) -> Any:
+    """Run the changed function with the names of its own module, and prove what it returns."""
+    scope = dict(mutant.function.__globals__)
     exec(mutant.code, scope)  # the module's own source, changed in one place
-    return scope[mutant.function]()
-
-
-def identities(stride: int = 1) -> Matrix:
-    """Return the kill matrix of the identities.
-
-    A stride tries only every stride-th mutant of each function.
-    """
-    total = killed = 0
-    survivors = {}
-    for module in IDENTITIES:
-        for function in module.ALL:
-            for mutant in islice(mutants(function), 0, None, stride):
-                total += 1
-                try:
-                    run(mutant, module)
-                except Exception:  # a proof that fails, or a formula that cannot be formed
-                    killed += 1
-                else:
-                    survivors[mutant.change] = _reason(mutant)
-    return Matrix(total, killed, [], survivors)
+    found = scope[mutant.function.__name__]()
+    # An identity is proved before it is returned; a goal is only stated.
+    if isinstance(found, Goal):
+        prove(found)
+    return found
 
 
 def weaker(mutant: Goal, original: Goal, facts: list[Any]) -> bool:
     """Test whether a mutant follows from the original, given the signs of its symbols."""
     hypotheses = list(mutant.hypotheses.values())
     given = [*hypotheses, *facts]
-    stronger = all(goals.proves(given, h) for h in original.hypotheses.values())
+    stronger = all(proves(given, h) for h in original.hypotheses.values())
     signs = [h for name, h in original.hypotheses.items() if name.endswith(SIGNS)]
     signs += [*facts, goals.S1 > 0, goals.S2 > 0, goals.C * goals.C < 1, goals.SQUARE > 0]
-    return stronger and goals.proves([*signs, original.claim], mutant.claim)
+    return stronger and proves([*signs, original.claim], mutant.claim)
 
 
-def of_goals(stride: int = 1) -> Matrix:
-    """Return the kill matrix of z3's goals.
+def kill_matrix(functions: Iterable[Callable[[], Any]], stride: int = 1) -> Matrix:
+    """Return what becomes of the mutants of identities or goals.
 
     A stride tries only every stride-th mutant of each function.
     """
     total = killed = 0
     survivors, implied = {}, []
-    for function in goals.ALL:
-        original = function()
+    for function in functions:
         for mutant in islice(mutants(function), 0, None, stride):
             total += 1
             try:
-                found = run(mutant, goals)
-                goals.prove(found)
-            except Exception:  # not proved, no instance, or no formula
+                found = run(mutant)
+            except Exception:  # a proof that fails, or a formula that cannot be formed
                 killed += 1
                 continue
-            if weaker(found, original, FACTS.get(function.__name__, [])):
+            facts = FACTS.get(function.__name__, [])
+            if isinstance(found, Goal) and weaker(found, function(), facts):
                 implied.append(mutant.change)
             else:
                 survivors[mutant.change] = _reason(mutant)

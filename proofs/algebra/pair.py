@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import sympy as sp
 
 from proofs.algebra.formula import (
@@ -197,28 +195,3 @@ def late_curvature_nonconvex() -> Proved:
             L * ((1 + ELL / L) ** 2 / 2 - 1),
         ),
     )
-
-
-ALL: tuple[Callable[[], Proved], ...] = (
-    coefficients,
-    normal_plane,
-    length,
-    bounding_measure,
-    product,
-    own_products,
-    difference_bound,
-    sum_bound,
-    condition_a,
-    b_implies_a,
-    theorem1_descent,
-    largest_step,
-    sharpness,
-    remainder,
-    printed_error,
-    theorem2_bound,
-    tight_step,
-    surplus_of_c,
-    outside_theorem1,
-    late_curvature,
-    late_curvature_nonconvex,
-)
