@@ -12,15 +12,27 @@ from fractions import Fraction
 from itertools import permutations, product
 from typing import Any
 
+import mpmath as mp
 import sympy as sp
 
 Vector = tuple[Any, ...]
 Orders = Sequence[Sequence[int]]  # row i: the order in which task i visits the other tasks
+TWO: Orders = ((1,), (0,))  # with two tasks each visits the other
 
 
 def rationals(rows: Sequence[Sequence[Any]]) -> list[Vector]:
     """Convert rows to vectors of Fractions; a float becomes the rational that it represents."""
     return [tuple(Fraction(x) for x in row) for row in rows]
+
+
+def in_digits(x: Fraction | int) -> Any:
+    """Convert a rational to a number of mpmath, in the digits of its context."""
+    return mp.mpf(x.numerator) / x.denominator
+
+
+def like(x: Fraction | int, number: Any) -> Any:
+    """Convert a rational to the kind of `number`, a rational or a number of mpmath."""
+    return x if isinstance(number, Fraction) else in_digits(x)
 
 
 def dot(u: Vector, v: Vector) -> Any:
@@ -57,8 +69,8 @@ def projected(gradients: Sequence[Vector], orders: Orders) -> list[Vector]:
     return result
 
 
-def update(gradients: Sequence[Vector], orders: Orders) -> Vector:
-    """g^PC = Σᵢ gᵢ^PC."""
+def update(gradients: Sequence[Vector], orders: Orders = TWO) -> Vector:
+    """g^PC = Σᵢ gᵢ^PC; the default orders serve two tasks."""
     return add(*projected(gradients, orders))
 
 

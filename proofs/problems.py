@@ -169,6 +169,13 @@ class Problems:
         return (self.s.unsqueeze(-1) * self.w * share * along**2).sum((-1, -2))
 
 
+def quadratics(a: Tensor, b: Tensor, scale: float = 1.0) -> Problems:
+    """Return problems of the losses `scale` ‖Aᵢθ + bᵢ‖²/2 with A [N, T, m, D] and b [N, T, m]."""
+    width = torch.full((len(b),), float(a.shape[-1]), dtype=b.dtype)
+    scales = torch.full(b.shape[:2], scale, dtype=b.dtype)
+    return Problems("quadratic", a, b, torch.ones_like(b), scales, width)
+
+
 class Point(NamedTuple):
     """The gradients at one θ, their Gramian, and the updates g and g^PC."""
 

@@ -330,9 +330,8 @@ def judgements(report: Report) -> list[Judgement]:
             "1/L is the largest step for which the descent step, or mere descent, holds for every "
             "pair",
             [*certified("largest_step", "sharpness", "z3:rise_beyond_one_over_l"),
-             Check("exact example", "sharp_step", all(row.loss_rises for row in sharp),
-                   "the loss rises at t = (1 + δ)/L for δ = "
-                   f"{', '.join(row.delta for row in sharp)}")],
+             Check("exact example", "sharp_step", all(sharp.values()),
+                   f"the loss rises at t = (1 + δ)/L for δ = {', '.join(map(str, sharp))}")],
             sentence="For every δ > 0 there are quadratics on which the loss rises at (1 + δ)/L.",
         ),
     ]  # fmt: skip

@@ -16,48 +16,29 @@ weight 1 − a is small. With the exact remainder (c) fails, as it must.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import mpmath as mp
-
 from proofs import exact
+from proofs.comparison.exact_steps import Losses, Steps, confirmed
 from proofs.judgement import Counterexample
-from proofs.tally import BrokenError
 
 EXAMPLES = {
     "one_dimension": (Fraction(0), Fraction(2)),
     "plane": (Fraction(1, 20), Fraction(17, 8)),
 }
-DIGITS = 50
-ORDERS = ((1,), (0,))
 
 
-@dataclass(frozen=True)
-class Printed:
-    """Theorem 2's quantities on one example, with H as in Definition 3."""
-
-    t: Any
-    constant: Any  # L
-    xi: Any
-    ell: Any  # H / ‖g‖²
-    ell_remainder: Any  # with the weight 2(1 − a)
-    product: Any  # g₁ · g₂
-    cos_squared: Any
-    phi_squared: Any
-    excess: Any  # L(θ^PC) − L(θ^MT)
-
-    def hypotheses(self) -> dict[str, bool]:
-        """Test the hypotheses of the printed theorem one by one."""
-        gap = self.ell - self.xi * self.constant
-        return {
-            "conflict, g_1 · g_2 < 0": self.product < 0,
-            "ℓ ≤ L": self.ell <= self.constant,
-            "(a) cos φ ≤ −Φ": self.cos_squared >= self.phi_squared,
-            "(b) ℓ ≥ ξL": gap >= 0,
-            "(c) t ≥ 2/(ℓ − ξL)": gap > 0 and self.t * gap >= 2,
-        }
+def hypotheses(steps: Steps) -> dict[str, bool]:
+    """Test the hypotheses of the printed theorem one by one."""
+    gap = steps.ell - steps.xi * steps.constant
+    return {
+        "conflict, g_1 · g_2 < 0": steps.product < 0,
+        "ℓ ≤ L": steps.ell <= steps.constant,
+        "(a) cos φ ≤ −Φ": steps.similarity[0],
+        "(b) ℓ ≥ ξL": gap >= 0,
+        "(c) t ≥ 2/(ℓ − ξL)": gap > 0 and steps.t * gap >= 2,
+    }
 
 
 def bump(x: Any, end: Any) -> Any:
@@ -74,75 +55,19 @@ def task_losses(x: Any, y: Any, delta: Any, end: Any) -> tuple[Any, Any]:
     return -2 * x + delta * y + bump(x, end), x + delta * y
 
 
-def in_rationals(name: str) -> Printed:
-    """Compute one example in exact rationals, without any rounding."""
+def in_rationals(name: str) -> tuple[Steps, Losses]:
+    """Compute one example in exact rationals, without any rounding; return its losses as well."""
     delta, t = EXAMPLES[name]
+
+    def losses(theta: exact.Vector) -> tuple[Any, Any]:
+        return task_losses(*theta, *(exact.like(x, theta[0]) for x in (delta, t)))
+
     pair = [(Fraction(-2), delta), (Fraction(1), delta)]  # gradients at 0; h'(0) = 0
-    g, pc = exact.add(*pair), exact.update(pair, ORDERS)
-    s1, s2, p = exact.dot(pair[0], pair[0]), exact.dot(pair[1], pair[1]), exact.dot(*pair)
-    square = exact.dot(g, g)
-    surgery, plain = (sum(task_losses(-t * v[0], -t * v[1], delta, t)) for v in (pc, g))
-    return Printed(
-        t,
-        t,
-        exact.dot(pc, pc) / square,
-        g[0] ** 2 * t / 2 / square,  # ∫ a t da
-        g[0] ** 2 * t / 3 / square,  # ∫ 2(1 − a) a t da
-        p,
-        p**2 / (s1 * s2),
-        4 * s1 * s2 / (s1 + s2) ** 2,
-        surgery - plain,
-    )
-
-
-def by_mpmath(name: str) -> Printed:
-    """Compute the same from the loss values alone.
-
-    The derivatives come from mp.diff and Definition 3's integral from mp.quad.
-    """
-    with mp.workdps(DIGITS):
-        delta, t = (mp.mpf(x.numerator) / x.denominator for x in EXAMPLES[name])
-
-        def task(i: int) -> Any:
-            return lambda x, y: task_losses(x, y, delta, t)[i]
-
-        # Nothing but the loss values is used, so that an error in the formulas above would show.
-        units = ((1, 0), (0, 1))
-        pair = [tuple(mp.diff(task(i), (0, 0), unit) for unit in units) for i in range(2)]
-        g, pc = exact.add(*pair), exact.update(pair, ORDERS)
-        s1, s2, p = exact.dot(pair[0], pair[0]), exact.dot(pair[1], pair[1]), exact.dot(*pair)
-        square = exact.dot(g, g)
-
-        def along(a: Any) -> Any:
-            return sum(task_losses(-a * t * g[0], -a * t * g[1], delta, t))
-
-        def mean(weight: Any) -> Any:
-            return mp.quad(lambda a: weight(a) * mp.diff(along, a, 2), [0, 1]) / (t**2 * square)
-
-        surgery = sum(task_losses(-t * pc[0], -t * pc[1], delta, t))
-        return Printed(
-            t,
-            t,
-            exact.dot(pc, pc) / square,
-            mean(lambda a: 1),
-            mean(lambda a: 2 * (1 - a)),
-            p,
-            p**2 / (s1 * s2),
-            4 * s1 * s2 / (s1 + s2) ** 2,
-            surgery - along(1),
-        )
-
-
-def agree(rational: Printed, digits: Printed) -> None:
-    """Compare the two routes.
-
-    Raises:
-        BrokenError: They differ.
-    """
-    for name in ("xi", "ell", "ell_remainder", "excess"):
-        x, y = getattr(rational, name), getattr(digits, name)
-        if abs(mp.mpf(x.numerator) / x.denominator - y) > mp.mpf("1e-12"):
-            raise BrokenError(f"theorem2: {name} is {x} in rationals and {y} in 50 digits")
+    g, pc = exact.add(*pair), exact.update(pair)
+    # g₁² ∫ w(a) a t da with the weights w = 1 and w = 2(1 − a).
+    bent = g[0] ** 2 * t / exact.dot(g, g)
+    surgery, plain = (sum(losses(exact.scale(-t, v))) for v in (pc, g))
+    return Steps(pair, t, t, bent / 2, bent / 3, surgery, plain), losses
 
 
 def smooth() -> bool:
@@ -154,10 +79,8 @@ def smooth() -> bool:
 
 def printed() -> Counterexample:
     """Return the example in the plane by both routes, with the one in one dimension."""
-    plane, line = in_rationals("plane"), in_rationals("one_dimension")
-    digits = by_mpmath("plane")
-    agree(plane, digits)
-    agree(line, by_mpmath("one_dimension"))
+    (plane, losses), (line, others) = in_rationals("plane"), in_rationals("one_dimension")
+    digits, _ = confirmed(plane, losses), confirmed(line, others)
     exceeded = plane.t * (plane.ell_remainder - plane.xi * plane.constant)
     return Counterexample(
         "exact example",
@@ -167,13 +90,13 @@ def printed() -> Counterexample:
         {
             "L_1 and L_2 convex, ∇L L-Lipschitz (second differences of h between 0 "
             "and T)": smooth(),
-            **plane.hypotheses(),
+            **hypotheses(plane),
         },
         f"L(θ^PC) − L(θ^MT) = {float(plane.excess):.3f} > 0 (with the exact remainder (c) fails: "
         f"t(ℓ' − ξL) = {float(exceeded):.3f} < 2)",
         {
             "rationals": plane.excess > 0 and exceeded < 2,
             "50 digits": bool(digits.excess > 0),
-            "one dimension, rationals": line.excess > 0 and all(line.hypotheses().values()),
+            "one dimension, rationals": line.excess > 0 and all(hypotheses(line).values()),
         },
     )

@@ -25,7 +25,7 @@ import torch
 
 from proofs import exact
 from proofs.judgement import Counterexample
-from proofs.problems import Problems, look, rounding
+from proofs.problems import look, quadratics, rounding
 
 STEP = Fraction(121, 128)  # step of the rational cycle: 2/κ at s = 3
 START = Fraction(3)
@@ -98,15 +98,8 @@ def ascent_by_core() -> Ascent:
     # One problem for each combination of orders.
     orders = torch.tensor(list(exact.all_orders(3)))
     count, gradients = len(orders), torch.tensor(symmetric(*ROW), dtype=torch.float64)
-    shape = (count, 3, 3)
-    problems = Problems(
-        "quadratic",
-        torch.eye(3, dtype=torch.float64).expand(count, 3, 3, 3),
-        (3 * gradients).expand(shape),
-        torch.ones(shape, dtype=torch.float64),
-        torch.full((count, 3), 1 / 3, dtype=torch.float64),
-        torch.full((count,), 3.0, dtype=torch.float64),
-    )
+    identity = torch.eye(3, dtype=torch.float64).expand(count, 3, 3, 3)
+    problems = quadratics(identity, (3 * gradients).expand(count, 3, 3), 1 / 3)
     theta = problems.start()
     point, step = look(problems, theta, orders), 1 / problems.lipschitz()
     after = theta - step.unsqueeze(-1) * point.g_pc

@@ -22,7 +22,7 @@ from proofs.pictures.common import (
     panels,
     table,
 )
-from proofs.problems import Problems, look
+from proofs.problems import Problems, look, quadratics
 
 
 def ends_table(report: dict[str, Any]) -> str:
@@ -49,15 +49,7 @@ def two_ends() -> Figure:
     for ax, centers, title in zip(axes, pairs, titles, strict=True):
         a = torch.tensor([[[1.0, 0.0], [0.0, 2.5]], [[2.2, 1.0], [-0.3, 0.8]]], dtype=torch.float64)
         b = -(a @ torch.tensor(centers, dtype=torch.float64).unsqueeze(-1)).squeeze(-1)
-        ones = torch.ones(1, 2, dtype=torch.float64)
-        problems = Problems(
-            "quadratic",
-            a[None],
-            b[None],
-            ones[..., None].expand(1, 2, 2),
-            ones,
-            torch.tensor([2.0]),
-        )
+        problems = quadratics(a[None], b[None])
         x, y = np.meshgrid(np.linspace(-1.7, 1.7, 121), np.linspace(-1.3, 1.3, 101))
         grid = torch.from_numpy(np.stack([x, y], -1).reshape(-1, 2))
         level = problems[torch.zeros(len(grid), dtype=torch.int64)].loss(grid).reshape(x.shape)
