@@ -128,10 +128,7 @@ def bends_between(
     return all(low <= bend <= high for bend in bends)
 
 
-def cosine_above_half(g: Vector, g_pc: Vector) -> bool:
-    """Test whether cos(g, g^PC) > 1/2, without square roots.
-
-    The test is g·g^PC > 0 and 4(g·g^PC)² > ‖g‖²‖g^PC‖².
-    """
-    inner = dot(g, g_pc)
-    return bool(inner > 0 and 4 * inner**2 > dot(g, g) * dot(g_pc, g_pc))
+def squared_cosine(u: Vector, v: Vector) -> Any:
+    """Return cos² with the sign of cos, which needs no square root and stays rational."""
+    inner = dot(u, v)
+    return inner * abs(inner) / (dot(u, u) * dot(v, v))

@@ -177,12 +177,13 @@ def quadratics(a: Tensor, b: Tensor, scale: float = 1.0) -> Problems:
 
 
 class Point(NamedTuple):
-    """The gradients at one θ, their Gramian, and the updates g and g^PC."""
+    """The gradients at one θ, their Gramian, and the updates g and g^PC = Σⱼ wⱼ gⱼ."""
 
     gradients: Tensor  # [N, T, D]
     gramian: Tensor  # [N, T, T]
     g: Tensor  # [N, D]
     g_pc: Tensor  # [N, D]
+    weights: Tensor  # [N, T]: wⱼ
 
     @classmethod
     def of(cls, gradients: Tensor, orders: Tensor = ORDERS) -> Point:
@@ -195,7 +196,7 @@ class Point(NamedTuple):
         gramian = gradients @ gradients.mT
         weights = pcgrad.surgery_coefficients(gramian, orders).sum(-2)
         g_pc = (weights.unsqueeze(-2) @ gradients).squeeze(-2)
-        return cls(gradients, gramian, gradients.sum(-2), g_pc)
+        return cls(gradients, gramian, gradients.sum(-2), g_pc, weights)
 
     @property
     def cos(self) -> Tensor:

@@ -17,7 +17,7 @@ the minimizer, and 0 ≤ F'' ≤ F''(0) = 1. So ∇²Lᵢ(center_i) has the eige
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +25,7 @@ import scipy.sparse.linalg
 import torch
 from torch import Tensor
 
-import pcgrad
-from proofs.problems import ORDERS
+from proofs.problems import Point
 
 # (μₖ, Lₖ) → αₖ
 RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -63,16 +62,8 @@ class Pairs:
         return len(self.mu)
 
     def __getitem__(self, rows: Tensor) -> Pairs:
-        parts = (
-            self.roots,
-            self.mirrors,
-            self.ridge,
-            self.center,
-            self.mu,
-            self.top,
-            self.dimension,
-        )
-        return Pairs(self.shape, *(part[rows] for part in parts))
+        names = [field.name for field in fields(self) if field.name != "shape"]
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def gradients(self, theta: Tensor, shape: str | None = None) -> Tensor:
         """g₁, g₂: [N, D] → [N, 2, D]."""
@@ -97,30 +88,21 @@ class Pairs:
 class Seen(NamedTuple):
     """The quantities that the method uses at one θ."""
 
-    gramian: Tensor  # [N, 2, 2]
-    weights: Tensor  # [N, 2]
-    g_pc: Tensor  # [N, D]
+    point: Point
     mu: Tensor  # [N]: μₖ
     top: Tensor  # [N]: Lₖ
 
-    @property
-    def cos(self) -> Tensor:
-        """cos φ₁₂, [N]."""
-        return pcgrad.cosine(self.gramian)[:, 0, 1]
-
 
 def look(gradients: Tensor, mu: Tensor, top: Tensor) -> Seen:
-    """Compute PCGrad's update and weights by the core, μₖ and Lₖ.
+    """Compute PCGrad's update, μₖ and Lₖ.
 
     Args:
         gradients: g₁ and g₂, [N, 2, D].
         mu: μ₁ and μ₂, [N, 2].
         top: L₁ and L₂, [N, 2].
     """
-    gramian = gradients @ gradients.mT
-    weights = pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2)
-    g_pc = (weights.unsqueeze(-2) @ gradients).squeeze(-2)
-    return Seen(gramian, weights, g_pc, (weights * mu).sum(-1), (weights * top).sum(-1))
+    point = Point.of(gradients)
+    return Seen(point, (point.weights * mu).sum(-1), (point.weights * top).sum(-1))
 
 
 def rates(seen: Seen, rule: str) -> tuple[Tensor, Tensor]:
@@ -135,7 +117,7 @@ def rates(seen: Seen, rule: str) -> tuple[Tensor, Tensor]:
 def move(seen: Seen, theta: Tensor, previous: Tensor, rule: str) -> Tensor:
     """Return θₖ₊₁, [N, D]."""
     alpha, beta = rates(seen, rule)
-    return theta - alpha.unsqueeze(-1) * seen.g_pc + beta.unsqueeze(-1) * (theta - previous)
+    return theta - alpha.unsqueeze(-1) * seen.point.g_pc + beta.unsqueeze(-1) * (theta - previous)
 
 
 def draw(
@@ -222,12 +204,8 @@ def _both(pair: Pairs, x: Tensor) -> Tensor:
     )
 
 
-def begin(pairs: Pairs, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Draw starts in conflict: `opposed`, disturbed as much as conflict allows.
-
-    Returns:
-        The starts [N, D], and whether one in conflict was found, bool [N].
-    """
+def begin(pairs: Pairs, rng: np.random.Generator) -> Tensor:
+    """Draw starts [N, D]: `opposed`, disturbed as much as conflict allows."""
     inside = torch.arange(pairs.roots.shape[-1]) < pairs.dimension.unsqueeze(-1)
     best = opposed(pairs)
     noise = torch.from_numpy(rng.normal(size=best.shape)) * inside
@@ -236,14 +214,9 @@ def begin(pairs: Pairs, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     unit = 1 / pairs.top.amax(-1, keepdim=True).sqrt()
     length = unit * torch.from_numpy(10 ** rng.uniform(-1, 1, (len(pairs), 1)))
     start = 0.01 * unit * best
-    found = _conflict(pairs, start)
     for share in (0.0, 0.05, 0.2, 0.5, 1.0):
         other = length * (best + share * noise)
-        better = _conflict(pairs, other)
-        start, found = torch.where(better.unsqueeze(-1), other, start), found | better
-    return start, found
-
-
-def _conflict(pairs: Pairs, theta: Tensor) -> Tensor:
-    g = pairs.gradients(theta)
-    return (g[:, 0] * g[:, 1]).sum(-1) < 0
+        g = pairs.gradients(other)
+        conflict = (g[:, 0] * g[:, 1]).sum(-1, keepdim=True) < 0
+        start = torch.where(conflict, other, start)
+    return start

@@ -30,18 +30,15 @@ from proofs.tally import BrokenError
 
 Matrix = tuple[Any, Any, Any]  # [[a, b], [b, c]] as (a, b, c)
 Gradients = Callable[[Vector], list[Vector]]
-ORDERS = ((1,), (0,))
 F = Fraction
 
 
 @dataclass(frozen=True)
 class Orbit:
-    """Iterates of the method, with the coefficients of each step."""
+    """Iterates of the method, with αₖ of each step."""
 
     path: list[Vector]
     alpha: list[Any]
-    beta: list[Any]
-    conflicts: list[bool]
 
 
 def root(x: Any) -> Any:
@@ -72,7 +69,7 @@ def orbit(
     gradients: Gradients, mu: Any, top: Any, start: Vector, previous: Vector, steps: int, rule: str
 ) -> Orbit:
     """Return θ₀ … θ_steps; exact for Fractions."""
-    found = Orbit([start], [], [], [])
+    found = Orbit([start], [])
     for _ in range(steps):
         now = found.path[-1]
         g = gradients(now)
@@ -81,12 +78,10 @@ def orbit(
         alpha, beta = coefficients(weights, mu, top, rule)
         momentum = exact.add(now, exact.scale(-1, previous))
         # Algorithm 1 itself, so that the update does not depend on the formula of the weights.
-        pull = exact.update(g, ORDERS)
+        pull = exact.update(g)
         previous = now
         found.path.append(exact.add(now, exact.scale(-alpha, pull), exact.scale(beta, momentum)))
         found.alpha.append(alpha)
-        found.beta.append(beta)
-        found.conflicts.append(bool(p < 0))
     return found
 
 

@@ -67,7 +67,7 @@ def contraction(
     alpha, x = share * heavy_ball.RULES["gradient"](seen.mu, seen.top), theta - pairs.center[:, 0]
     # qₖ²(Lₖ + μₖ)², as a sum of positive terms that do not cancel.
     square = (seen.top - seen.mu) ** 2 + 4 * (1 - share) * seen.mu * seen.top
-    measured = (x - alpha.unsqueeze(-1) * seen.g_pc).norm(dim=-1)
+    measured = (x - alpha.unsqueeze(-1) * seen.point.g_pc).norm(dim=-1)
     return measured, square.sqrt() / (seen.top + seen.mu) * x.norm(dim=-1), seen
 
 
@@ -87,7 +87,7 @@ def instances(
     # In one dimension tasks with one minimizer are never in conflict.
     dimensions = (max(2, dimensions[0]), dimensions[1]) if conflict else dimensions
     pairs = heavy_ball.draw(shape, count, rng, dimensions, CONDITIONS[condition])
-    theta, _ = heavy_ball.begin(pairs, rng)
+    theta = heavy_ball.begin(pairs, rng)
     if not conflict:
         inside = torch.arange(theta.shape[-1]) < pairs.dimension.unsqueeze(-1)
         theta = (
@@ -98,19 +98,11 @@ def instances(
     return pairs, theta, torch.from_numpy(share)
 
 
-def trial(pairs: Pairs, theta: Tensor, share: Tensor, *, conflict: bool | None = None) -> Trial:
-    """Test the contraction on instances.
-
-    `conflict` restricts the accepted instances to those in conflict, or to those without.
-    """
+def trial(pairs: Pairs, theta: Tensor, share: Tensor, *, conflict: bool) -> Trial:
+    """Test the contraction on those instances that are in conflict, or on those that are not."""
     measured, bound, seen = contraction(pairs, theta, share)
-    distance, product = (theta - pairs.center[:, 0]).norm(dim=-1), seen.gramian[:, 0, 1]
-    side = (
-        torch.ones_like(product, dtype=torch.bool)
-        if conflict is None
-        else (product < 0) == conflict
-    )
-    cos = torch.where(seen.gramian.diagonal(dim1=-2, dim2=-1).amin(-1) > 0, seen.cos, 0)
+    gramian, distance = seen.point.gramian, (theta - pairs.center[:, 0]).norm(dim=-1)
+    cos = torch.where(gramian.diagonal(dim1=-2, dim2=-1).amin(-1) > 0, seen.point.cos, 0)
     details = {
         "dimension": pairs.dimension,
         "cos": cos,
@@ -118,7 +110,7 @@ def trial(pairs: Pairs, theta: Tensor, share: Tensor, *, conflict: bool | None =
         "share_of_step": share,
     }
     return Trial(
-        accepted=hypotheses(pairs, theta) & side,
+        accepted=hypotheses(pairs, theta) & ((gramian[:, 0, 1] < 0) == conflict),
         slack=share,
         margin=bound - measured,
         unit=(distance - bound).clamp(min=1e-300),  # the guaranteed decrease
@@ -170,7 +162,7 @@ def commuting(total_pairs: int, seed: int) -> Commuting:
     first, previous, conflicts, margin = theta.norm(dim=-1), theta, 0, np.inf
     for k in range(1, UPDATES + 1):
         seen = heavy_ball.look(pairs.gradients(theta), pairs.mu, pairs.top)
-        conflicts += int((seen.gramian[:, 0, 1] < 0).sum())
+        conflicts += int((seen.point.gramian[:, 0, 1] < 0).sum())
         rho = heavy_ball.rates(seen, "corrected")[1].sqrt()
         theta, previous = heavy_ball.move(seen, theta, previous, "corrected"), theta
         bound = (1 + k * (1 + rho)).log() + k * rho.log()

@@ -64,10 +64,6 @@ class Dual:
         """Multiply by a constant."""
         return Dual(self.value * factor, tuple(factor * slope for slope in self.slopes))
 
-    def plus(self, constant: Any) -> Dual:
-        """Add a constant."""
-        return Dual(self.value + constant, self.slopes)
-
     def sqrt(self, context: Any) -> Dual:
         """Take the square root."""
         root = context.sqrt(self.value)
