@@ -21,14 +21,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy.optimize
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from proofs.judgement import Check
 from proofs.problems import Problems
-from proofs.sampling import stream
+from proofs.sampling import Array, stream
 from proofs.tally import Trial
 
-Array = NDArray[np.float64]
 Put = Callable[[Problems, Tensor], Trial]  # instances and u, [N]
 CLIP = 10.0  # limit of margin / unit, because an optimizer needs finite numbers
 DIFFERENCE = 1e-7  # step of the forward differences
@@ -133,6 +132,13 @@ def attack(search: Search, seed: int, rounds: int) -> dict[str, Found]:
         best = search.best or Found(0, False, None, {}, [])
         found[name] = replace(best, evaluations=search.evaluations)
     return found
+
+
+def attacked(found: dict[str, dict[str, Found]]) -> Check:
+    """Report searches as a check."""
+    rows = [row for families in found.values() for row in families.values()]
+    says = f"{sum(row.evaluations for row in rows):,} evaluations of {len(rows)} searches"
+    return Check("samples", "searches", not any(row.violates for row in rows), says)
 
 
 def _evolution(search: Search, rng: np.random.Generator, rounds: int, starts: list[Array]) -> Array:

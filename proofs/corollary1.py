@@ -27,14 +27,13 @@ import torch
 from torch import Tensor
 
 from proofs.certificates import certified
-from proofs.judgement import Check, Judgement, judge
+from proofs.judgement import Check, Judgement, judge, sampled
 from proofs.many_tasks import corollary1_cycle, invariant
 from proofs.many_tasks.corollary1_gradients import Angle, angle, chosen, draw_orders
 from proofs.problems import CONVEX, Point, Problems, aim_at, look, rounding
 from proofs.sampling import LARGE, chunks, draw, stream
 from proofs.settings import Theory
 from proofs.tally import Counts, Tally, Trial, sample, smallest, total
-from proofs.theorem1 import sampled
 
 TASKS = (3, 4, 5, 6, 7, 8, 9, 10)
 MANY = 1  # how many of the instances of LARGE have ten tasks
@@ -208,11 +207,7 @@ def judgements(
 
 
 def check(settings: Theory) -> Report:
-    """Check Corollary 1: both counterexamples, the strongly convex set and the repaired step.
-
-    Args:
-        settings: The `theory` block of a config.
-    """
+    """Check Corollary 1: both counterexamples, the strongly convex set and the repaired step."""
     count, seed = settings["instances"], settings["seed"]
     repaired = total({family: one_step(family, count, seed).report() for family in CONVEX})
     high = large(seed, settings["high_dimensions"])

@@ -148,11 +148,7 @@ def killed(name: str, matrix: Matrix) -> Check:
 
 
 def check(settings: Theory) -> Report:
-    """Prove all certificates, kill their mutants, and test the identities and Figure 2 on the core.
-
-    Args:
-        settings: The `theory` block of a config.
-    """
+    """Prove the certificates, kill their mutants, test identities and Figure 2 on the core."""
     listed = all_certificates()
     # Small runs, such as tests, try every twentieth mutant only.
     stride = 1 if settings["instances"] >= ALL_MUTANTS else 20

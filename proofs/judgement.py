@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from proofs.tally import BrokenError
+from proofs.tally import BrokenError, Counts
 
 HOLDS, READING, FALSE = "holds", "holds in this reading", "false as stated"
 MISPRINT, OPEN = "misprint", "open"
@@ -34,6 +34,15 @@ class Check:
     name: str
     passed: bool  # whether it supports the statement
     says: str = ""  # the finding, with its numbers
+
+
+def sampled(name: str, counts: Counts) -> Check:
+    """Report sampled instances as a check."""
+    margin = "none decided" if counts.smallest_margin is None else f"{counts.smallest_margin:.2g}"
+    says = (
+        f"{counts.accepted:,} instances, {counts.violations} violations, smallest margin {margin}"
+    )
+    return Check("samples", name, counts.violations == 0, says)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from proofs.certificates import certified
 from proofs.descent import convergence, escape
 from proofs.descent.convergence import Paths, trajectories
 from proofs.descent.paths import guaranteed
-from proofs.judgement import Counterexample, Judgement, judge
+from proofs.judgement import Judgement, judge, sampled
 from proofs.problems import NONCONVEX, Point, Problems, look, rounding
 from proofs.settings import Theory
 from proofs.tally import Counts, Tally, Trial, sample, smallest, total
@@ -121,21 +121,16 @@ def judgements(found: Report, far: Paths) -> list[Judgement]:
     """Return the verdicts on Proposition 1."""
     steps = found.several_steps
     samples = [
-        theorem1.sampled("in conflict", found.descent),
-        theorem1.sampled("without conflict", found.descent_without_conflict),
-        theorem1.sampled("high dimensions", found.large),
-        theorem1.attacked(found.attacks),
+        sampled("in conflict", found.descent),
+        sampled("without conflict", found.descent_without_conflict),
+        sampled("high dimensions", found.large),
+        attack.attacked(found.attacks),
     ]
-    walk = theorem1.walking(
-        found.escape["attained"], far, attained="L is bounded below, even attained"
-    )
     # The instance is Theorem 1's; only the violated conclusion differs.
-    counterexample = Counterexample(
-        walk.kind,
-        walk.says,
-        walk.hypotheses,
-        "no location is reached, and ‖g‖ ≥ 2y∞ > 0: no iterate is almost stationary",
-        walk.routes,
+    walk = found.escape["attained"]
+    counterexample = replace(
+        theorem1.walking(walk, far, attained="L is bounded below, even attained"),
+        violated="no location is reached, and ‖g‖ ≥ 2y∞ > 0: no iterate is almost stationary",
     )
     return [
         judge(
@@ -153,7 +148,7 @@ def judgements(found: Report, far: Paths) -> list[Judgement]:
             "min ‖g_k‖² ≤ 2(L_0 − L*)/(K(1 − α²)t); so lim inf cos φ = −1, or iterates are almost "
             "stationary",
             [*certified("theorem1_descent", "z3:descent"),
-             theorem1.sampled(f"{STEPS} steps", steps), theorem1.followed(found.paths)],
+             sampled(f"{STEPS} steps", steps), convergence.followed(found.paths)],
             reading="the alternatives are an angle that tends to −1 and an almost stationary "
             "iterate",
             sentence="The descent steps add up; L bounded below is implicit in the proof, which "
@@ -175,11 +170,7 @@ def judgements(found: Report, far: Paths) -> list[Judgement]:
 
 
 def check(settings: Theory) -> Report:
-    """Check Proposition 1: the step, K steps, trajectories and the walk to infinity.
-
-    Args:
-        settings: The `theory` block of a config.
-    """
+    """Check Proposition 1: the step, K steps, trajectories and the walk to infinity."""
     count, seed = settings["instances"], settings["seed"]
     step = theorem1.families_of
     many = {family: many_steps(family, max(1, count // 10), seed).report() for family in NONCONVEX}

@@ -34,7 +34,7 @@ from proofs.descent import convergence, escape
 from proofs.descent.convergence import Paths, trajectories
 from proofs.descent.descent_examples import sharp_step
 from proofs.descent.rates import Rates, rates
-from proofs.judgement import Check, Counterexample, Judgement, judge
+from proofs.judgement import Check, Counterexample, Judgement, judge, sampled
 from proofs.problems import CONVEX, Point, Problems, aim, look, rounding
 from proofs.sampling import LARGE, draw, edges, sideways
 from proofs.settings import Theory
@@ -224,29 +224,6 @@ def limits(settings: Theory) -> Paths:
     return convergence.summed(paths)
 
 
-def sampled(name: str, counts: Counts) -> Check:
-    """Report sampled instances as a check."""
-    margin = "none decided" if counts.smallest_margin is None else f"{counts.smallest_margin:.2g}"
-    says = (
-        f"{counts.accepted:,} instances, {counts.violations} violations, smallest margin {margin}"
-    )
-    return Check("samples", name, counts.violations == 0, says)
-
-
-def attacked(found: dict[str, dict[str, attack.Found]]) -> Check:
-    """Report searches as a check."""
-    rows = [row for families in found.values() for row in families.values()]
-    says = f"{sum(row.evaluations for row in rows):,} evaluations of {len(rows)} searches"
-    return Check("samples", "searches", not any(row.violates for row in rows), says)
-
-
-def followed(paths: Paths) -> Check:
-    """Report trajectories as a check of the descent step along them."""
-    ends = ", ".join(f"{count:,} {name}" for name, count in paths.ends.items())
-    says = f"{paths.trajectories:,} trajectories: {ends}; {paths.violations} contradict the step"
-    return Check("samples", "trajectories", paths.violations == 0, says)
-
-
 def walking(walk: escape.Walk, far: Paths, *, attained: str) -> Counterexample:
     """The walk to infinity as a counterexample to the reading "a location"."""
     # The 50-digit walk is quoted, because 1 + cos φ is below the resolution of float64.
@@ -275,7 +252,7 @@ def judgements(report: Report) -> list[Judgement]:
         sampled("in conflict", step),
         sampled("without conflict", report.descent_without_conflict),
         sampled("high dimensions", report.large),
-        attacked(report.attacks),
+        attack.attacked(report.attacks),
     ]
     return [
         judge(
@@ -305,7 +282,7 @@ def judgements(report: Report) -> list[Judgement]:
             "Theorem 1",
             "L convex, t ≤ 1/L: L(θ_k) → inf L, or lim inf cos φ(θ_k) = −1 (Theorem A)",
             [*certified("difference_bound", "sum_bound", "length", "theorem1_descent",
-                        "z3:no_longer_than_twice", "z3:descent"), followed(paths)],
+                        "z3:no_longer_than_twice", "z3:descent"), convergence.followed(paths)],
             reading="the limit speaks of the angle and of the value, not of a location",
             sentence="Theorem 1 holds as printed for the angle and the value: no minimizer, no "
             "bounded level sets, and convexity of L alone suffices.",
@@ -338,11 +315,7 @@ def judgements(report: Report) -> list[Judgement]:
 
 
 def check(settings: Theory) -> Report:
-    """Check Theorem 1: the step, the trajectories, the walk to infinity and the rates.
-
-    Args:
-        settings: The `theory` block of a config.
-    """
+    """Check Theorem 1: the step, the trajectories, the walk to infinity and the rates."""
     count, seed = settings["instances"], settings["seed"]
     found = Report(
         descent=families_of(CONVEX, count, seed),

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 import pcgrad
-from proofs.attack import Found, Search, attack
+from proofs.attack import Found, Search, attack, attacked
 from proofs.certificates import certified
 from proofs.comparison import counterexample
 from proofs.comparison.coverage import Covered, coverage, largest, short
@@ -41,12 +41,11 @@ from proofs.comparison.two_steps import (
     long_step,
     opposed,
 )
-from proofs.judgement import Judgement, judge
+from proofs.judgement import Judgement, judge, sampled
 from proofs.problems import CONSTANT_HESSIAN, CONVEX, Point, Problems, look
 from proofs.sampling import LARGE, edges, power
 from proofs.settings import Theory
 from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
-from proofs.theorem1 import attacked, sampled
 
 FORMS = ("theorem_c", "pointwise", "remainder")
 SEARCHED = {"pointwise": ("softplus", "huber"), "remainder": ("softplus", "huber")}
@@ -275,11 +274,7 @@ def judgements(found: Report) -> list[Judgement]:
 
 
 def check(settings: Theory) -> Report:
-    """Check Theorem 2: samples and searches of the forms that hold, counterexample, coverage.
-
-    Args:
-        settings: The `theory` block of a config.
-    """
+    """Check Theorem 2: samples and searches of the forms that hold, counterexample, coverage."""
     count, seed = settings["instances"], settings["seed"]
     found = Report(
         forms={

@@ -25,17 +25,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from proofs.attack import Found, Search, attack
+from proofs.attack import Found, Search, attack, attacked
 from proofs.certificates import certified
 from proofs.comparison import counterexample, theorem3_examples
 from proofs.comparison.theorem3_cases import around, bound_trial, cases, short_step
 from proofs.comparison.two_steps import compared, curvature, fast_curvature, long_step, opposed
-from proofs.judgement import Counterexample, Judgement, judge
+from proofs.judgement import Counterexample, Judgement, judge, sampled
 from proofs.problems import CONVEX, Point, Problems, aim, look, near_minimizers
 from proofs.sampling import LARGE, draw, edges, power, sideways
 from proofs.settings import Theory
 from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
-from proofs.theorem1 import attacked, sampled
 
 SEARCHED = ("softplus", "huber")
 
@@ -260,11 +259,7 @@ def judgements(found: Report) -> list[Judgement]:
 
 
 def check(settings: Theory) -> Report:
-    """Check Theorem 3: the bound, samples and searches of "if", and the counterexamples.
-
-    Args:
-        settings: The `theory` block of a config.
-    """
+    """Check Theorem 3: the bound, samples and searches of "if", and the counterexamples."""
     count, seed = settings["instances"], settings["seed"]
     found = Report(
         bound=sample("theorem3/bound", "pairs", 6 * count, seed, bound_trial).report(),

@@ -26,13 +26,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from proofs.certificates import certified, identity
-from proofs.judgement import Check, Counterexample, Judgement, judge
+from proofs.judgement import Check, Counterexample, Judgement, judge, sampled
 from proofs.momentum import theorem4_examples, theorem4_repair, three_cycle
 from proofs.momentum.heavy_ball import SLOPES
 from proofs.momentum.theorem4_repair import CONDITIONS, Commuting
 from proofs.settings import Theory
 from proofs.tally import Counts, smallest, total
-from proofs.theorem1 import sampled
 
 PAIRS = 400  # quadratics with commuting Hessians
 
@@ -146,11 +145,7 @@ def judgements(found: Report) -> list[Judgement]:
 
 
 def check(settings: Theory) -> Report:
-    """Check Theorem 4: the misprint, the three-cycle, no momentum, commuting Hessians.
-
-    Args:
-        settings: The `theory` block of a config.
-    """
+    """Check Theorem 4: the misprint, the three-cycle, no momentum, commuting Hessians."""
     count, seed = settings["instances"], settings["seed"]
     found = Report(
         contraction=contraction(count, seed),

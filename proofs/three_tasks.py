@@ -283,11 +283,7 @@ def judgements(rows: list[Conflicts], found: Moments) -> list[Judgement]:
 
 
 def check(settings: Theory) -> Report:
-    """Check the exact examples, the shares of conflicts and the closed forms.
-
-    Args:
-        settings: The `theory` block of a config.
-    """
+    """Check the exact examples, the shares of conflicts and the closed forms."""
     seed, draws = settings["seed"], min(20_000, 10 * settings["instances"])
     rows = [
         conflicts(tasks, dimension, draws if dimension == 5 else draws // 20, seed)

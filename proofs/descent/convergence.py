@@ -27,10 +27,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from proofs.descent import escape
 from proofs.descent.paths import OPPOSITE, Progress, Run, run, starts
+from proofs.judgement import Check
 from proofs.sampling import chunks, stream
 from proofs.tally import BrokenError
 
@@ -64,14 +64,6 @@ class Paths:
     def violations(self) -> int:
         """The number of updates or trajectories that contradict the descent step."""
         return self.steps_below_bound + self.ends.get("stalled", 0)
-
-
-def quantiles(values: Tensor) -> dict[str, float]:
-    """Return the quantiles of a sample; empty for an empty sample."""
-    if len(values) == 0:
-        return {}
-    found = torch.quantile(values, torch.tensor(QUANTILES, dtype=values.dtype))
-    return {f"{q:.0%}": float(x) for q, x in zip(QUANTILES, found, strict=True)}
 
 
 def trajectories(
@@ -122,6 +114,13 @@ def summed(families: dict[str, Paths]) -> Paths:
     return Paths(**sums, ends={name: n for name, n in ends.items() if n}, families=families)
 
 
+def followed(paths: Paths) -> Check:
+    """Report trajectories as a check of the descent step along them."""
+    ends = ", ".join(f"{count:,} {name}" for name, count in paths.ends.items())
+    says = f"{paths.trajectories:,} trajectories: {ends}; {paths.violations} contradict the step"
+    return Check("samples", "trajectories", paths.violations == 0, says)
+
+
 def remaining_gap(runs: list[Run]) -> dict[str, float]:
     """Quantiles of (L − L*)/(L₀ − L*) at `opposite` ends: their distance from the optimum.
 
@@ -134,7 +133,11 @@ def remaining_gap(runs: list[Run]) -> dict[str, float]:
             return {}
         which = torch.from_numpy(one.end == "opposite") & (one.updates > 0)
         gaps.append(((one.loss - one.best) / (one.first - one.best))[which])
-    return quantiles(torch.cat(gaps))
+    found = torch.cat(gaps)
+    if len(found) == 0:
+        return {}
+    values = torch.quantile(found, torch.tensor(QUANTILES, dtype=found.dtype))
+    return {f"{q:.0%}": float(x) for q, x in zip(QUANTILES, values, strict=True)}
 
 
 def walk(updates: int) -> Paths:
