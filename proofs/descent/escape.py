@@ -36,16 +36,14 @@ from typing import Any
 import mpmath as mp
 import torch
 
-import pcgrad
 from proofs.certificates import identity
+from proofs.exact import in_digits
+from proofs.problems import Point
 from proofs.tally import BrokenError
 
 CONSTANT = 4  # L
 START = (Fraction(12, 7), Fraction(1, 2))
 SHOWN = (1, 10, 100, 1000, 10_000)
-ORDERS = pcgrad.fixed_orders(2)
-
-
 FAR = (40.0, 0.4)  # in the region of the walk, with 1 + cos φ below 1e-8
 
 
@@ -137,12 +135,9 @@ def by_core(updates: int) -> Core:
     for _ in range(updates):
         a, b = slopes(float(theta[0]), float(theta[1]), math)
         pull = float(theta[1]) + b
-        gradients = torch.tensor([[a, pull - 1], [a, pull + 1]], dtype=torch.float64)
-        gramian = gradients @ gradients.mT
-        after = theta - pcgrad.surgery_coefficients(gramian, ORDERS).sum(-2) @ gradients / (
-            2 * CONSTANT
-        )
-        conflict &= bool(gramian[0, 1] < 0)
+        point = Point.of(torch.tensor([[[a, pull - 1], [a, pull + 1]]], dtype=torch.float64))
+        after = theta - point.g_pc[0] / (2 * CONSTANT)
+        conflict &= bool(point.gramian[0, 0, 1] < 0)
         ordered &= bool(after[0] > theta[0]) and bool(0 < after[1] <= theta[1])
         theta = after
     x, y = (float(v) for v in theta)
@@ -153,7 +148,7 @@ def by_mpmath(updates: int, digits: int = 50) -> Digits:
     """Run the same walk by Algorithm 1 in mpmath."""
     rows, total = [], mp.mpf(0)
     with mp.workdps(digits):
-        x, y = (mp.mpf(v.numerator) / v.denominator for v in START)
+        x, y = (in_digits(v) for v in START)
         t = mp.mpf(1) / (2 * CONSTANT)
         for k in range(1, updates + 1):
             a, b = slopes(x, y, mp)
@@ -164,19 +159,12 @@ def by_mpmath(updates: int, digits: int = 50) -> Digits:
             # ρ = 1 − y⁺/y.
             total += 1 - y / before
             if k in SHOWN or k == updates:
-                values = {
-                    "x": x,
-                    "y": y,
-                    "loss_above_infimum": height(x, y, mp),
-                    "sum_rho": total,
-                }
-                # 1 + cos φ without cancellation, as (s₁s₂ − p²)/(√(s₁s₂)(√(s₁s₂) − p)).
-                values["one_plus_cos"] = (s1 * s2 - p * p) / (
-                    mp.sqrt(s1 * s2) * (mp.sqrt(s1 * s2) - p)
-                )
-                rows.append(
-                    {"updates": k, **{key: mp.nstr(value, 20) for key, value in values.items()}}
-                )
+                values = {"x": x, "y": y, "loss_above_infimum": height(x, y, mp), "sum_rho": total}
+                # 1 + cos φ without cancellation.
+                root = mp.sqrt(s1 * s2)
+                values["one_plus_cos"] = (s1 * s2 - p * p) / (root * (root - p))
+                shown = {key: mp.nstr(value, 20) for key, value in values.items()}
+                rows.append({"updates": k, **shown})
     return Digits(digits, rows)
 
 

@@ -10,22 +10,15 @@ import mpmath as mp
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 import pcgrad
 from proofs.comparison.two_steps import opposing
 from proofs.momentum import theorem4_examples as examples
-from proofs.pictures.common import (
-    BLUE,
-    ORANGE,
-    PURPLE,
-    VERMILION,
-    folder,
-    panels,
-    table,
-)
+from proofs.pictures.common import BLUE, ORANGE, PURPLE, VERMILION, folder, panels, table
+from proofs.pictures.theorem2 import conditions
+from proofs.problems import Point
+from proofs.sampling import Array
 
-Array = NDArray[np.float64]
 STATEMENTS = (
     "theorem1",
     "opposite_points",
@@ -43,22 +36,10 @@ def kill_table(report: dict[str, Any]) -> str:
     rows = []
     for name, key in (("identities", "identities_killed"), ("inequalities (z3)", "goals_killed")):
         found = report[key]
-        row = [
-            name,
-            found["mutants"],
-            found["killed"],
-            len(found["weaker"]),
-            len(found["survivors"]),
-        ]
-        rows.append(row)
-    headers = (
-        "",
-        "mutants",
-        "no longer proved",
-        "follow from the original",
-        "survive with a reason",
-    )
-    return table(headers, rows)
+        counts = (found["mutants"], found["killed"], len(found["weaker"]), len(found["survivors"]))
+        rows.append([name, *counts])
+    headers = ("", "mutants", "no longer proved", "follow from the original")
+    return table((*headers, "survive with a reason"), rows)
 
 
 def conflicts_table(report: dict[str, Any]) -> str:
@@ -113,15 +94,8 @@ def region_with_runs() -> Figure:
     The right panel shows the step that (c) requires along those runs.
     """
     figure, (left, right) = panels(2, 4.2)
-    cos, phi = np.meshgrid(np.linspace(-1, -1e-3, 400), np.geomspace(1e-5, 1, 400))
-    ratio = (1 + np.sqrt(1 - phi**2)) / phi
-    gram = torch.from_numpy(
-        np.stack([ratio**2, ratio * cos, ratio * cos, np.ones_like(cos)], -1)
-    ).unflatten(-1, (2, 2))
-    xi = pcgrad.curvature_bounding_measure(gram)[..., 0, 1].numpy()
-    left.contourf(
-        cos, phi, pcgrad.condition_a(gram)[..., 0, 1].numpy(), [0.5, 1.5], colors=["#DDEAF4"]
-    )
+    cos, phi, xi, a = conditions(np.geomspace(1e-5, 1, 400))
+    left.contourf(cos, phi, a, [0.5, 1.5], colors=["#DDEAF4"])
     lines = left.contour(cos, phi, xi, [0.25, 0.5, 0.75, 0.9, 1.0], colors=VERMILION, linewidths=1)
     left.clabel(lines, fmt="$\\xi = %g$", fontsize=7, inline=False)
     looks = {("sac", "actor"): (BLUE, "o"), ("sac", "q1"): (PURPLE, "s"),
@@ -185,10 +159,7 @@ def three_tasks() -> Figure:
 
 def _three_task_losses(updates: int) -> dict[str, list[float]]:
     """L − L* of Lᵢ = s²/18 + uᵢ·θ from s = 2, s = Σ θ (`corollary1_cycle`)."""
-    u = (
-        torch.tensor([[8.0, -4.0, -4.0], [-4.0, 8.0, -4.0], [-4.0, -4.0, 8.0]], dtype=torch.float64)
-        / 3
-    )
+    u = torch.tensor([[8.0, -4, -4], [-4, 8, -4], [-4, -4, 8]], dtype=torch.float64) / 3
     generator, found = torch.Generator().manual_seed(0), {}
     for method, step in (("pcgrad", 1.0), ("sum", 0.5)):
         theta, losses = torch.full((3,), 2 / 3, dtype=torch.float64), []
@@ -196,12 +167,10 @@ def _three_task_losses(updates: int) -> dict[str, list[float]]:
             losses.append(float(theta.sum() ** 2 / 6))
             # Gradients of s²/18 + uᵢ·θ.
             g = u + theta.sum() / 9
-            weights = torch.ones(3, dtype=torch.float64)
+            pull = g.sum(0)
             if method == "pcgrad":
-                weights = pcgrad.surgery_coefficients(
-                    g @ g.T, pcgrad.random_orders(3, generator)
-                ).sum(0)
-            theta = theta - step * weights @ g
+                pull = Point.of(g[None], pcgrad.random_orders(3, generator)).g_pc[0]
+            theta = theta - step * pull
         found[method] = losses
     return found
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from proofs.descent import escape
+from proofs.opposite_points import largest_ratio
 from proofs.pictures.common import (
     BLUE,
     GRAY,
@@ -23,6 +23,7 @@ from proofs.pictures.common import (
     table,
 )
 from proofs.problems import Problems, look, quadratics
+from proofs.sampling import Array
 
 
 def ends_table(report: dict[str, Any]) -> str:
@@ -70,7 +71,7 @@ def two_ends() -> Figure:
     return figure
 
 
-def _path(problems: Problems, start: tuple[float, float], method: str, updates: int = 200) -> Any:
+def _path(problems: Problems, start: tuple[float, float], method: str, updates: int = 200) -> Array:
     # A quarter of 1/L draws a smooth path.
     theta, step = torch.tensor([start], dtype=torch.float64), 0.25 / float(problems.lipschitz())
     points = [theta[0].numpy()]
@@ -110,17 +111,17 @@ def walk_to_infinity(report: dict[str, Any], updates: int = 4000) -> Figure:
     return figure
 
 
-def _walk(method: str, updates: int) -> NDArray[np.float64]:
-    x, y = (float(v) for v in escape.START)
-    t = 1 / (2 * escape.CONSTANT)
-    points = [(x, y)]
+def _plain_step(theta: tuple[float, float]) -> tuple[float, float]:
+    (x, y), (a, b) = theta, escape.slopes(*theta, math)
+    # t = 1/(2L), and the sum of the gradients is 2(h_x, h_y + y).
+    return x - a / escape.CONSTANT, y - (b + y) / escape.CONSTANT
+
+
+def _walk(method: str, updates: int) -> Array:
+    points = [(float(escape.START[0]), float(escape.START[1]))]
     for _ in range(updates):
-        a, b = escape.slopes(x, y, math)
-        g = np.array([[a, b + y - 1], [a, b + y + 1]])
-        product, squares = float(g[0] @ g[1]), (g**2).sum(1)
-        weights = 1 - min(product, 0) / squares if method == "pcgrad" else np.ones(2)
-        x, y = (float(v) for v in np.array([x, y]) - t * weights @ g)
-        points.append((x, y))
+        last = points[-1]
+        points.append(_plain_step(last) if method == "sum" else escape.far_step(last)[0])
     return np.array(points)
 
 
@@ -128,8 +129,7 @@ def attracting(report: dict[str, Any]) -> Figure:
     """Draw the ends of trajectories against the condition r + 1/r < 4/(tL) − 2."""
     figure, (left, right) = panels(2, 3.6)
     rows, t = report["attraction"], np.linspace(0.2, 1, 200)
-    both = 4 / t - 2
-    largest = (both + np.sqrt(both**2 - 4)) / 2
+    largest = largest_ratio(t)
     left.fill_between(t, 1, largest, color="#DDEAF4", label="attracts: $r + 1/r < 4/(tL) - 2$")
     left.plot(t, largest, color=BLUE, lw=1.6)
     for k, row in enumerate(rows):

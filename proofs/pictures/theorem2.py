@@ -22,6 +22,8 @@ from proofs.pictures.common import (
     panels,
     table,
 )
+from proofs.problems import Point
+from proofs.sampling import Array
 
 
 def counterexample_picture() -> Figure:
@@ -44,20 +46,14 @@ def counterexample_picture() -> Figure:
     left.legend(frameon=False, fontsize=8, loc="upper center")
 
     delta, t = (float(x) for x in EXAMPLES["plane"])
-    g1, g2 = np.array([-2.0, delta]), np.array([1.0, delta])
-    pair = torch.from_numpy(np.stack([g1, g2]))
-    weights = pcgrad.surgery_coefficients(pair @ pair.mT, pcgrad.fixed_orders(2)).sum(-2).numpy()
+    point = Point.of(torch.tensor([[[-2.0, delta], [1.0, delta]]], dtype=torch.float64))
     x, y = np.meshgrid(np.linspace(-0.4, 2.7, 160), np.linspace(-0.62, 0.12, 120))
     level = np.vectorize(lambda u, v: sum(task_losses(u, v, delta, t)))(x, y)
     heights = np.arange(-0.8, 1.01, 0.1)
     lines = right.contour(x, y, level, heights, colors=GRAY, linewidths=0.6)
     right.clabel(lines, heights[::2], fontsize=7, fmt="%.1f")
-    steps: tuple[tuple[Any, str, str], ...] = (
-        (g1 + g2, PLAIN, "plain step"),
-        (weights @ np.stack([g1, g2]), SURGERY, "PCGrad"),
-    )
-    for step, color, name in steps:
-        end = -t * step
+    for step, color, name in ((point.g, PLAIN, "plain step"), (point.g_pc, SURGERY, "PCGrad")):
+        end: tuple[Any, Any] = tuple(-t * step[0].numpy())
         value = sum(task_losses(end[0], end[1], delta, t))
         right.annotate("", end, (0, 0), arrowprops={"arrowstyle": "-|>", "color": color, "lw": 1.6})
         right.plot(*end, "o", color=color, ms=7, label=f"{name}: $L = {value:.3f}$")
@@ -67,15 +63,20 @@ def counterexample_picture() -> Figure:
     return figure
 
 
-def region() -> Figure:
-    """Draw where in (cos φ, Φ) condition (a) holds, and ξ ≤ ℓ/L, which (b) requires."""
-    figure, (ax, right) = panels(2, 4.2)
-    cos, phi = np.meshgrid(np.linspace(-1, -1e-3, 400), np.linspace(1e-3, 1, 400))
+def conditions(phi: Array) -> tuple[Array, Array, Array, Array]:
+    """Return cos φ, Φ, ξ and whether (a) holds on a grid with the given values of Φ."""
+    cos, phi = np.meshgrid(np.linspace(-1, -1e-3, 400), phi)
     ratio = (1 + np.sqrt(1 - phi**2)) / phi  # ‖g₁‖/‖g₂‖ ≥ 1
     entries = np.stack([ratio**2, ratio * cos, ratio * cos, np.ones_like(cos)], -1)
     gram = torch.from_numpy(entries).unflatten(-1, (2, 2))
-    xi = pcgrad.curvature_bounding_measure(gram)[..., 0, 1].numpy()
-    a = pcgrad.condition_a(gram)[..., 0, 1].numpy()
+    xi, a = pcgrad.curvature_bounding_measure(gram), pcgrad.condition_a(gram)
+    return cos, phi, xi[..., 0, 1].numpy(), a[..., 0, 1].numpy()
+
+
+def region() -> Figure:
+    """Draw where in (cos φ, Φ) condition (a) holds, and ξ ≤ ℓ/L, which (b) requires."""
+    figure, (ax, right) = panels(2, 4.2)
+    cos, phi, xi, a = conditions(np.linspace(1e-3, 1, 400))
     ax.contourf(cos, phi, a, [0.5, 1.5], colors=["#DDEAF4"])
     ax.contourf(cos, phi, xi, [0, 1], colors=["#F6D5C0"])
     lines = ax.contour(cos, phi, xi, [0.1, 0.25, 0.5, 1.0], colors=VERMILION, linewidths=1.2)
