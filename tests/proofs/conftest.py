@@ -1,11 +1,10 @@
-"""Small batches of each family, and mutants of the core."""
+"""Small batches of each family."""
 
 import pytest
 
 from proofs.problems import CONVEX, Problems
 from proofs.sampling import stream
 from proofs.theorem1 import instances
-from tests.mutants import NAMED, OTHERS, Core
 
 
 def make(family: str, count: int = 12) -> Problems:
@@ -16,12 +15,3 @@ def make(family: str, count: int = 12) -> Problems:
 @pytest.fixture(params=CONVEX)
 def problems(request: pytest.FixtureRequest) -> Problems:
     return make(request.param)
-
-
-MUTANTS: dict[str, Core] = {
-    "mean": NAMED["mean for sum"],
-    "always": NAMED["no conflict test"],
-    "never": OTHERS["plain sum"],
-    "dropped": NAMED["a dropped task"],
-    "epsilon": NAMED["absolute epsilon"],
-}

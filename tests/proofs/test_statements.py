@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import MUTANTS
 
 import pcgrad
 from proofs import (
@@ -17,11 +16,12 @@ from proofs import (
     three_tasks,
 )
 from proofs.comparison import coverage
-from proofs.descent import convergence, paths
+from proofs.descent import convergence, noise, paths
 from proofs.descent.rates import rates
 from proofs.momentum import theorem4_repair
-from proofs.problems import CONVEX, NONCONVEX, look
+from proofs.problems import CONVEX, NONCONVEX, Point
 from proofs.sampling import stream
+from tests.mutants import NAMED
 
 
 @pytest.mark.parametrize("family", [*CONVEX, *NONCONVEX])
@@ -32,9 +32,9 @@ def test_the_descent_step_holds(family):
     assert theorem1.one_step(family, 30, 0, conflict=False).report().violations == 0
 
 
-@pytest.mark.parametrize("mutant", ["mean", "always", "dropped"])
+@pytest.mark.parametrize("mutant", ["mean for sum", "no conflict test", "a dropped task"])
 def test_a_mutant_of_the_core_violates_some_statement(monkeypatch, mutant):
-    monkeypatch.setattr(pcgrad, "surgery_coefficients", MUTANTS[mutant])
+    monkeypatch.setattr(pcgrad, "surgery_coefficients", NAMED[mutant])
     step = theorem1.one_step("quadratic", 200, 0).report()
     plain = theorem1.one_step("quadratic", 200, 0, conflict=False).report()
     assert step.violations + plain.violations > 0
@@ -181,15 +181,15 @@ def test_the_map_across_the_front_is_the_formulas():
 
 
 def test_a_drift_that_is_off_is_seen():
-    row = opposite_points.drift(1.2, 0.8, 0.02, 0.02, 2, 0)
+    row = noise.drift(1.2, 0.8, 0.02, 0.02, 2, 0)
     assert row.agrees
     assert not replace(row, formula=1.05 * row.formula).agrees
 
 
 def test_plain_sgd_has_no_drift_at_the_optimum_and_pcgrad_has():
-    half = opposite_points.Fraction(1, 2)
-    assert opposite_points.exact_drift(half, half) == 0
-    assert opposite_points.exact_drift(half, half / 2) < 0
+    half = noise.Fraction(1, 2)
+    assert noise.exact_drift(half, half) == 0
+    assert noise.exact_drift(half, half / 2) < 0
 
 
 def test_the_closed_forms_of_three_tasks_and_wrong_ones():
@@ -209,18 +209,18 @@ def test_two_tasks_are_left_without_conflict_and_three_are_not():
     assert three.projected > 0
 
 
-def test_look_is_shared():
-    # `trial` once called `look` three times for one instance: half of the time.
-    calls = []
-
-    def counted(*arguments):
-        calls.append(1)
-        return look(*arguments)
-
-    problems, step = theorem1.instances("quadratic", 4, stream(0, "x", "y", 0))
-    original, theorem1.look = theorem1.look, counted
-    try:
-        theorem1.trial(problems, step)
-    finally:
-        theorem1.look = original
-    assert len(calls) == 1
+def test_a_trial_computes_the_point_once_or_is_given_it(monkeypatch):
+    # `trial` once computed it three times for one instance: half of the time.
+    count, honest = [], Point.of
+    monkeypatch.setattr(Point, "of", lambda *arguments: count.append(1) or honest(*arguments))
+    rng = stream(0, "x", "y", 0)
+    drawn = {
+        theorem1.trial: theorem1.instances("quadratic", 4, rng),
+        corollary1.trial: corollary1.instances("quadratic", 4, rng, tasks=3),
+        theorem2.trial: (*theorem2.instances("quadratic", 4, rng, "remainder"), "remainder"),
+        theorem3.trial: (*theorem3.instances("quadratic", 4, rng, "remainder", 1), "remainder"),
+    }
+    for trial, instances in drawn.items():
+        count.clear()
+        trial(*instances)
+        assert len(count) == (trial is theorem1.trial)
