@@ -9,11 +9,6 @@ from proofs.problems import Problems, look
 from proofs.tally import Trial
 
 
-def descent(problems: Problems, u: torch.Tensor) -> Trial:
-    """Theorem 1's step at t = u / L."""
-    return theorem1.trial(problems, u.clamp(min=1e-3) / problems.lipschitz())
-
-
 def too_long(problems: Problems, u: torch.Tensor) -> Trial:
     """The same past the largest step: t between 1 / L and 2 / L."""
     honest = theorem1.trial(problems, (1 + u) / problems.lipschitz())
@@ -21,7 +16,7 @@ def too_long(problems: Problems, u: torch.Tensor) -> Trial:
 
 
 def test_decode_gives_every_parameter_its_place() -> None:
-    search = Search("x", descent, "quadratic", tasks=3, rows=2, dimension=4)
+    search = Search("x", theorem1.searched, "quadratic", tasks=3, rows=2, dimension=4)
     x = np.arange(search.size) / search.size
     problems, u = search.decode(np.stack([x, -x]))
     assert problems.A.shape == (2, 3, 2, 4)
@@ -33,7 +28,7 @@ def test_decode_gives_every_parameter_its_place() -> None:
 
 
 def test_a_true_statement_survives_and_its_edge_is_reached() -> None:
-    found = attack.attack(Search("theorem1", descent, "quadratic"), 0, 20)
+    found = attack.attack(Search("theorem1", theorem1.searched, "quadratic"), 0, 20)
     assert not any(row.violates for row in found.values())
     assert all(row.evaluations > 100 for row in found.values())
     assert 0 < min(row.smallest_margin for row in found.values()) < 1e-2
@@ -53,7 +48,9 @@ def test_a_false_statement_falls_and_the_instance_can_be_made_again(family: str)
 
 
 def test_the_same_seed_finds_the_same() -> None:
-    one, two = (attack.attack(Search("theorem1", descent, "quadratic"), 3, 4) for _ in range(2))
+    one, two = (
+        attack.attack(Search("theorem1", theorem1.searched, "quadratic"), 3, 4) for _ in range(2)
+    )
     assert one == two
 
 
@@ -69,5 +66,5 @@ def test_an_instance_outside_the_hypotheses_never_counts(monkeypatch: pytest.Mon
 def test_a_wrong_core_is_found_by_the_optimizers(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = pcgrad.surgery_coefficients
     monkeypatch.setattr(pcgrad, "surgery_coefficients", lambda g, o: 2.5 * honest(g, o))
-    found = attack.attack(Search("theorem1", descent, "quadratic"), 0, 10)
+    found = attack.attack(Search("theorem1", theorem1.searched, "quadratic"), 0, 10)
     assert any(row.violates for row in found.values())
