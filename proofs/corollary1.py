@@ -31,7 +31,7 @@ from proofs.judgement import Check, Judgement, judge, sampled
 from proofs.many_tasks import corollary1_cycle, invariant
 from proofs.many_tasks.corollary1_gradients import Angle, angle, chosen, draw_orders
 from proofs.problems import CONVEX, Point, Problems, aim_at, look, rounding
-from proofs.sampling import LARGE, chunks, draw, stream
+from proofs.sampling import LARGE, chunks, draw, shares, stream
 from proofs.settings import Theory
 from proofs.tally import Counts, Tally, Trial, sample, smallest, total
 
@@ -69,23 +69,21 @@ def instances(
     width = problems.A.shape[-1]
     problems = aim_at(problems, chosen(tasks, problems.dimension, width, orders, rng))
     point = look(problems, problems.start(), orders)
-    # At the longest step the bound is tightest.
-    share = torch.from_numpy(np.where(np.arange(count) % 2 == 0, 1.0, 1 - rng.random(count)))
-    return problems, point, share * longest(problems, angle(point))
+    return problems, point, shares(count, rng) * longest(problems, angle(point))
 
 
 def trial(problems: Problems, point: Point, step: Tensor) -> Trial:
     """Test the repaired step L(θ⁺) ≤ L(θ) − t g·g^PC/2 on instances; `point` is the start."""
     theta, seen = problems.start(), angle(point)
     after = theta - step.unsqueeze(-1) * point.g_pc
-    bound = problems.loss(theta) - step * seen.inner / 2
+    bound = problems.loss(theta) - step * point.inner / 2
     # The longest step is itself rounded, hence the relative tolerance.
     inside = (seen.cos > 0) & (step > 0) & (step <= longest(problems, seen) * (1 + 1e-15))
     return Trial(
         accepted=inside,
         slack=seen.cos,
         margin=bound - problems.loss(after),
-        unit=step * seen.inner,
+        unit=step * point.inner,
         noise=rounding(problems, theta, (after,), step),
         details={
             "tasks": torch.full_like(step, point.gradients.shape[-2]),
@@ -105,26 +103,17 @@ def joined(trials: list[Trial]) -> Trial:
     return Trial(**parts, details=details)
 
 
-def one_step(
-    family: str,
-    trials: int,
-    seed: int,
-    *,
-    tasks: tuple[int, ...] = TASKS,
-    dimensions: tuple[int, int] = (1, 20),
-) -> Tally:
+def one_step(family: str, trials: int, seed: int) -> Tally:
     """Test the repaired step on fresh instances, in equal parts for each number of tasks."""
 
     def put(count: int, rng: np.random.Generator) -> Trial:
         # Fewer instances than numbers of tasks leave some parts empty.
-        parts = [len(part) for part in np.array_split(np.arange(count), len(tasks))]
-        return joined([
-            trial(*instances(family, part, rng, tasks=n, dimensions=dimensions))
-            for n, part in zip(tasks, parts, strict=True) if part
-        ])  # fmt: skip
+        parts = [len(part) for part in np.array_split(np.arange(count), len(TASKS))]
+        sizes = [(n, part) for n, part in zip(TASKS, parts, strict=True) if part]
+        return joined([trial(*instances(family, part, rng, tasks=n)) for n, part in sizes])
 
-    purpose = f"corollary1/repaired/{'-'.join(map(str, tasks))}"
-    return sample(purpose, family, trials, seed, put, dimensions[1])
+    purpose = f"corollary1/repaired/{'-'.join(map(str, TASKS))}"
+    return sample(purpose, family, trials, seed, put)
 
 
 def large(seed: int, high: list[int]) -> Counts:

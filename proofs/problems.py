@@ -113,10 +113,8 @@ class Problems:
             # The Hessian of log-sum-exp in z is diag(p) − p pᵀ; `less` is the second term.
             p = z.softmax(-1)
             mean = (p.unsqueeze(-2) @ self.A).squeeze(-2)
-            weights, less = (
-                self.s.unsqueeze(-1) * p,
-                torch.einsum("ni,nid,nie->nde", self.s, mean, mean),
-            )
+            weights = self.s.unsqueeze(-1) * p
+            less = torch.einsum("ni,nid,nie->nde", self.s, mean, mean)
         else:
             weights, less = self.bend(z, torch.ones_like(z)), torch.zeros(())
         rows = (weights.unsqueeze(-1) * self.A).flatten(1, 2)
@@ -133,10 +131,8 @@ class Problems:
             distances = torch.cdist(self.A, self.A, compute_mode="donot_use_mm_for_euclid_dist")
             return (self.s * distances.amax((-1, -2)) ** 2).sum(-1) / 4
         rows = ((self.s.unsqueeze(-1) * self.w.abs()).unsqueeze(-1) * self.A).flatten(1, 2)
-        return (
-            torch.linalg.eigvalsh(rows.mT @ self.A.flatten(1, 2))[:, -1]
-            * OUTER[self.family].largest
-        )
+        values = torch.linalg.eigvalsh(rows.mT @ self.A.flatten(1, 2))
+        return values[:, -1] * OUTER[self.family].largest
 
     def curvature(
         self, theta: Tensor, theta_next: Tensor, direction: Tensor, weighting: str
@@ -207,6 +203,22 @@ class Point(NamedTuple):
     def conflict(self) -> Tensor:
         """Whether g₁·g₂ < 0, bool [N]."""
         return pcgrad.conflicting(self.gramian)[:, 0, 1] & self.cos.isfinite()
+
+    @property
+    def square(self) -> Tensor:
+        """‖g‖², [N]."""
+        return (self.g**2).sum(-1)
+
+    @property
+    def inner(self) -> Tensor:
+        """g·g^PC, [N]."""
+        return (self.g * self.g_pc).sum(-1)
+
+    @property
+    def sigma(self) -> Tensor:
+        """σ = 1 − cos²φ₁₂ in conflict, 1 otherwise, [N]."""
+        # A product, because 1 − cos² would cancel near cos = ±1.
+        return torch.where(self.conflict, (1 - self.cos) * (1 + self.cos), 1.0)
 
 
 def look(problems: Problems, theta: Tensor, orders: Tensor = ORDERS) -> Point:

@@ -107,14 +107,11 @@ def many_steps(family: str, trials: int, seed: int) -> Tally:
 def limits(settings: Theory) -> Paths:
     """Run trajectories of the families that are bounded below, twice as many as for Theorem 1."""
     updates, count, seed = settings["updates"], 2 * settings["trajectories"], settings["seed"]
-    return convergence.summed(
-        {
-            family: trajectories(
-                family, count, updates, seed, stationary=True, statement="proposition1"
-            )
-            for family in BOUNDED
-        }
-    )
+
+    def run(family: str) -> Paths:
+        return trajectories(family, count, updates, seed, stationary=True, statement="proposition1")
+
+    return convergence.summed({family: run(family) for family in BOUNDED})
 
 
 def judgements(found: Report, far: Paths) -> list[Judgement]:
@@ -175,14 +172,13 @@ def check(settings: Theory) -> Report:
     step = theorem1.families_of
     many = {family: many_steps(family, max(1, count // 10), seed).report() for family in NONCONVEX}
     quarter = max(1, count // 4)
+    name = "proposition1"
     found = Report(
-        descent=step(NONCONVEX, count, seed, statement="proposition1"),
-        descent_without_conflict=step(
-            NONCONVEX, quarter, seed, conflict=False, statement="proposition1"
-        ),
+        descent=step(NONCONVEX, count, seed, statement=name),
+        descent_without_conflict=step(NONCONVEX, quarter, seed, conflict=False, statement=name),
         several_steps=total(many),
-        large=theorem1.large(IN_HIGH_DIMENSION, seed, settings["high_dimensions"], "proposition1"),
-        attacks=theorem1.attacks(ATTACKED, seed, settings["search_rounds"], "proposition1"),
+        large=theorem1.large(IN_HIGH_DIMENSION, seed, settings["high_dimensions"], name),
+        attacks=theorem1.attacks(ATTACKED, seed, settings["search_rounds"], name),
         paths=limits(settings),
         escape={"attained": escape.walk(WALK)},
     )

@@ -20,11 +20,7 @@ from proofs.problems import Problems
 Array = NDArray[np.float64]
 CHUNK = 2000  # instances in one batch, about 30 MB
 # Dimension → number of instances with prescribed spectra, the same at every scale.
-LARGE = {
-    100: 20,
-    300: 20,
-    1000: 20,
-}
+LARGE = {100: 20, 300: 20, 1000: 20}
 
 
 def stream(seed: int, purpose: str, family: str, chunk: int) -> np.random.Generator:
@@ -45,6 +41,12 @@ def chunks(total: int, dimension: int = 20) -> list[int]:
 def power(rng: np.random.Generator, low: float, high: float, *shape: int) -> Array:
     """Draw 10^U(low, high)."""
     return 10 ** rng.uniform(low, high, shape)
+
+
+def shares(count: int, rng: np.random.Generator) -> Tensor:
+    """Draw shares of a largest step: 1 for every second instance, U(0, 1) for the others."""
+    # Bounds are tightest, and may be attained, at the largest step.
+    return torch.from_numpy(np.where(np.arange(count) % 2 == 0, 1.0, 1 - rng.random(count)))
 
 
 def draw(
@@ -110,32 +112,29 @@ def _least_squares(shape: Shape, rng: np.random.Generator) -> Drawn:
     """Between 1 and 2d equations per task: under- and overdetermined systems."""
     rows = 1 + (rng.random((shape.count, shape.tasks)) * 2 * shape.dimension[:, None]).astype(int)
     present = np.arange(2 * shape.width) < rows[..., None]
-    return (
-        _features(shape, 2 * shape.width, rng),
-        rng.normal(size=present.shape),
-        present / rows[..., None],
-        1.0,
+    a, b = _features(shape, 2 * shape.width, rng), rng.normal(size=present.shape)
+    return a, b, present / rows[..., None], 1.0
+
+
+def _roots(shape: Shape, decades: float, rng: np.random.Generator) -> Array:
+    """Draw √λ with λ from 1 to 10^(−decades); in a quarter of the problems all λ are 1."""
+    size = (shape.count, shape.tasks)
+    flat = rng.random((shape.count, 1, 1)) < 0.25
+    spread = (
+        decades * shape.conditioning * rng.random((*size, 1)) * rng.random((*size, shape.width))
     )
+    return np.where(flat, 1.0, 10 ** (-spread / 2))
 
 
 def _quadratic(shape: Shape, rng: np.random.Generator) -> Drawn:
-    """Quadratics with A = diag(√λ) Qᵀ, λ from 1 to 1/κ with κ up to 1e8.
-
-    In a quarter of the problems all λ are 1.
-    """
+    """Quadratics with A = diag(√λ) Qᵀ, λ from 1 to 1/κ with κ up to 1e8."""
     count, tasks, width, columns = shape.count, shape.tasks, shape.width, shape.columns
-    flat = rng.random((count, 1, 1)) < 0.25
-    decades = (
-        8 * shape.conditioning * rng.random((count, tasks, 1)) * rng.random((count, tasks, width))
-    )
+    roots = _roots(shape, 8, rng)
     # The unit entries in the unused columns keep the matrix regular, and Q block-diagonal.
-    inner = (
-        rng.normal(size=(count, tasks, width, width))
-        * columns[:, None, :, None]
-        * columns[:, None, None, :]
-    )
+    used = columns[:, None, :, None] * columns[:, None, None, :]
+    inner = rng.normal(size=(count, tasks, width, width)) * used
     rotation = np.linalg.qr(inner + np.eye(width) * (1 - columns)[:, None, :, None])[0]
-    a = np.where(flat, 1.0, 10 ** (-decades / 2))[..., None] * np.swapaxes(rotation, -1, -2)
+    a = roots[..., None] * np.swapaxes(rotation, -1, -2)
     target = rng.normal(size=(count, tasks, width, 1)) * columns[:, None, :, None]
     return a, (a @ target)[..., 0], 1.0, 1.0
 
@@ -158,12 +157,8 @@ def _softplus(shape: Shape, rng: np.random.Generator) -> Drawn:
     """Smoothed hinges w softplus(βz)/β of sharpness β from 1 to 10, on 3D random half-spaces."""
     beta = power(rng, 0, 1, shape.count, shape.tasks, 3 * shape.width)
     a = _features(shape, 3 * shape.width, rng)
-    return (
-        a * beta[..., None],
-        rng.normal(size=beta.shape) * beta,
-        rng.random(beta.shape) / beta,
-        1.0,
-    )
+    b = rng.normal(size=beta.shape) * beta
+    return a * beta[..., None], b, rng.random(beta.shape) / beta, 1.0
 
 
 def _huber(shape: Shape, rng: np.random.Generator) -> Drawn:
@@ -190,10 +185,8 @@ def _log_sum_exp(shape: Shape, rng: np.random.Generator) -> Drawn:
     a = a - a.sum(-2, keepdims=True) / present.sum(-2, keepdims=True)
     b = rng.normal(size=(shape.count, shape.tasks, rows))
     # An absent plane repeats the first one far below it, so that the maximum never sees it.
-    a, b = (
-        np.where(present, a, a[..., :1, :]),
-        np.where(present[..., 0], b, -1e3),
-    )
+    a = np.where(present, a, a[..., :1, :])
+    b = np.where(present[..., 0], b, -1e3)
     return a / heat[..., None, None], b / heat[..., None], 1.0, heat
 
 
@@ -205,12 +198,8 @@ def _ridges(shape: Shape, rng: np.random.Generator) -> Drawn:
     rows = 3 * shape.width
     steep = power(rng, -1, 1, shape.count, shape.tasks, rows)
     offsets = rng.normal(size=steep.shape) * power(rng, -1, 0.5, shape.count, 1, 1)
-    return (
-        _features(shape, rows, rng) * steep[..., None],
-        offsets,
-        rng.random(steep.shape) / rows,
-        1.0,
-    )
+    a = _features(shape, rows, rng) * steep[..., None]
+    return a, offsets, rng.random(steep.shape) / rows, 1.0
 
 
 def _indefinite(shape: Shape, rng: np.random.Generator) -> Drawn:
@@ -222,16 +211,11 @@ def _indefinite(shape: Shape, rng: np.random.Generator) -> Drawn:
 def _spectrum(shape: Shape, rng: np.random.Generator) -> Drawn:
     """A = diag(√λ) Qᵀ for high dimensions, λ from 1 to 1/κ with κ up to 1e6.
 
-    In a quarter of the problems all λ are equal. Q is a product of three reflections, so that it is
-    dense but costs only O(D²).
+    Q is a product of three reflections, so that it is dense but costs only O(D²).
     """
     count, tasks, width = shape.count, shape.tasks, shape.width
-    flat = rng.random((count, 1, 1)) < 0.25
-    decades = (
-        6 * shape.conditioning * rng.random((count, tasks, 1)) * rng.random((count, tasks, width))
-    )
     a = np.zeros((count, tasks, width, width))
-    a[..., np.arange(width), np.arange(width)] = np.where(flat, 1.0, 10 ** (-decades / 2))
+    a[..., np.arange(width), np.arange(width)] = _roots(shape, 6, rng)
     for _ in range(3):
         normal = rng.normal(size=(count, tasks, width, 1))
         normal /= np.linalg.norm(normal, axis=-2, keepdims=True)

@@ -36,7 +36,7 @@ from proofs.descent.descent_examples import sharp_step
 from proofs.descent.rates import Rates, rates
 from proofs.judgement import Check, Counterexample, Judgement, judge, sampled
 from proofs.problems import CONVEX, Point, Problems, aim, look, rounding
-from proofs.sampling import LARGE, draw, edges, sideways
+from proofs.sampling import LARGE, draw, edges, shares, sideways
 from proofs.settings import Theory
 from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
 
@@ -80,9 +80,7 @@ def descent(problems: Problems, theta: Tensor, point: Point, step: Tensor) -> tu
 
     Measured is L(θ⁺); the bound is the right-hand side above.
     """
-    # sin²φ as a product: 1 − cos² would cancel near cos = ±1.
-    kept = torch.where(point.conflict, (1 - point.cos) * (1 + point.cos), 1.0)
-    bound = problems.loss(theta) - step * kept * (point.g**2).sum(-1) / 2
+    bound = problems.loss(theta) - step * point.sigma * point.square / 2
     return problems.loss(theta - step.unsqueeze(-1) * point.g_pc), bound
 
 
@@ -104,8 +102,7 @@ def instances(
     # geometry.
     cos, ratio = edges(count, rng)
     problems = aim(problems, cos if conflict else -cos, ratio, sideways(problems, rng))
-    share = np.where(np.arange(count) % 2 == 0, 1.0, 1 - rng.random(count))
-    return problems, torch.from_numpy(share) / problems.lipschitz()
+    return problems, shares(count, rng) / problems.lipschitz()
 
 
 def trial(problems: Problems, step: Tensor, *, conflict: bool = True) -> Trial:
@@ -195,9 +192,7 @@ def searched(problems: Problems, u: Tensor) -> Trial:
     if problems.family == "indefinite":
         # The vector x of a search holds no weights, so that the saddle is fixed here.
         signs = torch.tensor([1.0, -1.0], dtype=u.dtype).expand_as(problems.w)
-        problems = Problems(
-            problems.family, problems.A, problems.b, signs, problems.s, problems.dimension
-        )
+        problems = replace(problems, w=signs)
     # A step of zero would leave the margin without a unit.
     return trial(problems, u.clamp(min=SHORTEST) / problems.lipschitz())
 

@@ -121,7 +121,7 @@ def trial(
         # (c) as a difference, which stays finite where ℓ − ξL vanishes.
         slack=ell / constant - xi - 2 / (step * constant),
         margin=margin,
-        unit=step * (point.g**2).sum(-1),
+        unit=step * point.square,
         noise=noise,
         details=details,
     )

@@ -68,23 +68,21 @@ def instances(
     if case == 2:
         problems = opposed(family, count, rng, dimensions)
         point = look(problems, problems.start())
-        needed = 2 * (1 - (point.g * point.g_pc).sum(-1) / (point.g**2).sum(-1))
+        needed = 2 * (1 - point.inner / point.square)
         return problems, point, long_step(problems, point, form, needed, rng)
     problems = draw(family, count, rng, dimensions)
     # About half of the problems start near their tasks' minimizers, where the curvature is large.
     if dimensions[0] not in LARGE:
-        near = near_minimizers(
-            problems, sideways(problems, rng), torch.from_numpy(power(rng, -1, 1, count))
-        )
+        direction, distance = sideways(problems, rng), torch.from_numpy(power(rng, -1, 1, count))
+        near = near_minimizers(problems, direction, distance)
         chosen = torch.from_numpy(rng.random((count, 1, 1)) < 0.5)
         problems = replace(problems, b=torch.where(chosen, near.b, problems.b))
     _, ratio = edges(count, rng)
     # −c/Φ, with extra weight near both ends of (0, 1).
     share = np.where(rng.random(count) < 0.3, power(rng, -6, 0, count), rng.random(count))
     share = np.where(rng.random(count) < 0.2, 1 - power(rng, -6, -1, count), share)
-    problems = aim(
-        problems, -torch.from_numpy(share) * 2 / (ratio + 1 / ratio), ratio, sideways(problems, rng)
-    )
+    cos = -torch.from_numpy(share) * 2 / (ratio + 1 / ratio)
+    problems = aim(problems, cos, ratio, sideways(problems, rng))
     point = look(problems, problems.start())
     return problems, point, short_step(problems, point, form, rng)
 
@@ -100,7 +98,7 @@ def trial(
     ell = (fast_curvature if fast else curvature)(problems, point, step, form)
     here = cases(point.gramian, constant, ell, step)
     margin, noise = compared(problems, point, step)
-    unit = step * (point.g**2).sum(-1)
+    unit = step * point.square
     details = {"dimension": problems.dimension, "cos": point.cos, "l_over_L": ell / constant}
     details |= {"t_times_L": step * constant, "tau_times_L": here.tau * constant}
     return Trial(

@@ -66,16 +66,14 @@ def growing(cycle: three_cycle.Cycle) -> Counterexample:
     """The three-cycle as a counterexample."""
     # Rounded for the sentence only; the proof uses the enclosures.
     y, u_1, u_2, s = (float(x) for x in cycle.zero)
+    proved = identity("corrected_step").equations > 0
     return Counterexample(
         "interval",
         f"H_1 = diag(900, 1), H_2 = [[58, 190], [190, 640]], θ_0 = (1, {y:.5f}), θ_1 = ({u_1:.5f}, "
         f"{u_2:.5f}) within {cycle.radius}: θ_{{k+3}} = s θ_k with s = {s:.6f}",
         {
             "both tasks strongly convex quadratics with the minimizer 0": cycle.strongly_convex,
-            "α_k and β_k as printed, with the square (corrected_step)": identity(
-                "corrected_step"
-            ).equations
-            > 0,
+            "α_k and β_k as printed, with the square (corrected_step)": proved,
             "conflict at every iterate, as intervals": cycle.in_conflict,
         },
         "|s| > 1: the iterates grow without bound, and cos φ repeats with period 3",

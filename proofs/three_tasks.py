@@ -31,7 +31,6 @@ ASCENDING = ((1, 0), (-4, -2), (1, 1))
 STATIONARY = ((-2, -1), (1, 0), (1, 1))  # their sum is 0
 TASKS, DIMENSIONS = (2, 3, 5, 10), (5, 1000)
 TRIPLES, DRAWS = 200, 200_000
-ERRORS = 4.0
 
 
 @dataclass(frozen=True)

@@ -72,14 +72,13 @@ def _which(problems: Problems, point: Point, factor: float) -> tuple[Tensor, ...
     xi = pcgrad.curvature_bounding_measure(point.gramian)[:, 0, 1]
     ell = curvature_by_losses(problems, point, step, "uniform")
     exact = curvature_by_losses(problems, point, step, "remainder")
-    square, inner = (point.g**2).sum(-1), (point.g * point.g_pc).sum(-1)
 
     def under_c(curvature: Tensor) -> Tensor:
         gap = curvature - xi * constant
         return a & (gap > 0) & (step * gap >= 2)
 
     gap = exact - xi * constant
-    tight = (gap > 0) & (step * square * gap >= 2 * (square - inner))
+    tight = (gap > 0) & (step * point.square * gap >= 2 * (point.square - point.inner))
     margin, noise = compared(problems, point, step)
     worse = margin < -noise
     sharp = ell.clamp(min=0) ** 2 / constant

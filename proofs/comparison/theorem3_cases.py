@@ -87,11 +87,9 @@ def bound_trial(count: int, rng: np.random.Generator) -> Trial:
     """
     cos, ratio = edges(count, rng)
     plane = torch.stack([cos, ((1 - cos) * (1 + cos)).sqrt()], -1)
-    pair = torch.stack(
-        [ratio.unsqueeze(-1) * torch.tensor([1.0, 0.0], dtype=torch.float64), plane], 1
-    )
-    point, one = Point.of(pair), torch.ones_like(cos)
-    gramian, g, g_pc = point.gramian, point.g, point.g_pc
+    along = ratio.unsqueeze(-1) * torch.tensor([1.0, 0.0], dtype=torch.float64)
+    point, one = Point.of(torch.stack([along, plane], 1)), torch.ones_like(cos)
+    gramian, square = point.gramian, point.square
     xi = pcgrad.curvature_bounding_measure(gramian)[:, 0, 1]
     # ℓ ≈ ξL makes D nearly zero, which is where the cases meet.
     near = xi * torch.from_numpy(1 + rng.choice([-1, 1], count) * power(rng, -8, 0, count))
@@ -100,14 +98,14 @@ def bound_trial(count: int, rng: np.random.Generator) -> Trial:
     step = around(cases(gramian, one, ell, one).tau, one, rng)
     here = cases(gramian, one, ell, step)
     # Both changes of the loss as the proof bounds them: ℓ for the plain step, L for PCGrad's.
-    plain = -step * (g**2).sum(-1) + step**2 / 2 * ell * (g**2).sum(-1)
-    surgery = -step * (g * g_pc).sum(-1) + step**2 / 2 * (g_pc**2).sum(-1)
+    plain = -step * square + step**2 / 2 * ell * square
+    surgery = -step * point.inner + step**2 / 2 * (point.g_pc**2).sum(-1)
     size, case = (ratio + 1) ** 2, here.first | here.second
     return Trial(
-        accepted=(here.d != 0) & (g != 0).any(-1),
+        accepted=(here.d != 0) & (point.g != 0).any(-1),
         slack=here.d.abs(),
         margin=torch.where(case, plain - surgery, surgery - plain),
-        unit=step * (g**2).sum(-1),
+        unit=step * square,
         noise=128 * EPSILON * size * (step + step**2),
         details={
             "cos": cos,

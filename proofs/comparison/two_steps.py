@@ -36,7 +36,6 @@ from proofs.problems import (
 from proofs.sampling import LARGE, draw, power, sideways
 
 WEIGHTINGS = ("uniform", "remainder")
-FORMS = (*WEIGHTINGS, "pointwise")
 # Steps that are tried, in units of 2/L: below 1 neither (c) nor t ≥ τ can hold.
 GRID = np.geomspace(1, 64, 31)
 BLOCK = 2_000_000  # numbers in one batch of curvatures
@@ -52,13 +51,12 @@ def compared(problems: Problems, point: Point, step: Tensor) -> tuple[Tensor, Te
 
 def curvature(problems: Problems, point: Point, step: Tensor, form: str) -> Tensor:
     """Return ℓ = H/‖g‖² from Hessians, the largest that is allowed, at most L, [N]."""
-    square, theta = (point.g**2).sum(-1), problems.start()
     if form == "pointwise":
         found = smallest_curvature(problems, point, step)
     else:
-        found = (
-            problems.curvature(theta, theta - step.unsqueeze(-1) * point.g, point.g, form) / square
-        )
+        theta = problems.start()
+        after = theta - step.unsqueeze(-1) * point.g
+        found = problems.curvature(theta, after, point.g, form) / point.square
     # Only rounding can exceed L.
     return torch.minimum(found, problems.lipschitz())
 
@@ -71,7 +69,7 @@ def curvature_by_losses(problems: Problems, point: Point, step: Tensor, weightin
         uniform:   g·(∇L(θ) − ∇L(θ^MT))/(t‖g‖²),
         remainder: 2(L(θ^MT) − L(θ) + t‖g‖²)/(t²‖g‖²).
     """
-    theta, square = problems.start(), (point.g**2).sum(-1)
+    theta, square = problems.start(), point.square
     after = theta - step.unsqueeze(-1) * point.g
     if weighting == "uniform":
         return (point.g * (point.g - problems.gradients(after).sum(-2))).sum(-1) / (step * square)
@@ -94,7 +92,7 @@ def smallest_curvature(problems: Problems, point: Point, step: Tensor) -> Tensor
     change = -step[:, None, None] * along
     # A grid would miss short pieces of Huber's piecewise constant curvature.
     places = _pieces(z, change) if problems.family == "huber" else _nodes(problems.family)
-    return _curvatures(problems, z, change, along, places).amin(0) / (point.g**2).sum(-1)
+    return _curvatures(problems, z, change, along, places).amin(0) / point.square
 
 
 def _curvatures(
@@ -173,9 +171,8 @@ def opposed(
     side = sideways(problems, rng)
     ratio = torch.from_numpy(10 ** (rng.choice([-1, 1], count) * rng.uniform(0.1, 2, count)))
     if dimensions[0] in LARGE:
-        return aim(
-            problems, opposing(ratio, torch.from_numpy(power(rng, -6, -1, count))), ratio, side
-        )
+        xi = torch.from_numpy(power(rng, -6, -1, count))
+        return aim(problems, opposing(ratio, xi), ratio, side)
     distance = torch.from_numpy(power(rng, -2, reach, count))
     problems = near_minimizers(problems, sideways(problems, rng), distance)
     turned = aim(problems, torch.full((count,), -1.0, dtype=torch.float64), ratio, side)
@@ -237,5 +234,5 @@ def _profile(problems: Problems, point: Point, grid: Tensor) -> Tensor:
     before = torch.linspace(0, 0.75, 4, dtype=torch.float64)[:, None] * grid[0]
     steps = torch.cat([before, grid])
     # The minimum over a segment falls with the step, hence a running minimum over all places.
-    seen = _curvatures(problems, z, -along, along, steps) / (point.g**2).sum(-1)
+    seen = _curvatures(problems, z, -along, along, steps) / point.square
     return seen.cummin(0).values[len(before) :]

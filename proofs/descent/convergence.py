@@ -35,16 +35,8 @@ from proofs.sampling import chunks, stream
 from proofs.tally import BrokenError
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-ENDS = (
-    "optimum",
-    "stationary",
-    "opposite",
-    "product",
-    "walking",
-    "diverged",
-    "stalled",
-    "unfinished",
-)
+ENDS = ("optimum", "stationary", "opposite", "product",
+        "walking", "diverged", "stalled", "unfinished")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -150,9 +142,7 @@ def walk(updates: int) -> Paths:
     rows = torch.zeros(1, dtype=torch.int64)
     for _ in range(updates):
         after, cos = escape.far_step(theta)
-        change = torch.tensor([after], dtype=torch.float64) - torch.tensor(
-            [theta], dtype=torch.float64
-        )
+        change = torch.tensor([theta, after], dtype=torch.float64).diff(dim=0)
         if 1 + cos <= OPPOSITE and bool(progress.located(rows, change)[0]):
             end = "opposite"
             break

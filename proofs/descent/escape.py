@@ -179,9 +179,9 @@ class Walk:
     @property
     def hypotheses(self) -> dict[str, bool]:
         """What the proof requires of the start, in exact rationals."""
+        proved = identity("escape_slopes").equations > 0
         return {
-            "L_1, L_2 convex, L bounded below (escape_slopes)": identity("escape_slopes").equations
-            > 0,
+            "L_1, L_2 convex, L bounded below (escape_slopes)": proved,
             "t = 1/(2L) ≤ 1/L": Fraction(self.premises.t) * Fraction(self.premises.L) <= 1,
             "start outside the unit disk": self.premises.outside_the_disk,
             "conflict at the start, e² + u² < 1": self.premises.conflict_for_ever,

@@ -77,10 +77,8 @@ def starts(family: str, count: int, rng: np.random.Generator) -> Problems:
     Every second problem of the MEETING families has a common minimizer.
     """
     problems = draw(family, count, rng, conditioning=0.25)
-    cos, ratio = (
-        torch.from_numpy(-0.95 * rng.random(count)),
-        torch.from_numpy(10 ** rng.uniform(-0.5, 0.5, count)),
-    )
+    cos = torch.from_numpy(-0.95 * rng.random(count))
+    ratio = torch.from_numpy(10 ** rng.uniform(-0.5, 0.5, count))
     problems = aim(problems, cos, ratio, sideways(problems, rng))
     if family in MEETING:
         problems = meet(problems, torch.arange(count) % 2 == 1)
@@ -89,10 +87,8 @@ def starts(family: str, count: int, rng: np.random.Generator) -> Problems:
 
 
 def guaranteed(point: Point) -> Tensor:
-    """m = (1 − cos²φ)‖g‖² in conflict, ‖g‖² otherwise, [N]."""
-    return torch.where(point.conflict, (1 - point.cos) * (1 + point.cos), 1.0) * (point.g**2).sum(
-        -1
-    )
+    """m = σ‖g‖², [N]."""
+    return point.sigma * point.square
 
 
 def remaining(length: Tensor, previous: Tensor) -> Tensor:

@@ -46,10 +46,9 @@ def rates(count: int, seed: int) -> Rates:
     worst_sum = worst_product = 0.0
     for _ in range(UPDATES):
         point = look(problems, theta)
-        sigma = torch.where(point.conflict, (1 - point.cos) * (1 + point.cos), 1.0)
-        kept = kept + step * sigma
+        kept = kept + step * point.sigma
         # The product is summed in logarithms, so that it does not underflow.
-        shrink = shrink + torch.log1p(-(step * mu * sigma).clamp(max=1 - 1e-12))
+        shrink = shrink + torch.log1p(-(step * mu * point.sigma).clamp(max=1 - 1e-12))
         theta = theta - step.unsqueeze(-1) * point.g_pc
         radius = torch.maximum(radius, (theta - best_theta).norm(dim=-1))
         gap = problems.loss(theta) - best

@@ -19,16 +19,14 @@ CANDIDATES = 6
 class Angle(NamedTuple):
     """PCGrad's update against the plain one, each field [N]."""
 
-    inner: Tensor  # g·g^PC
     cos: Tensor  # cos(g, g^PC); nan where either is zero
     ratio: Tensor  # ‖g^PC‖/‖g‖
 
 
 def angle(point: Point) -> Angle:
     """Compute the geometry of the two updates."""
-    inner = (point.g * point.g_pc).sum(-1)
     plain, surgery = point.g.norm(dim=-1), point.g_pc.norm(dim=-1)
-    return Angle(inner, inner / (plain * surgery), surgery / plain)
+    return Angle(point.inner / (plain * surgery), surgery / plain)
 
 
 def arrangements(tasks: int, dimension: Tensor, width: int, rng: np.random.Generator) -> Tensor:

@@ -100,38 +100,19 @@ def images(s: Interval, x: Interval, y: Interval) -> list[Image]:
             first = -(inner[i][j].negative_part()) / squares[j]
             second = -((inner[i][k] + first * inner[j][k]).negative_part()) / squares[k]
             weights[j], weights[k] = weights[j] + first, weights[k] + second
-        found.append(_image(s, x, y, g, weights, u, third))
+        # The part that all gⱼ share is taken out of Σ wⱼ gⱼ, which keeps the intervals narrow.
+        total = weights[0] + weights[1] + weights[2]
+        pull_x, pull_y = (dot(weights, [row[k] for row in u]) for k in range(2))
+        update = [
+            s * total / Interval.of(27).sqrt(),
+            x * third * total + pull_x,
+            y * third * total + pull_y,
+        ]
+        shrink = Interval.of(1) - total * third
+        after = [x * shrink - pull_x, y * shrink - pull_y]
+        next_s = s * (Interval.of(1) - total * Fraction(1, 3))
+        found.append(Image(next_s, dot(after, after), dot(g, update), dot(update, update)))
     return found
-
-
-def _image(
-    s: Interval,
-    x: Interval,
-    y: Interval,
-    g: list[Interval],
-    weights: list[Interval],
-    u: list[list[Interval]],
-    third: Fraction,
-) -> Image:
-    """Take one step along g^PC = Σ wⱼ gⱼ.
-
-    The part that all gⱼ share is taken out of the sum, which keeps the intervals narrow.
-    """
-    total = weights[0] + weights[1] + weights[2]
-    pull_x, pull_y = (dot(weights, [row[k] for row in u]) for k in range(2))
-    update = [
-        s * total / Interval.of(27).sqrt(),
-        x * third * total + pull_x,
-        y * third * total + pull_y,
-    ]
-    shrink = Interval.of(1) - total * third
-    after = [x * shrink - pull_x, y * shrink - pull_y]
-    return Image(
-        s * (Interval.of(1) - total * Fraction(1, 3)),
-        dot(after, after),
-        dot(g, update),
-        dot(update, update),
-    )
 
 
 def cover() -> Array:

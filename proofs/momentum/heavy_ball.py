@@ -146,11 +146,10 @@ def draw(
     values = scale[..., None] * 10 ** (-spread * place) * inside[:, None]
     mirrors = rng.normal(size=(count, 2, MIRRORS, high)) * inside[:, None, None]
     mirrors /= np.linalg.norm(mirrors, axis=-1, keepdims=True)
-    smallest = np.where(inside[:, None], values, np.inf).min(-1)
-    ridge = np.zeros((count, 2)) if shape == "quadratic" else smallest
-    mu, top = (
-        (smallest, values.max(-1)) if shape == "quadratic" else (ridge, ridge + values.max(-1))
-    )
+    # Of quadratics the smallest λ is μ; elsewhere F'' may vanish, and the ridge is μ.
+    mu = np.where(inside[:, None], values, np.inf).min(-1)
+    ridge = np.zeros((count, 2)) if shape == "quadratic" else mu
+    top = ridge + values.max(-1)
     center = np.zeros((count, 2, high))
     parts = (np.sqrt(values), mirrors, ridge, center, mu, top, dimension.astype(float))
     return Pairs(shape, *(torch.from_numpy(part) for part in parts))
@@ -190,18 +189,15 @@ def _lanczos(pair: Pairs) -> Tensor:
         dtype=float,
     )
     begin = np.random.default_rng(0).normal(size=width)
-    return torch.from_numpy(
-        scipy.sparse.linalg.eigsh(operator, 1, which="SA", tol=1e-2, v0=begin)[1][:, 0]
-    )
+    vectors = scipy.sparse.linalg.eigsh(operator, 1, which="SA", tol=1e-2, v0=begin)[1]
+    return torch.from_numpy(vectors[:, 0])
 
 
 def _both(pair: Pairs, x: Tensor) -> Tensor:
     """(H₁ H₂ + H₂ H₁) x."""
     first = pair.gradients(x[None], "quadratic")[0]  # H₁ x, H₂ x
-    return (
-        pair.gradients(first[1][None], "quadratic")[0, 0]
-        + pair.gradients(first[0][None], "quadratic")[0, 1]
-    )
+    second = pair.gradients(first[1][None], "quadratic")[0, 0]  # H₁ H₂ x
+    return second + pair.gradients(first[0][None], "quadratic")[0, 1]
 
 
 def begin(pairs: Pairs, rng: np.random.Generator) -> Tensor:

@@ -130,12 +130,12 @@ def printed() -> Counterexample:
     found = orbit(gradients, half, half, start, start, 6, "printed")
     core = through_the_core(gradients, half, half, start, start, 6, "printed")
     shown = ", ".join(str(theta[0]) for theta in found.path[:5])
+    bend = exact.hessian(lambda x: 16 * x**2, 1)[0]
     return Counterexample(
         "exact example",
         f"L_1 = L_2 = 16θ², μ_k = L_k = 64, α_k L_k = {found.alpha[0] * 64}: θ = {shown}, …",
         {
-            "both tasks 32-strongly convex and 32-smooth": exact.hessian(lambda x: 16 * x**2, 1)[0]
-            == 32,
+            "both tasks 32-strongly convex and 32-smooth": bend == 32,
             "α_k = 4/(√L_k + √μ_k) as printed": found.alpha[0] == F(1, 4),
         },
         "the iterates grow without bound; cos φ = 1 throughout",

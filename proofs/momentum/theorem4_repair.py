@@ -22,7 +22,7 @@ from torch import Tensor
 from proofs.momentum import heavy_ball
 from proofs.momentum.heavy_ball import Pairs
 from proofs.problems import EPSILON
-from proofs.sampling import LARGE, stream
+from proofs.sampling import LARGE, shares, stream
 from proofs.tally import Counts, Tally, Trial, sample, total
 
 CONDITIONS = {"condition 10 to 100": (1.0, 2.0), "condition 100 to 10,000": (2.0, 4.0)}
@@ -39,17 +39,15 @@ class Commuting:
     smallest_margin: float  # smallest log(bound/distance)
 
 
-def hypotheses(pairs: Pairs, theta: Tensor) -> Tensor:
-    """Test whether instances satisfy the hypotheses at θ, bool [N].
+def hypotheses(pairs: Pairs, theta: Tensor, gradients: Tensor) -> Tensor:
+    """Test whether instances satisfy the hypotheses at θ, where they have `gradients`, bool [N].
 
     The hypotheses are 0 < μᵢ ≤ Lᵢ, one minimizer, where both gradients vanish, and
     μᵢ‖x‖² ≤ gᵢ·x ≤ Lᵢ‖x‖², where x is the distance to the minimizer.
     """
     x = theta - pairs.center[:, 0]
-    along, square = (
-        (pairs.gradients(theta) * x.unsqueeze(1)).sum(-1),
-        x.square().sum(-1, keepdim=True),
-    )
+    along = (gradients * x.unsqueeze(1)).sum(-1)
+    square = x.square().sum(-1, keepdim=True)
     slack = 1e-9 * pairs.top * square
     inside = (along >= pairs.mu * square - slack) & (along <= pairs.top * square + slack)
     flat = (pairs.gradients(pairs.center[:, 0]) == 0).all(-1)
@@ -90,12 +88,9 @@ def instances(
     theta = heavy_ball.begin(pairs, rng)
     if not conflict:
         inside = torch.arange(theta.shape[-1]) < pairs.dimension.unsqueeze(-1)
-        theta = (
-            torch.from_numpy(rng.normal(size=theta.shape) * 10 ** rng.uniform(-1, 1, (count, 1)))
-            * inside
-        )
-    share = np.where(np.arange(count) % 2 == 0, 1.0, 1 - rng.random(count))
-    return pairs, theta, torch.from_numpy(share)
+        anywhere = rng.normal(size=theta.shape) * 10 ** rng.uniform(-1, 1, (count, 1))
+        theta = torch.from_numpy(anywhere) * inside
+    return pairs, theta, shares(count, rng)
 
 
 def trial(pairs: Pairs, theta: Tensor, share: Tensor, *, conflict: bool) -> Trial:
@@ -110,7 +105,8 @@ def trial(pairs: Pairs, theta: Tensor, share: Tensor, *, conflict: bool) -> Tria
         "share_of_step": share,
     }
     return Trial(
-        accepted=hypotheses(pairs, theta) & ((gramian[:, 0, 1] < 0) == conflict),
+        accepted=hypotheses(pairs, theta, seen.point.gradients)
+        & ((gramian[:, 0, 1] < 0) == conflict),
         slack=share,
         margin=bound - measured,
         unit=(distance - bound).clamp(min=1e-300),  # the guaranteed decrease

@@ -176,6 +176,12 @@ def krawczyk(point: Any, inverse: Any) -> tuple[bool, list[Any], list[Dual]]:
     return inside, box, products
 
 
+def enclosure(interval: Any, digits: int) -> str:
+    """Format an interval of mpmath."""
+    low, high = (mp.nstr(mp.mpf(end), digits) for end in (interval.a, interval.b))
+    return f"[{low}, {high}]"
+
+
 def prove() -> Cycle:
     """Run the interval proof.
 
@@ -193,13 +199,10 @@ def prove() -> Cycle:
                 zero,
                 RADIUS,
                 inside,
-                tuple(
-                    f"[{mp.nstr(mp.mpf(p.value.a), 12)}, {mp.nstr(mp.mpf(p.value.b), 12)}]"
-                    for p in products
-                ),
+                tuple(enclosure(p.value, 12) for p in products),
                 all(bool(p.value.b < 0) for p in products) and bool(box[3].b < -1),
                 all(bool(mu.a > 0) for mu in spectrum(iv)[0]),
-                f"[{mp.nstr(mp.mpf(box[3].a), 20)}, {mp.nstr(mp.mpf(box[3].b), 20)}]",
+                enclosure(box[3], 20),
                 second_route(point),
             )
     finally:

@@ -112,18 +112,15 @@ def instance(report: dict[str, Any], name: str) -> str:
 
 def counts(rows: dict[str, dict[str, Any]]) -> str:
     """Format the trials by family as a Markdown table."""
-    keys = ("trials", "accepted", "undecided", "violations", "smallest_margin")
-    names = (
-        "family",
-        "drawn",
-        "satisfy the hypotheses",
-        "undecided",
-        "violations",
-        "smallest margin",
-    )
-    return table(
-        names, [[name.replace("_", " "), *(row[k] for k in keys)] for name, row in rows.items()]
-    )
+    shown = {
+        "trials": "drawn",
+        "accepted": "satisfy the hypotheses",
+        "undecided": "undecided",
+        "violations": "violations",
+        "smallest_margin": "smallest margin",
+    }
+    cells = [[name.replace("_", " "), *(row[k] for k in shown)] for name, row in rows.items()]
+    return table(("family", *shown.values()), cells)
 
 
 def panels(columns: int, height: float = 3.6) -> tuple[Figure, Sequence[Axes]]:

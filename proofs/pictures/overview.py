@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 import pcgrad
 from proofs.comparison.two_steps import opposing
 from proofs.momentum import theorem4_examples as examples
+from proofs.momentum.three_cycle import ONE, TWO, spectrum
 from proofs.pictures.common import BLUE, ORANGE, PURPLE, VERMILION, folder, panels, table
 from proofs.pictures.theorem2 import conditions
 from proofs.problems import Point
@@ -44,12 +45,9 @@ def kill_table(report: dict[str, Any]) -> str:
 
 def conflicts_table(report: dict[str, Any]) -> str:
     """Format how often an update still conflicts with a task, for normal gradients."""
+    keys = ("pcgrad", "projected", "plain")
     rows = [
-        [
-            row["tasks"],
-            row["dimension"],
-            *(f"{row[key]:.1%}" for key in ("pcgrad", "projected", "plain")),
-        ]
+        [row["tasks"], row["dimension"], *(f"{row[key]:.1%}" for key in keys)]
         for row in report["conflicts"]
     ]
     headers = ("tasks", "dimension", "PCGrad's update", "some projected gradient", "the plain sum")
@@ -214,26 +212,17 @@ def momentum(steps: int = 120) -> Figure:
     quadratic.
     """
     figure, (left, right) = panels(2, 3.8)
-    hessians, start = (
-        ((900, 0, 1), (58, 190, 640)),
-        (-11, 5),
-    )  # three_cycle.py, from rest
-    values = [
-        sorted(mp.eigsy(mp.matrix([[a, b], [b, c]]), eigvals_only=True)) for a, b, c in hessians
-    ]
-    mu, top, begin = [v[0] for v in values], [v[1] for v in values], tuple(mp.mpf(x) for x in start)
+    mu, top = spectrum(mp)
+    start = mp.mpf(-11), mp.mpf(5)  # from rest
+    gradients = examples.quadratics(ONE, TWO)
     rules = {
         "printed": ("$\\alpha_k$ as printed", ORANGE),
         "corrected": ("$\\alpha_k$ with its square", VERMILION),
     }
     for rule, (label, color) in rules.items():
-        path = examples.orbit(
-            examples.quadratics(*hessians), mu, top, begin, begin, steps, rule
-        ).path
-        sizes = [
-            float(mp.log10(mp.norm(mp.matrix(theta)) / mp.norm(mp.matrix(start)))) for theta in path
-        ]
-        left.plot(sizes, color=color, label=label)
+        path = examples.orbit(gradients, mu, top, start, start, steps, rule).path
+        sizes = [mp.norm(theta) / mp.norm(start) for theta in path]
+        left.plot([float(mp.log10(size)) for size in sizes], color=color, label=label)
     left.set(title="one minimizer, in conflict at every step", xlabel="updates", ylim=(-4, 8))
     left.set_ylabel("$\\log_{10}$ distance to the minimizer / first")
     left.legend(frameon=False, fontsize=8)
@@ -242,8 +231,8 @@ def momentum(steps: int = 120) -> Figure:
     right.plot(x, slope, color="black", lw=1.2, label="$f'$, between 1 and 25 steep")
     points = [theta[0] for theta in examples.piecewise_path()[:3]]
     for k, point in enumerate(points):
-        right.plot(float(point), float(examples.piecewise_slope(point)), "o", color=VERMILION, ms=8)
         place = (float(point), float(examples.piecewise_slope(point)))
+        right.plot(*place, "o", color=VERMILION, ms=8)
         right.annotate(
             f"$\\theta_{k} = {point}$", place, (6, -12), textcoords="offset points", fontsize=8
         )
