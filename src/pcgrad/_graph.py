@@ -26,6 +26,11 @@ ELEMENTWISE = VIEWS | {
 and that treat each entry by itself."""
 
 
+def is_leaf(node: Any) -> bool:
+    """Return whether a node belongs to a leaf; a user's function may have a ``variable`` too."""
+    return type(node).__name__ == "AccumulateGrad"
+
+
 def refuse_reentrant(node: Any) -> None:
     """Raise for reentrant activation checkpoints, which build their graphs during the pass."""
     if type(node).__name__ == "CheckpointFunctionBackward":
@@ -81,8 +86,8 @@ class Reach:
                 if child is not None:
                     masks[child] = masks.get(child, 0) | mask
         # Indexed by tensor: asking each tensor for its node would cost more than the whole walk.
-        ends = [node for node, edges in self.nodes if not edges]
-        self._leaves = {id(node.variable): node for node in ends if hasattr(node, "variable")}
+        ends = [node for node, edges in self.nodes if not edges and is_leaf(node)]
+        self._leaves = {id(node.variable): node for node in ends}
 
     def node(self, tensor: Tensor) -> Any:
         """Return the graph node at which a tensor's gradient arrives."""
@@ -159,7 +164,7 @@ class Reach:
                     # A weight enters its product transposed, or cast by autocast.
                     while type(child).__name__ in VIEWS:
                         child = child.next_functions[0][0]
-                    if hasattr(child, "variable") and self.masks[child].bit_count() > 1:
+                    if is_leaf(child) and self.masks[child].bit_count() > 1:
                         return True
         return False
 

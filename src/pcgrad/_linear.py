@@ -26,7 +26,7 @@ from pcgrad._orders import Orders, check_tasks
 from pcgrad._parameters import Parameters, check_losses, named
 from pcgrad._precision import full_precision, is_full
 from pcgrad._surgery import Reduction, Surgery, Weighting
-from pcgrad._taps import Calls, Tap, backward_pass, calls_of, mixed_rows, other_leaves
+from pcgrad._taps import Calls, Leaf, Tap, backward_pass, calls_of, mixed_rows, other_leaves
 from pcgrad._task_gradients import dense
 
 COVERED = (nn.Linear, nn.LayerNorm)
@@ -176,7 +176,7 @@ class LinearRecorder:
         roots = self._roots(losses)
         leaves, graph = self._leaves(roots)
         self._count_rows(rows)
-        own = leaves if own_parameters is None else self._listed(own_parameters)
+        own = self._own(leaves, own_parameters)
         parameters = list(self.module.parameters())
         stacks = {id(p): p.new_empty((self.tasks, *p.shape)) for p in parameters}
 
@@ -237,11 +237,7 @@ class LinearRecorder:
         table = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         named(table, "recorded parameters")
         shared = list(table.values())
-        own = (
-            leaves
-            if own_parameters is None
-            else [p for p in self._listed(own_parameters) if p.requires_grad]
-        )
+        own = [p for p in self._own(leaves, own_parameters) if p.requires_grad]
         device = roots[0].device
         method.prepare(table, self.tasks)
         agree(
@@ -345,7 +341,7 @@ class LinearRecorder:
             )
         return roots
 
-    def _leaves(self, roots: Sequence[Tensor]) -> tuple[list[Tensor], int]:
+    def _leaves(self, roots: Sequence[Tensor]) -> tuple[list[Leaf], int]:
         """Return the leaves outside the module that the losses reach, and the kind of the graph.
 
         Raises:
@@ -354,8 +350,8 @@ class LinearRecorder:
         """
         leaves, graph = other_leaves(roots, self._taps)
         names = {id(p): name for name, p in self.module.named_parameters()}
-        for leaf in leaves:
-            if id(leaf) in names:
+        for leaf, _ in leaves:
+            if leaf.requires_grad and id(leaf) in names:
                 raise RuntimeError(
                     f"parameter {names[id(leaf)]} reaches the losses otherwise than through a "
                     "recorded call of its layer (a penalty, a functional call, a call outside the "
@@ -375,8 +371,10 @@ class LinearRecorder:
                     )
         return leaves, graph
 
-    def _listed(self, own_parameters: Parameters) -> list[Tensor]:
-        """Return the caller's own parameters, which must not belong to the module."""
+    def _own(self, leaves: list[Leaf], own_parameters: Parameters | None) -> list[Tensor]:
+        """Return the caller's own parameters, not of the module; ``None`` selects the leaves."""
+        if own_parameters is None:
+            return [leaf for leaf, _ in leaves if leaf.requires_grad]
         identities = {id(p) for p in self.module.parameters()}
         table = named(own_parameters, "own parameters")
         for name, tensor in table.items():
@@ -389,7 +387,7 @@ class LinearRecorder:
     def _pass(
         self,
         roots: list[Tensor],
-        leaves: list[Tensor],
+        leaves: list[Leaf],
         graph: int,
         own: list[Tensor],
         form: Callable[[Layer], None] | None,
@@ -425,7 +423,7 @@ class LinearRecorder:
         calls, formed = calls_of(self._taps), set[int]()
 
         def arrive(tap: Tap) -> None:
-            layer = [(p, calls[id(p)]) for _, p in tap.used]
+            layer = [(p, calls[id(p)]) for _, p in tap.used if id(p) in calls]
             # The gradient of a weight with several calls is a sum over deltas still to come.
             if form is not None and all(len(uses) == 1 for _, uses in layer):
                 form(layer)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from pcgrad._graph import Reach, refuse_reentrant
+from pcgrad._graph import Reach, is_leaf, refuse_reentrant
 from pcgrad._linear_gradients import outer_products, row_sums
 from pcgrad._precision import working_dtype
 
@@ -192,7 +192,7 @@ def _leaves(output: Tensor, below: Any, nodes: set[str]) -> set[int] | None:
         name = type(node).__name__
         if name not in nodes:
             return None
-        if hasattr(node, "variable"):
+        if is_leaf(node):
             leaves.add(id(node.variable))
         children = [child for child, _ in node.next_functions]
         # A layer adds its bias to the product; only another operation adds a scaled product.
@@ -221,27 +221,33 @@ def _by_task(part: Tensor, tasks: int, features: int) -> Tensor:
 Calls = list[tuple[Tap, str]]
 """The calls that used a parameter, and its name in their layers."""
 
+Leaf = tuple[Tensor, GradientEdge]
+"""A leaf, and its place in the graph, which outlives ``requires_grad``."""
+
 
 def calls_of(taps: Sequence[Tap]) -> dict[int, Calls]:
     """Return the recorded calls of every trainable parameter, by its id."""
     calls: dict[int, Calls] = {}
     for tap in taps:
         for name, parameter in tap.used:
-            calls.setdefault(id(parameter), []).append((tap, name))
+            # It may have been frozen since the call.
+            if parameter.requires_grad:
+                calls.setdefault(id(parameter), []).append((tap, name))
     return calls
 
 
-def other_leaves(losses: Sequence[Tensor], taps: Sequence[Tap]) -> tuple[list[Tensor], int]:
+def other_leaves(losses: Sequence[Tensor], taps: Sequence[Tap]) -> tuple[list[Leaf], int]:
     """Return the leaves that the losses reach outside recorded calls, and the kind of the graph.
 
     The walk skips the recorded calls: from a call's output it goes on at its input. A weight or
     bias found nevertheless has another way to the losses.
 
     Returns:
-        The leaves in the order of the graph, and a hash of its sequence of operations.
+        The leaves in the order of the graph, those frozen since the forward pass included, and a
+        hash of its sequence of operations.
     """
     below = {tap.output.node: tap.below for tap in taps}
-    leaves: list[Tensor] = []
+    leaves: list[Leaf] = []
     kinds: list[type] = []
     seen: set[Any] = set()
     stack: list[Any] = [get_gradient_edge(loss).node for loss in losses]
@@ -252,8 +258,8 @@ def other_leaves(losses: Sequence[Tensor], taps: Sequence[Tap]) -> tuple[list[Te
         seen.add(node)
         kinds.append(type(node))
         refuse_reentrant(node)
-        if hasattr(node, "variable") and node.variable.requires_grad:
-            leaves.append(node.variable)
+        if is_leaf(node):
+            leaves.append((node.variable, GradientEdge(node, 0)))
         # Behind a recorded call only its input matters: its own parameters are known.
         stack.extend(
             [below[node]] if node in below else [child for child, _ in node.next_functions]
@@ -264,10 +270,12 @@ def other_leaves(losses: Sequence[Tensor], taps: Sequence[Tap]) -> tuple[list[Te
 def backward_pass(
     roots: list[Tensor],
     taps: Sequence[Tap],
-    leaves: Sequence[Tensor],
+    leaves: Sequence[Leaf],
     own: Sequence[Tensor],
     *,
     arrive: Callable[[Tap], None] | None = None,
+    every: bool = False,
+    scales: Tensor | None = None,
     retain_graph: bool = False,
 ) -> list[Tensor | None]:
     """Run one backward pass that sets the taps' deltas and returns own leaves' plain gradients.
@@ -281,35 +289,39 @@ def backward_pass(
         own: the leaves that receive plain gradients.
         arrive: called for every reached tap as soon as its delta is known. It may discard the
             delta, so that only one exists at a time. ``None`` keeps all deltas.
+        every: reach every tap without any leaf; all deltas exist at the same time then.
+        scales: factors ``[T]`` of the losses.
         retain_graph: keep the graph for another pass.
 
     Returns:
         The gradient of each own leaf; ``None`` if it is frozen or not reached.
     """
+    arrived: set[Tap] = set()
 
     def note(tap: Tap, gradient: Tensor | None) -> None:
+        arrived.add(tap)
         tap.delta = gradient
         if gradient is not None and arrive is not None:
             arrive(tap)
 
     # autograd.grad visits only nodes on a path to its inputs. A pass to the lowest taps and to all
-    # other leaves visits every other tap, where a hook on the node delivers the delta.
-    ends = [tap for tap in taps if arrive is None or tap.below is None]
+    # other leaves visits every other tap, where a hook on the node delivers the delta. A gradient
+    # that autograd.grad returns for a visited node would lack the tensor hooks of the output.
+    ends = [tap for tap in taps if every or tap.below is None]
     handles = []
     for tap in taps:
         tap.delta = None
-        if tap not in ends:
-            hook = partial(lambda tap, gradients: note(tap, gradients[tap.output.output_nr]), tap)
-            handles.append(tap.output.node.register_prehook(hook))
-    listed = {id(leaf) for leaf in own}
+        hook = partial(lambda tap, gradients: note(tap, gradients[tap.output.output_nr]), tap)
+        handles.append(tap.output.node.register_prehook(hook))
     wanted = [leaf for leaf in own if leaf.requires_grad]
+    listed = {id(leaf) for leaf in wanted}
     inputs = [
         *wanted,
-        *(leaf for leaf in leaves if id(leaf) not in listed),
+        *(edge for leaf, edge in leaves if id(leaf) not in listed),
         *(tap.output for tap in ends),
     ]
     try:
-        found = list(_grad(roots, inputs, retain_graph=retain_graph)) if inputs else []
+        found = list(_grad(roots, inputs, scales, retain_graph=retain_graph)) if inputs else []
     finally:
         for handle in handles:
             handle.remove()
@@ -319,7 +331,9 @@ def backward_pass(
     del found
     # Taken off the list one by one, so that each delta can be freed before the next is used.
     for tap in reversed(ends):
-        note(tap, deltas.pop())
+        delta = deltas.pop()
+        if tap not in arrived:
+            note(tap, delta)
     return [next(plain) if leaf.requires_grad else None for leaf in own]
 
 
@@ -356,17 +370,24 @@ def mixed_rows(
     numbers, bits = torch.arange(tasks, device=roots[0].device), (tasks - 1).bit_length()
     for bit in range(bits if finite else 0):
         scales = torch.where((numbers >> bit & 1).bool(), 2.0**-8, 1.0)
-        found = _grad(
+        backward_pass(
             roots,
-            [tap.output for tap, _ in reached],
-            scales,
+            taps,
+            (),
+            (),
+            every=True,
+            scales=scales,
             retain_graph=retain_graph or bit + 1 < bits,
         )
-        for (tap, delta), gradient in zip(reached, found, strict=True):
-            assert gradient is not None
-            for i, scale in enumerate(scales.tolist()):
-                if _differs(tap.by_task(tasks, gradient)[i], tap.by_task(tasks, delta)[i], scale):
-                    return tap, proven
+        for tap, delta in reached:
+            assert tap.delta is not None
+            parts = zip(tap.by_task(tasks, tap.delta), tap.by_task(tasks, delta), strict=True)
+            if any(
+                _differs(*pair, scale) for pair, scale in zip(parts, scales.tolist(), strict=True)
+            ):
+                return tap, proven
+    for tap, delta in reached:
+        tap.delta = delta
     return None, proven
 
 

@@ -63,6 +63,34 @@ def check(
     return recorder
 
 
+@pytest.mark.parametrize("shape", [(T, B, 4), (T * B, 4)], ids=["3d", "2d"])
+def test_hooks_on_outputs_count_in_checked_passes_too(shape: tuple[int, ...]) -> None:
+    """Bug: a checked pass takes the outputs' gradients as they are before the tensor hooks."""
+    model, x = mlp(9, 2, nn.LayerNorm(9)).double(), data(*shape)
+    for k, layer in enumerate(model):
+        layer.register_forward_hook(
+            lambda m, a, out, k=k: void(out.register_hook(lambda g: (k + 2) * g))
+        )
+    check(model, lambda: model(x).view(T, -1).square().mean(1))
+
+
+def void(_: object) -> None:
+    """A forward hook's result would replace the output."""
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("name", ["embedding", "0.weight", "0.bias", "1.weight"])
+def test_what_is_frozen_after_the_forward_pass(name: str, checked: bool) -> None:
+    """Bug: layers above a leaf frozen since then are not reached, frozen ones keep gradients."""
+    model, embedding = mlp(9, 2, nn.LayerNorm(9)).double(), data(T, B, 4).requires_grad_()
+    recorder = pcgrad.LinearRecorder(model, T, check=checked)
+    with recorder:
+        losses = model(embedding).square().mean((1, 2))
+    {**dict(model.named_parameters()), "embedding": embedding}[name].requires_grad_(False)
+    expected = separate(model, losses)
+    agree(recorder.task_gradients(losses)[0], expected, 1e-12)
+
+
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 0.03)]
 )
