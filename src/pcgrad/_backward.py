@@ -8,7 +8,8 @@ several graphs first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any, Never
 
 import torch
@@ -57,7 +58,9 @@ def backward(
         shared_parameters: the leaves under surgery: tensors, ``(name, tensor)`` pairs or a dict.
             ``None`` selects the leaves that two or more losses reach. If any of these is an
             ``nn.Parameter``, plain tensors (such as inputs) are left out. An error is raised if an
-            operation joins the tasks, as stacking the losses or compiling trunk and heads does.
+            operation joins the tasks, as stacking the losses or compiling trunk and heads does: one
+            task alone then has a gradient of a leaf that the graph connects with several. This
+            check synchronises with the device.
         own_parameters: the leaves that receive plain gradients; ``None`` selects all other leaves
             that the losses reach.
         weighting: a function from the Gramian ``[T, T]`` to weights ``[T]``, such as torchjd's
@@ -95,7 +98,7 @@ def backward(
     method = Method(weighting, orders, reduction, granularity, generator, group)
     losses = check_losses(losses)
     reach = Reach(losses)
-    table = _shared(shared_parameters, reach, losses)
+    table = _shared(shared_parameters, reach, len(losses))
     own = _own(own_parameters, table, reach)
     # With several ranks, another rank may reach a parameter: _finish checks across all of them.
     if method.ranks is None and not any(reach.of(p) for p in table.values()):
@@ -109,7 +112,9 @@ def backward(
     stacks = Stacks(list(table.values()), len(losses))
     plain = stacks.add(losses, range(len(losses)), reach, own, retain_graph=retain_graph)
     pairs = list(zip(own, plain, strict=True))
-    return _finish(method, stacks, pairs, losses if check_finite else (), free=True)
+    unlisted = list(table) if shared_parameters is None else ()
+    checked = losses if check_finite else ()
+    return _finish(method, stacks, pairs, checked, free=True, unlisted=unlisted, reach=reach)
 
 
 _UNREACHED = (
@@ -257,6 +262,8 @@ def _finish(
     checked: Sequence[Tensor],
     *,
     free: bool,
+    unlisted: Sequence[str] = (),
+    reach: Reach | None = None,
 ) -> Surgery:
     """Run the steps after the task gradients: Gramian, surgery, and the update of ``.grad``.
 
@@ -266,6 +273,8 @@ def _finish(
         own: the other leaves with their plain gradients.
         checked: losses to check for finite values, and to name in the error; empty for no check.
         free: release each stack once its update exists.
+        unlisted: the names of shared parameters that nobody listed; empty if they were listed.
+        reach: which losses reach which leaves; needed with ``unlisted``.
     """
     shared = stacks.shared
     masks = [int(r) for r in stacks.reached] + [int(g is not None) for _, g in own]
@@ -279,6 +288,9 @@ def _finish(
              for (leaf, g), r in zip(own, reached[len(shared):], strict=True)]  # fmt: skip
     present = [k for k, g in enumerate(plain) if g is not None]
     average([*stacks.memory(), *(g for g in plain if g is not None)], method.ranks)
+    # Of the averages, so that all ranks raise together.
+    if reach is not None and unlisted:
+        _refuse_joined(unlisted, stacks, reach)
     gramian = method.gramian(_products(stacks, whole=method.groups is None))
     # Checked before surgery, so that a raised error leaves every .grad unchanged.
     if checked:
@@ -356,18 +368,10 @@ def _listed(parameters: Parameters) -> dict[str, Tensor]:
     return table
 
 
-def _shared(
-    parameters: Parameters | None, reach: Reach, losses: Sequence[Tensor]
-) -> dict[str, Tensor]:
+def _shared(parameters: Parameters | None, reach: Reach, tasks: int) -> dict[str, Tensor]:
     """Return the parameters under surgery: those given, or all that several losses reach."""
     if parameters is not None:
         return _listed(parameters)
-    tasks, joins = len(losses), reach.joined(losses)
-    if joins:
-        raise ValueError(
-            f"{joins} joins what belongs to different losses, which hides the leaves that they "
-            "share: list the shared parameters"
-        )
     # A single task has no other loss to share with, so all of its leaves count.
     several = [leaf for leaf in reach.leaves() if reach.of(leaf).bit_count() > 1 or tasks == 1]
     # Inputs with gradients, as in physics-informed networks, are not meant to be trained.
@@ -376,6 +380,31 @@ def _shared(
     if not several:
         raise ValueError("no leaf is reached by two losses: there is nothing to share")
     return _listed(several)
+
+
+@torch.no_grad()
+def _refuse_joined(names: Sequence[str], stacks: Stacks, reach: Reach) -> None:
+    """Raise if an operation joins the tasks, which connects a task's own leaf with all losses.
+
+    The graph does not show it, as when losses are stacked and taken apart again, but the gradients
+    of the other tasks are zeros. Zeros prove nothing for a task that has no gradient at all, nor
+    for a leaf that some operation of a single loss takes, as at a boundary condition in x = 0.
+    """
+    peaks = [
+        torch.linalg.vector_norm(block.flatten(1), torch.inf, dim=1)
+        if block.numel() else block.new_zeros(len(block)) for block in stacks.blocks()
+    ]  # fmt: skip
+    nonzero = torch.stack([peak.double() != 0 for peak in peaks]).tolist()
+    masks = [sum(1 << i for i, flag in enumerate(row) if flag) for row in nonzero]
+    active = reduce(or_, masks)
+    for name, leaf, mask in zip(names, stacks.shared, masks, strict=True):
+        several = mask.bit_count() == 1 and (reach.of(leaf) & active).bit_count() > 1
+        if several and reach.merged(leaf):
+            raise ValueError(
+                "an operation joins what belongs to different losses: the graph connects leaf "
+                f"{name} with several, and only task {mask.bit_length() - 1} has a gradient of it; "
+                "list the shared parameters"
+            )
 
 
 def _own(

@@ -12,18 +12,10 @@ from functools import cache, cached_property
 from typing import Any
 
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge
 
 VIEWS = {"TBackward0", "ToCopyBackward0", "TransposeBackward0", "PermuteBackward0"}
-PARTS = {f"{name}Backward0" for name in ("Select", "Unbind", "Slice", "Split", "Index")}
-STACKS = {"StackBackward0", "CatBackward0"}
-ELEMENTWISE = VIEWS | {
-    f"{name}Backward0"
-    for name in ("Mul", "Div", "Add", "Sub", "Neg", "Exp", "Log", "Pow", "View", "Unsqueeze")
-}
-"""Operations by the names of their nodes: those that take parts of a tensor, that join tensors, \
-and that treat each entry by itself."""
+"""Operations by the names of their nodes, through which a weight enters its product."""
 
 
 def is_leaf(node: Any) -> bool:
@@ -113,35 +105,14 @@ class Reach:
         found = [node.variable for node in self.masks if node in ours]
         return [leaf for leaf in found if leaf.requires_grad]
 
-    def joined(self, losses: Sequence[Tensor]) -> str:
-        """Return the name of an operation that joins what belongs to different losses, or "".
-
-        Below it the graph does not show which loss depends on which leaf. Examples are a compiled
-        module with the tasks' heads, and losses that were stacked and taken apart again.
-        """
-        # The losses that need each output of every node.
-        outputs: dict[Any, dict[int, int]] = {}
-        for i, loss in enumerate(losses):
-            numbers = outputs.setdefault(self.roots[i], {})
-            numbers[loss.output_nr] = numbers.get(loss.output_nr, 0) | 1 << i
-        for node, edges in self.nodes:
-            for child, number in edges:
-                if child is not None:
-                    numbers = outputs.setdefault(child, {})
-                    numbers[number] = numbers.get(number, 0) | self.masks[node]
-        taken: set[Any] = set()
-        for node, edges in self.nodes:
-            name = type(node).__name__
-            differ = len(set(outputs[node].values())) > 1
-            if differ and isinstance(node, BackwardCFunction) and len(edges) > 1:
-                return name
-            if node in taken and name in STACKS:
-                return name
-            for child, _ in edges:
-                parts = name in PARTS and (differ or self.masks[node] != self.masks.get(child))
-                if parts or (node in taken and name in ELEMENTWISE):
-                    taken.add(child)
-        return ""
+    def merged(self, leaf: Tensor) -> bool:
+        """Return whether every operation that takes this leaf serves several losses."""
+        node = self.node(leaf)
+        return all(
+            self.masks[above].bit_count() > 1
+            for above, edges in self.nodes
+            if any(child is node for child, _ in edges)
+        )
 
     def below(self, tensors: Sequence[Tensor], bit: int) -> list[bool]:
         """Return for each tensor whether a task reaches it beyond its own part of the graph."""

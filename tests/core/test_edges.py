@@ -106,7 +106,31 @@ def compiled(net: Joint, x: Tensor) -> list[Tensor]:
     return [y.square().mean() for y in found]
 
 
-@pytest.mark.parametrize("join", [stacked, columns, unbound, hooked, compiled])
+def reduced(net: Joint, x: Tensor) -> list[Tensor]:
+    return list((torch.cat(net(x), 1) - 1).sigmoid().square().mean(0))
+
+
+def routed(net: Joint, x: Tensor) -> list[Tensor]:
+    task, outputs = torch.arange(4)[:, None] % 3, net(x)
+    y = torch.where(task == 0, outputs[0], torch.where(task == 1, outputs[1], outputs[2]))
+    return [y[task == i].square().mean() for i in range(3)]
+
+
+def masked(net: Joint, x: Tensor) -> list[Tensor]:
+    return list(torch.eye(3) @ torch.stack([y.square().mean() for y in net(x)]))
+
+
+def written(net: Joint, x: Tensor) -> list[Tensor]:
+    found = torch.zeros(3)
+    for i, y in enumerate(net(x)):
+        found[i] = y.square().mean()
+    return list(found)
+
+
+JOINS = [stacked, columns, unbound, hooked, compiled, reduced, routed, masked, written]
+
+
+@pytest.mark.parametrize("join", JOINS)
 def test_no_list_refuses_a_graph_that_hides_the_heads(join: Any) -> None:
     # Every loss reaches every head through the operation that joins them; with a list it works.
     net = Joint()
@@ -120,6 +144,19 @@ def test_no_list_refuses_a_graph_that_hides_the_heads(join: Any) -> None:
         truth = expected(losses, list(net.trunk.parameters()))
         pcgrad.backward(losses, net.trunk.parameters(), **FIXED)
         torch.testing.assert_close(update(list(net.trunk.parameters())), truth)
+
+
+def test_no_list_takes_a_leaf_whose_gradient_is_zero_for_one_task() -> None:
+    """Bug: the boundary condition in x = 0, which does not move the first weight, is refused."""
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(1, 9), nn.Tanh(), nn.Linear(9, 1)), torch.rand(8, 1)
+    for flat in (1.0, 0.0):  # at last a task without any gradient
+        losses = [(net(x) - x).square().mean(), flat * (net(torch.zeros(1, 1)) - 3).square().sum()]
+        parameters = list(net.parameters())
+        net.zero_grad()
+        truth = expected(losses, parameters)
+        pcgrad.backward(losses, **FIXED)
+        torch.testing.assert_close(update(parameters), truth)
 
 
 def test_no_list_takes_trunks_that_join_their_own_parts() -> None:
