@@ -257,7 +257,11 @@ def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
     Raises:
         RuntimeError: if a gradient cannot be added; no ``.grad`` has changed then.
     """
-    # Check all pairs before changing any.
+    # Check and convert all pairs before changing any.
+    pairs = [
+        (leaf, gradient if leaf.grad_dtype is None else gradient.to(leaf.grad_dtype))
+        for leaf, gradient in pairs
+    ]
     for leaf, gradient in pairs:
         old = leaf.grad
         if old is None:

@@ -6,8 +6,8 @@ from own parameters, and the border at which a task's own part of the graph ends
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from typing import Any
 
@@ -29,6 +29,31 @@ def refuse_reentrant(node: Any) -> None:
         raise RuntimeError(
             "a reentrant checkpoint hides its parameters from the graph; "
             "use checkpoint(use_reentrant=False)"
+        )
+
+
+@contextmanager
+def refuse_hidden(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Raise if a pass adds to the ``.grad`` of parameters that its graph does not show.
+
+    A function that runs a backward pass of its own does so, such as a reversible layer that
+    computes its activations again.
+    """
+    before = [p.grad for p in parameters]
+    for p in parameters:
+        p.grad = None
+    hidden: list[Tensor] = []
+    try:
+        yield
+        hidden += [p for p in parameters if p.grad is not None]
+    finally:
+        for p, grad in zip(parameters, before, strict=True):
+            p.grad = grad
+    if hidden:
+        raise RuntimeError(
+            f"a function of the graph runs a backward pass of its own, which hides a shared "
+            f"parameter {list(hidden[0].shape)} from surgery; make it part of the graph, as "
+            "checkpoint(use_reentrant=False) does"
         )
 
 

@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 
 from pcgrad._distributed import Group, agree, average, reached_anywhere
 from pcgrad._gramian import Weights, add_gradients, own_gradient, products
+from pcgrad._graph import refuse_hidden
 from pcgrad._method import Granularity, Method, refuse_not_finite
 from pcgrad._orders import Orders, check_tasks
 from pcgrad._parameters import Parameters, check_losses, named
@@ -133,7 +134,7 @@ class LinearRecorder:
         if not output.requires_grad or torch._C._current_graph_task_id() != -1:
             return
         x = args[0] if args else kwargs["input"]
-        if x.dim() < 2:
+        if x.dim() < 2 or x.dim() <= len(getattr(layer, "normalized_shape", ())):
             raise ValueError(
                 f"a recorded {type(layer).__name__} got {list(x.shape)}: the first dimension must "
                 "be the tasks, or the rows of each, task by task"
@@ -431,14 +432,16 @@ class LinearRecorder:
                 tap.delta = tap.delta if keep else None
 
         # The check needs all deltas at once, so no layer may be formed and dropped on the way.
-        found = backward_pass(
-            roots,
-            self._taps,
-            leaves,
-            own,
-            arrive=None if check or form is None else arrive,
-            retain_graph=retain_graph or check,
-        )
+        unseen = [p for p in self.module.parameters() if p.requires_grad and id(p) not in calls]
+        with refuse_hidden(unseen):
+            found = backward_pass(
+                roots,
+                self._taps,
+                leaves,
+                own,
+                arrive=None if check or form is None else arrive,
+                retain_graph=retain_graph or check,
+            )
         pending = {
             key: [use for use in uses if use[0].delta is not None] for key, uses in calls.items()
         }

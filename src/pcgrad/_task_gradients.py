@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from pcgrad._graph import Cut, Reach, lowest
+from pcgrad._graph import Cut, Reach, lowest, refuse_hidden
 from pcgrad._parameters import Parameters, check_losses, check_option, named
 
 Strategy = Literal["loop", "batched"]
@@ -225,6 +225,7 @@ class Stacks:
         """
         masks, own_masks = [reach.of(p) for p in self.shared], [reach.of(p) for p in own]
         plain: list[Tensor | None] = [None] * len(own)
+        unseen = [p for p, mask in zip(self.shared, masks, strict=True) if not mask and p.is_leaf]
         # The hooks are registered once; they read here for which task the current pass runs.
         current = [-1]
         handles = [
@@ -233,17 +234,18 @@ class Stacks:
             if masks[k]
         ]
         try:
-            # In the order of autograd's own pass over the sum, so that sums round the same way.
-            for n in reversed(range(len(losses))):
-                current[0] = tasks[n]
-                mine = [k for k, mask in enumerate(masks) if mask >> n & 1]
-                theirs = [k for k, mask in enumerate(own_masks) if mask >> n & 1]
-                wanted = [self.shared[k] for k in mine] + [own[k] for k in theirs]
-                found = _pass(losses[n], wanted, reach, n, retain_graph=retain_graph)
-                self._store(tasks[n], mine, found[: len(mine)])
-                for k, gradient in zip(theirs, found[len(mine) :], strict=True):
-                    before = plain[k]
-                    plain[k] = gradient if before is None else plus(before, gradient)
+            with refuse_hidden(unseen):
+                # In the order of autograd's own pass over the sum, so that sums round the same way.
+                for n in reversed(range(len(losses))):
+                    current[0] = tasks[n]
+                    mine = [k for k, mask in enumerate(masks) if mask >> n & 1]
+                    theirs = [k for k, mask in enumerate(own_masks) if mask >> n & 1]
+                    wanted = [self.shared[k] for k in mine] + [own[k] for k in theirs]
+                    found = _pass(losses[n], wanted, reach, n, retain_graph=retain_graph)
+                    self._store(tasks[n], mine, found[: len(mine)])
+                    for k, gradient in zip(theirs, found[len(mine) :], strict=True):
+                        before = plain[k]
+                        plain[k] = gradient if before is None else plus(before, gradient)
         finally:
             for handle in handles:
                 handle.remove()

@@ -438,3 +438,59 @@ def test_many_tasks_follow_the_definition_for_any_gramian(tasks: int) -> None:
         torch.testing.assert_close(
             pcgrad.surgery_coefficients(gramian, orders), expected.double(), rtol=1e-6, atol=1e-8
         )
+
+
+class Recomputed(torch.autograd.Function):
+    """A layer that keeps no activations, and runs a backward pass of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: nn.Module) -> Tensor:
+        ctx.layer, ctx.variable = layer, None  # no leaf, though it has a `variable`
+        ctx.save_for_backward(x)
+        return layer(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x = ctx.saved_tensors[0].detach().requires_grad_()
+        with torch.enable_grad():
+            torch.autograd.backward(ctx.layer(x), gradient)
+        return x.grad, None
+
+
+@pytest.mark.parametrize("way", ["backward", "accumulator", "recorder"])
+@pytest.mark.parametrize("old", [None, torch.ones(6, 6)], ids=["no grad", "old grad"])
+def test_a_parameter_hidden_in_a_recomputed_layer_is_refused(way: str, old: Any) -> None:
+    """Bug: the hidden layer gets the plain sum, the visible one surgery on a part of the dots."""
+    trunk, heads = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6)), [nn.Linear(6, 1) for _ in "ab"]
+    trunk[1].weight.grad = old if old is None else old.clone()
+    recorder = pcgrad.LinearRecorder(trunk, 2)
+    with recorder:
+        z = Recomputed.apply(trunk[0](torch.randn(4, 6)), trunk[1])
+    losses = [h(part).square().mean() for h, part in zip(heads, z.chunk(2), strict=True)]
+    run: dict[str, Callable[[], Any]] = {
+        "backward": lambda: pcgrad.backward(losses, trunk.parameters()),
+        "accumulator": lambda: pcgrad.Accumulator(trunk.parameters(), tasks=2).add(losses),
+        "recorder": lambda: recorder.backward(losses),
+    }
+    with pytest.raises(RuntimeError, match=r"hides a shared parameter \[6, 6\].*use_reentrant"):
+        run[way]()
+    found = trunk[1].weight.grad
+    assert found is None if old is None else torch.equal(found, old)
+    assert all(p.grad is None for p in trunk.parameters() if p is not trunk[1].weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shared", [1, 2, 3])
+def test_grad_dtype_is_obeyed(shared: int, dtype: torch.dtype) -> None:
+    """Bug: the assignment to the second .grad raises, after the first was written."""
+    w = [nn.Parameter(torch.ones(2, 3, dtype=d)) for d in (torch.float32, torch.bfloat16) * 2]
+    w[1].grad_dtype = dtype
+    losses = [(w[0] * w[1] * w[2] * w[3]).sum(), (w[0] + w[1] + w[2] - w[3]).square().sum()]
+    sum(losses).backward(retain_graph=True)
+    expected = [p.grad for p in w]
+    for p in w:
+        p.grad = None
+    pcgrad.backward(losses, w[:shared], weighting=lambda gramian: torch.ones(2))
+    for p, gradient in zip(w, expected, strict=True):
+        assert p.grad.dtype == gradient.dtype
+        torch.testing.assert_close(p.grad, gradient)
