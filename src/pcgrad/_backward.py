@@ -23,7 +23,7 @@ from pcgrad._orders import Orders, check_tasks
 from pcgrad._parameters import Parameters, check_losses, named, refuse_positional
 from pcgrad._precision import full_precision
 from pcgrad._surgery import Reduction, Surgery, Weighting
-from pcgrad._task_gradients import Stacks, Strategy, check_strategy, plus, warn_single
+from pcgrad._task_gradients import Stacks, Strategy, check_strategy, dense, plus, warn_single
 
 
 def backward(
@@ -77,6 +77,7 @@ def backward(
             surgery, and all ranks use rank 0's orders. The model may be wrapped in
             DistributedDataParallel, which does not see this pass. It does see a plain
             ``.backward()`` in the same step; then call the wrapped model under ``no_sync()``.
+            List ``own_parameters`` if the losses of different ranks reach different leaves.
             ``None`` raises an error if several processes run; ``False`` requests local surgery.
         strategy: deprecated, see :func:`pcgrad.task_gradients`.
         check_finite: raise an error that names the task whose loss or gradient is not finite.
@@ -277,15 +278,18 @@ def _finish(
         reach: which losses reach which leaves; needed with ``unlisted``.
     """
     shared = stacks.shared
+    # Ranks add up a sparse gradient only if every rank's is sparse.
     masks = [int(r) for r in stacks.reached] + [int(g is not None) for _, g in own]
+    masks += [int(g is None or g.layout == torch.strided) for _, g in own]
     # A parameter that any rank reaches takes part on every rank, so that the averages line up.
     reached = reached_anywhere(masks, shared[0].device, method.ranks)
     if not any(reached[: len(shared)]):
         raise ValueError(_UNREACHED)
     leaves = [leaf for leaf, _ in own]
     # A leaf that only other ranks reach contributes zero to the average.
-    plain = [g if g is not None or not r else torch.zeros_like(leaf)
-             for (leaf, g), r in zip(own, reached[len(shared):], strict=True)]  # fmt: skip
+    plain = [g if not r else torch.zeros_like(leaf) if g is None else dense(g) if d else g
+             for (leaf, g), r, d in zip(own, reached[len(shared):-len(own)], reached[-len(own):],
+                                        strict=True)] if own else []  # fmt: skip
     present = [k for k, g in enumerate(plain) if g is not None]
     average([*stacks.memory(), *(g for g in plain if g is not None)], method.ranks)
     # Of the averages, so that all ranks raise together.

@@ -258,10 +258,8 @@ def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
         RuntimeError: if a gradient cannot be added; no ``.grad`` has changed then.
     """
     # Check and convert all pairs before changing any.
-    pairs = [
-        (leaf, gradient if leaf.grad_dtype is None else gradient.to(leaf.grad_dtype))
-        for leaf, gradient in pairs
-    ]
+    dtypes = [leaf.grad_dtype if leaf.is_leaf else None for leaf, _ in pairs]
+    pairs = [(leaf, g.to(dtype or g.dtype)) for (leaf, g), dtype in zip(pairs, dtypes, strict=True)]
     for leaf, gradient in pairs:
         old = leaf.grad
         if old is None:

@@ -192,7 +192,7 @@ class LinearRecorder:
         form([(p, pending.get(id(p), [])) for p in parameters if id(p) not in formed])
         self._forget(retain_graph)
         return list(stacks.values()), [
-            torch.zeros_like(p) if g is None else g for p, g in zip(own, plain, strict=True)
+            torch.zeros_like(p) if g is None else dense(g) for p, g in zip(own, plain, strict=True)
         ]
 
     def backward(
@@ -280,6 +280,9 @@ class LinearRecorder:
             )
             for leaf, gradient, flag in zip(own, plain, flags[len(shared) :], strict=True):
                 if flag:
+                    # Another rank may have a dense gradient, or none.
+                    if gradient is not None and ranks is not None:
+                        gradient = dense(gradient)
                     found = own_gradient(leaf, gradient)
                     average([found], ranks)
                     pairs.append((leaf, found))
@@ -454,7 +457,7 @@ class LinearRecorder:
         if check:
             proven |= self._check_rows(roots, retain_graph)
         self._seen[kind] = (calls_before + 1, proven)
-        return formed, pending, [None if g is None else dense(g) for g in found]
+        return formed, pending, found
 
     def _check_rows(self, roots: list[Tensor], retain_graph: bool) -> bool:
         tap, proven = mixed_rows(roots, self._taps, self.tasks, retain_graph=retain_graph)

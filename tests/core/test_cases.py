@@ -409,14 +409,21 @@ def test_a_hook_and_a_retained_gradient_at_the_border(graph: str) -> None:
         torch.testing.assert_close(z.grad, plain)
 
 
-def test_own_sparse_gradients_stay_sparse_and_add_up() -> None:
+@pytest.mark.parametrize("recorded", [False, True])
+def test_own_sparse_gradients_stay_sparse_and_add_up(recorded: bool) -> None:
     trunk, table = nn.Linear(4, 3), nn.Embedding(100, 4, sparse=True)
     dense = nn.Embedding(100, 4)
     dense.load_state_dict(table.state_dict())
     for _ in range(2):
         for embedding in (table, dense):
-            z = trunk(embedding(torch.arange(9)))
-            pcgrad.backward([z.square().mean(), (z - 2).square().mean()], trunk.parameters())
+            recorder = pcgrad.LinearRecorder(trunk, 2)
+            with recorder:
+                z = trunk(embedding(torch.arange(8)))
+            losses = [z[:4].square().mean(), (z[4:] - 2).square().mean()]
+            if recorded:
+                recorder.backward(losses)
+            else:
+                pcgrad.backward(losses, trunk.parameters())
     assert table.weight.grad is not None
     assert dense.weight.grad is not None
     assert table.weight.grad.layout == torch.sparse_coo

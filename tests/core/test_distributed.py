@@ -55,6 +55,20 @@ def step(
     return {"orders": result.orders, "gramian": result.gramian, **grads}
 
 
+TABLES = {"sparse on both": (True, True), "on one": (True, None), "of two kinds": (False, True)}
+
+
+def table(kind: bool | None, rank: int, **arguments: object) -> Tensor:
+    """Return the gradient of a head's table on one rank: sparse, dense, or none (``None``)."""
+    torch.manual_seed(0)
+    trunk, rows = nn.Linear(5, 3).double(), torch.tensor([1, 4, 4, 2]) + rank
+    own = nn.Embedding(9, 3, sparse=bool(kind)).double()
+    z = trunk(torch.ones(4, 5).double()) + (0 if kind is None else own(rows))
+    losses = [z.square().mean(), (z - 1).square().mean()]
+    pcgrad.backward(losses, trunk.parameters(), own_parameters=[own.weight], **arguments)  # type: ignore[arg-type]
+    return torch.zeros(9, 3).double() if own.weight.grad is None else own.weight.grad
+
+
 def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -67,6 +81,8 @@ def worker(rank: int, folder: str) -> None:
         "many, per tensor": step(half, rank, group=world, many=True, granularity="per_tensor"),
         "local": step(half, rank, group=False),
     }
+    for name, kinds in TABLES.items():
+        results[name] = {"table": table(kinds[rank], rank, group=world)}
     blocks = [torch.full((2, 3), float(rank))]
     results["gramian"] = {"found": pcgrad.gramian(blocks, group=world), "block": blocks[0]}
     messages = []
@@ -127,6 +143,16 @@ def test_a_task_that_one_rank_does_not_reach_counts_as_zero_there(ranks: list[di
     a, b = (rank["results"]["dropped"] for rank in ranks)
     assert close(a, b)
     assert not torch.allclose(a["gramian"], ranks[0]["results"]["averaged"]["gramian"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_ranks_may_differ_in_the_layout_of_a_gradient(ranks: list[dict], case: str) -> None:
+    """Bug: a rank that does not reach a sparse table waits for ever in a dense sum."""
+    local = [table(kind, rank, group=False).to_dense() for rank, kind in enumerate(TABLES[case])]
+    for rank in ranks:
+        found = rank["results"][case]["table"]
+        assert found.is_sparse == (case == "sparse on both")
+        torch.testing.assert_close(found.to_dense(), sum(local) / 2)
 
 
 def test_gramian_averages_in_place(ranks: list[dict]) -> None:
