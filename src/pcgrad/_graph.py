@@ -230,20 +230,19 @@ class Reach:
         """Whether passes can free the own part of every task on the way."""
         return all(cut.clean for cut in self.cuts.values())
 
-    def release(self) -> bool:
-        """Free the tensors that the nodes saved for the backward pass.
+    @cached_property
+    def releasable(self) -> bool:
+        """Whether no hooks on saved tensors, such as a checkpoint's, prevent :meth:`release`."""
+        saved = (one for node, _ in self.nodes for one in _saved_tensors(node))
+        return all(one.unpack_hook is None for one in saved)
 
-        Returns:
-            False, with nothing freed, if other hooks on saved tensors prevent it.
-        """
+    def release(self) -> None:
+        """Free the tensors that the nodes saved for the backward pass."""
         # A hook on a saved tensor replaces what is stored: here by None.
-        saved = [one for node, _ in self.nodes for one in _saved_tensors(node)]
-        if any(one.unpack_hook is not None for one in saved):
-            return False
-        for one in saved:
-            with suppress(RuntimeError):  # none was saved here
-                one.register_hooks(_nothing, _freed)
-        return True
+        for node, _ in self.nodes:
+            for one in _saved_tensors(node):
+                with suppress(RuntimeError):  # none was saved here
+                    one.register_hooks(_nothing, _freed)
 
 
 def _saved_tensors(node: Any) -> list[Any]:

@@ -225,6 +225,8 @@ class Stacks:
         """
         masks, own_masks = [reach.of(p) for p in self.shared], [reach.of(p) for p in own]
         plain: list[Tensor | None] = [None] * len(own)
+        # The pass of zeros that frees such a graph needs all of it.
+        hold = retain_graph or not (reach.clean or reach.releasable)
         unseen = [p for p, mask in zip(self.shared, masks, strict=True) if not mask and p.is_leaf]
         # The hooks are registered once; they read here for which task the current pass runs.
         current = [-1]
@@ -241,7 +243,7 @@ class Stacks:
                     mine = [k for k, mask in enumerate(masks) if mask >> n & 1]
                     theirs = [k for k, mask in enumerate(own_masks) if mask >> n & 1]
                     wanted = [self.shared[k] for k in mine] + [own[k] for k in theirs]
-                    found = _pass(losses[n], wanted, reach, n, retain_graph=retain_graph)
+                    found = _pass(losses[n], wanted, reach, n, retain_graph=hold)
                     self._store(tasks[n], mine, found[: len(mine)])
                     for k, gradient in zip(theirs, found[len(mine) :], strict=True):
                         before = plain[k]
@@ -337,10 +339,14 @@ def _pass(
 
 def _release(losses: Sequence[Tensor], reach: Reach) -> None:
     """Free the parts of the graph that the passes had to keep."""
-    # If saved tensors cannot be freed one by one, a pass of zeros frees the whole graph.
-    if not reach.clean and not reach.release():
-        zeros = [torch.zeros_like(loss) for loss in losses]
-        torch.autograd.grad(losses, reach.leaves(), zeros, allow_unused=True)
+    if reach.clean:
+        return
+    if reach.releasable:
+        reach.release()
+        return
+    # Saved tensors that cannot be freed one by one are freed by a pass of zeros.
+    zeros = [torch.zeros_like(loss) for loss in losses]
+    torch.autograd.grad(losses, reach.leaves(), zeros, allow_unused=True)
 
 
 def _in_two(

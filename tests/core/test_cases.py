@@ -350,6 +350,15 @@ def towers() -> tuple[list[Tensor], list[Tensor]]:
     return losses, [*lower.parameters(), *upper.parameters()]
 
 
+def depths() -> tuple[list[Tensor], list[Tensor]]:
+    """The second pass frees what the first one, of the last loss, had to keep."""
+    lower, upper, mine = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+    a = lower(torch.randn(9, 6)).tanh()
+    b = upper(a).tanh()
+    losses = [lower(torch.randn(9, 6)).square().mean(), b.square().mean(), (mine(a) * b).mean()]
+    return losses, [*lower.parameters(), *upper.parameters()]
+
+
 def tied() -> tuple[list[Tensor], list[Tensor]]:
     """The heads read the trunk's first weight again."""
     w = nn.Parameter(torch.randn(8, 6))
@@ -358,7 +367,7 @@ def tied() -> tuple[list[Tensor], list[Tensor]]:
 
 
 GRAPHS = {f.__name__: f for f in (one_trunk, a_graph_per_task, the_last_misses_the_trunk,
-                                  the_first_misses_the_trunk, towers, tied)}  # fmt: skip
+                                  the_first_misses_the_trunk, towers, depths, tied)}  # fmt: skip
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
