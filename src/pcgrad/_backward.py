@@ -278,18 +278,23 @@ def _finish(
         reach: which losses reach which leaves; needed with ``unlisted``.
     """
     shared = stacks.shared
-    # Ranks add up a sparse gradient only if every rank's is sparse.
     masks = [int(r) for r in stacks.reached] + [int(g is not None) for _, g in own]
+    # Ranks add up a sparse gradient only if every rank's is sparse.
     masks += [int(g is None or g.layout == torch.strided) for _, g in own]
     # A parameter that any rank reaches takes part on every rank, so that the averages line up.
-    reached = reached_anywhere(masks, shared[0].device, method.ranks)
-    if not any(reached[: len(shared)]):
+    flags = reached_anywhere(masks, shared[0].device, method.ranks)
+    ends = len(shared), len(shared) + len(own)
+    reached, own_reached, own_dense = flags[: ends[0]], flags[ends[0] : ends[1]], flags[ends[1] :]
+    if not any(reached):
         raise ValueError(_UNREACHED)
     leaves = [leaf for leaf, _ in own]
-    # A leaf that only other ranks reach contributes zero to the average.
-    plain = [g if not r else torch.zeros_like(leaf) if g is None else dense(g) if d else g
-             for (leaf, g), r, d in zip(own, reached[len(shared):-len(own)], reached[-len(own):],
-                                        strict=True)] if own else []  # fmt: skip
+    plain = [g for _, g in own]
+    for k, leaf in enumerate(leaves):
+        if own_reached[k]:
+            # A leaf that only other ranks reach contributes zero to the average.
+            before = plain[k]
+            gradient = torch.zeros_like(leaf) if before is None else before
+            plain[k] = dense(gradient) if own_dense[k] else gradient
     present = [k for k, g in enumerate(plain) if g is not None]
     average([*stacks.memory(), *(g for g in plain if g is not None)], method.ranks)
     # Of the averages, so that all ranks raise together.
