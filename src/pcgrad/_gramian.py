@@ -259,7 +259,10 @@ def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
     """
     # Check and convert all pairs before changing any.
     dtypes = [leaf.grad_dtype if leaf.is_leaf else None for leaf, _ in pairs]
-    pairs = [(leaf, g.to(dtype or g.dtype)) for (leaf, g), dtype in zip(pairs, dtypes, strict=True)]
+    pairs = [
+        (leaf, gradient if dtype in (None, gradient.dtype) else gradient.to(dtype))
+        for (leaf, gradient), dtype in zip(pairs, dtypes, strict=True)
+    ]
     for leaf, gradient in pairs:
         old = leaf.grad
         if old is None:
