@@ -152,7 +152,7 @@ def _group(ax: Axes, y: float, word: str, part: pd.DataFrame) -> float:
         }
         # A claim without numbers can use their columns.
         free = all(text in ("", render.DASH) for text in numbers.values())
-        _claim(ax, 0.14, y, line["claim"], LETTERS + 26 if free else LETTERS - 8)
+        _claim(ax, 0.14, y, line["claim"], LETTERS + 26 if free else LETTERS - 16)
         for x, text in numbers.items():
             if text != render.DASH:
                 ax.text(x, y, text, fontsize=7, ha="right", va="center", family="DejaVu Sans")
