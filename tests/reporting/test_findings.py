@@ -227,7 +227,10 @@ def test_the_headline_compares_paired_seeds_as_far_as_both_have_run(write_job, t
     one = mt10(write_job, tmp_path / "laptop", {0: [0.4] * 10 + [1] * 5}, {0: [0.2] * 10, 1: [1]})
     text = findings.headline(one)
     assert "after 1 million samples" in text
-    assert "SAC 0.40, SAC + PCGrad 0.20; difference −0.20 (1 paired seed)." in text
+    assert (
+        "SAC 0.40, SAC + PCGrad 0.20; difference −0.20 (1 paired seed; Meta-World 3, float32)."
+        in text
+    )
     assert findings.headline(findings.Results(tmp_path)) == ""
 
 
@@ -236,12 +239,26 @@ def test_the_headline_is_read_where_the_ledger_reads_the_claim(write_job, tmp_pa
     longer = {"sac": [0.2] * 10 + [1.0] * 5, "sac_pcgrad": [0.4] * 10 + [0.0] * 9}
     one = mt10(write_job, tmp_path / "laptop", *({0: values} for values in longer.values()))
     text = findings.headline(one)
-    assert "SAC 0.20, SAC + PCGrad 0.40; difference 0.20 (1 paired seed)." in text
+    assert (
+        "SAC 0.20, SAC + PCGrad 0.40; difference 0.20 (1 paired seed; Meta-World 3, float32)."
+        in text
+    )
     assert "No seed of any method learns reach." in findings.learned(one, "metaworld_mt10")
+
+
+def test_the_headline_names_the_value_from_which_the_ledger_counts(write_job, tmp_path):
+    """An interval around zero beside "lies below zero" would contradict itself."""
+    one = mt10(write_job, tmp_path / "laptop", {0: [0.2] * 10}, {0: [0.3] * 10})
+    (one.folder / "claims.csv").write_text(
+        "id,verdict,reason,agrees,effect,ci_low,ci_high,scale\n"
+        "figure-3-mt10-gain-1m,not replicated,why,,-0.2,-0.3,-0.1,laptop\n"
+    )
+    text = findings.headline(findings.Results(one.folder))
+    assert "not replicated (the difference minus the claimed 0.30 is −0.20 [−0.30, −0.10])" in text
 
 
 def test_the_headline_has_an_interval_from_two_seeds_on(write_job, tmp_path):
     runs = {seed: [0.2 + 0.1 * seed] * 6 for seed in range(2)}
     one = mt10(write_job, tmp_path / "laptop", runs, {seed: [0.5] * 6 for seed in runs})
     assert "difference 0.2" in findings.headline(one)
-    assert "(2 paired seeds)" in findings.headline(one)
+    assert "(2 paired seeds; Meta-World 3, float32)" in findings.headline(one)

@@ -95,12 +95,19 @@ def headlines(results: Sequence[Results]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def standing_of(one: Results, claim: str = "figure-3-mt10-gain-1m") -> str:
-    """The verdict on a claim and why, as a sentence; empty if the ledger has no such claim."""
+def standing_of(one: Results, gain: float, claim: str = "figure-3-mt10-gain-1m") -> str:
+    """The verdict on a claim and why, as a sentence; empty if the ledger has no such claim.
+
+    The ledger counts the effect from the claimed gain, so that the sentence must name it.
+    """
     line = by_id(one.claims).get(claim)
     if line is None:
         return ""
-    return f" The claim at 1 million samples is {line['verdict']} ({line['reason']})."
+    why = line["reason"]
+    if np.isfinite(line["effect"]):
+        effect = render.significant(line["effect"], line["ci_low"], line["ci_high"], 2)
+        why = f"the difference minus the claimed {gain - line['effect']:.2f} is {effect}"
+    return f" The claim at 1 million samples is {line['verdict']} ({why})."
 
 
 def untested(results: Sequence[Results]) -> str:

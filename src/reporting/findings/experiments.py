@@ -11,6 +11,7 @@ from reporting.findings.results import Results
 from reporting.labels import label
 from reporting.ledger.evidence import samples, up_to
 from reporting.ledger.verdicts import FALSE, HOLDS, READING
+from reporting.runs import Runs
 from reporting.statistics import interval
 from reporting.tables import EVALUATIONS
 
@@ -164,7 +165,8 @@ def headline(one: Results) -> str:
     A level is the mean of the last evaluations up to there, as in the ledger.
     """
     pair = ("sac", "sac_pcgrad")
-    frame = one.runs("metaworld_mt10").frame
+    runs = one.runs("metaworld_mt10")
+    frame = runs.frame
     seeds = [set(frame[frame["method"] == method]["seed"]) for method in pair]
     both = sorted(seeds[0] & seeds[1])
     if not both:
@@ -184,8 +186,16 @@ def headline(one: Results) -> str:
         f"Share of the ten tasks that is solved after {budget / 1e6:.2g} million samples (the "
         f"paper's curves end at 5 million): {', '.join(levels)}; difference "
         f"{render.significant(gain.center, gain.low, gain.high, 2)} "
-        f"({len(both)} paired {'seed' if len(both) == 1 else 'seeds'}).{standing_of(one)}"
+        f"({len(both)} paired {'seed' if len(both) == 1 else 'seeds'}; {_conditions_of(runs)})."
+        f"{standing_of(one, gain.center)}"
     )
+
+
+def _conditions_of(runs: Runs) -> str:
+    """What a reader must know beside the numbers: the simulator and the precision."""
+    info = runs.infos[0]
+    precision = info["settings"].get("precision", "float32")
+    return f"Meta-World {info['data']['metaworld']}, {precision}"
 
 
 def rewards(one: Results) -> str:
