@@ -48,10 +48,10 @@ def backward(
     **added** to ``.grad`` and post-accumulate hooks run. Frozen parameters, and parameters that no
     loss reaches, keep their ``.grad``. If an error is raised, no ``.grad`` has changed.
 
-    There is one backward pass per task. Tensor hooks run once per task, and once more with zeros on
-    the outputs of the shared part. Two calls are two surgeries whose updates add up; use
-    :class:`pcgrad.Accumulator` for one surgery on the sum of micro-batches. The host synchronises
-    with the device once if ``check_finite`` is set, and twice under a ``group``.
+    There is one backward pass per task, and tensor hooks run once per task. Two calls are two
+    surgeries whose updates add up; use :class:`pcgrad.Accumulator` for one surgery on the sum of
+    micro-batches. The host synchronises with the device once if ``check_finite`` is set, and twice
+    under a ``group``.
 
     Args:
         losses: T scalars that share a graph, as a Python list. Apply loss weights beforehand.

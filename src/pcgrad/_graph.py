@@ -1,14 +1,14 @@
 """Analysis of the graph: which losses reach which leaves, and where it can be freed.
 
 One walk over the graph marks every node with the set of losses that reach it. The sets tell shared
-from own parameters, and the border at which a task's own part of the graph ends.
+from own parameters, and after which pass a node can be freed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -139,14 +139,6 @@ class Reach:
             if any(child is node for child, _ in edges)
         )
 
-    def below(self, tensors: Sequence[Tensor], bit: int) -> list[bool]:
-        """Return for each tensor whether a task reaches it beyond its own part of the graph."""
-        leaves = self.cuts[bit].below
-        return [
-            id(p) in leaves if p.is_leaf else lowest(self.masks[self.node(p)]) != bit
-            for p in tensors
-        ]
-
     def joins_shared(self, leaf: Tensor) -> bool:
         """Return whether an operation takes this leaf together with a leaf of several losses.
 
@@ -164,92 +156,55 @@ class Reach:
                         return True
         return False
 
-    @cached_property
-    def cuts(self) -> dict[int, Cut]:
-        """The border of every task's own part of the graph, by the task's bit.
+    def parts(self, last: Sequence[Tensor]) -> list[list[Any]]:
+        """Return for every loss the nodes that must be freed by hand after its pass.
 
-        Passes run from the last task to the first, so the last pass to need a node is that of the
-        lowest task in its mask. The nodes with the same lowest task are this task's own part: its
-        pass can free them.
+        Passes run from the last loss to the first, so the last pass to need a node is that of the
+        lowest loss in its mask. The pass of loss 0 frees the nodes that it runs through, which are
+        all of its nodes if it asks for the gradients of all leaves that loss 0 reaches.
+
+        Args:
+            last: the tensors whose gradients the pass of loss 0 computes.
         """
-        cuts: dict[int, Cut] = {}
-        masks, ends, leaves = self.masks, dict[Any, int](), set(self._leaves.values())
-        every = (1 << len(self.roots)) - 1
-        # What lies below a node that all tasks reach is reached by all: no own part ends there.
-        full = {child for node, edges in self.nodes if masks[node] == every for child, _ in edges}
-        parents: dict[Any, set[int]] = {leaf: {every} for leaf in leaves if leaf in full}
-        # ends: the tasks whose own part ends right above a node.
-        for node, edges in self.nodes:
-            mask = masks[node]
-            if mask == every:
-                continue
-            bit = mask & -mask
-            for k, (child, number) in enumerate(edges):
-                if child is None:
-                    continue
-                if child in leaves:
-                    parents.setdefault(child, set()).add(mask)
-                elif masks[child] & -masks[child] != bit:
-                    cuts.setdefault(bit, Cut()).edges.setdefault(node, []).append(
-                        (k, child, number)
-                    )
-                    ends[child] = ends.get(child, 0) | bit
-        under = self._under(ends)
-        # Leaves with the same masks above them share the answer, and there are few such kinds.
-        kinds: dict[frozenset[int], set[int]] = {}
-        for leaf, node in self._leaves.items():
-            kinds.setdefault(frozenset(parents.get(node, ())), set()).add(leaf)
-        for bit, cut in cuts.items():
-            tied = False
-            for above, members in kinds.items():
-                # Reached beyond the border. If the own part reaches the leaf as well, its gradient
-                # has a share in both halves, and the graph cannot be cut there.
-                if any(mask & bit and lowest(mask) != bit for mask in above):
-                    cut.below |= members
-                    tied |= any(lowest(mask) == bit for mask in above)
-            cut.clean = not tied and not any(
-                under.get(end, 0) & bit for end, bits in ends.items() if bits & bit
-            )
-        return cuts
-
-    def _under(self, ends: dict[Any, int]) -> dict[Any, int]:
-        """Return for each node the tasks for which a path leads from some end to it."""
-        under: dict[Any, int] = {}
-        # A task with a single end has no path from one end to another.
-        once = several = 0
-        for bits in ends.values():
-            once, several = once | bits, several | (once & bits)
-        for node, edges in self.nodes if several else ():
-            if passed := under.get(node, 0) | ends.get(node, 0):
-                for child, _ in edges:
-                    under[child] = under.get(child, 0) | passed
-        return under
-
-    @property
-    def clean(self) -> bool:
-        """Whether passes can free the own part of every task on the way."""
-        return all(cut.clean for cut in self.cuts.values())
-
-    @cached_property
-    def releasable(self) -> bool:
-        """Whether no hooks on saved tensors, such as a checkpoint's, prevent :meth:`release`."""
-        saved = (one for node, _ in self.nodes for one in _saved_tensors(node))
-        return all(one.unpack_hook is None for one in saved)
-
-    def release(self) -> None:
-        """Free the tensors that the nodes saved for the backward pass."""
-        # A hook on a saved tensor replaces what is stored: here by None.
+        masks, asked = self.masks, {id(tensor) for tensor in last}
+        whole = all(leaf in asked for leaf, node in self._leaves.items() if masks[node] & 1)
+        parts: list[list[Any]] = [[] for _ in self.roots]
         for node, _ in self.nodes:
-            for one in _saved_tensors(node):
-                with suppress(RuntimeError):  # none was saved here
-                    one.register_hooks(_nothing, _freed)
+            mask = masks[node]
+            if not (whole and mask & 1):
+                parts[(mask & -mask).bit_length() - 1].append(node)
+        return parts
+
+
+def can_release(nodes: Iterable[Any]) -> bool:
+    """Return whether :func:`release` can free all that the nodes saved.
+
+    It cannot if a saved tensor has hooks already, such as those of a checkpoint, nor in operations
+    of C++ extensions, which do not show what they save.
+    """
+    return all(
+        type(node).__name__ != "CppFunction"
+        and all(one.unpack_hook is None for one in _saved_tensors(node))
+        for node in nodes
+    )
+
+
+def release(nodes: Iterable[Any]) -> None:
+    """Free the tensors that the nodes saved for the backward pass."""
+    # A hook on a saved tensor replaces what is stored: here by None.
+    for node in nodes:
+        for one in _saved_tensors(node):
+            with suppress(RuntimeError):  # none was saved here
+                one.register_hooks(_nothing, _freed)
 
 
 def _saved_tensors(node: Any) -> list[Any]:
-    kind: Any = type(node)
-    found = [getattr(node, name) for name in _saved_names(kind)]
-    flat = [one for part in found for one in (part if isinstance(part, (tuple, list)) else (part,))]
-    return [one for one in flat if one is not None]
+    found: list[Any] = []
+    for name in _saved_names(type(node)):
+        with suppress(RuntimeError):  # freed by a pass
+            part = getattr(node, name)
+            found += part if isinstance(part, (tuple, list)) else (part,)
+    return [one for one in found if one is not None]
 
 
 @cache
@@ -264,26 +219,5 @@ def _nothing(_: Tensor) -> None:
 
 def _freed(_: None) -> Tensor:
     raise RuntimeError(
-        "backward through this graph has been run already; pass retain_graph=True to run it twice"
+        "trying to backward through the graph a second time; pass retain_graph=True the first time"
     )
-
-
-def lowest(mask: int) -> int:
-    """Return the lowest bit that is set, which belongs to the last pass that needs a node."""
-    return mask & -mask
-
-
-class Cut:
-    """The border of one task's own part of the graph.
-
-    Attributes:
-        edges: for every node at the border, its outgoing edges ``(k, child, input of the child)``.
-        below: the ids of the leaves that the task reaches beyond the border.
-        clean: whether autograd can stop at the border: no path leads from one border node to
-            another, nor to a leaf of the own part.
-    """
-
-    def __init__(self) -> None:
-        self.edges: dict[Any, list[tuple[int, Any, int]]] = {}
-        self.below: set[int] = set()
-        self.clean = True

@@ -9,13 +9,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from itertools import chain
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import GradientEdge
 
-from pcgrad._graph import Cut, Reach, lowest, refuse_hidden
+from pcgrad._graph import Reach, can_release, refuse_hidden, release
 from pcgrad._parameters import Parameters, check_losses, check_option, named
 
 Strategy = Literal["loop", "batched"]
@@ -223,11 +223,12 @@ class Stacks:
         Returns:
             The plain gradient of each own leaf, or ``None`` if no loss reaches it.
         """
-        masks, own_masks = [reach.of(p) for p in self.shared], [reach.of(p) for p in own]
-        plain: list[Tensor | None] = [None] * len(own)
-        # The pass of zeros that frees such a graph needs all of it.
-        hold = retain_graph or not (reach.clean or reach.releasable)
-        unseen = [p for p, mask in zip(self.shared, masks, strict=True) if not mask and p.is_leaf]
+        leaves = [*self.shared, *own]
+        masks = [reach.of(p) for p in leaves]
+        reached = [[k for k, mask in enumerate(masks) if mask >> n & 1] for n in range(len(losses))]
+        parts = reach.parts([leaves[k] for k in reached[0]])
+        # What cannot be freed part by part is kept, and freed at the end by a pass of zeros.
+        keep = retain_graph or not can_release(chain.from_iterable(parts))
         # The hooks are registered once; they read here for which task the current pass runs.
         current = [-1]
         handles = [
@@ -235,25 +236,29 @@ class Stacks:
             for k in self.large
             if masks[k]
         ]
+        unseen = [p for p, mask in zip(self.shared, masks, strict=False) if not mask and p.is_leaf]
+        plain: dict[int, Tensor] = {}
         try:
             with refuse_hidden(unseen):
                 # In the order of autograd's own pass over the sum, so that sums round the same way.
                 for n in reversed(range(len(losses))):
                     current[0] = tasks[n]
-                    mine = [k for k, mask in enumerate(masks) if mask >> n & 1]
-                    theirs = [k for k, mask in enumerate(own_masks) if mask >> n & 1]
-                    wanted = [self.shared[k] for k in mine] + [own[k] for k in theirs]
-                    found = _pass(losses[n], wanted, reach, n, retain_graph=hold)
-                    self._store(tasks[n], mine, found[: len(mine)])
-                    for k, gradient in zip(theirs, found[len(mine) :], strict=True):
-                        before = plain[k]
-                        plain[k] = gradient if before is None else plus(before, gradient)
+                    wanted = [leaves[k] for k in reached[n]]
+                    found = _pass(losses[n], wanted, keep=keep or n > 0)
+                    if not keep:
+                        release(parts[n])
+                    given = {k: g for k, g in zip(reached[n], found, strict=True) if g is not None}
+                    for k in [k for k in given if k >= len(self.shared)]:
+                        gradient = given.pop(k)
+                        plain[k] = plus(plain[k], gradient) if k in plain else gradient
+                    self._store(tasks[n], given)
         finally:
             for handle in handles:
                 handle.remove()
-        if not retain_graph:
-            _release(losses, reach)
-        return plain
+        if keep and not retain_graph:
+            zeros = [torch.zeros_like(loss) for loss in losses]
+            torch.autograd.grad(losses, reach.leaves(), zeros, allow_unused=True)
+        return [plain.get(k) for k in range(len(self.shared), len(leaves))]
 
     def _keep(self, k: int, current: list[int], gradient: Tensor | None) -> Tensor | None:
         """Copy a gradient to its row while it is in the cache, and return a replacement.
@@ -270,10 +275,14 @@ class Stacks:
         same = row.dtype == gradient.dtype and row.device == gradient.device
         return row if same else gradient.new_zeros(()).expand_as(gradient)
 
-    def _store(self, task: int, mine: Sequence[int], found: Sequence[Tensor | None]) -> None:
-        """Write the gradients that no hook has written, and zeros for those that are missing."""
+    def _store(self, task: int, given: Mapping[int, Tensor]) -> None:
+        """Write the gradients that no hook has written, and zeros for those that are missing.
+
+        Args:
+            task: the number of the task.
+            given: its gradients, by the number of the parameter.
+        """
         add, large = task in self.begun, set(self.large)
-        given = {k: g for k, g in zip(mine, found, strict=True) if g is not None}
         for k in given:
             self.reached[k] = True
         pairs = [(k, dense(g)) for k, g in given.items() if k not in large]
@@ -300,10 +309,8 @@ def _write(row: Tensor, gradient: Tensor, *, add: bool) -> None:
         row.copy_(dense(gradient))
 
 
-def plus(first: Tensor, second: Tensor | None) -> Tensor:
+def plus(first: Tensor, second: Tensor) -> Tensor:
     """Return the sum of two gradients; it is sparse if both are."""
-    if second is None:
-        return first
     # torch adds a sparse tensor to a dense one, not a dense one to a sparse one.
     return second + first if first.is_sparse and not second.is_sparse else first + second
 
@@ -313,97 +320,8 @@ def dense(gradient: Tensor) -> Tensor:
     return gradient if gradient.layout == torch.strided else gradient.to_dense()
 
 
-def _pass(
-    loss: Tensor, wanted: Sequence[Tensor], reach: Reach, n: int, *, retain_graph: bool
-) -> Sequence[Tensor | None]:
-    """Return the gradients of loss n, freeing the part of the graph that no later pass needs.
-
-    Args:
-        loss: the loss.
-        wanted: the leaves that it reaches.
-        reach: which losses reach which nodes.
-        n: the number of the loss; passes run from the last to the first.
-        retain_graph: free nothing.
-    """
+def _pass(loss: Tensor, wanted: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor | None]:
+    """Return the gradients of a loss with respect to the leaves that it reaches."""
     if not wanted:
         return ()
-    bit = 1 << n
-    # The loss itself may be part of another loss's graph, whose later pass needs its nodes.
-    own = lowest(reach.masks[reach.roots[n]]) == bit
-    cut = None if retain_graph else reach.cuts.get(bit)
-    if cut is not None and cut.clean:
-        return _in_two(loss, wanted, reach.below(wanted, bit), cut)
-    keep = retain_graph or not own or cut is not None or (n == 0 and not reach.clean)
     return torch.autograd.grad(loss, wanted, retain_graph=keep, allow_unused=True)
-
-
-def _release(losses: Sequence[Tensor], reach: Reach) -> None:
-    """Free the parts of the graph that the passes had to keep."""
-    if reach.clean:
-        return
-    if reach.releasable:
-        reach.release()
-        return
-    # Saved tensors that cannot be freed one by one are freed by a pass of zeros.
-    zeros = [torch.zeros_like(loss) for loss in losses]
-    torch.autograd.grad(losses, reach.leaves(), zeros, allow_unused=True)
-
-
-def _in_two(
-    loss: Tensor, wanted: Sequence[Tensor], below: Sequence[bool], cut: Cut
-) -> Sequence[Tensor | None]:
-    """Run one backward pass in two halves: the task's own part of the graph, then the shared rest.
-
-    The first half frees the own part; the second keeps the rest for other tasks. Hooks on the last
-    nodes of the own part store the gradients there and pass zeros on. The tensor hooks at the
-    border, which run in both halves, thus see zeros in the first half and the gradients in the
-    second.
-
-    Args:
-        loss: the loss.
-        wanted: the leaves whose gradients are returned.
-        below: for every wanted leaf, whether the task reaches it beyond its own part.
-        cut: the border of the task's own part.
-
-    Returns:
-        One gradient per wanted leaf, ``None`` if there is none.
-    """
-    # The gradients at the border, by node and number of its input.
-    met: dict[tuple[Any, int], Tensor] = {}
-
-    def divert(
-        edges: list[tuple[int, Any, int]],
-        gradients: tuple[Tensor | None, ...],
-        _: tuple[Tensor | None, ...],
-    ) -> tuple[Tensor | None, ...]:
-        passed = list(gradients)
-        for k, child, number in edges:
-            gradient = gradients[k]
-            if gradient is not None:
-                before = met.get((child, number))
-                met[child, number] = gradient if before is None else plus(before, gradient)
-                zero = torch.zeros((), dtype=gradient.dtype, device=gradient.device)
-                passed[k] = zero.expand(gradient.shape)
-        return tuple(passed)
-
-    border = {(child, number) for edges in cut.edges.values() for _, child, number in edges}
-    upper = [p for p, is_below in zip(wanted, below, strict=True) if not is_below]
-    lower = [p for p, is_below in zip(wanted, below, strict=True) if is_below]
-    handles = [node.register_hook(partial(divert, edges)) for node, edges in cut.edges.items()]
-    inputs: list[Any] = [*upper, *(GradientEdge(*end) for end in border)]
-    try:
-        found = torch.autograd.grad(loss, inputs, allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
-    first = iter(found[: len(upper)])
-    # Without a gradient at the border there is nothing to pass on.
-    second: Any = iter([None] * len(lower))
-    if met and lower:
-        starts = [GradientEdge(*end) for end in met]
-        second = iter(
-            torch.autograd.grad(
-                starts, lower, list(met.values()), retain_graph=True, allow_unused=True
-            )
-        )
-    return [next(second) if is_below else next(first) for is_below in below]

@@ -19,6 +19,8 @@ from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 import pcgrad
+from pcgrad._graph import Reach
+from tests.core.test_memory import Peak
 
 T, ROWS = 3, 4
 
@@ -377,6 +379,31 @@ def test_no_graph_stays_alive(graph: str) -> None:
     assert alive(
         GRAPHS[graph], lambda losses, shared: pcgrad.backward(losses, shared, retain_graph=True)
     )
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_no_saved_tensor_stays_alive(graph: str) -> None:
+    """The same without hooks on saved tensors, where each task's part is freed after its pass."""
+
+    def remaining(retain_graph: bool) -> int:
+        with Peak() as memory:
+            losses, shared = GRAPHS[graph]()
+            pcgrad.backward(losses, shared, retain_graph=retain_graph)
+        leaves = Reach(losses).leaves()
+        known = [*losses, *leaves, *(p.grad for p in leaves if p.grad is not None)]
+        return memory.now(known)
+
+    assert remaining(False) == 0
+    assert remaining(True) > 0
+
+
+def test_tensor_hooks_run_once_per_task() -> None:
+    trunk = nn.Sequential(nn.Linear(6, 8), nn.Tanh())
+    z = trunk(torch.randn(9, 6))
+    seen: list[bool] = []
+    z.register_hook(lambda gradient: seen.append(bool(gradient.any())))
+    pcgrad.backward(heads_of(trunk, z), trunk.parameters())
+    assert seen == [True] * T
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

@@ -5,6 +5,7 @@ Live bytes are counted, not sampled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -50,6 +51,15 @@ class Peak(TorchDispatchMode):
         self.alive = {key: value for key, value in self.alive.items() if not value[0].expired()}
         self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
         return out
+
+    def now(self, known: Sequence[Tensor]) -> int:
+        """Bytes that are still alive beside those of the known tensors."""
+        ours = {tensor.untyped_storage()._cdata for tensor in known}
+        return sum(
+            size
+            for key, (storage, size) in self.alive.items()
+            if key not in ours and not storage.expired()
+        )
 
 
 def model() -> tuple[nn.Module, nn.ModuleList, Tensor]:
