@@ -1,13 +1,10 @@
 """Searches for violations with scipy's optimizers, over the parameters of small instances.
 
 An instance is a vector x in [−1, 1]ᵖ: Aᵢ, bᵢ and log10 sᵢ of every task, and a number u in
-[0, 1] from which the statement makes its step. Three optimizers minimize the margin over the
-instances that satisfy the hypotheses; any other instance costs 1 plus the amount by which it
-misses them:
-
-- differential evolution, with whole populations as one batch of `Problems`;
-- basin hopping with Nelder-Mead, from the best of a random sample;
-- SLSQP from both results, with the hypotheses' slack as its constraint.
+[0, 1] from which the statement makes its step. Three optimizers minimize the margin: differential
+evolution, basin hopping with Nelder-Mead, and SLSQP from both results, with the hypotheses' slack
+as its constraint. An instance outside the hypotheses costs 1 plus the amount by which it misses
+them.
 
 If a statement holds, they end at its edge (margin 0 up to rounding). If it is false, they are
 expected to find a violation.

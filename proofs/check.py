@@ -3,19 +3,14 @@
     python -m proofs.check theorem1 --config config/quick.yaml \\
         --out results/quick/proofs/theorem1.json
 
-STATEMENT is one of STATEMENTS below. The config is a file or JSON text with `scale` and `theory`.
+The config is a file or JSON text with `scale` and `theory`.
 
 Exit codes:
-    0: The check ran. A refuted statement is a finding: it is written with its verdict, so that
-        the ledger and the notebooks show it.
-    1: The machinery is broken, and no file is written, because the numbers must not be published:
-        an identity or a goal is not proved, a counterexample's routes disagree or its hypotheses
-        fail, or a family has no accepted instances or too few conflicts.
+    0: The check ran. A refuted statement is a finding and is written with its verdict.
+    1: The machinery is broken, and no file is written: an identity or a goal is not proved, a
+        counterexample's routes disagree or its hypotheses fail, or a family has no accepted
+        instances or too few conflicts.
     2: The command line or the config is wrong.
-
-`judgement.py` defines how a verdict follows from the checks. A trial counts as a violation only
-beyond rounding: 128 ε times the sum of absolute values that enter the compared losses
-(`problems.rounding`).
 """
 
 from __future__ import annotations

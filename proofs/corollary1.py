@@ -1,21 +1,12 @@
 """Corollary 1 (Yu et al. 2020, Appendix A.1): PCGrad on more than two convex tasks.
 
-Problem class: L = Σ Lᵢ, n > 2 tasks, Lᵢ convex and differentiable, ∇L L-Lipschitz, L > 0.
-Method:        θ⁺ = θ − t g^PC, g^PC by Algorithm 1, with new orders at every step.
-Hypotheses:    t ≤ 1/L, and cos(g, g^PC) ≥ 1/2 at every step.
-Guarantee:     PCGrad converges to a point with cos φᵢⱼ = −1 for all pairs, or to the optimal
-               value; by the step L(θ⁺) ≤ L(θ).
+L = Σ Lᵢ with n > 2 convex tasks, ∇L L-Lipschitz, t ≤ 1/L, and cos(g, g^PC) ≥ 1/2 at every step.
+Then PCGrad converges to a point with cos φᵢⱼ = −1 for all pairs, or to the optimal value; by the
+step L(θ⁺) ≤ L(θ).
 
-- **The step is false.** The proof needs ‖g^PC‖ ≤ ‖g‖, which the hypotheses do not give: equal
-  angles stretch g by (1 − c)ⁿ⁻¹, which exceeds 2 for n ≥ 3 (identity `stretch`). At t = 1/L the
-  step descends only if ‖g^PC‖ ≤ 2 cos(g, g^PC)‖g‖.
-- **The limit is false**, for convex tasks (an exact cycle) and for strongly convex ones (a set
-  that is never left, by intervals), in every order.
-- Its first alternative is impossible, because three vectors cannot be pairwise opposite.
-
-**Repaired**: t ≤ g·g^PC/(L‖g^PC‖²) and g·g^PC > 0 give L(θ⁺) ≤ L(θ) − t g·g^PC/2. The step then
-needs neither 1/2 nor t ≤ 1/L. With equality, and cos(g, g^PC) ≥ a > 0 at every step,
-L(θₖ) → inf L, for convex L, any n and any orders (Theorem A).
+The step is false, because its proof needs ‖g^PC‖ ≤ ‖g‖, which the hypotheses do not give. The limit
+is false for convex tasks (an exact cycle) and for strongly convex ones (a set that is never left).
+The repaired step, t ≤ g·g^PC/(L‖g^PC‖²), is tested on random instances.
 """
 
 from __future__ import annotations

@@ -1,13 +1,7 @@
 """Where PCGrad stops, and how minibatch noise acts there (the remark of Section 2.4).
 
-At a point with g₁ = a u, g₂ = −b u, ‖u‖ = 1, the update vanishes and its derivative is
-P(w₁ H₁ + w₂ H₂), P = 1 − u uᵀ, w₁ = 1 + b/a, w₂ = 1 + a/b (identity `opposite_derivative`).
-So the point attracts iff t λ_max(P(w₁ H₁ + w₂ H₂)P) < 2. For H₁ = H₂ = (L/2)·1 and r = a/b
-this reads
-
-    r + 1/r < 4/(tL) − 2.
-
-At t = 1/L only r = 1 is left, the optimum: PCGrad then stops nowhere else on the Pareto front.
+At a point with g₁ = a u, g₂ = −b u the update vanishes. With H₁ = H₂ = (L/2)·1 and r = a/b the
+point attracts iff r + 1/r < 4/(tL) − 2. At t = 1/L only r = 1 is left, the optimum.
 
 The simulations use Lᵢ = (L/4)‖θ − cᵢ‖² with L = 1; the front is the segment from c₁ to c₂.
 `descent/noise.py` has the noise.

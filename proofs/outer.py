@@ -1,20 +1,7 @@
 """The scalar functions F of the random problems, with their first and second derivatives.
 
-| family        | F(z)                 | F''                    | max abs F'' | convex |
-|---------------|----------------------|------------------------|-------------|--------|
-| least_squares | z²/2                 | 1                      | 1           | yes    |
-| quadratic     | z²/2                 | 1                      | 1           | yes    |
-| logistic      | log(1 + e^z)         | σ(z) σ(−z)             | 1/4         | yes    |
-| softplus      | log(1 + e^z)         | σ(z) σ(−z)             | 1/4         | yes    |
-| huber         | z²/2, or abs z − 1/2 | 1 if abs z ≤ 1, else 0 | 1           | yes    |
-| cauchy        | log(1 + z²)/2        | (1 − z²)/(1 + z²)²     | 1           | no     |
-| welsch        | 1 − exp(−z²/2)       | (1 − z²) exp(−z²/2)    | 1           | no     |
-| wave          | 1 − cos z            | cos z                  | 1           | no     |
-| sigmoid       | σ(z)                 | p(1 − p)(1 − 2p)       | 1/(6√3)     | no     |
-| indefinite    | z²/2, weights ±1     | 1                      | 1           | no     |
-
-Here σ is the logistic function and p = σ(z). cauchy, welsch, wave and sigmoid are bounded below;
-indefinite is not.
+cauchy, welsch, wave, sigmoid and indefinite are not convex. indefinite, whose weights are ±1, is
+also not bounded below.
 """
 
 from __future__ import annotations

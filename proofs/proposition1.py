@@ -1,19 +1,11 @@
 """Proposition 1 (Yu et al. 2020, Appendix A.1): PCGrad on two tasks that need not be convex.
 
-Problem class: L = L₁ + L₂ differentiable, ∇L L-Lipschitz, L > 0; the proof names the minimal
-               value L*, so that L is bounded below.
-Method:        θ⁺ = θ − t g^PC, g^PC by Algorithm 1.
-Hypothesis:    t ≤ 1/L.
-Guarantee:     PCGrad either converges to a location where cos φ₁₂ = −1, or finds an iterate that
-               is almost stationary: while cos φ ≥ α > −1,
-                   min_{k<K} ‖gₖ‖² ≤ 2(L₀ − L*)/(K(1 − α²)t).
+L = L₁ + L₂ is differentiable and bounded below, ∇L L-Lipschitz, t ≤ 1/L. Then PCGrad converges to a
+location where cos φ₁₂ = −1, or finds an iterate that is almost stationary: while cos φ ≥ α > −1,
 
-- **Read as angle and iterate**, it holds: lim inf cos φ = −1, or ‖gₖ‖ → 0. It is the sum of the
-  descent steps (`several_steps`).
-- **Read as "a location"**, it is false: on the walk of `descent/escape.py` no location is reached,
-  and ‖g‖ is bounded away from 0.
+    min_{k<K} ‖gₖ‖² ≤ 2(L₀ − L*)/(K(1 − α²)t).
 
-L₁ = L₂ = x carries no verdict, because L is not bounded below there.
+Read as angle and iterate, it holds; read as "a location", it is false (`descent/escape.py`).
 """
 
 from __future__ import annotations

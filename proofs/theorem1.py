@@ -1,23 +1,14 @@
 """Theorem 1 (Yu et al. 2020, Section 2.4, Appendix A.1): PCGrad on two convex tasks.
 
-Problem class: L = L₁ + L₂ with L₁, L₂ convex and differentiable, ∇L L-Lipschitz, L > 0.
-Method:        θ⁺ = θ − t g^PC, g^PC by Algorithm 1.
-Hypothesis:    t ≤ 1/L.
-Guarantee:     PCGrad converges to a location with cos φ₁₂ = −1, or to the optimal value.
-               Its proof rests on the descent step
-                   in conflict      L(θ⁺) ≤ L(θ) − t(1 − cos²φ₁₂)‖g‖²/2,
-                   without conflict L(θ⁺) ≤ L(θ) − t‖g‖²/2.
+L = L₁ + L₂ with L₁, L₂ convex and differentiable, ∇L L-Lipschitz, t ≤ 1/L. Then PCGrad converges to
+a location with cos φ₁₂ = −1, or to the optimal value. The proof rests on the descent step
 
-- **The step holds** and needs no convexity. It is attained where the Hessian is L·1 and t = 1/L.
-- **Read as "a location"**, that is a limit point of the iterates, the theorem is false: on two
-  convex tasks whose sum attains its minimum the iterates diverge to infinity
-  (`descent/escape.py`).
-- **Read as angle and value**, it holds without any repair (Theorem A): for convex L,
-  L(θₖ) → inf L, or lim inf cos φ(θₖ) = −1. Neither a minimizer nor bounded level sets are needed.
-- **With bounded level sets** (Theorem B): either Lₖ → L*, or Σ sin²φₖ < ∞ and cos φₖ → −1 along
-  the whole sequence; with rates (`descent/rates.py`).
+    in conflict      L(θ⁺) ≤ L(θ) − t(1 − cos²φ₁₂)‖g‖²/2,
+    without conflict L(θ⁺) ≤ L(θ) − t‖g‖²/2.
 
-THEOREMS.md contains the proofs. The functions below test them on random instances.
+The step holds and needs no convexity. Read as "a location", the theorem is false
+(`descent/escape.py`); read as angle and value, it holds. THEOREMS.md contains the proofs; the
+functions below test them on random instances.
 """
 
 from __future__ import annotations

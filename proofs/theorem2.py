@@ -1,23 +1,13 @@
 """Theorem 2 (Yu et al. 2020, Section 2.4, Appendix A.2): one PCGrad step against a plain one.
 
-Problem class: L = L₁ + L₂, ∇L L-Lipschitz, L > 0; θ^MT = θ − t g, θ^PC = θ − t g^PC.
-Hypotheses:    H(L; θ, θ^MT) ≥ ℓ‖g‖² for some ℓ ≤ L, and
-               (a) cos φ₁₂ ≤ −Φ(g₁, g₂),   (b) ℓ ≥ ξ(g₁, g₂) L,   (c) t ≥ 2/(ℓ − ξL).
-Guarantee:     L(θ^PC) ≤ L(θ^MT).
+L = L₁ + L₂, ∇L L-Lipschitz, θ^MT = θ − t g, θ^PC = θ − t g^PC, H(L; θ, θ^MT) ≥ ℓ‖g‖², ℓ ≤ L, and
 
-Whether the theorem holds depends on the definition of H (`comparison/two_steps.py`):
+    (a) cos φ₁₂ ≤ −Φ(g₁, g₂),   (b) ℓ ≥ ξ(g₁, g₂) L,   (c) t ≥ 2/(ℓ − ξL).
 
-- Definition 3 as printed, ∫₀¹ gᵀ∇²L(θ − a t g) g da: **false**, because Taylor's remainder has
-  the weight 2(1 − a) (`comparison/counterexample.py`).
-- **Theorem C**: Definition 3 as printed, with ℓ²/L instead of ℓ in (b) and (c), for convex L;
-  L((1 + ℓ/L)²/2 − 1) without convexity. Both are sharp (`late_curvature`, `rearrangement`).
-- Curvature of at least ℓ at every point of the segment, as for quadratics: holds.
-- The exact remainder instead of Definition 3: holds, but is nearly a tautology, since H is then
-  what the proof needs and gives the plain step's final loss exactly.
-
-(b) implies (a) for conflicting gradients, and the bound does not use (a). With the exact
-remainder (c) implies t ≥ 2/ℓ, hence L(θ^MT) ≥ L(θ): the theorem compares PCGrad only with a plain
-step that does not lower the loss.
+Then L(θ^PC) ≤ L(θ^MT). Whether this holds depends on the definition of H
+(`comparison/two_steps.py`). With Definition 3 as printed it is false
+(`comparison/counterexample.py`). It holds with ℓ²/L instead of ℓ in (b) and (c) (Theorem C), with a
+curvature of at least ℓ at every point of the segment, and with Taylor's exact remainder as H.
 """
 
 from __future__ import annotations

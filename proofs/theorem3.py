@@ -1,20 +1,13 @@
 """Theorem 3 (Yu et al. 2020, Appendix A.3): when PCGrad's step is no worse than the plain one.
 
-Problem class: as in Theorem 2: L = L₁ + L₂, ∇L L-Lipschitz, tasks in conflict, c = cos φ₁₂,
-               H(L; θ, θ^MT) ≥ ℓ‖g‖², ℓ ≤ L; θ^MT = θ − t g, θ^PC = θ − t g^PC.
-Statement:     with N = (‖g₁‖² + ‖g₂‖²)c² + 2‖g₁‖‖g₂‖c,
-               D = ‖g‖²ℓ/2 − (1 − c²)‖g₁ − g₂‖²L/2 and τ = N/D,
-               L(θ^PC) ≤ L(θ^MT) if and only if
-                   case 1: −Φ ≤ c < 0, ℓ ≤ ξL, 0 < t ≤ τ,   or
-                   case 2: c ≤ −Φ, ℓ ≥ ξL, t ≥ τ.
+As in Theorem 2, with tasks in conflict, c = cos φ₁₂, N = (‖g₁‖² + ‖g₂‖²)c² + 2‖g₁‖‖g₂‖c,
+D = ‖g‖²ℓ/2 − (1 − c²)‖g₁ − g₂‖²L/2 and τ = N/D: L(θ^PC) ≤ L(θ^MT) if and only if
 
-- For the proof's lower bound B(t) = t(Dt − N) of L(θ^MT) − L(θ^PC) the cases are complete, up to
-  a zero denominator. Moreover τ ≤ 2/L in case 1 and τ ≥ 2/L in case 2.
-- **If** is false as printed, in both cases, because Definition 3 overestimates a curvature that
-  comes late in the step. It holds with the exact remainder.
-- **Only if** is false for the losses, even for quadratics, because B merely bounds their
-  difference from below. Where the Hessian of L is L·1, B equals the difference, and "if and only
-  if" holds.
+    case 1: −Φ ≤ c < 0, ℓ ≤ ξL, 0 < t ≤ τ,   or   case 2: c ≤ −Φ, ℓ ≥ ξL, t ≥ τ.
+
+The cases are complete for the proof's lower bound B(t) = t(Dt − N) of L(θ^MT) − L(θ^PC), up to a
+zero denominator. For the losses "if" holds with the exact remainder only, and "only if" only where
+the Hessian of L is L·1.
 """
 
 from __future__ import annotations

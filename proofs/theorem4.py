@@ -1,22 +1,14 @@
 """Theorem 4 (Yu et al. 2020, Appendix A.4): PCGrad with heavy-ball momentum, strongly convex tasks.
 
-Problem class: L = L₁ + L₂, Lᵢ μᵢ-strongly convex and Lᵢ-smooth.
-Method:        θₖ₊₁ = θₖ − αₖ g^PC + βₖ(θₖ − θₖ₋₁), with R = ‖g₁‖/‖g₂‖, c = cos φ₁₂,
-               μₖ = (1 − c/R)μ₁ + (1 − cR)μ₂, Lₖ likewise, αₖ = 4/(√Lₖ + √μₖ) as printed,
-               βₖ = max{|1 − √(αₖ μₖ)|, |1 − √(αₖ Lₖ)|}².
-Guarantee:     linear convergence to either a location where cos φ = −1 or the optimal value.
+θₖ₊₁ = θₖ − αₖ g^PC + βₖ(θₖ − θₖ₋₁), Lᵢ μᵢ-strongly convex and Lᵢ-smooth, R = ‖g₁‖/‖g₂‖,
+c = cos φ₁₂, μₖ = (1 − c/R)μ₁ + (1 − cR)μ₂, Lₖ likewise, αₖ = 4/(√Lₖ + √μₖ) as printed and
+βₖ = max{|1 − √(αₖ μₖ)|, |1 − √(αₖ Lₖ)|}². Then PCGrad converges linearly to a location where
+cos φ = −1, or to the optimal value.
 
-- αₖ lacks a square: line (8) of the proof needs 4/(√Lₖ + √μₖ)². This is a **misprint**; the
-  theorem is judged with the square.
-- The formulas are written for iterates in conflict (the cosine is not clipped). The theorem is
-  **false** there: on two quadratics with one minimizer the method diverges, in conflict at every
-  iterate, by an interval proof (`momentum/three_cycle.py`). The lemma bounds the spectral radius
-  of matrices that change with k, and a product of such matrices need not shrink.
-- Distinct minimizers refute nothing, since settling where cos φ = −1 is the first alternative.
-
-**Instead** (`momentum/theorem4_repair.py`): without momentum and with αₖ ≤ 2/(Lₖ + μₖ) every step
-contracts the distance to a common minimizer by (Lₖ − μₖ)/(Lₖ + μₖ). With momentum the stated rate
-holds up to a factor 1 + 2k on quadratics whose Hessians commute, where PCGrad never acts.
+αₖ lacks a square, which is a misprint. With the square the theorem is false for iterates in
+conflict, for which its formulas are written (`momentum/three_cycle.py`). Distinct minimizers refute
+nothing, since settling where cos φ = −1 is the first alternative. `momentum/theorem4_repair.py`
+tests what holds instead.
 
 References: Polyak (1964) for the method; Nesterov, Introductory Lectures (2004), theorem 2.1.12.
 """

@@ -1,15 +1,9 @@
 """More than two tasks: ascent, remaining conflict, fixed points, moments of the update.
 
-- **Ascent**: there are three gradients for which every combination of orders gives an ascent
-  direction of L, and so does the mean over the orders.
-- **Conflict**: for T ≥ 3 the update may conflict with a task, and a projected gᵢ with another
-  task's gradient, because a projection against gₖ can bring a conflict with gⱼ back.
-- **Fixed points**: g^PC = Σ wⱼ gⱼ with wⱼ ≥ 1, because Cᵢᵢ = 1 and Cᵢⱼ ≥ 0; so g^PC = 0
-  implies Pareto stationarity for every T. For T ≥ 3 the converse fails.
-- **Mean and variance**, T = 3: with vᵢⱼ = gᵢ − min(0, gᵢ·gⱼ) gⱼ/‖gⱼ‖² and
-  wᵢⱼₖ = vᵢⱼ − min(0, vᵢⱼ·gₖ) gₖ/‖gₖ‖², task i contributes wᵢⱼₖ or wᵢₖⱼ with probability
-  1/2 each, independently:
-      E g^PC = ½ Σᵢ (wᵢⱼₖ + wᵢₖⱼ),   Var g^PC = ¼ Σᵢ ‖wᵢⱼₖ − wᵢₖⱼ‖².
+For T = 3, with vᵢⱼ = gᵢ − min(0, gᵢ·gⱼ) gⱼ/‖gⱼ‖² and wᵢⱼₖ = vᵢⱼ − min(0, vᵢⱼ·gₖ) gₖ/‖gₖ‖²,
+task i contributes wᵢⱼₖ or wᵢₖⱼ with probability 1/2 each, independently:
+
+    E g^PC = ½ Σᵢ (wᵢⱼₖ + wᵢₖⱼ),   Var g^PC = ¼ Σᵢ ‖wᵢⱼₖ − wᵢₖⱼ‖².
 """
 
 from __future__ import annotations

@@ -4,14 +4,10 @@
     h'' = 0 for x < 0, x on [0, T], T beyond: h is convex and twice continuously differentiable,
     ∇L is T-Lipschitz.
 
-- `one_dimension`, δ = 0, T = 2: cos φ = −1, PCGrad does not move, and the plain step reaches a
-  lower loss.
-- `plane`, δ = 1/20, T = 17/8: −1 < cos φ < 0, both move, and the plain step still reaches the
-  lower loss.
-
-The printed proof writes L(θ^MT) = L − t‖g‖² + t²H/2 with H of Definition 3, here t²H/2 = T³/4. The
-true second-order term is T³/6, because the curvature comes at the end of the step, where the
-weight 1 − a is small. With the exact remainder (c) fails, as it must.
+In one dimension (δ = 0, T = 2) PCGrad does not move; in the plane (δ = 1/20, T = 17/8) both steps
+move. In both the plain step reaches the lower loss. Definition 3 gives its second-order term as
+T³/4 and the true one is T³/6, because the curvature comes at the end of the step, where the weight
+1 − a is small. With the exact remainder (c) fails, as it must.
 """
 
 from __future__ import annotations

@@ -5,10 +5,9 @@ v·g < 0,
 
     L₁(θ) = g₁·θ + (w·θ)²/(2‖w‖²) + h(v·θ),   L₂(θ) = g₂·θ,   t = τ,
 
-where h is convex and twice continuously differentiable, and h'' rises from 0 at 0 to 1/‖v‖² where
-the plain step ends. So ∇L is 1-Lipschitz, PCGrad's step meets the curvature L everywhere, and the
-plain step meets it late, which Definition 3 overestimates. (Theorem 2's counterexamples refute the
-second case.)
+where h is convex and h'' rises from 0 at 0 to 1/‖v‖² where the plain step ends. So ∇L is
+1-Lipschitz, and the plain step meets the curvature late, which Definition 3 overestimates.
+(Theorem 2's counterexamples refute the second case.)
 
 **Only if.** On quadratics whose curvature along g^PC is below L, PCGrad's step is better than the
 bound predicts.

@@ -4,21 +4,16 @@ A trajectory ends as
 
 - `opposite`: 1 + cos φ₁₂ ≤ OPPOSITE *at a location*: the steps shrink so fast that the remaining
   way is a small part of the way so far (`paths.remaining`);
-- `optimum` (Theorem 1): L(θ) − L* ≤ GAP (L(0) − L*), with L* from Newton's method, which is
-  independent of PCGrad;
-- `stationary` (Proposition 1): ‖g‖ ≤ NEAR ‖g₀‖, or `product`: m ≤ NEAR² m₀ with m as below;
+- `optimum` (Theorem 1): L(θ) − L* ≤ GAP (L(0) − L*), with L* from Newton's method;
+- `stationary` (Proposition 1): ‖g‖ ≤ NEAR ‖g₀‖, or `product`: m ≤ NEAR² m₀, where
+  m = (1 − cos²φ)‖g‖² in conflict and ‖g‖² otherwise, which the descent step sends to 0;
 - `walking`: 1 + cos φ₁₂ ≤ OPPOSITE after the last update, without a location;
 - `diverged`: L(θ) − L* exceeds a million times its first value;
 - `unfinished`: none of these within the given number of updates.
 
 A trajectory *contradicts* the descent step if it misses that bound beyond rounding, or if it is
 `stalled`: no update changes θ by more than rounding, and yet it is at no end. A walk contradicts
-the printed limit, which promises a location; `walk` applies the same rule to the walk to infinity
-(`escape.py`).
-
-**What the descent step proves.** Let m = (1 − cos²φ)‖g‖² in conflict and ‖g‖² otherwise. With
-t ≤ 1/L, Σₖ mₖ ≤ 2(L₀ − inf L)/t, so that mₖ → 0 if inf L > −∞, convex or not. The limits that
-follow are Theorems A and B (THEOREMS.md).
+the printed limit only, which promises a location.
 """
 
 from __future__ import annotations

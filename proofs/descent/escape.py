@@ -4,26 +4,11 @@
     h = huber(r) − x,   r = ‖(x, y)‖,   huber(r) = (r² + 1)/2 up to r = 1 and r beyond.
 
 h ≥ 0 is convex and zero on the ray y = 0, x ≥ 1, where L attains its minimum 1. ∇huber is
-1-Lipschitz, so the constant is L = 4.
+1-Lipschitz, so the constant is L = 4. From `START` with t = 1/(2L), x → ∞ and y → y∞ > 0.
 
-**Claim.** From `START` with t = 1/(2L), x → ∞ and y → y∞ > 0: θ converges to no point, the loss
-tends to 1 + y∞² > 1 = inf L, g does not tend to 0, and cos φ → −1 only at infinity.
+THEOREMS.md has the proof. With e = −h_x, u = y + h_y and y⁺ = y(1 − ρ) it shows ρ ≤ 2t(u/y) ≤ 1/2,
 
-**Proof.** Write e = −h_x > 0 and u = y + h_y = y(1 + 1/r). Then g₁ = (−e, u − 1),
-g₂ = (−e, u + 1), and in conflict, e² + u² < 1 (identity `escape_update`, q = p² + 4e²,
-p = e² + u² − 1):
-    x⁺ = x + t e(w₁ + w₂) ≥ x + 2te,
-    y⁺ = y(1 − ρ),   ρ = 8te²(u/y)/q ≤ 2t(u/y) ≤ 1/2.
-So x grows, y shrinks and stays positive; e and the bound y(1 + 1/x) of u fall with them, so that
-the conflict lasts for ever. As t < 1/L and g·g^PC ≥ ‖g^PC‖²/2, the descent lemma gives
-Σ t(1 − Lt)‖g^PC‖²/2 ≤ L₀ − 1, and ‖g^PC‖² = 16e²/q:
-    Σ ρ ≤ (u/y)₀ (L₀ − 1)/(1 − Lt),   hence y∞ ≥ y₀ 4^(−Σρ) > 0,
-because 1 − ρ ≥ 4^(−ρ) on [0, 1/2]. If x stayed bounded, e would stay above a positive number, as
-y > y∞, and x would grow without bound: so x → ∞.
-
-The rest of the claim is Theorem A's: L(θₖ) → inf L, or lim inf cos φ = −1. Here there is no
-cluster point. Bounded level sets {L ≤ L(θ₀)} exclude this (for convex L: a bounded, nonempty set
-of minimizers).
+    Σ ρ ≤ (u/y)₀ (L₀ − 1)/(1 − Lt),   and y∞ ≥ y₀ 4^(−Σρ).
 """
 
 from __future__ import annotations

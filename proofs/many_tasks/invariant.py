@@ -2,20 +2,14 @@
 
     Lᵢ = s²/18 + (λ/6)‖θ⊥‖² + uᵢ·θ,   λ = 19/20,   t = 1/L = 1,
 
-s = θ₁ + θ₂ + θ₃, θ⊥ = θ − (s/3)(1, 1, 1), u₁ = (8, −4, −4)/3 and its permutations. The Hessian
-of L has the eigenvalues 1 along (1, 1, 1) and λ across, and Σ uᵢ = 0: L is λ-strongly convex with
-L = 1 and the minimizer 0, where it is 0. Every task is strongly convex.
+s = θ₁ + θ₂ + θ₃, θ⊥ = θ − (s/3)(1, 1, 1), u₁ = (8, −4, −4)/3 and its permutations. L is
+λ-strongly convex with L = 1 and the minimum 0. The set 3 ≤ |s| ≤ 5, ‖θ⊥‖ ≤ 11/5, where L ≥ 3/2, is
+mapped into itself in each of the 8 orders, with cos(g, g^PC) > 1/2.
 
-The set 3 ≤ |s| ≤ 5, ‖θ⊥‖ ≤ 11/5 is mapped into itself in each of the 8 orders, with
-cos(g, g^PC) > 1/2, and there L ≥ s²/6 ≥ 3/2: the loss stays at least 3/2 above its minimum for
-ever, in any orders.
-
-**Intervals.** The set is covered by boxes in the coordinates s and (x, y), where (x, y) are those
-of θ⊥ in an orthonormal basis with u₁ along x. A box is done when interval arithmetic shows that
-its image is inside the set in all orders; otherwise it is halved in every direction. Nothing is
-sampled.
-
-**Second route.** `walk` runs the core's update in float64, with orders drawn at random.
+The set is covered by boxes in the coordinates s and (x, y), where (x, y) are those of θ⊥ in an
+orthonormal basis with u₁ along x. A box is done when interval arithmetic shows that its image is
+inside the set in all orders; otherwise it is halved in every direction. As a second route `walk`
+runs the core's update in float64, with random orders.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
 """Theorem 4 without momentum: one step contracts the distance to a common minimizer.
 
 θₖ₊₁ = θₖ − αₖ g^PC with 0 < αₖ ≤ 2/(Lₖ + μₖ); L₁, L₂ strongly convex and smooth with one
-minimizer θ*. Then ‖θₖ₊₁ − θ*‖ ≤ qₖ‖θₖ − θ*‖ with qₖ² = 1 − 2α_k μₖ Lₖ/(μₖ + Lₖ), and
-qₖ = (Lₖ − μₖ)/(Lₖ + μₖ) at the longest step. The reason is that w₁ L₁ + w₂ L₂, with the
-weights of this one step, is μₖ-strongly convex and Lₖ-smooth with the minimizer θ* (goal
-`weighted_spectrum`, identities `coercivity`, `contraction`). Lₖ/μₖ is at most the larger Lᵢ/μᵢ
-(`ratio_of_weights`), so that the convergence is linear.
+minimizer θ*. Then ‖θₖ₊₁ − θ*‖ ≤ qₖ‖θₖ − θ*‖ with qₖ² = 1 − 2α_k μₖ Lₖ/(μₖ + Lₖ).
 
 Quadratics whose Hessians commute are nowhere in conflict: there PCGrad never acts, and the method
 is the plain heavy ball.

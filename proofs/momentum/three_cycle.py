@@ -2,10 +2,9 @@
 
     Lᵢ = θᵀHᵢθ/2,   H₁ = diag(900, 1),   H₂ = [[58, 190], [190, 640]],
 
-one minimizer, μᵢ and Lᵢ the eigenvalues of Hᵢ, αₖ = 4/(√Lₖ + √μₖ)² and βₖ as printed. There
-are θ₀ = (1, y), θ₁ = u and a factor s < −1 with θ₃ = s θ₀ and θ₄ = s θ₁. The method is
-homogeneous, so that θₖ₊₃ = s θₖ for ever: it diverges. The gradients are in conflict at every
-iterate, where the theorem's formulas are written.
+μᵢ and Lᵢ the eigenvalues of Hᵢ, αₖ = 4/(√Lₖ + √μₖ)² and βₖ as printed. There are θ₀ = (1, y),
+θ₁ = u and a factor s < −1 with θ₃ = s θ₀ and θ₄ = s θ₁. The method is homogeneous, so that
+θₖ₊₃ = s θₖ for ever. The gradients are in conflict at every iterate.
 
 **Krawczyk's test.** F(y, u₁, u₂, s) = (θ₃ − s θ₀, θ₄ − s θ₁), X a box about an approximate
 zero m, C an approximate inverse of F'(m):
@@ -13,9 +12,8 @@ zero m, C an approximate inverse of F'(m):
     K = m − C F(m) + (1 − C F'(X))(X − m) ⊂ interior of X
 
 proves that X contains exactly one zero of F (Krawczyk 1969; Moore 1977). F' comes from forward
-differentiation, and everything is computed in interval arithmetic of 50 digits (`mpmath.iv`).
-
-**Second route.** The same iterates from m, in 50 digits and through the core in float64.
+differentiation, in interval arithmetic of 50 digits (`mpmath.iv`). As a second route the core runs
+the same iterates from m in float64.
 """
 
 from __future__ import annotations
