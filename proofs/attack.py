@@ -114,10 +114,7 @@ class Search:
 def attack(search: Search, seed: int, rounds: int) -> dict[str, Found]:
     """Return the smallest margin that each optimizer finds.
 
-    Args:
-        search: The statement and the shape of its instances.
-        seed: Seed of the optimizers.
-        rounds: Generations of differential evolution; the others work in proportion.
+    `rounds` are generations of differential evolution; the others work in proportion.
     """
     found: dict[str, Found] = {}
     starts: list[Array] = []

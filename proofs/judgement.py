@@ -104,16 +104,7 @@ def judge(
 ) -> Judgement:
     """Derive the verdict on a statement from its checks.
 
-    Args:
-        name: Name of the judgement.
-        source: Where the paper states it; "ours" for a statement of our own.
-        statement: The statement.
-        checks: The checks that ran.
-        sentence: The reason in one or two sentences.
-        reading: The reading that is judged; empty for the statement as printed.
-        margin: The smallest margin of the samples.
-        counterexample: What refutes the statement.
-        misprint: Whether the counterexample refutes a misprinted formula only.
+    `misprint` says that the counterexample refutes a misprinted formula only.
 
     Raises:
         BrokenError: A check other than samples fails. The proof is then at fault, and nothing

@@ -76,11 +76,7 @@ def attraction(step: float, count: int, seed: int) -> Attraction:
 
 
 def multiplier_error() -> float:
-    """Compare the core's map across the segment with 1 − t(L/2)(2 + r + 1/r).
-
-    Returns:
-        The largest difference of the slopes.
-    """
+    """Return the largest error of 1 − t(L/2)(2 + r + 1/r), the slope across the segment."""
     worst = 0.0
     for step, ratio in product(STEPS, (1.0, 1.5, 2.0, 3.0, 5.0, 10.0)):
         # At this point of the segment a/b = ratio; the perturbation is across it.

@@ -185,9 +185,7 @@ class Point(NamedTuple):
     def of(cls, gradients: Tensor, orders: Tensor = ORDERS) -> Point:
         """Compute PCGrad's update of gradients [N, T, D] with the core.
 
-        Args:
-            gradients: g₁ … g_T.
-            orders: Algorithm 1's orders [..., T, T−1]; the default serves two tasks.
+        The default orders [..., T, T−1] serve two tasks.
         """
         gramian = gradients @ gradients.mT
         weights = pcgrad.surgery_coefficients(gramian, orders).sum(-2)
@@ -264,11 +262,8 @@ def aim_at(problems: Problems, targets: Tensor) -> Problems:
 def aim(problems: Problems, cos: Tensor, ratio: Tensor, sideways: Tensor) -> Problems:
     """Turn and scale task 2 about the start so that cos φ₁₂ = `cos` and ‖g₁‖/‖g₂‖ = `ratio` there.
 
-    Args:
-        problems: N problems of two tasks.
-        cos: Cosines, [N]. In one dimension only their sign counts.
-        ratio: Ratios of the gradients' lengths, [N].
-        sideways: Directions that span the plane of the two gradients with g₁, [N, D].
+    `cos` and `ratio` are [N]; in one dimension only the sign of `cos` counts. `sideways` [N, D]
+    spans the plane of the two gradients with g₁.
     """
     g_1 = problems.gradients(problems.start())[:, 0]
     length = g_1.norm(dim=-1, keepdim=True)
@@ -284,19 +279,12 @@ def aim(problems: Problems, cos: Tensor, ratio: Tensor, sideways: Tensor) -> Pro
 def near_minimizers(
     problems: Problems, direction: Tensor, distance: Tensor, rounds: int = 15
 ) -> Problems:
-    """Move the start of every task near the task's own minimizer.
+    """Move the start of every task near the task's own minimizer, or lower where it has none.
 
-    The displacement from the minimizer is uᵢ = Mᵢ `direction`, scaled so that max |Aᵢ uᵢ| is
-    `distance`. Mᵢ = Aᵢᵀ diag(wᵢ) Aᵢ times the largest curvature of F is an upper bound of task
-    i's Hessian, so that a step Mᵢ⁻¹ gᵢ never raises Lᵢ. At the new start gᵢ ≈ Mᵢ uᵢ, which is
-    small and points along directions of large curvature. A task without a minimizer merely starts
-    lower.
-
-    Args:
-        problems: N problems.
-        direction: Directions, [N, D].
-        distance: Distances, [N].
-        rounds: Steps towards the minimizers.
+    The displacement from the minimizer is uᵢ = Mᵢ `direction` [N, D], scaled so that max |Aᵢ uᵢ| is
+    `distance` [N]. Mᵢ = Aᵢᵀ diag(wᵢ) Aᵢ times the largest curvature of F is an upper bound of task
+    i's Hessian, so that each of the `rounds` steps Mᵢ⁻¹ gᵢ never raises Lᵢ. At the new start
+    gᵢ ≈ Mᵢ uᵢ, which is small and points along directions of large curvature.
     """
     largest = 0.5 if problems.family == "log_sum_exp" else OUTER[problems.family].largest
     rows = (problems.s.unsqueeze(-1) * problems.w).unsqueeze(-1) * problems.A

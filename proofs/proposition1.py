@@ -51,11 +51,9 @@ class Report:
 def least(
     problems: Problems, point: Point, step: Tensor, updates: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Compute both sides of the K-step form; `point` is the start.
+    """Return min_{k<K} mₖ (measured), 2(L₀ − L_K)/(tK) (bound), its rounding error, m₀, each [N].
 
-    Returns:
-        min_{k<K} mₖ (measured), 2(L₀ − L_K)/(tK) (bound), the rounding error of the bound, and
-        m₀, each [N]. m is defined in `descent/convergence.py`.
+    `point` is the start. m is defined in `descent/convergence.py`.
     """
     theta = problems.start()
     first, noise = problems.loss(theta), torch.zeros_like(step)

@@ -59,15 +59,10 @@ def draw(
 ) -> Problems:
     """Draw `count` problems of a family; the tasks are not yet related to each other.
 
-    Args:
-        family: One of CONVEX or NONCONVEX.
-        count: Number of problems.
-        rng: Source of randomness.
-        dimensions: Closed range from which dimensions are drawn uniformly. A dimension of
-            `LARGE` as lower end gives every family A with prescribed singular values (`_spectrum`).
-        conditioning: Scale of the decades over which eigenvalues and features spread: 1 as
-            described at the families below, 0 not at all.
-        tasks: Number of tasks.
+    Dimensions are drawn uniformly from a closed range. A dimension of `LARGE` as its lower end
+    gives every family A with prescribed singular values (`_spectrum`). `conditioning` scales the
+    decades over which eigenvalues and features spread: 1 as described at the families below, 0 not
+    at all.
     """
     low, high = dimensions
     dimension = rng.integers(low, high + 1, count)

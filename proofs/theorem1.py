@@ -55,12 +55,9 @@ class Report:
 
 
 def hypotheses(problems: Problems, point: Point, step: Tensor) -> Tensor:
-    """Test the theorem's hypotheses: t ≤ 1/L and both gradients are nonzero.
+    """Test the theorem's hypotheses, t ≤ 1/L and both gradients nonzero, bool [N].
 
     Convexity and the Lipschitz constant hold by construction of the families.
-
-    Returns:
-        Whether each instance is in the theorem's class, bool [N].
     """
     # 1/L is rounded, hence the tolerance at the edge t = 1/L.
     return (step * problems.lipschitz() <= 1 + 1e-15) & (step > 0) & point.cos.isfinite()

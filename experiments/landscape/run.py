@@ -10,17 +10,14 @@ the valleys meet only in the limit θ1 = −2, θ2 → ∞. The floor turns this
 least value 45 log 5e-6 where |u1| and |u2| are at most 5e-6, so |θ1 + 2| ≤ 1e-5 and
 θ2 ≥ artanh(1 − 5e-6) = 6.449.
 
-The floor is 1e-5 wide, but Adam with learning rate 1e-3 oscillates about a valley by 1e-2 in u. No
-trajectory can stay on the floor, and L at one point mostly measures how close the last step came to
-it. The verdict on an end point therefore counts the valleys with |u_i| ≤ TOLERANCE. In both valleys
-the point is at the joint optimum (then L ≤ 45 log TOLERANCE = −134.8), in one it is in that task's
-valley, in none it is elsewhere. The tolerance applies to u and not to θ2, because tanh is flat for
-θ2 above 3, where the valleys coincide.
+The floor is 1e-5 wide, but Adam with learning rate 1e-3 oscillates about a valley by 1e-2 in u, so
+that no trajectory can stay on the floor. The verdict on an end point therefore counts the valleys
+with |u_i| ≤ TOLERANCE: in both valleys the point is at the joint optimum. The tolerance applies to
+u and not to θ2, because tanh is flat for θ2 above 3, where the valleys coincide.
 
-The paper does not give Adam's betas and epsilon (ours are torch's defaults) or the precision (ours
-is float64). The further starts are ours. Every start and both methods are one batch, which always
-runs on the CPU because it is tiny. The command writes trajectories.npz, surface.npz, vectors.json
-(Figure 2) and summary.json.
+The paper does not give the precision; ours is float64. Every start and both methods are one batch,
+which always runs on the CPU because it is tiny. The command writes trajectories.npz, surface.npz,
+vectors.json (Figure 2) and summary.json.
 """
 
 import math

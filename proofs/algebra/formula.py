@@ -74,10 +74,8 @@ def prove(
 ) -> Proved:
     """Prove equations and return them as LaTeX.
 
-    Args:
-        equations: Pairs of sides.
-        given: Meanings that are displayed after the equations, such as t = 1/L, and substituted.
-        cases: Meanings of symbols, such as the components of vectors; every case is proved.
+    `given` are meanings that are displayed after the equations, such as t = 1/L, and substituted.
+    `cases` are meanings of symbols, such as the components of vectors; every case is proved.
 
     Raises:
         IdentityError: A residual does not simplify to zero, or both sides are one expression.

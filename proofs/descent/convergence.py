@@ -64,13 +64,8 @@ def trajectories(
 ) -> Paths:
     """Run trajectories of one family from random starts in conflict and count their ends.
 
-    Args:
-        family: Family of problems.
-        total: Number of trajectories, including those that do not start in conflict.
-        updates: Largest number of updates.
-        seed: Seed of the random streams.
-        stationary: Whether to look for stationary points (Proposition 1) instead of the optimum.
-        statement: Name of the statement; part of the random stream's key.
+    `total` includes the trajectories that do not start in conflict. If `stationary`, they end at
+    stationary points (Proposition 1) instead of the optimum.
 
     Raises:
         BrokenError: No trajectory starts in conflict.

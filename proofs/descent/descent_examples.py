@@ -34,13 +34,10 @@ def changes(centers: list[exact.Vector], steps: tuple[Fraction, ...]) -> list[Fr
 
 
 def sharp_step() -> dict[Fraction, bool]:
-    """1/L is the largest step that works for every pair: the loss rises at t = (1 + δ)/L.
+    """Return for each δ whether the loss rises at t = (1 + δ)/L, and not at 1/L.
 
     The instance is c₁ = (−1, δ/2), c₂ = (1, δ/2): equal lengths (Φ = 1) and 1 + cos φ < δ²/2
     (identity `sharpness`).
-
-    Returns:
-        For each δ, whether the loss rises at (1 + δ)/L, and not at 1/L.
     """
     rows = {}
     for delta in EXCESS:

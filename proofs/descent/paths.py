@@ -48,7 +48,7 @@ def optimal_value(problems: Problems, updates: int = 30) -> Tensor:
 
 
 def meet(problems: Problems, which: Tensor) -> Problems:
-    """Give the two tasks of some problems one minimizer.
+    """Give the two tasks of the problems `which` (bool [N]) one minimizer.
 
     The optimum is then an end that trajectories can reach.
 
@@ -56,10 +56,6 @@ def meet(problems: Problems, which: Tensor) -> Problems:
     F'' = 1. With Hessians Hᵢ there, gᵢ ≈ Hᵢ v at the start. v is the eigenvector of H₁ H₂ +
     H₂ H₁ with the smallest eigenvalue, scaled so that |z| ≤ 1. If that eigenvalue is not negative
     the tasks could not conflict near the minimizer, and the problem is left unchanged.
-
-    Args:
-        problems: N problems of two tasks.
-        which: The problems that may change, bool [N].
     """
     rows = (problems.s.unsqueeze(-1) * problems.w).unsqueeze(-1) * problems.A
     one, two = (rows.mT @ problems.A).unbind(1)
@@ -171,10 +167,7 @@ class Run(NamedTuple):
 def run(problems: Problems, updates: int, *, stationary: bool = False) -> Run:
     """Run PCGrad at t = 1/L on every problem at once; finished problems leave the batch.
 
-    Args:
-        problems: N problems of two tasks.
-        updates: Largest number of updates.
-        stationary: Whether to look for stationary points instead of the optimum.
+    If `stationary`, the runs end at stationary points instead of the optimum.
     """
     size, theta, step = len(problems), problems.start(), 1 / problems.lipschitz()
     point, loss = look(problems, theta), problems.loss(theta)

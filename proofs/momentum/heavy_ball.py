@@ -94,13 +94,7 @@ class Seen(NamedTuple):
 
 
 def look(gradients: Tensor, mu: Tensor, top: Tensor) -> Seen:
-    """Compute PCGrad's update, μₖ and Lₖ.
-
-    Args:
-        gradients: g₁ and g₂, [N, 2, D].
-        mu: μ₁ and μ₂, [N, 2].
-        top: L₁ and L₂, [N, 2].
-    """
+    """Compute PCGrad's update of g₁ and g₂ [N, 2, D], μₖ and Lₖ; `mu` and `top` are [N, 2]."""
     point = Point.of(gradients)
     return Seen(point, (point.weights * mu).sum(-1), (point.weights * top).sum(-1))
 
