@@ -94,7 +94,7 @@ def joined(trials: list[Trial]) -> Trial:
     return Trial(**parts, details=details)
 
 
-def one_step(family: str, trials: int, seed: int) -> Tally:
+def one_step(family: str, trials: int, seed: int) -> Counts:
     """Test the repaired step on fresh instances, in equal parts for each number of tasks."""
 
     def put(count: int, rng: np.random.Generator) -> Trial:
@@ -189,7 +189,7 @@ def judgements(
 def check(settings: Theory) -> Report:
     """Check Corollary 1: both counterexamples, the strongly convex set and the repaired step."""
     count, seed = settings["instances"], settings["seed"]
-    repaired = total({family: one_step(family, count, seed).report() for family in CONVEX})
+    repaired = total({family: one_step(family, count, seed) for family in CONVEX})
     high = large(seed, settings["high_dimensions"])
     found, walk = invariant.enclose(), invariant.walk(seed)
     return Report(judgements(repaired, high, found, walk), repaired, high, found, walk)

@@ -24,7 +24,7 @@ from proofs.descent.paths import guaranteed
 from proofs.judgement import Judgement, judge, sampled
 from proofs.problems import NONCONVEX, Point, Problems, look, rounding
 from proofs.settings import Theory
-from proofs.tally import Counts, Tally, Trial, sample, smallest, total
+from proofs.tally import Counts, Trial, sample, smallest, total
 
 # Families whose trajectories can end; those of `sigmoid` go to infinity.
 BOUNDED = ("cauchy", "welsch", "wave")
@@ -85,7 +85,7 @@ def several_steps(problems: Problems, step: Tensor, updates: int = STEPS) -> Tri
     )
 
 
-def many_steps(family: str, trials: int, seed: int) -> Tally:
+def many_steps(family: str, trials: int, seed: int) -> Counts:
     """Test the K-step form on fresh instances of one family."""
 
     def put(count: int, rng: np.random.Generator) -> Trial:
@@ -160,7 +160,7 @@ def check(settings: Theory) -> Report:
     """Check Proposition 1: the step, K steps, trajectories and the walk to infinity."""
     count, seed = settings["instances"], settings["seed"]
     step = theorem1.families_of
-    many = {family: many_steps(family, max(1, count // 10), seed).report() for family in NONCONVEX}
+    many = {family: many_steps(family, max(1, count // 10), seed) for family in NONCONVEX}
     quarter = max(1, count // 4)
     name = "proposition1"
     found = Report(

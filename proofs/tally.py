@@ -92,10 +92,6 @@ class Tally:
         self.histogram += np.bincount(np.searchsorted(BINS, positive), minlength=len(BINS) + 1)
         self.chunk += 1
 
-    @property
-    def skipped(self) -> int:
-        return self.trials - self.accepted
-
     def report(self) -> Counts:
         """Return the counts.
 
@@ -107,7 +103,7 @@ class Tally:
         return Counts(
             trials=self.trials,
             accepted=self.accepted,
-            skipped=self.skipped,
+            skipped=self.trials - self.accepted,
             undecided=self.undecided,
             violations=self.violations,
             smallest_margin=self.smallest if np.isfinite(self.smallest) else None,
@@ -124,21 +120,19 @@ def sample(
     seed: int,
     put: Callable[[int, np.random.Generator], Trial],
     dimension: int = 20,
-) -> Tally:
-    """Test a statement on `total` fresh instances, chunk by chunk.
+) -> Counts:
+    """Test a statement on `total` fresh instances of a family, chunk by chunk.
 
-    Args:
-        purpose: Name of the test; part of the random stream's key.
-        family: Family of problems.
-        total: Number of instances.
-        seed: Seed of the random streams.
-        put: `put(count, rng)` draws a chunk of `count` instances and tests it.
-        dimension: Largest dimension, which limits the chunks' size.
+    `put(count, rng)` draws a chunk of `count` instances and tests it. `purpose` names the test in
+    the random stream's key, and `dimension`, the largest one, limits the chunks' size.
+
+    Raises:
+        BrokenError: No instance satisfies the hypotheses.
     """
     tally = Tally(purpose, family, seed)
     for chunk, count in enumerate(chunks(total, dimension)):
         tally.add(put(count, stream(seed, purpose, family, chunk)))
-    return tally
+    return tally.report()
 
 
 def total(families: dict[str, Counts]) -> Counts:

@@ -29,7 +29,7 @@ from proofs.judgement import Check, Counterexample, Judgement, judge, sampled
 from proofs.problems import CONVEX, Point, Problems, aim, look, rounding
 from proofs.sampling import LARGE, draw, edges, shares, sideways
 from proofs.settings import Theory
-from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
+from proofs.tally import BrokenError, Counts, Trial, sample, smallest, total
 
 IN_HIGH_DIMENSION = ("quadratic", "softplus")
 ATTACKED = ("quadratic", "softplus", "log_sum_exp")
@@ -126,7 +126,7 @@ def one_step(
     conflict: bool = True,
     dimensions: tuple[int, int] = (1, 20),
     statement: str = "theorem1",
-) -> Tally:
+) -> Counts:
     """Test the descent step on fresh instances of one family."""
 
     def put(count: int, rng: np.random.Generator) -> Trial:
@@ -147,7 +147,7 @@ def families_of(
 ) -> Counts:
     """Test the descent step on every family."""
     rows = {
-        family: one_step(family, trials, seed, conflict=conflict, statement=statement).report()
+        family: one_step(family, trials, seed, conflict=conflict, statement=statement)
         for family in families
     }
     return total(rows)
@@ -167,8 +167,9 @@ def large(
             share = -(-LARGE[dimension] // len(families))
             # Each dimension is tested separately, so that a failure names it.
             purpose, span = f"{statement}/large", (dimension, dimension)
-            tally = one_step(family, share, seed, dimensions=span, statement=purpose)
-            reports[f"{family} {dimension}"] = tally.report()
+            reports[f"{family} {dimension}"] = one_step(
+                family, share, seed, dimensions=span, statement=purpose
+            )
     return total(reports)
 
 

@@ -35,7 +35,7 @@ from proofs.judgement import Judgement, judge, sampled
 from proofs.problems import CONSTANT_HESSIAN, CONVEX, Point, Problems, look
 from proofs.sampling import LARGE, edges, power
 from proofs.settings import Theory
-from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
+from proofs.tally import BrokenError, Counts, Trial, sample, smallest, total
 
 FORMS = ("theorem_c", "pointwise", "remainder")
 SEARCHED = {"pointwise": ("softplus", "huber"), "remainder": ("softplus", "huber")}
@@ -119,7 +119,7 @@ def trial(
 
 def one_step(
     family: str, trials: int, seed: int, form: str, dimensions: tuple[int, int] = (1, 20)
-) -> Tally:
+) -> Counts:
     """Test the guarantee on fresh instances of one family."""
 
     def put(count: int, rng: np.random.Generator) -> Trial:
@@ -138,8 +138,9 @@ def large(seed: int, high: list[int]) -> Counts:
     for dimension in high:
         count = LARGE[dimension]
         for family, share in LARGE_SHARES.items():
-            tally = one_step(family, int(share * count), seed, "remainder", (dimension, dimension))
-            rows[f"{family} {dimension}"] = tally.report()
+            rows[f"{family} {dimension}"] = one_step(
+                family, int(share * count), seed, "remainder", (dimension, dimension)
+            )
         # Only the rows of this dimension are counted.
         if sum(row.accepted for row in list(rows.values())[-len(LARGE_SHARES) :]) < count:
             raise BrokenError(f"theorem2: fewer than {count} instances in dimension {dimension}")
@@ -164,7 +165,7 @@ def implied(count: int, seed: int) -> Counts:
         unit = torch.ones_like(cos)
         return Trial(xi <= 1, 1 - xi, -phi - cos, unit, 1e-12 * unit, {"cos": cos, "xi": xi})
 
-    return sample("theorem2/b implies a", "pairs", count, seed, put).report()
+    return sample("theorem2/b implies a", "pairs", count, seed, put)
 
 
 def searched(seed: int, rounds: int) -> dict[str, dict[str, dict[str, Found]]]:
@@ -268,7 +269,7 @@ def check(settings: Theory) -> Report:
     count, seed = settings["instances"], settings["seed"]
     found = Report(
         forms={
-            form: total({f: one_step(f, count, seed, form).report() for f in CONVEX})
+            form: total({family: one_step(family, count, seed, form) for family in CONVEX})
             for form in FORMS
         },
         large=large(seed, settings["high_dimensions"]),

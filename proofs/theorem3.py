@@ -27,7 +27,7 @@ from proofs.judgement import Counterexample, Judgement, judge, sampled
 from proofs.problems import CONVEX, Point, Problems, aim, look, near_minimizers
 from proofs.sampling import LARGE, draw, edges, power, sideways
 from proofs.settings import Theory
-from proofs.tally import BrokenError, Counts, Tally, Trial, sample, smallest, total
+from proofs.tally import BrokenError, Counts, Trial, sample, smallest, total
 
 SEARCHED = ("softplus", "huber")
 
@@ -106,7 +106,7 @@ def trial(
 
 def one_direction(
     family: str, trials: int, seed: int, case: int, dimensions: tuple[int, int] = (2, 20)
-) -> Tally:
+) -> Counts:
     """Test "if" with the exact remainder on fresh instances of one family in one case."""
 
     def put(count: int, rng: np.random.Generator) -> Trial:
@@ -116,7 +116,7 @@ def one_direction(
     return sample(f"theorem3/remainder/case {case}", family, trials, seed, put, dimensions[1])
 
 
-def equal_eigenvalues(trials: int, seed: int) -> Tally:
+def equal_eigenvalues(trials: int, seed: int) -> Counts:
     """Test "if and only if" where the Hessian of L is L·1, at steps on both sides of τ and at τ.
 
     The margin is |L(θ^MT) − L(θ^PC)|, negative where its sign contradicts the cases.
@@ -148,8 +148,9 @@ def large(seed: int, high: list[int]) -> Counts:
         count, span = LARGE[dimension], (dimension, dimension)
         for case in (1, 2):
             # A few more than half, because not every problem has a step in its case.
-            tally = one_direction("quadratic", count // 2 + 2, seed, case, span)
-            rows[f"quadratic {dimension}, case {case}"] = tally.report()
+            rows[f"quadratic {dimension}, case {case}"] = one_direction(
+                "quadratic", count // 2 + 2, seed, case, span
+            )
         if sum(row.accepted for row in list(rows.values())[-2:]) < count:
             raise BrokenError(f"theorem3: fewer than {count} instances in dimension {dimension}")
     return total(rows)
@@ -173,7 +174,7 @@ def direction(count: int, seed: int) -> dict[str, Counts]:
     half, parts = max(1, count // 2), {}
     for case in (1, 2):
         dimensions = (3 - case, 20)  # in one dimension c = −1, below −Φ: case 2
-        rows = {f: one_direction(f, half, seed, case, dimensions).report() for f in CONVEX}
+        rows = {f: one_direction(f, half, seed, case, dimensions) for f in CONVEX}
         parts[f"case {case}"] = total(rows)
     return parts
 
@@ -253,8 +254,8 @@ def check(settings: Theory) -> Report:
     """Check Theorem 3: the bound, samples and searches of "if", and the counterexamples."""
     count, seed = settings["instances"], settings["seed"]
     found = Report(
-        bound=sample("theorem3/bound", "pairs", 6 * count, seed, bound_trial).report(),
-        equal_eigenvalues=equal_eigenvalues(6 * count, seed).report(),
+        bound=sample("theorem3/bound", "pairs", 6 * count, seed, bound_trial),
+        equal_eigenvalues=equal_eigenvalues(6 * count, seed),
         if_remainder=direction(count, seed),
         large=large(seed, settings["high_dimensions"]),
         attacks=searched(seed, settings["search_rounds"]),

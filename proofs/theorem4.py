@@ -49,8 +49,9 @@ def contraction(count: int, seed: int) -> Counts:
                 # Without conflict the step is plain gradient descent: a quarter is enough.
                 trials = count if conflict else max(1, count // 4)
                 name = f"{shape}, {condition}{'' if conflict else ', no conflict'}"
-                tally = theorem4_repair.one_step(shape, condition, trials, seed, conflict=conflict)
-                rows[name] = tally.report()
+                rows[name] = theorem4_repair.one_step(
+                    shape, condition, trials, seed, conflict=conflict
+                )
     return total(rows)
 
 

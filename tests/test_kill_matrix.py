@@ -24,7 +24,7 @@ import pcgrad
 from experiments.landscape import run as landscape
 from proofs import identities, theorem1, theorem2
 from proofs.problems import CONVEX
-from proofs.tally import BrokenError, Tally
+from proofs.tally import BrokenError, Counts
 from tests.core.test_golden import check_trace
 from tests.core.test_mutants import check as check_oracle
 from tests.core.test_mutants import update_of
@@ -37,10 +37,10 @@ SAME = 1e-12  # of the gradients' norms: rounding, as in the oracle's check
 INSTANCES = 300
 
 
-def none_violates(one_step: Callable[[str], Tally]) -> None:
+def none_violates(one_step: Callable[[str], Counts]) -> None:
     """No instance of any convex family violates the statement."""
     for family in CONVEX:
-        assert one_step(family).report().violations == 0, f"{family} violates the guarantee"
+        assert one_step(family).violations == 0, f"{family} violates the guarantee"
 
 
 LAYERS: dict[str, dict[str, Callable[[], object]]] = {

@@ -19,7 +19,7 @@ from proofs.momentum import heavy_ball
 from proofs.momentum.heavy_ball import Pairs
 from proofs.problems import EPSILON
 from proofs.sampling import LARGE, shares, stream
-from proofs.tally import Counts, Tally, Trial, sample, total
+from proofs.tally import Counts, Trial, sample, total
 
 CONDITIONS = {"condition 10 to 100": (1.0, 2.0), "condition 100 to 10,000": (2.0, 4.0)}
 UPDATES = 200  # updates of the paths that are compared with their bound
@@ -119,7 +119,7 @@ def one_step(
     *,
     conflict: bool = True,
     dimensions: tuple[int, int] = (1, 20),
-) -> Tally:
+) -> Counts:
     """Test the contraction on fresh instances of one family."""
 
     def put(count: int, rng: np.random.Generator) -> Trial:
@@ -127,7 +127,7 @@ def one_step(
         return trial(*drawn, conflict=conflict)
 
     purpose = f"theorem4/{condition}" if conflict else f"theorem4/{condition}/no conflict"
-    return sample(purpose, shape, trials, seed, put, 20)
+    return sample(purpose, shape, trials, seed, put)
 
 
 def large(seed: int, dimensions: list[int]) -> Counts:
@@ -136,8 +136,9 @@ def large(seed: int, dimensions: list[int]) -> Counts:
     for dimension in dimensions:
         for shape in heavy_ball.SLOPES:
             condition, span = "condition 100 to 10,000", (dimension, dimension)
-            tally = one_step(shape, condition, LARGE[dimension], seed, dimensions=span)
-            rows[f"{shape} {dimension}"] = tally.report()
+            rows[f"{shape} {dimension}"] = one_step(
+                shape, condition, LARGE[dimension], seed, dimensions=span
+            )
     return total(rows)
 
 

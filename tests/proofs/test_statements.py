@@ -26,17 +26,17 @@ from tests.mutants import NAMED
 
 @pytest.mark.parametrize("family", [*CONVEX, *NONCONVEX])
 def test_the_descent_step_holds(family):
-    report = theorem1.one_step(family, 60, 0).report()
+    report = theorem1.one_step(family, 60, 0)
     assert report.violations == 0
     assert report.accepted > 50
-    assert theorem1.one_step(family, 30, 0, conflict=False).report().violations == 0
+    assert theorem1.one_step(family, 30, 0, conflict=False).violations == 0
 
 
 @pytest.mark.parametrize("mutant", ["mean for sum", "no conflict test", "a dropped task"])
 def test_a_mutant_of_the_core_violates_some_statement(monkeypatch, mutant):
     monkeypatch.setattr(pcgrad, "surgery_coefficients", NAMED[mutant])
-    step = theorem1.one_step("quadratic", 200, 0).report()
-    plain = theorem1.one_step("quadratic", 200, 0, conflict=False).report()
+    step = theorem1.one_step("quadratic", 200, 0)
+    plain = theorem1.one_step("quadratic", 200, 0, conflict=False)
     assert step.violations + plain.violations > 0
 
 
@@ -48,7 +48,7 @@ def test_a_bound_without_its_half_is_caught(monkeypatch):
         return measured, 2 * bound - problems.loss(theta)
 
     monkeypatch.setattr(theorem1, "descent", doubled)
-    assert theorem1.one_step("quadratic", 200, 0).report().violations > 0
+    assert theorem1.one_step("quadratic", 200, 0).violations > 0
 
 
 def test_the_walk_meets_the_stopping_rule_and_has_no_location():
@@ -89,7 +89,7 @@ def test_the_rates_hold_and_a_better_rate_would_not():
 
 
 def test_the_sum_of_the_steps_holds_and_half_of_it_does_not(monkeypatch):
-    assert proposition1.many_steps("cauchy", 40, 0).report().violations == 0
+    assert proposition1.many_steps("cauchy", 40, 0).violations == 0
     honest = proposition1.least
 
     def tenth(*arguments):
@@ -97,20 +97,20 @@ def test_the_sum_of_the_steps_holds_and_half_of_it_does_not(monkeypatch):
         return measured, bound / 10, noise, unit
 
     monkeypatch.setattr(proposition1, "least", tenth)
-    assert proposition1.many_steps("cauchy", 40, 0).report().violations > 0
+    assert proposition1.many_steps("cauchy", 40, 0).violations > 0
 
 
 def test_many_tasks_the_repaired_step_holds_and_a_longer_one_does_not(monkeypatch):
-    assert corollary1.one_step("quadratic", 80, 0).report().violations == 0
+    assert corollary1.one_step("quadratic", 80, 0).violations == 0
     honest = corollary1.longest
     monkeypatch.setattr(corollary1, "longest", lambda p, s: 2.5 * honest(p, s))
-    assert corollary1.one_step("quadratic", 80, 0).report().violations > 0
+    assert corollary1.one_step("quadratic", 80, 0).violations > 0
 
 
 @pytest.mark.parametrize("form", theorem2.FORMS)
 def test_theorem_2_holds_in_every_form_that_is_proved(form):
     for family in ("quadratic", "softplus"):
-        report = theorem2.one_step(family, 60, 0, form).report()
+        report = theorem2.one_step(family, 60, 0, form)
         assert report.violations == 0
         assert report.accepted > 10
 
@@ -144,26 +144,26 @@ def test_coverage_is_by_family_and_nothing_below_two_over_l():
 
 @pytest.mark.parametrize("case", [1, 2])
 def test_theorem_3_if_holds_with_the_exact_remainder(case):
-    report = theorem3.one_direction("softplus", 40, 0, case).report()
+    report = theorem3.one_direction("softplus", 40, 0, case)
     assert report.violations == 0
     assert report.accepted > 20
 
 
 def test_a_wrong_tau_contradicts_the_bound(monkeypatch):
     honest = theorem3.bound_trial
-    report = theorem3.sample("x", "pairs", 500, 0, honest).report()
+    report = theorem3.sample("x", "pairs", 500, 0, honest)
     assert report.violations == 0
 
     def wrong(count, rng):
         trial = honest(count, rng)
         return trial._replace(margin=-trial.margin)
 
-    assert theorem3.sample("x", "pairs", 500, 0, wrong).report().violations > 100
+    assert theorem3.sample("x", "pairs", 500, 0, wrong).violations > 100
 
 
 @pytest.mark.parametrize("shape", ["quadratic", "log_cosh", "huber"])
 def test_the_step_without_momentum_contracts(shape):
-    report = theorem4_repair.one_step(shape, "condition 10 to 100", 40, 0).report()
+    report = theorem4_repair.one_step(shape, "condition 10 to 100", 40, 0)
     assert report.violations == 0
     assert report.accepted > 20
 
