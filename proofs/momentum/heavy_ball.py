@@ -8,10 +8,9 @@ In conflict w₁ = 1 − c/R and w₂ = 1 − cR. The printed μₖ and Lₖ are
 without conflict g^PC = g, and the weights are 1 here. Both are the core's weights, so that
 w₁ ∇²L₁ + w₂ ∇²L₂ has its spectrum in [μₖ, Lₖ] in either case. RULES defines αₖ.
 
-Task i of a pair has the loss Lᵢ(θ) = ridge_i ‖x‖²/2 + Σₖ F((Aᵢ x)ₖ) with x = θ − center_i and
-Aᵢ = diag(√λᵢ) Mᵢ, where Mᵢ is a product of three reflections. F is even, so that center_i is
-the minimizer, and 0 ≤ F'' ≤ F''(0) = 1. So ∇²Lᵢ(center_i) has the eigenvalues ridge_i + λᵢ, and
-∇²Lᵢ is nowhere larger.
+Task i of a pair has the loss Lᵢ(θ) = ridge_i ‖θ‖²/2 + Σₖ F((Aᵢ θ)ₖ) with Aᵢ = diag(√λᵢ) Mᵢ, where
+Mᵢ is a product of three reflections. F is even, so that 0 is the minimizer of both tasks, and
+0 ≤ F'' ≤ F''(0) = 1. So ∇²Lᵢ(0) has the eigenvalues ridge_i + λᵢ, and ∇²Lᵢ is nowhere larger.
 """
 
 from __future__ import annotations
@@ -53,7 +52,6 @@ class Pairs:
     roots: Tensor  # [N, 2, D]: √λᵢ
     mirrors: Tensor  # [N, 2, K, D]: unit normals, or zero for no reflection
     ridge: Tensor  # [N, 2]
-    center: Tensor  # [N, 2, D]
     mu: Tensor  # [N, 2]: μ₁, μ₂
     top: Tensor  # [N, 2]: L₁, L₂
     dimension: Tensor  # [N]
@@ -67,16 +65,16 @@ class Pairs:
 
     def gradients(self, theta: Tensor, shape: str | None = None) -> Tensor:
         """g₁, g₂: [N, D] → [N, 2, D]."""
-        x = theta.unsqueeze(1) - self.center
+        x = theta.unsqueeze(1)
         normals = list(self.mirrors.unbind(2))
         slope = SLOPES[shape or self.shape](self.roots * self._reflect(x, normals))
         return self._reflect(self.roots * slope, normals[::-1]) + self.ridge.unsqueeze(-1) * x
 
     def hessians(self) -> Tensor:
-        """∇²Lᵢ(center_i), the largest Hessians of either task, [N, 2, D, D]."""
-        width, common = self.roots.shape[-1], replace(self, center=torch.zeros_like(self.center))
+        """∇²Lᵢ(0), the largest Hessians of either task, [N, 2, D, D]."""
+        width = self.roots.shape[-1]
         basis = torch.eye(width, dtype=self.mu.dtype)
-        columns = [common.gradients(e.expand(len(self), width), "quadratic") for e in basis]
+        columns = [self.gradients(e.expand(len(self), width), "quadratic") for e in basis]
         return torch.stack(columns, -1)
 
     def _reflect(self, x: Tensor, normals: list[Tensor]) -> Tensor:
@@ -144,8 +142,7 @@ def draw(
     mu = np.where(inside[:, None], values, np.inf).min(-1)
     ridge = np.zeros((count, 2)) if shape == "quadratic" else mu
     top = ridge + values.max(-1)
-    center = np.zeros((count, 2, high))
-    parts = (np.sqrt(values), mirrors, ridge, center, mu, top, dimension.astype(float))
+    parts = (np.sqrt(values), mirrors, ridge, mu, top, dimension.astype(float))
     return Pairs(shape, *(torch.from_numpy(part) for part in parts))
 
 

@@ -38,16 +38,14 @@ class Commuting:
 def hypotheses(pairs: Pairs, theta: Tensor, gradients: Tensor) -> Tensor:
     """Test whether instances satisfy the hypotheses at θ, where they have `gradients`, bool [N].
 
-    The hypotheses are 0 < μᵢ ≤ Lᵢ, one minimizer, where both gradients vanish, and
-    μᵢ‖x‖² ≤ gᵢ·x ≤ Lᵢ‖x‖², where x is the distance to the minimizer.
+    The hypotheses are 0 < μᵢ ≤ Lᵢ and μᵢ‖θ‖² ≤ gᵢ·θ ≤ Lᵢ‖θ‖². Both tasks have the minimizer 0 by
+    construction.
     """
-    x = theta - pairs.center[:, 0]
-    along = (gradients * x.unsqueeze(1)).sum(-1)
-    square = x.square().sum(-1, keepdim=True)
+    along = (gradients * theta.unsqueeze(1)).sum(-1)
+    square = theta.square().sum(-1, keepdim=True)
     slack = 1e-9 * pairs.top * square
     inside = (along >= pairs.mu * square - slack) & (along <= pairs.top * square + slack)
-    flat = (pairs.gradients(pairs.center[:, 0]) == 0).all(-1)
-    return ((pairs.mu > 0) & (pairs.mu <= pairs.top) & inside & flat).all(-1) & (square[:, 0] > 0)
+    return ((pairs.mu > 0) & (pairs.mu <= pairs.top) & inside).all(-1) & (square[:, 0] > 0)
 
 
 def contraction(
@@ -58,11 +56,11 @@ def contraction(
     The step is `share` times 2/(Lₖ + μₖ).
     """
     seen = heavy_ball.look(pairs.gradients(theta), pairs.mu, pairs.top)
-    alpha, x = share * heavy_ball.RULES["gradient"](seen.mu, seen.top), theta - pairs.center[:, 0]
+    alpha = share * heavy_ball.RULES["gradient"](seen.mu, seen.top)
     # qₖ²(Lₖ + μₖ)², as a sum of positive terms that do not cancel.
     square = (seen.top - seen.mu) ** 2 + 4 * (1 - share) * seen.mu * seen.top
-    measured = (x - alpha.unsqueeze(-1) * seen.point.g_pc).norm(dim=-1)
-    return measured, square.sqrt() / (seen.top + seen.mu) * x.norm(dim=-1), seen
+    measured = (theta - alpha.unsqueeze(-1) * seen.point.g_pc).norm(dim=-1)
+    return measured, square.sqrt() / (seen.top + seen.mu) * theta.norm(dim=-1), seen
 
 
 def instances(
@@ -92,7 +90,7 @@ def instances(
 def trial(pairs: Pairs, theta: Tensor, share: Tensor, *, conflict: bool) -> Trial:
     """Test the contraction on those instances that are in conflict, or on those that are not."""
     measured, bound, seen = contraction(pairs, theta, share)
-    gramian, distance = seen.point.gramian, (theta - pairs.center[:, 0]).norm(dim=-1)
+    gramian, distance = seen.point.gramian, theta.norm(dim=-1)
     cos = torch.where(gramian.diagonal(dim1=-2, dim2=-1).amin(-1) > 0, seen.point.cos, 0)
     details = {
         "dimension": pairs.dimension,
