@@ -73,14 +73,10 @@ def load(config: str) -> tuple[str, Theory]:
     theory = content.get("theory") if isinstance(content, dict) else None
     if not isinstance(theory, dict) or "scale" not in content:
         raise UsageError("the config needs the keys scale and theory")
-    # A seed may be 0; counts must be at least 1.
-    missing = [
-        key for key in KEYS if not isinstance(theory.get(key), int) or theory[key] < (key != "seed")
-    ]
-    if missing:
-        raise UsageError(
-            f"theory.{missing[0]} must be a whole number, at least {int(missing[0] != 'seed')}"
-        )
+    for key in KEYS:
+        least = 0 if key == "seed" else 1
+        if not isinstance(theory.get(key), int) or theory[key] < least:
+            raise UsageError(f"theory.{key} must be a whole number, at least {least}")
     high = theory.get("high_dimensions")
     if not isinstance(high, list) or not high or not set(high) <= set(LARGE):
         raise UsageError(f"theory.high_dimensions must list some of {', '.join(map(str, LARGE))}")
@@ -104,12 +100,6 @@ def check(statement: str, scale: str, theory: Theory) -> dict[str, Any]:
     }
 
 
-def write(report: dict[str, Any], path: Path) -> None:
-    """Write the report as JSON, either completely or not at all."""
-    # NaN is not JSON and would mean that a check lost a number, so that it is refused.
-    write_text(path, json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; see the module's docstring."""
     return command.run(lambda: work(arguments))
@@ -129,7 +119,9 @@ def work(arguments: list[str] | None) -> int:
     try:
         scale, theory = load(options.config)
         report = check(options.statement, scale, theory)
-        write(report, options.out)
+        # NaN is not JSON and would mean that a check lost a number, so that it is refused.
+        text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
+        write_text(options.out, text + "\n")
     # These errors mean broken machinery, hence exit status 1 without a file.
     except (BrokenError, IdentityError, GoalError) as error:
         print(

@@ -16,7 +16,7 @@ can refute it, but never prove it: a statement that only samples support is open
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from proofs.tally import BrokenError, Counts
 
@@ -87,7 +87,7 @@ class Judgement:
     sentence: str  # why, in one or two sentences
     checks: list[Check]
     smallest_margin: float | None
-    counterexample: Counterexample | None = field(default=None)
+    counterexample: Counterexample | None
 
 
 def judge(
@@ -111,21 +111,19 @@ def judge(
             may be published.
     """
     failed = [check for check in checks if not check.passed]
-    if counterexample and failed:
+    # A failed certificate means that the proof is wrong, which is no finding on the statement.
+    if failed and (counterexample or {check.kind for check in failed} != {"samples"}):
         raise BrokenError(f"{name}: {', '.join(check.name for check in failed)} failed")
+    kinds = {check.kind for check in failed or checks}
     if counterexample:
-        kinds = {counterexample.kind} | {check.kind for check in checks}
+        kinds.add(counterexample.kind)
         verdict = MISPRINT if misprint else FALSE
     elif failed:
-        kinds = {check.kind for check in failed}
         verdict = FALSE
-        # A failed certificate means that the proof is wrong, which is no finding on the statement.
-        if kinds != {"samples"}:
-            raise BrokenError(f"{name}: {', '.join(check.name for check in failed)} failed")
+    elif kinds <= {"samples"}:
+        verdict = OPEN
     else:
-        kinds = {check.kind for check in checks}
-        proved = kinds - {"samples"}
-        verdict = OPEN if not proved else READING if reading else HOLDS
+        verdict = READING if reading else HOLDS
     return Judgement(
         name,
         source,

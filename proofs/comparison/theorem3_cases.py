@@ -21,7 +21,6 @@ from proofs.tally import Trial
 class Cases(NamedTuple):
     """The right-hand side of the statement at a step t, each field [N]."""
 
-    curvature: Tensor  # ℓ, the largest that H ≥ ℓ‖g‖² allows
     n: Tensor
     d: Tensor
     tau: Tensor
@@ -44,7 +43,7 @@ def cases(gramian: Tensor, constant: Tensor, ell: Tensor, step: Tensor) -> Cases
     tau, conflict = n / d, pcgrad.conflicting(gramian)[:, 0, 1]
     first = conflict & (c >= -phi) & (ell <= xi * constant) & (step > 0) & (step <= tau)
     second = pcgrad.condition_a(gramian)[:, 0, 1] & (ell >= xi * constant) & (step >= tau) & (d > 0)
-    return Cases(ell, n, d, tau, first, second)
+    return Cases(n, d, tau, first, second)
 
 
 def short_step(problems: Problems, point: Point, form: str, rng: np.random.Generator) -> Tensor:
