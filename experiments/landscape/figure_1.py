@@ -129,7 +129,7 @@ def all_starts(
                 zorder=3 + (v == 0),
                 rasterized=True,
             )
-            ax.scatter(*theta[-1, v, s], facecolor=color(variant), **{**END, "s": 70})
+            ax.scatter(*theta[-1, v, s], facecolor=color(variant), **END)
     ax.scatter(*starts.T, **{**START, "s": 14, "zorder": 5})
 
 
@@ -143,11 +143,9 @@ def landscape(surface: Arrays, trajectories: Arrays, summary: dict[str, Any]) ->
     """Draw panels (a) to (e) as in the paper, and (f) with the paths from all starts."""
     style()
     fig, axes = plt.subplots(2, 3, figsize=(8.6, 5.6), sharex=True, sharey=True)
-    variants, update, theta = (
-        trajectories["variants"].tolist(),
-        trajectories["update"],
-        trajectories["theta"],
-    )
+    variants = trajectories["variants"].tolist()
+    update = trajectories["update"]
+    theta = trajectories["theta"]
     both = surface["losses"].sum(0)
     for ax, loss, title in zip(
         axes[0], (both, *surface["losses"]), ("L = L₁ + L₂", "L₁", "L₂"), strict=True

@@ -66,7 +66,7 @@ CURVATURES = (
 # The part of the plane that Figure 1 shows.
 SURFACE = {"theta1": (-6.5, 4.5), "theta2": (-5.0, 7.5)}
 SURFACE_POINTS = 281
-REQUIRED = ("learning_rate", "updates", "betas", "epsilon", "starts", "stored_points")
+SETTINGS = ("learning_rate", "updates", "betas", "epsilon", "starts", "stored_points")
 
 _SCALE = torch.tensor([20.0, 25.0], dtype=torch.float64)
 _SIGN = torch.tensor([1.0, -1.0], dtype=torch.float64)
@@ -292,41 +292,12 @@ def schematic() -> dict[str, Any]:
     return result
 
 
-def check(settings: dict[str, Any]) -> Tensor:
-    """Check the settings and return the starts [S, 2].
-
-    Raises:
-        UserError: A setting is missing or not valid.
-    """
-    missing = [key for key in REQUIRED if key not in settings]
-    if missing:
-        raise UserError(
-            f"experiments.landscape has no {', '.join(missing)}; compare it with config/quick.yaml"
-        )
-    starts = settings["starts"]
-    try:
-        points = torch.tensor(starts, dtype=torch.float64)
-    except (TypeError, ValueError):
-        points = torch.empty(0)
-    if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0 or not points.isfinite().all():
-        raise UserError(
-            f"experiments.landscape.starts must be a list of points [θ1, θ2], not {starts!r:.80}"
-        )
-    for key, least in (("updates", 1), ("stored_points", 2)):
-        if not isinstance(settings[key], int) or settings[key] < least:
-            raise UserError(
-                f"experiments.landscape.{key} must be a whole number from {least} up, not "
-                f"{settings[key]!r}"
-            )
-    return points
-
-
 def run(settings: dict[str, Any], out: Path) -> None:
     """Optimize, summarize and write the four files, after everything is computed."""
-    starts = check(settings)
+    starts = torch.tensor(settings["starts"], dtype=torch.float64)
     torch.set_num_threads(settings["torch_threads"])
     wall, core = time.monotonic(), time.process_time()
-    optimizer = {key: settings[key] for key in REQUIRED if key != "starts"}
+    optimizer = {key: settings[key] for key in SETTINGS if key != "starts"}
     try:
         trajectories = optimize(starts, **optimizer)
     # torch.optim.Adam raises these for a bad rate, beta or epsilon.
@@ -340,7 +311,7 @@ def run(settings: dict[str, Any], out: Path) -> None:
 
     summary = {
         "scale": settings["scale"],
-        "settings": {key: settings[key] for key in REQUIRED}
+        "settings": {key: settings[key] for key in SETTINGS}
         | {"torch_threads": settings["torch_threads"]},
         "seconds": round(wall, 1),
         "core_seconds": round(core, 1),
