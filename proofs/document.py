@@ -131,15 +131,6 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def cited(text: str) -> set[str]:
-    """Return the certificates that the text names, as code in backticks inside parentheses."""
-    names = set()
-    # Boxes name certificates of their own and are left out.
-    for group in re.findall(r"\((`[^()]*`)\)", BOX.sub("", text)):
-        names |= set(re.findall(r"`((?:z3:)?\w+)`", group))
-    return names
-
-
 def figures(folder: Path) -> None:
     """Draw the document's figures from a results folder into its `proofs`."""
     import matplotlib as mpl

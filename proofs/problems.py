@@ -276,14 +276,12 @@ def aim(problems: Problems, cos: Tensor, ratio: Tensor, sideways: Tensor) -> Pro
     return aim_at(problems, torch.stack([g_1, two], 1))
 
 
-def near_minimizers(
-    problems: Problems, direction: Tensor, distance: Tensor, rounds: int = 15
-) -> Problems:
+def near_minimizers(problems: Problems, direction: Tensor, distance: Tensor) -> Problems:
     """Move the start of every task near the task's own minimizer, or lower where it has none.
 
     The displacement from the minimizer is uᵢ = Mᵢ `direction` [N, D], scaled so that max |Aᵢ uᵢ| is
     `distance` [N]. Mᵢ = Aᵢᵀ diag(wᵢ) Aᵢ times the largest curvature of F is an upper bound of task
-    i's Hessian, so that each of the `rounds` steps Mᵢ⁻¹ gᵢ never raises Lᵢ. At the new start
+    i's Hessian, so that a step Mᵢ⁻¹ gᵢ never raises Lᵢ, of which 15 are made. At the new start
     gᵢ ≈ Mᵢ uᵢ, which is small and points along directions of large curvature.
     """
     largest = 0.5 if problems.family == "log_sum_exp" else OUTER[problems.family].largest
@@ -293,7 +291,7 @@ def near_minimizers(
     largest_entry = bounds.diagonal(dim1=-2, dim2=-1).amax(-1)[..., None, None]
     lift = 1e-3 * largest_entry * torch.eye(bounds.shape[-1], dtype=bounds.dtype)
     inverse, b = torch.linalg.inv(bounds + lift), problems.b
-    for _ in range(rounds):
+    for _ in range(15):
         g = (problems.slopes(b).unsqueeze(-2) @ problems.A).mT
         b = b - (problems.A @ (inverse @ g)).squeeze(-1)
     change = (problems.A @ ((bounds + lift) @ direction[:, None, :, None])).squeeze(-1)

@@ -48,11 +48,10 @@ def instances(
     family: str,
     count: int,
     rng: np.random.Generator,
-    form: str,
     case: int,
     dimensions: tuple[int, int] = (2, 20),
 ) -> tuple[Problems, Point, Tensor]:
-    """Draw problems, their starts and steps in the given case by construction.
+    """Draw problems, their starts and steps in the given case with the exact remainder.
 
     In every second problem t = τ. Case 2 is constructed as for Theorem 2, whose condition (c) is
     stronger. For case 1, c is drawn between −Φ and 0, which takes two dimensions, and t is drawn up
@@ -62,7 +61,7 @@ def instances(
         problems = opposed(family, count, rng, dimensions)
         point = look(problems, problems.start())
         needed = 2 * (1 - point.inner / point.square)
-        return problems, point, long_step(problems, point, form, needed, rng)
+        return problems, point, long_step(problems, point, "remainder", needed, rng)
     problems = draw(family, count, rng, dimensions)
     # About half of the problems start near their tasks' minimizers, where the curvature is large.
     if dimensions[0] not in LARGE:
@@ -77,7 +76,7 @@ def instances(
     cos = -torch.from_numpy(share) * 2 / (ratio + 1 / ratio)
     problems = aim(problems, cos, ratio, sideways(problems, rng))
     point = look(problems, problems.start())
-    return problems, point, short_step(problems, point, form, rng)
+    return problems, point, short_step(problems, point, rng)
 
 
 def trial(
@@ -110,8 +109,7 @@ def one_direction(
     """Test "if" with the exact remainder on fresh instances of one family in one case."""
 
     def put(count: int, rng: np.random.Generator) -> Trial:
-        drawn = instances(family, count, rng, "remainder", case, dimensions)
-        return trial(*drawn, "remainder")
+        return trial(*instances(family, count, rng, case, dimensions), "remainder")
 
     return sample(f"theorem3/remainder/case {case}", family, trials, seed, put, dimensions[1])
 

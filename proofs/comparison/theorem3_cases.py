@@ -46,8 +46,8 @@ def cases(gramian: Tensor, constant: Tensor, ell: Tensor, step: Tensor) -> Cases
     return Cases(n, d, tau, first, second)
 
 
-def short_step(problems: Problems, point: Point, form: str, rng: np.random.Generator) -> Tensor:
-    """Return τ of case 1, and only part of it in every second problem.
+def short_step(problems: Problems, point: Point, rng: np.random.Generator) -> Tensor:
+    """Return τ of case 1 with the exact remainder, and part of it in every second problem.
 
     τ is found by bisection on (0, 2/L], which must contain it; nan where case 1 has no step.
     """
@@ -57,7 +57,7 @@ def short_step(problems: Problems, point: Point, form: str, rng: np.random.Gener
     # D t ≥ N holds below τ and fails above it, as D < 0 in case 1.
     for _ in range(40):
         middle = (low + high) / 2
-        ell = torch.minimum(curvature_by_losses(line, along, middle, form), constant)
+        ell = torch.minimum(curvature_by_losses(line, along, middle, "remainder"), constant)
         here = cases(point.gramian, constant, ell, middle)
         good = here.d * middle >= here.n
         low, high = torch.where(good, middle, low), torch.where(good, high, middle)

@@ -27,6 +27,7 @@ from proofs.problems import Point
 from proofs.tally import BrokenError
 
 CONSTANT = 4  # L
+DIGITS = 50
 START = (Fraction(12, 7), Fraction(1, 2))
 SHOWN = (1, 10, 100, 1000, 10_000)
 FAR = (40.0, 0.4)  # in the region of the walk, with 1 + cos φ below 1e-8
@@ -129,10 +130,10 @@ def by_core(updates: int) -> Core:
     return Core(x, y, height(x, y, math), conflict, ordered)
 
 
-def by_mpmath(updates: int, digits: int = 50) -> Digits:
+def by_mpmath(updates: int) -> Digits:
     """Run the same walk by Algorithm 1 in mpmath."""
     rows, total = [], mp.mpf(0)
-    with mp.workdps(digits):
+    with mp.workdps(DIGITS):
         x, y = (in_digits(v) for v in START)
         t = mp.mpf(1) / (2 * CONSTANT)
         for k in range(1, updates + 1):
@@ -150,7 +151,7 @@ def by_mpmath(updates: int, digits: int = 50) -> Digits:
                 values["one_plus_cos"] = (s1 * s2 - p * p) / (root * (root - p))
                 shown = {key: mp.nstr(value, 20) for key, value in values.items()}
                 rows.append({"updates": k, **shown})
-    return Digits(digits, rows)
+    return Digits(DIGITS, rows)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ LOCATED = 1e-3  # largest remaining way of a located trajectory, relative to its
 MEETING = (*CONSTANT_HESSIAN, "cauchy", "welsch", "wave")
 
 
-def optimal_value(problems: Problems, updates: int = 30) -> Tensor:
-    """Return L* of each problem by Newton's method with backtracking, [N].
+def optimal_value(problems: Problems) -> Tensor:
+    """Return L* of each problem by 30 updates of Newton's method with backtracking, [N].
 
     The Hessian is lifted in proportion to the gradient's length, so that it is regular.
     """
@@ -29,7 +29,7 @@ def optimal_value(problems: Problems, updates: int = 30) -> Tensor:
     identity = torch.eye(theta.shape[-1], dtype=theta.dtype)
     first = problems.gradients(theta).sum(-2).norm(dim=-1)
     value = problems.loss(theta)
-    for _ in range(updates):
+    for _ in range(30):
         g = problems.gradients(theta).sum(-2)
         # The lift shrinks with the gradient, so that Newton's method still converges fast.
         lift = constant * (1e-3 * g.norm(dim=-1) / first + 1e-12)

@@ -144,10 +144,10 @@ def residual(point: list[Any], context: Any) -> tuple[list[Dual], list[Dual]]:
     return ends + [path[4][k] - s * path[1][k] for k in range(2)], products
 
 
-def newton(steps: int = 8) -> Any:
+def newton() -> Any:
     """Return an approximate zero, and an approximate inverse of the derivative there."""
     point = mp.matrix([mp.mpf(x) for x in NEAR])
-    for _ in range(steps):
+    for _ in range(8):
         found, _ = residual(list(point), mp)
         derivative = mp.matrix([list(f.slopes) for f in found])
         inverse = derivative**-1

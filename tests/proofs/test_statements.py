@@ -218,7 +218,7 @@ def test_a_trial_computes_the_point_once_or_is_given_it(monkeypatch):
         theorem1.trial: theorem1.instances("quadratic", 4, rng),
         corollary1.trial: corollary1.instances("quadratic", 4, rng, tasks=3),
         theorem2.trial: (*theorem2.instances("quadratic", 4, rng, "remainder"), "remainder"),
-        theorem3.trial: (*theorem3.instances("quadratic", 4, rng, "remainder", 1), "remainder"),
+        theorem3.trial: (*theorem3.instances("quadratic", 4, rng, 1), "remainder"),
     }
     for trial, instances in drawn.items():
         count.clear()
