@@ -81,58 +81,48 @@ def mutants(function: Callable[[], Any]) -> Iterator[Mutant]:
     source = textwrap.dedent(inspect.getsource(function))
     tree = ast.parse(source)
     for index, node in enumerate(ast.walk(tree)):
-        for number, replace in enumerate(_changes(node)):
+        for number in range(_count(node)):
             changed = copy.deepcopy(tree)
             # A copy is walked in the same order, so that the index finds the same node.
             target = list(ast.walk(changed))[index]
-            said = replace(target)
+            said = _change(target, number)
             ast.fix_missing_locations(changed)
             line = ast.unparse(target) if isinstance(target, ast.expr) else ""
             name = f"{function.__name__} #{index}.{number}: {said}, {line[:90]}"
             yield Mutant(function, name, compile(changed, "<mutant>", "exec"))
 
 
-def _changes(node: ast.AST) -> list[Callable[[Any], str]]:
-    """Return the changes that apply to one node."""
-    if isinstance(node, ast.BinOp) and type(node.op) in SWAPS:
-        return [_swap]
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in TURNS:
-        return [_turn]
-    if isinstance(node, ast.Constant) and type(node.value) is int:
-        return [_raise]
+def _count(node: ast.AST) -> int:
+    """Return the number of changes that apply to a node."""
+    if isinstance(node, ast.BinOp):
+        return int(type(node.op) in SWAPS)
+    if isinstance(node, ast.Compare):
+        return int(type(node.ops[0]) in TURNS)
+    if isinstance(node, ast.Constant):
+        return int(type(node.value) is int)
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "Goal":
         hypotheses = node.args[0]
-        if isinstance(hypotheses, ast.Dict):
-            return [_dropping(k) for k in range(len(hypotheses.keys))]
-    return []
+        return len(hypotheses.keys) if isinstance(hypotheses, ast.Dict) else 0
+    return 0
 
 
-def _swap(node: ast.BinOp) -> str:
-    old = type(node.op)
-    node.op = SWAPS[old]()
-    return f"{old.__name__} to {type(node.op).__name__}"
-
-
-def _turn(node: ast.Compare) -> str:
-    node.ops[0] = TURNS[type(node.ops[0])]()
-    return "comparison turned"
-
-
-def _raise(node: ast.Constant) -> str:
-    assert isinstance(node.value, int)
-    node.value += 1
-    return f"{node.value - 1} to {node.value}"
-
-
-def _dropping(k: int) -> Callable[[ast.Call], str]:
-    def drop(node: ast.Call) -> str:
-        hypotheses = node.args[0]
-        assert isinstance(hypotheses, ast.Dict)
-        key = hypotheses.keys.pop(k)
-        hypotheses.values.pop(k)
-        return f"without {ast.unparse(key) if key else 'the shared hypotheses'}"
-
-    return drop
+def _change(node: Any, number: int) -> str:
+    """Make one of the changes that apply to a node, and describe it."""
+    if isinstance(node, ast.BinOp):
+        old, new = type(node.op), SWAPS[type(node.op)]
+        node.op = new()
+        return f"{old.__name__} to {new.__name__}"
+    if isinstance(node, ast.Compare):
+        node.ops[0] = TURNS[type(node.ops[0])]()
+        return "comparison turned"
+    if isinstance(node, ast.Constant):
+        assert isinstance(node.value, int)
+        node.value += 1
+        return f"{node.value - 1} to {node.value}"
+    hypotheses = node.args[0]
+    key = hypotheses.keys.pop(number)
+    hypotheses.values.pop(number)
+    return f"without {ast.unparse(key) if key else 'the shared hypotheses'}"
 
 
 def _reason(mutant: Mutant) -> str:
