@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from proofs.pictures.common import small
+from proofs.pictures.common import results, small
 from system import command
 from system.errors import UserError
 from system.writing import scratch, whole, write_bytes, write_text
@@ -139,13 +139,9 @@ def figures(folder: Path) -> None:
     mpl.use("Agg")
     from proofs.pictures import theorem1
 
-    def read(name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((folder / "proofs" / f"{name}.json").read_text())
-        return found
-
-    points = read("opposite_points")
+    points = results("opposite_points", folder)
     drawn = {
-        "walk": theorem1.walk_to_infinity(read("theorem1")),
+        "walk": theorem1.walk_to_infinity(results("theorem1", folder)),
         "attraction": theorem1.attracting(points),
         "noise": theorem1.noise(points),
     }

@@ -33,13 +33,13 @@ def folder() -> Path:
     return Path(os.environ.get("PCGRAD_RESULTS", ROOT / "results" / "quick"))
 
 
-def results(statement: str) -> dict[str, Any]:
-    """Read the JSON of a statement.
+def results(statement: str, place: Path | None = None) -> dict[str, Any]:
+    """Read the JSON of a statement, by default from `folder()`.
 
     Raises:
         FileNotFoundError: It is missing; the message names the command that makes it.
     """
-    path = folder() / "proofs" / f"{statement}.json"
+    path = (place or folder()) / "proofs" / f"{statement}.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing; run `snakemake theory`, or set PCGRAD_RESULTS to a results folder"
