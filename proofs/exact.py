@@ -1,8 +1,7 @@
-"""Algorithm 1 of the paper, line by line, on vectors of exact numbers.
+"""Algorithm 1 of the paper, line by line, on vectors of `fractions.Fraction` or mpmath numbers.
 
-It works for any number of tasks and any orders, on `fractions.Fraction` and on every other type
-that adds, multiplies, divides and compares with 0 exactly. It shares no code with the core, which
-works on the Gramian in float64, and can therefore serve as the core's reference.
+It shares no code with the core, which works on the Gramian in float64, and can therefore serve as
+the core's reference.
 """
 
 from __future__ import annotations

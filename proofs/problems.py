@@ -4,15 +4,8 @@ Task i of T has the loss Lᵢ(θ) = sᵢ F(Aᵢ θ + bᵢ) with shared θ. Every
 since a translation is absorbed into b. F(z) = Σₖ wₖ Fₖ(zₖ) with the functions of `outer.py`,
 or F(z) = log Σₖ exp zₖ.
 
-The table gives the Lipschitz constant of ∇L that is used as L:
-
-| family              | L                                                                 |
-|---------------------|-------------------------------------------------------------------|
-| all but log_sum_exp | λ_max(Σᵢ sᵢ Aᵢᵀ diag(abs wᵢ) Aᵢ) · max abs F''; exact for squares |
-| log_sum_exp         | Σᵢ sᵢ max_kl ‖aₖ − a_l‖²/4, as a variance is at most range²/4     |
-
-CONVEX families are convex in every task, NONCONVEX families are not. L is an upper bound of the
-true constant by construction, which `tests/proofs/lipschitz.py` confirms with scipy.
+CONVEX families are convex in every task, NONCONVEX families are not. The Lipschitz constant L of ∇L
+is an upper bound by construction, which `tests/proofs/lipschitz.py` confirms with scipy.
 
 Shapes: N problems, T tasks, m rows per task, D dimensions.
 """
@@ -121,7 +114,10 @@ class Problems:
         return rows.mT @ self.A.flatten(1, 2) - less
 
     def lipschitz(self) -> Tensor:
-        """L as in the module's table, [N]."""
+        """L, [N]: λ_max(Σᵢ sᵢ Aᵢᵀ diag(abs wᵢ) Aᵢ) · max abs F'', which is exact for squares.
+
+        For log_sum_exp it is Σᵢ sᵢ max_kl ‖aₖ − a_l‖²/4, as a variance is at most range²/4.
+        """
         return self._lipschitz
 
     @cached_property

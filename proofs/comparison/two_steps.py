@@ -5,12 +5,10 @@ here, named by how they summarize the curvature gᵀ∇²L(θ − a t g) g for a
 
 - `uniform`: its mean, Definition 3 as printed;
 - `remainder`: its mean with the weight 2(1 − a), for which Taylor's formula is exact;
-- `pointwise`: its smallest value. It is at most either mean, so that a claim that holds for a mean
-  holds for it.
+- `pointwise`: its smallest value, which is at most either mean.
 
-The means come from the core's quadrature, which is itself a weighted mean over NODES
-Gauss-Legendre nodes. The smallest value is taken over those nodes and both ends, hence it is at
-most the quadrature's mean as well. For Huber, whose curvature jumps, all three are exact.
+The means come from the core's quadrature over NODES Gauss-Legendre nodes, and the smallest value
+from those nodes and both ends. For Huber, whose curvature jumps, all three are exact.
 """
 
 from __future__ import annotations

@@ -5,12 +5,9 @@
 loss rises.
 
 **Limit.** Lᵢ = s²/18 + uᵢ·θ with s = θ₁ + θ₂ + θ₃, u₁ = (8, −4, −4)/3 and its permutations:
-the sum is s²/6, L = 1, and the optimal value is 0. The gradients depend on s alone, and *every*
-order maps s to (1 − tκ(s)) s with κ = (1 − c)² (identity `cycle`). Where tκ = 2 the iterates
-alternate between s and −s for ever, at one loss above the optimum, with cos(g, g^PC) > 1/2 at
-every step: in rationals s = 3, t = 121/128 < 1/L. Nothing here depends on how the orders are drawn.
-
-Strongly convex tasks have an invariant set instead of a cycle: `invariant.py`.
+the sum is s²/6, L = 1, and the optimal value is 0. Every order maps s to (1 − t(1 − c)²) s
+(identity `cycle`). With t = 121/128 < 1/L the iterates alternate between s = 3 and −3 for ever,
+with cos(g, g^PC) > 1/2 at every step.
 """
 
 from __future__ import annotations
