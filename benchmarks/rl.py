@@ -22,15 +22,16 @@ import copy
 import platform
 import statistics
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmarks.environments import once
 from benchmarks.learners import (
     BATCH,
     OTHERS,
@@ -71,6 +72,12 @@ PAPER_SCALE = Path(__file__).parents[1] / "config/paper.yaml"
 Row = tuple[str, str, float, str, float | None]  # tasks, what, value, unit, ratio to plain
 
 
+def new_fleet(tasks: Sequence[str], workers: int) -> Fleet:
+    """Return the environments of some tasks, with the horizon and the goals of the experiments."""
+    make = partial(MetaWorld, seed=0, horizon=EPISODE, reward_function_version="v1", goals="fixed")
+    return Fleet([partial(make, task) for task in tasks], workers)
+
+
 def training(
     device: torch.device, precision: str, workers: int = 0, *, overlap: bool = False
 ) -> tuple[float, float]:
@@ -82,7 +89,6 @@ def training(
     """
     tasks, width = SETS["MT10"]
     settings = {**LEARNING, "overlap": overlap}
-    make = partial(MetaWorld, seed=0, horizon=EPISODE, reward_function_version="v1", goals="fixed")
     learner = new_learner(precision, "sac_pcgrad", len(tasks), width, device)
     replay = Replay(len(tasks), 3 * EPISODE, *SIZES, torch.float32, device)
     streams = {name: generator(0, name) for name in STREAMS}
@@ -96,7 +102,7 @@ def training(
         learning.append(time.perf_counter() - start)
         return logs
 
-    with Fleet([partial(make, task) for task in tasks], workers) as fleet:
+    with new_fleet(tasks, workers) as fleet:
         policies = Policies(learner, fleet, streams["action"], torch.float32)
         # A first episode fills the replay buffer and warms the environments up.
         collect(fleet, policies.explore, 1, replay.add)
@@ -114,7 +120,6 @@ def agreement_rows(device: torch.device, collections: int = 5) -> list[Row]:
     After every collection, both precisions update the same parameters on the same batch.
     """
     tasks, width = SETS["MT3"]
-    make = partial(MetaWorld, seed=0, horizon=EPISODE, reward_function_version="v1", goals="fixed")
     half, full = (
         new_learner(precision, "sac_pcgrad", len(tasks), width, device)
         for precision in ("bfloat16", "float32")
@@ -123,7 +128,7 @@ def agreement_rows(device: torch.device, collections: int = 5) -> list[Row]:
     streams = {name: generator(0, name) for name in STREAMS}
     cosines: dict[str, list[float]] = {"actor": [], "critics": []}
     errors: dict[str, list[float]] = {"losses": [], "gramians": [], "weights": []}
-    with Fleet([partial(make, task) for task in tasks], 0) as fleet:
+    with new_fleet(tasks, 0) as fleet:
         policies = Policies(full, fleet, streams["action"], torch.float32)
         collect(fleet, policies.explore, 1, replay.add)
         for _ in range(collections):
@@ -200,14 +205,32 @@ def machine_rows(repeats: int, device: torch.device) -> list[Row]:
 
 
 def environment_rows(name: str) -> list[Row]:
-    """Return the times of making and of stepping the environments."""
-    rows: list[Row] = []
+    """Return the times of making and of stepping the environments, and the size of the buffers.
+
+    Making includes the start and the imports of the worker processes.
+    """
+    tasks, rows = SETS[name][0], list[Row]()
     for workers in (0, 1, 2):
-        made, speed, _ = once(SETS[name][0], workers).values()
+        start = time.perf_counter()
+        with new_fleet(tasks, workers) as fleet:
+            made = time.perf_counter() - start
+            seconds_of_episode(fleet)  # warm-up
+            speed = EPISODE * len(tasks) / seconds_of_episode(fleet)
         rows.append((name, f"making the environments, {workers} workers", made, "s", None))
         rows.append((name, f"environments, {workers} workers", speed, "steps/s", None))
     size = buffer_bytes(f"metaworld_{name.lower()}") / 1e9
     return [*rows, (name, "buffers at paper scale", size, "GB", None)]
+
+
+def seconds_of_episode(fleet: Fleet) -> float:
+    """Return the seconds of one reset and one episode under random actions."""
+    shape = (EPISODE, len(fleet.names), fleet.action_size)
+    actions = np.random.default_rng(0).uniform(-1, 1, shape)
+    start = time.perf_counter()
+    fleet.reset()
+    for action in actions:
+        fleet.step(action)
+    return time.perf_counter() - start
 
 
 def training_rows(device: torch.device) -> list[Row]:
