@@ -10,21 +10,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from reporting.figures import color, style
 
-# Codes, not methods: ours has PCGrad's color; the peers' colors and marks are this figure's alone.
+# Color, mark and label of each code. The peers' colors are this figure's alone.
 MARKS = {
     "literal": ("#7F7F7F", "x", "literal Algorithm 1"),
     "conflictfree": ("#E69F00", "s", "conflictfree"),
     "libmtl": ("#009E73", "^", "LibMTL"),
     "torchjd": ("#56B4E9", "D", "torchjd"),
     "bound": ("#000000", "|", "T task gradients alone"),
+    # Last, so that it is drawn over the others.
+    "pcgrad": (color("pcgrad"), "o", "ours"),
 }
-OURS = ("pcgrad", "o", "ours")
 SIZE = 10**6  # the size of the right panel, nearest to the networks'
-
-
-def mark(code: str) -> tuple[str, str, str]:
-    """Return the color, marker and label of a code."""
-    return (color(OURS[0]), *OURS[1:]) if code == OURS[0] else MARKS[code]
 
 
 def times(value: float, _: int = 0) -> str:
@@ -37,14 +33,13 @@ def steps_panel(ax: Axes, table: pd.DataFrame) -> None:
     cases = list(dict.fromkeys(table["case"]))
     for row, name in enumerate(cases):
         case = table[table["case"] == name].set_index("code")
-        for code in (*MARKS, "pcgrad"):
+        for code, (hue, marker, _) in MARKS.items():
             if code in case.index and case.loc[code, "repeats"] > 0:
-                hue, marker, _ = mark(code)
-                ratio, ours = float(case.loc[code, "ratio"]), code == "pcgrad"
+                ratio = float(case.loc[code, "ratio"])
                 ax.plot(ratio, row, marker, color=hue,
                         markersize={"pcgrad": 8, "bound": 16}.get(code, 5),
-                        zorder=3 if ours else 2)  # fmt: skip
-                if ours:
+                        zorder=3 if code == "pcgrad" else 2)  # fmt: skip
+                if code == "pcgrad":
                     ax.annotate(f"{ratio:.2f}×", (ratio, row), (0, -13), textcoords="offset points",
                                 ha="center", fontsize=7, color=hue)  # fmt: skip
     ax.axvline(1, color="black", linewidth=1)
@@ -59,16 +54,12 @@ def steps_panel(ax: Axes, table: pd.DataFrame) -> None:
 
 def surgery_panel(ax: Axes, table: pd.DataFrame) -> None:
     """Draw the time of surgery, in reads of the gradients, against the number of tasks."""
-    for code in [code for code in (*MARKS, "pcgrad") if code in set(table["code"])]:
+    for code, (hue, marker, _) in MARKS.items():
+        if code not in set(table["code"]):
+            continue
         rows = table[(table["code"] == code) & (table["repeats"] > 0)].sort_values("T")
-        hue, marker, _ = mark(code)
-        ax.plot(
-            rows["T"],
-            rows["ratio"],
-            f"-{marker}",
-            color=hue,
-            markersize=6 if code == "pcgrad" else 4,
-        )
+        size = 6 if code == "pcgrad" else 4
+        ax.plot(rows["T"], rows["ratio"], f"-{marker}", color=hue, markersize=size)
     ax.axhline(1, color="black", linewidth=1)
     counts = sorted(table["T"].unique())
     ax.set_xscale("log")
@@ -106,11 +97,12 @@ def draw(table: pd.DataFrame) -> Figure:
     )  # fmt: skip
     for ax, (panel, rows_of, _) in zip(axes[0], panels, strict=True):
         panel(ax, rows_of)
-    codes = [code for code in ("pcgrad", *MARKS) if code in set(table["code"])]
-    handles = [
-        Line2D([], [], color=hue, marker=marker, linestyle="", label=words)
-        for hue, marker, words in (mark(code) for code in codes)
-    ]
+    handles = []
+    # Ours is drawn last and comes first in the legend.
+    for code in sorted(MARKS, key=lambda code: code != "pcgrad"):
+        if code in set(table["code"]):
+            hue, marker, words = MARKS[code]
+            handles.append(Line2D([], [], color=hue, marker=marker, linestyle="", label=words))
     handles.append(
         Line2D([], [], color="black", linewidth=1, label="no surgery (a), two reads (b)")
     )

@@ -32,6 +32,7 @@ SHARES: dict[str, tuple[Any, str]] = {
     "condition_a_share": ("--", "(a) cos φ ≤ −Φ, if cos φ < 0"),
     "xi_le_1_share": (":", "ξ ≤ 1, if cos φ < 0"),
 }
+CIRCLES: dict[str, Any] = {"marker": "o", "linestyle": "", "fillstyle": "none", "markersize": 4}
 LINEAR = 1e-2  # the axis of signed curvatures is linear below this size and logarithmic above
 
 
@@ -57,14 +58,7 @@ def curvature_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
                 one["value"] = np.arcsinh(smooth / LINEAR)
             band(ax, frame, method, linestyle=line)
             dots = intervals(other).iloc[SMOOTH - 1 :: max(1, len(frame["step"].unique()) // 8)]
-            ax.plot(
-                dots["step"],
-                dots["center"],
-                "o",
-                color=color(method),
-                markersize=4,
-                fillstyle="none",
-            )
+            ax.plot(dots["step"], dots["center"], color=color(method), **CIRCLES)
     powers = [power for power in range(0, 12, 2) if 10.0**power <= 10 * top]
     ax.set_yticks([0.0, *(np.arcsinh(10.0**power / LINEAR) for power in powers)])
     ax.set_yticklabels(["0", *(f"$10^{{{power}}}$" for power in powers)])
@@ -72,16 +66,7 @@ def curvature_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
     handles = [
         Line2D([], [], color="black", linestyle="-", label="critics"),
         Line2D([], [], color="black", linestyle="--", label="actor"),
-        Line2D(
-            [],
-            [],
-            color="black",
-            marker="o",
-            linestyle="",
-            fillstyle="none",
-            markersize=4,
-            label="Definition 3",
-        ),
+        Line2D([], [], color="black", label="Definition 3", **CIRCLES),
     ]
     ax.legend(handles=handles, loc="lower right")
 
