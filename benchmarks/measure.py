@@ -76,10 +76,8 @@ def interleaved(
     for name, call in candidates.items():
         if warm[name] < SLOW:
             warm[name] = seconds(call, device)
-    turns, optional = (
-        dict(candidates),
-        sorted(list(candidates)[always:], key=lambda name: warm[name]),
-    )
+    turns = dict(candidates)
+    optional = sorted(list(candidates)[always:], key=lambda name: warm[name])
     while optional and least * sum(warm[name] for name in turns) > budget:
         del turns[optional.pop()]
     times: dict[str, list[float]] = {name: [] for name in candidates}

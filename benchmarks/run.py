@@ -88,15 +88,14 @@ def measured(
             quartiles(times["pcgrad"], times[name])["ratio"] if "pcgrad" in times else float("nan")
         )
         beyond = peaks[name] - peaks[reference]
-        row |= {"repeats": len(times[name]), **quartiles(times[name], times[reference])}
-        rows.append(
-            row
-            | {
-                "peak_bytes": peaks[name],
-                "beyond": beyond,
-                "beyond_TP": beyond / (4 * case.tasks * size),
-            }
-        )
+        row |= {
+            "repeats": len(times[name]),
+            **quartiles(times[name], times[reference]),
+            "peak_bytes": peaks[name],
+            "beyond": beyond,
+            "beyond_TP": beyond / (4 * case.tasks * size),
+        }
+        rows.append(row)
         # Only surgery alone is measured at several P for one T.
         if case.kind == "surgery":
             before[name, case.tasks] = row["median_ms"] / 1e3 / size
