@@ -144,10 +144,8 @@ def bare_start() -> Iterator[None]:
     """
     # Start it first: its start inside the block would unblock the signals.
     resource_tracker.ensure_running()
-    main, before = (
-        sys.modules["__main__"],
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)),
-    )
+    main = sys.modules["__main__"]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     # Spawned processes import the main module again; an empty one has nothing to run.
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -320,11 +318,9 @@ class Fleet:
                     f"the tasks differ in their {word}, {sorted(set(values))}; "
                     "one loop needs one for all"
                 )
-        self.horizon, self.observation_size, self.action_size = (
-            horizons[0],
-            observations[0],
-            actions[0],
-        )
+        self.horizon = horizons[0]
+        self.observation_size = observations[0]
+        self.action_size = actions[0]
         if len({code is None for code in codes}) > 1:
             raise UserError(
                 "some tasks have a code and some have none; give all of them one, or none"
@@ -346,19 +342,11 @@ class Fleet:
 
     def step(self, actions: np.ndarray) -> Steps:
         """Steps every task with actions `[T, A]`."""
-        self.begin(actions)
-        return self.finish()
-
-    def begin(self, actions: np.ndarray) -> None:
-        """Starts a step in the workers, so that the caller can work until it calls `finish`."""
         self._actions[:] = actions
-        self._tell(STEP)
-
-    def finish(self) -> Steps:
-        """Waits for the step that `begin` started and returns its result."""
         if self._environments:
             step_into(self._environments, self._actions, self._rows)
         else:
+            self._tell(STEP)
             self._hear()
         rows = self._rows.copy()
         reward, terminated, truncated, success, distance = rows[:, -COLUMNS:].T
@@ -455,14 +443,14 @@ class Fleet:
                 self._await(worker)
                 answer = pipe.recv_bytes()
             if answer == FAILED:
-                self._failed(worker)
+                self._failed(pipe.recv())
 
     def _receive(self, worker: int) -> Any:
         with self._alive(worker):
             self._await(worker)
             answer = self._pipes[worker].recv()
         if isinstance(answer, Failure):
-            self._failed(worker, answer)
+            self._failed(answer)
         return answer
 
     def _await(self, worker: int) -> None:
@@ -483,17 +471,14 @@ class Fleet:
             "the last checkpoint is intact, the same command resumes from it"
         )
 
-    def _failed(self, worker: int, failure: "Failure | None" = None) -> NoReturn:
-        failure = failure or self._pipes[worker].recv()
+    def _failed(self, failure: Failure) -> NoReturn:
         # A UserError stays one, so that its message reaches the user without a traceback.
         raise (UserError if failure.mendable else RuntimeError)(failure.words)
 
     def _died(self, worker: int) -> NoReturn:
         self._processes[worker].join(timeout=5)
-        code, tasks = (
-            self._processes[worker].exitcode,
-            ", ".join(self.names[k] for k in self._shares[worker]),
-        )
+        code = self._processes[worker].exitcode
+        tasks = ", ".join(self.names[k] for k in self._shares[worker])
         raise UserError(
             f"the worker process of {tasks} died (exit code {code}; -9 is often lack of memory); "
             "the last checkpoint is intact, the same command resumes from it"

@@ -134,8 +134,7 @@ def test_what_a_step_returns_is_each_tasks_own():
         observation, alone = fleet.reset(), [Drift("", seed=k) for k in range(2)]
         np.testing.assert_array_equal(observation, [one.reset() for one in alone])
         for _ in range(fleet.horizon):
-            fleet.begin(actions)
-            step = fleet.finish()
+            step = fleet.step(actions)
             for k, one in enumerate(alone):
                 for ours, value in zip(step, one.step(actions[k]), strict=True):
                     np.testing.assert_array_equal(ours[k], value)
