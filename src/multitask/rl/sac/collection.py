@@ -36,12 +36,8 @@ def collect(
         UserError: An observation, reward or success is not finite. The message names task, `when`
             and step; nothing of that episode is stored.
     """
-    found: dict[str, list[np.ndarray]] = {
-        "return": [],
-        "success": [],
-        "success_last": [],
-        "distance": [],
-    }
+    metrics = ("return", "success", "success_last", "distance")
+    found: dict[str, list[np.ndarray]] = {metric: [] for metric in metrics}
     for episode in range(1, episodes + 1):
         observation = fleet.reset()
         refuse_not_finite(fleet, f"{when}, episode {episode}, step 0")

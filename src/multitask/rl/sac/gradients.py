@@ -14,7 +14,6 @@ Each route has three steps, to be called in this order:
 two.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -22,9 +21,9 @@ from torch import Tensor
 
 from multitask.rl.replay import Batch
 from multitask.rl.sac.losses import (
-    LOG_STD_RANGE,
     actor_losses,
     critic_losses,
+    draw_actions,
     td_target,
     with_task,
 )
@@ -41,35 +40,6 @@ class Networks(NamedTuple):
     actor: Network
     critics: Network
     targets: Network
-
-
-class Actions(NamedTuple):
-    """Actions drawn from the actor on rows `[T·B, ...]`, and what their gradient needs."""
-
-    # tanh(μ + σ ε) [T·B, A]
-    action: Tensor
-    # log π [T·B]
-    log_density: Tensor
-    # σ ε [T·B, A]
-    deviation: Tensor
-    # 1 where log σ is inside LOG_STD_RANGE, else 0 [T·B, A]
-    inside: Tensor
-
-
-def draw_actions(output: Tensor, noise: Tensor) -> Actions:
-    """Draws from the squashed Gaussian of `losses.sample_actions`.
-
-    `output` is the actor's, `[T·B, 2A]`.
-    """
-    mean, raw_log_std = output.chunk(2, dim=-1)
-    log_std = raw_log_std.clamp(*LOG_STD_RANGE)
-    deviation = log_std.exp() * noise
-    raw = mean + deviation
-    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-    log_tanh_slope = 2 * (math.log(2) - raw - torch.nn.functional.softplus(-2 * raw))
-    log_density = (gaussian - log_tanh_slope).sum(-1)
-    # Clipping stops the gradient of log σ, so it is remembered where σ was inside the range.
-    return Actions(raw.tanh(), log_density, deviation, (raw_log_std == log_std).to(raw.dtype))
 
 
 class ByHand:

@@ -192,18 +192,11 @@ class Learner:
             critics_before,
             self.critics,
         )
-        steps = [
-            torch.stack(
-                [
-                    (q - p).double().square().reshape(members, -1).sum(1)
-                    for p, q in zip(old, new, strict=True)
-                ]
-            ).sum(0)
-            for members, old, new in (
-                (1, actor_before, self.actor),
-                (2, critics_before, self.critics),
-            )
-        ]
+        steps = []
+        for members, old, new in ((1, actor_before, self.actor), (2, critics_before, self.critics)):
+            pairs = zip(old, new, strict=True)
+            squares = [(q - p).double().square().reshape(members, -1).sum(1) for p, q in pairs]
+            steps.append(torch.stack(squares).sum(0))
         return {
             "curvature": torch.stack([torch.cat(pair) for pair in zip(actor, both, strict=True)]),
             # With it the curvatures can be divided by the squared length of the update.

@@ -69,24 +69,19 @@ class Policies:
         # Drawn on the CPU like all other noise, so that every device sees the same numbers.
         return 2 * torch.rand(self.shape, generator=self.stream, dtype=self.dtype) - 1
 
-    def sampled(self, observations: Tensor) -> Tensor:
-        """Samples actions from the actor's distribution, for training."""
-        return self._sample(self.learner.actor, observations)
+    def sampled(self, observations: Tensor, actor: Sequence[Tensor] | None = None) -> Tensor:
+        """Samples actions from the distribution of the learner's actor, or of another one."""
+        noise = torch.randn(self.shape, generator=self.stream, dtype=self.dtype)
+        return self._act(actor or self.learner.actor, observations, noise)
 
     def sampled_by_copy(self) -> Callable[[Tensor], Tensor]:
         """Returns `sampled` with a copy of the actor's present parameters."""
-        return partial(self._sample, [p.detach().clone() for p in self.learner.actor])
+        return partial(self.sampled, actor=[p.detach().clone() for p in self.learner.actor])
 
     def deterministic(self, observations: Tensor) -> Tensor:
         """Returns tanh(μ), for evaluation."""
-        return self._act(
-            self.learner.actor, observations, torch.zeros(self.shape, dtype=self.dtype)
-        )
-
-    def _sample(self, actor: Sequence[Tensor], observations: Tensor) -> Tensor:
-        return self._act(
-            actor, observations, torch.randn(self.shape, generator=self.stream, dtype=self.dtype)
-        )
+        noise = torch.zeros(self.shape, dtype=self.dtype)
+        return self._act(self.learner.actor, observations, noise)
 
     @torch.inference_mode()
     def _act(self, actor: Sequence[Tensor], observations: Tensor, noise: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ The networks have N members; see `multitask.rl.sac.networks`.
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,21 +27,42 @@ def with_task(observation: Tensor, codes: Tensor) -> Tensor:
     )
 
 
-def sample_actions(
-    actor: Sequence[Tensor], inputs: Tensor, noise: Tensor, taps: list[Tap] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Samples a squashed Gaussian: actions tanh(μ + σ·noise) `[T, B, A]` and log-densities.
+class Actions(NamedTuple):
+    """Actions drawn from a squashed Gaussian, and what their gradient needs.
 
-    The log-densities log π(a|s) have shape `[T, B]`.
+    Attributes:
+        action: tanh(μ + σ ε) `[..., A]`.
+        log_density: log π `[...]`.
+        deviation: σ ε `[..., A]`.
+        inside: `[..., A]`, 1 where log σ is inside LOG_STD_RANGE, else 0.
     """
-    mean, log_std = mlp(actor, inputs, 1, taps)[0].chunk(2, dim=-1)
+
+    action: Tensor
+    log_density: Tensor
+    deviation: Tensor
+    inside: Tensor
+
+
+def draw_actions(output: Tensor, noise: Tensor) -> Actions:
+    """Draws actions from an actor's output `[..., 2A]` by the noise ε `[..., A]`."""
+    mean, raw_log_std = output.chunk(2, dim=-1)
     # Clipped as in choice 9; outside the range its gradient is zero.
-    log_std = log_std.clamp(*LOG_STD_RANGE)
-    raw = mean + log_std.exp() * noise
+    log_std = raw_log_std.clamp(*LOG_STD_RANGE)
+    deviation = log_std.exp() * noise
+    raw = mean + deviation
     gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
     # log(1 − tanh²) in a form that does not overflow or cancel for large |raw|
     log_tanh_slope = 2 * (math.log(2) - raw - torch.nn.functional.softplus(-2 * raw))
-    return raw.tanh(), (gaussian - log_tanh_slope).sum(-1)
+    log_density = (gaussian - log_tanh_slope).sum(-1)
+    return Actions(raw.tanh(), log_density, deviation, (raw_log_std == log_std).to(raw.dtype))
+
+
+def sample_actions(
+    actor: Sequence[Tensor], inputs: Tensor, noise: Tensor, taps: list[Tap] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Samples actions `[T, B, A]` and their log-densities `[T, B]`."""
+    drawn = draw_actions(mlp(actor, inputs, 1, taps)[0], noise)
+    return drawn.action, drawn.log_density
 
 
 def evaluate(

@@ -71,14 +71,14 @@ def record_updates(
         return
     curvatures = torch.stack([log["curvature"] for log in measured]).mean(0).cpu()
     squared_steps = torch.stack([log["squared_step"] for log in measured]).mean(0).cpu()
+    measures = {
+        "curvature_remainder": curvatures[0],
+        "curvature_definition3": curvatures[1],
+        "squared_step": squared_steps,
+    }
     for index, component in enumerate(COMPONENTS):
-        records.add(
-            collection, "all", f"curvature_remainder_{component}", curvatures[0, index].item()
-        )
-        records.add(
-            collection, "all", f"curvature_definition3_{component}", curvatures[1, index].item()
-        )
-        records.add(collection, "all", f"squared_step_{component}", squared_steps[index].item())
+        for metric, values in measures.items():
+            records.add(collection, "all", f"{metric}_{component}", values[index].item())
 
 
 def check_finite(values: Tensor, names: Sequence[str], collection: int) -> None:
