@@ -16,24 +16,12 @@ from multitask.rl.fleet import Fleet
 from multitask.rl.sac import train as train_sac
 from multitask.rl.sac.methods import settings_of_row
 from multitask.runs.checkpoint import Session
-from multitask.runs.errors import UserError
 from multitask.runs.records import Records
 
 
 def task_names(tasks: str | Sequence[str]) -> list[str]:
-    """Returns the tasks' names from the name of a task set or a list.
-
-    Raises:
-        UserError: The set is unknown.
-    """
-    if not isinstance(tasks, str):
-        return list(tasks)
-    if tasks not in TASK_SETS:
-        raise UserError(
-            f"unknown task set {tasks!r}; there are {', '.join(TASK_SETS)}, "
-            "or list the tasks' names"
-        )
-    return list(TASK_SETS[tasks])
+    """Returns the names of the tasks of a task set, or those of a list."""
+    return list(TASK_SETS[tasks] if isinstance(tasks, str) else tasks)
 
 
 def fingerprint(settings: dict[str, Any]) -> dict[str, Any]:
