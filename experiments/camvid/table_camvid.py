@@ -1,7 +1,7 @@
 """Table of CamVid (ours): segmentation and distance to class boundaries of real street images."""
 
 from reporting.comparison import Comparison
-from reporting.tables import Quantity
+from reporting.tables import UPDATES, Quantity
 
 LAST = 3  # last epochs over which a run is averaged
 TABLE = Comparison(
@@ -18,12 +18,8 @@ TABLE = Comparison(
         Quantity("segmentation", "test_PixAcc_per_image", "PixAcc, %", last=LAST, compare=True),
         Quantity("boundary", "test_AbsErr", "distance AbsErr", 4, last=LAST, compare=True),
         Quantity("boundary", "test_RelErr", "distance RelErr", 3, last=LAST, compare=True),
-        Quantity("all", "conflict_share", "conflicts", 3, over="all"),
-        Quantity("all", "length_ratio", "length ratio", 3, over="all"),
-        Quantity("all", "run_seconds", "seconds a run", 0),
-        Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
+        *UPDATES,
     ),
-    paper_rows={},
     notes=(
         f"a run's number: mean over its last {LAST} epochs; higher is better for mIoU and PixAcc, "
         "lower for errors",

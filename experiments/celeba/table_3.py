@@ -2,7 +2,7 @@
 
 from reporting import reported
 from reporting.comparison import Comparison
-from reporting.tables import Quantity
+from reporting.tables import UPDATES, Quantity
 
 METHODS = ("sum", "uncertainty", "mgda", "pcgrad", "direction_only")
 PAPER = "average classification error"
@@ -28,10 +28,7 @@ TABLE = Comparison(
     quantities=(
         Quantity("all", "validation_error", "validation error, %", compare=True, reported=PAPER),
         Quantity("all", "test_error", "test error, %", compare=True, reported=PAPER),
-        Quantity("all", "conflict_share", "conflicts", 3, over="all"),
-        Quantity("all", "length_ratio", "length ratio", 3, over="all"),
-        Quantity("all", "run_seconds", "seconds a run", 0),
-        Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
+        *UPDATES,
     ),
     paper_rows={"mgda": "Sener & Koltun", "pcgrad": "PCGrad"},
     notes=(*NOTES, *reported.later("CelebA")),

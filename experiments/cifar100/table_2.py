@@ -1,7 +1,7 @@
 """Table 2: average accuracy over the 20 tasks of CIFAR-100, ours and the paper's."""
 
 from reporting.comparison import Comparison
-from reporting.tables import Quantity
+from reporting.tables import UPDATES, Quantity
 
 TUNED = (
     "one_fc",
@@ -74,10 +74,7 @@ TABLE = Comparison(
         Quantity(
             "all", "test_accuracy", "test accuracy, %", compare=True, reported="test accuracy"
         ),
-        Quantity("all", "conflict_share", "conflicts", 3, over="all"),
-        Quantity("all", "length_ratio", "length ratio", 3, over="all"),
-        Quantity("all", "run_seconds", "seconds a run", 0),
-        Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
+        *UPDATES,
     ),
     paper_rows={method + tuned: row for method, row in PAPER.items() for tuned in ("", "_tuned")},
     notes=(

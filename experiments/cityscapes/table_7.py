@@ -3,22 +3,12 @@
 The paper adds PCGrad to MTAN alone.
 """
 
-from reporting.dense import (
-    MULTI,
-    SEGMENTATION,
-    SINGLE,
-    SIZE,
-    UPDATES,
-    dense_table,
-    depth,
-    rows,
-)
+from reporting.dense import MULTI, SEGMENTATION, SINGLE, dense_table, depth, rows
 
 TABLE = dense_table(
     number=7,
     experiment="cityscapes",
     title="CityScapes",
     methods=(*SINGLE, *rows(MULTI)),
-    quantities=(SIZE, *SEGMENTATION, *depth(2), *UPDATES),
-    sources=("table_7",),
+    quantities=(*SEGMENTATION, *depth(2)),
 )

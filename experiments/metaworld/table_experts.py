@@ -92,13 +92,9 @@ def notes(found: dict[str, Any], table: pd.DataFrame) -> list[str]:
     return [*lines, f"scale: {found['scale']}", data, f"versions: {versions}"]
 
 
-def write(path: str, *, csv: str, md: str, tex: str, html: str) -> None:
-    """Read the results of `experiments.metaworld.experts` and write the table in four formats."""
+def write(path: str, **files: str) -> None:
+    """Read the file of `experiments.metaworld.experts`, write the table; see `write_table`."""
     found = read_json(Path(path), "delete it, its rule makes it again")
     table = experts(found)
-    below = notes(found, table)
-    render.write_csv(table, csv)
-    render.write_text(render.markdown(shown(table), below), md)
-    render.write_text(render.latex(shown(table), below), tex)
     title = f"Scripted policies in Meta-World's tasks (scale: {found['scale']})"
-    render.write_text(render.page(title, shown(table), below), html)
+    render.write_table(table, shown(table), notes(found, table), title, **files)

@@ -123,7 +123,6 @@ def table(tasks: str) -> TaskSet:
             Quantity("all", "run_minutes", "minutes a run", 0),
             Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
         ),
-        paper_rows={},
         notes=(
             "success: share of episodes with success at any step, mean over tasks and the last "
             f"{last} evaluation(s) or, in training, collection(s)",

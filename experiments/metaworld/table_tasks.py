@@ -77,13 +77,10 @@ def shown(lines: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", *map(label, present)])
 
 
-def write(paths: Sequence[str], *, csv: str, md: str, tex: str, html: str) -> None:
-    """Read the runs' `metrics.csv` and write the table in four formats."""
+def write(paths: Sequence[str], **files: str) -> None:
+    """Read the runs' `metrics.csv` and write the table; see `render.write_table`."""
     runs = read_runs(paths)
     lines, below = table(runs), [*NOTES, *footer(runs.infos)]
-    render.write_csv(lines, csv)
-    render.write_text(render.markdown(shown(lines), below), md)
-    render.write_text(render.latex(shown(lines), below), tex)
     scale = runs.infos[0]["scale"] if runs.infos else "none"
     title = f"Success in every task (scale: {scale})"
-    render.write_text(render.page(title, shown(lines), below), html)
+    render.write_table(lines, shown(lines), below, title, **files)

@@ -2,7 +2,7 @@
 
 from reporting import reported
 from reporting.comparison import Comparison
-from reporting.tables import Quantity
+from reporting.tables import UPDATES, Quantity
 
 METHODS = (
     "single_task",
@@ -47,10 +47,7 @@ TABLE = Comparison(
     quantities=(
         Quantity("left", "test_accuracy", "left, %", compare=True, reported="left accuracy"),
         Quantity("right", "test_accuracy", "right, %", compare=True, reported="right accuracy"),
-        Quantity("all", "conflict_share", "conflicts", 3, over="all"),
-        Quantity("all", "length_ratio", "length ratio", 3, over="all"),
-        Quantity("all", "run_seconds", "seconds a run", 0),
-        Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
+        *UPDATES,
     ),
     paper_rows={"mgda": "Sener & Koltun", "pcgrad": "PCGrad"},
     notes=(*NOTES, *reported.later("MultiMNIST")),

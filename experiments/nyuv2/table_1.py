@@ -1,15 +1,6 @@
 """Table 1: NYUv2, Cross-Stitch, MTAN and MTAN with PCGrad: rows of Table 8."""
 
-from reporting.dense import (
-    NORMALS,
-    PCGRAD,
-    SEGMENTATION,
-    SIZE,
-    UPDATES,
-    dense_table,
-    depth,
-    rows,
-)
+from reporting.dense import NORMALS, PCGRAD, SEGMENTATION, dense_table, depth, rows
 
 TABLE = dense_table(
     number=1,
@@ -19,6 +10,5 @@ TABLE = dense_table(
         *(m for m in rows(("cross_stitch", "mtan")) if not m.endswith(PCGRAD)),
         "mtan_uncertainty_pcgrad",
     ),
-    quantities=(SIZE, *SEGMENTATION, *depth(4), *NORMALS, *UPDATES),
-    sources=("table_1",),
+    quantities=(*SEGMENTATION, *depth(4), *NORMALS),
 )

@@ -21,7 +21,6 @@ TABLE = Comparison(
         Quantity("all", "length_ratio", "length ratio", 3, over="all", compare=True),
         Quantity("all", "run_seconds", "seconds a run", 0),
     ),
-    paper_rows={},
     notes=(
         "PCGrad on each experiment's network, a few epochs; a row's name says its precision; "
         "the seeds share initial values, batches and orders",

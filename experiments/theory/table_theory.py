@@ -77,12 +77,9 @@ def notes(reports: Sequence[dict[str, Any]]) -> list[str]:
     return [*NOTES, f"scale: {reports[0]['scale']}", *settings, f"versions: {versions}"]
 
 
-def write(*paths: str, csv: str, md: str, tex: str, html: str) -> None:
-    """Read the JSON files of the checks and write the table in four formats."""
+def write(*paths: str, **files: str) -> None:
+    """Read the JSON files of the checks and write the table; see `render.write_table`."""
     reports = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
-    table, below = theory(reports), notes(reports)
-    render.write_csv(table, csv)
-    render.write_text(render.markdown(shown(table), below), md)
-    render.write_text(render.latex(shown(table), below), tex)
+    table = theory(reports)
     title = f"The paper's theory (scale: {reports[0]['scale']})"
-    render.write_text(render.page(title, shown(table), below), html)
+    render.write_table(table, shown(table), notes(reports), title, **files)

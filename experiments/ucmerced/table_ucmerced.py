@@ -1,7 +1,7 @@
 """Table of UC Merced (ours): average error over 17 binary labels of an aerial photograph."""
 
 from reporting.comparison import Comparison
-from reporting.tables import Quantity
+from reporting.tables import UPDATES, Quantity
 
 TABLE = Comparison(
     source="table_ucmerced",
@@ -9,21 +9,14 @@ TABLE = Comparison(
     experiment="ucmerced",
     methods=("sum", "uncertainty", "mgda", "pcgrad", "direction_only"),
     pairs=(
-        ("pcgrad", "mgda"),
-        ("pcgrad", "sum"),
-        ("pcgrad", "uncertainty"),
-        ("pcgrad", "direction_only"),
+        *(("pcgrad", other) for other in ("mgda", "sum", "uncertainty", "direction_only")),
         ("direction_only", "sum"),
     ),
     quantities=(
         Quantity("all", "validation_error", "validation error, %", compare=True),
         Quantity("all", "test_error", "test error, %", compare=True),
-        Quantity("all", "conflict_share", "conflicts", 3, over="all"),
-        Quantity("all", "length_ratio", "length ratio", 3, over="all"),
-        Quantity("all", "run_seconds", "seconds a run", 0),
-        Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
+        *UPDATES,
     ),
-    paper_rows={},
     notes=(
         "error: share of wrong answers in %, averaged over the 17 labels; lower is better",
         "not in the paper: tests Table 3's claim (many binary tasks) on real images; CelebA's "

@@ -1,7 +1,7 @@
 """Writes tables that compare the methods of one experiment, each in four file formats."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -44,7 +44,7 @@ class Comparison:
     methods: Sequence[str]
     pairs: Sequence[tuple[str, str]]
     quantities: Sequence[Quantity]
-    paper_rows: Mapping[str, str]
+    paper_rows: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     def rows(self, runs: Runs) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from reporting import render, reported
 from reporting.comparison import INTERVALS, LENGTHS, Comparison
 from reporting.runs import Runs
 from reporting.statistics import NAN
-from reporting.tables import Quantity
+from reporting.tables import UPDATES, Quantity
 
 SINGLE = {"one_task": "One Task", "stan": "STAN"}
 MULTI = {
@@ -37,68 +37,27 @@ BLOCKS = {
     "normal": "Surface normals",
     "all": "Updates and run time",
 }
+
+
+def _tested(task: str, metric: str, title: str, reported: str = "", decimals: int = 2) -> Quantity:
+    """A metric averaged over a run's last epochs, and compared by seed if the paper reports it."""
+    return Quantity(
+        task, metric, title, decimals, last=EPOCHS, compare=bool(reported), reported=reported
+    )
+
+
 SEGMENTATION = (
-    Quantity(
-        "segmentation",
-        "test_mIoU_per_image",
-        "mIoU, %",
-        2,
-        last=EPOCHS,
-        compare=True,
-        reported="mIoU",
-    ),
-    Quantity(
-        "segmentation",
-        "test_PixAcc_per_image",
-        "PixAcc, %",
-        2,
-        last=EPOCHS,
-        compare=True,
-        reported="PixAcc",
-    ),
-    Quantity("segmentation", "test_mIoU", "accumulated mIoU, %", 2, last=EPOCHS),
-    Quantity("segmentation", "test_PixAcc", "accumulated PixAcc, %", 2, last=EPOCHS),
+    _tested("segmentation", "test_mIoU_per_image", "mIoU, %", "mIoU"),
+    _tested("segmentation", "test_PixAcc_per_image", "PixAcc, %", "PixAcc"),
+    _tested("segmentation", "test_mIoU", "accumulated mIoU, %"),
+    _tested("segmentation", "test_PixAcc", "accumulated PixAcc, %"),
 )
 NORMALS = (
-    Quantity(
-        "normal", "test_mean_angle", "mean °", 2, last=EPOCHS, compare=True, reported="mean angle"
-    ),
-    Quantity(
-        "normal",
-        "test_median_angle",
-        "median °",
-        2,
-        last=EPOCHS,
-        compare=True,
-        reported="median angle",
-    ),
-    Quantity(
-        "normal",
-        "test_within_11.25",
-        "< 11.25°, %",
-        2,
-        last=EPOCHS,
-        compare=True,
-        reported="within 11.25",
-    ),
-    Quantity(
-        "normal",
-        "test_within_22.5",
-        "< 22.5°, %",
-        2,
-        last=EPOCHS,
-        compare=True,
-        reported="within 22.5",
-    ),
-    Quantity(
-        "normal", "test_within_30", "< 30°, %", 2, last=EPOCHS, compare=True, reported="within 30"
-    ),
-)
-UPDATES = (
-    Quantity("all", "conflict_share", "conflicts", 3, over="all"),
-    Quantity("all", "length_ratio", "length ratio", 3, over="all"),
-    Quantity("all", "run_seconds", "seconds a run", 0),
-    Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
+    _tested("normal", "test_mean_angle", "mean °", "mean angle"),
+    _tested("normal", "test_median_angle", "median °", "median angle"),
+    _tested("normal", "test_within_11.25", "< 11.25°, %", "within 11.25"),
+    _tested("normal", "test_within_22.5", "< 22.5°, %", "within 22.5"),
+    _tested("normal", "test_within_30", "< 30°, %", "within 30"),
 )
 NOTES = (
     INTERVALS,
@@ -119,16 +78,8 @@ def depth(relative_decimals: int) -> tuple[Quantity, ...]:
     CityScapes' relative error is a thousand times NYUv2's and needs fewer decimals.
     """
     return (
-        Quantity("depth", "test_AbsErr", "AbsErr", 4, last=EPOCHS, compare=True, reported="AbsErr"),
-        Quantity(
-            "depth",
-            "test_RelErr",
-            "RelErr",
-            relative_decimals,
-            last=EPOCHS,
-            compare=True,
-            reported="RelErr",
-        ),
+        _tested("depth", "test_AbsErr", "AbsErr", "AbsErr", 4),
+        _tested("depth", "test_RelErr", "RelErr", "RelErr", relative_decimals),
     )
 
 
@@ -143,10 +94,7 @@ class DenseTable(Comparison):
     sources: Sequence[str] = ()
 
     def rows(self, runs: Runs) -> pd.DataFrame:
-        """The records of every run's last 10 epochs, and all records of task "all".
-
-        Those of epoch 0 are dropped, because they belong to the untrained network.
-        """
+        """The records from which the table is made; see `last_epochs`."""
         return last_epochs(runs.frame)
 
     def paper(self) -> dict[Any, float]:
@@ -213,20 +161,22 @@ def dense_table(
     title: str,
     methods: Sequence[str],
     quantities: Sequence[Quantity],
-    sources: Sequence[str],
+    also: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> DenseTable:
-    """A table of the paper whose rows with PCGrad are compared with the same rows without."""
+    """A table of the paper whose rows with PCGrad are compared with the same rows without.
+
+    `also` names further tables of the paper that hold numbers of these rows.
+    """
     return DenseTable(
         source=f"table_{number}",
         title=f"Table {number}: {title}",
         experiment=experiment,
         methods=methods,
         pairs=[(m, m.removesuffix(PCGRAD)) for m in methods if m.endswith(PCGRAD)],
-        quantities=quantities,
-        paper_rows={},
+        quantities=(SIZE, *quantities, *UPDATES),
         notes=notes,
-        sources=sources,
+        sources=(f"table_{number}", *also),
     )
 
 
@@ -303,19 +253,10 @@ def printed(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame
             line = found.get(quantity, {})
             row[quantity.title] = render.value_cell(line, quantity.decimals)
             if quantity.reported:
-                paper, difference = (line.get(key, NAN) for key in ("paper", "difference"))
-                row[f"paper: {quantity.title}"] = paper_cell(paper, difference, quantity.decimals)
+                row[f"paper: {quantity.title}"] = render.paper_cell(line, quantity.decimals)
         if any(quantity.compare for quantity in quantities):
             p = [line["p_holm"] for line in found.values() if not pd.isna(line["p_holm"])]
             row["p (Holm)"] = ", ".join(f"{value:.2g}" for value in p) or render.DASH
         row["seeds"] = str(min(line["seeds"] for line in found.values()) or render.DASH)
         shown.append(row)
     return pd.DataFrame(shown)
-
-
-def paper_cell(paper: float, difference: float, decimals: int) -> str:
-    """The paper's number and ours minus it, `20.17 (+0.41)`; a dash if the paper has none."""
-    if pd.isna(paper):
-        return render.DASH
-    apart = "" if pd.isna(difference) else f" ({render.number(difference, decimals, sign=True)})"
-    return f"{render.number(paper, decimals)}{apart}"

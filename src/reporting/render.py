@@ -137,7 +137,7 @@ def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
             if quantity.reported:
                 # The task names the column unless several columns of the task have a number.
                 what = quantity.task if tasks.count(quantity.task) == 1 else quantity.title
-                row[f"paper, {what} (ours − paper)"] = _paper(line, quantity.decimals)
+                row[f"paper, {what} (ours − paper)"] = paper_cell(line, quantity.decimals)
         p = lines["p_holm"].dropna()
         row["p (Holm)"] = ", ".join(f"{value:.2g}" for value in p) or DASH
         row["seeds"] = str(lines["seeds"].min() or DASH)
@@ -145,7 +145,8 @@ def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _paper(line: Mapping[Hashable, Any], decimals: int) -> str:
+def paper_cell(line: Mapping[Hashable, Any], decimals: int) -> str:
+    """The paper's number and ours minus it, `20.17 (+0.41)`; a dash if the paper has none."""
     paper, difference = line.get("paper", NAN), line.get("difference", NAN)
     if math.isnan(paper):
         return DASH
@@ -241,6 +242,24 @@ def is_prose(column: "pd.Series[str]") -> bool:
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
     """Write the table in long form as CSV with 10 digits."""
     write_text(table.to_csv(index=False, float_format="%.10g", lineterminator="\n"), path)
+
+
+def write_table(
+    table: pd.DataFrame,
+    shown: pd.DataFrame,
+    below: Sequence[str],
+    title: str,
+    *,
+    csv: str,
+    md: str,
+    tex: str,
+    html: str,
+) -> None:
+    """Write a table in long form as CSV, and as printed in Markdown, LaTeX and HTML."""
+    write_csv(table, csv)
+    write_text(markdown(shown, below), md)
+    write_text(latex(shown, below), tex)
+    write_text(page(title, shown, below), html)
 
 
 def write_text(text: str, path: str | Path) -> None:

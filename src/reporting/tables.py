@@ -84,6 +84,15 @@ class Quantity:
     reported: str = ""
 
 
+# The last columns of tables of supervised experiments.
+UPDATES = (
+    Quantity("all", "conflict_share", "conflicts", 3, over="all"),
+    Quantity("all", "length_ratio", "length ratio", 3, over="all"),
+    Quantity("all", "run_seconds", "seconds a run", 0),
+    Quantity("all", "peak_memory_mb", "peak memory, MB", 0),
+)
+
+
 def per_seed(frame: pd.DataFrame, method: str, quantity: Quantity) -> dict[int, float]:
     """{seed: value} of one method; empty if the method does not record the quantity."""
     rows = frame
