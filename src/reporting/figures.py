@@ -18,17 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from reporting.labels import label
+from reporting.labels import COLORS, GRAY, label
 from reporting.statistics import interval
 from system.writing import whole
-
-# Okabe and Ito's palette. The plain sum is blue and PCGrad vermilion in every figure.
-_BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-_YELLOW, _BLUE, _VERMILION, _PURPLE, _GRAY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
-
-# Further colors, dark enough to be told apart from Okabe and Ito's.
-_WINE, _OLIVE, _INDIGO = "#882255", "#999933", "#332288"
-_BROWN, _PINK = "#8C564B", "#F781BF"
 
 MOST_COLORS = 256  # of a PNG with a palette
 FEW_SEEDS = 5  # with fewer seeds, thin lines replace the shaded interval
@@ -36,36 +28,6 @@ SEED_LINE = "seed"  # the id of lines that show one seed
 NEAR = 0.01  # curves that differ by less than this share of the axis coincide
 DASH = 5.0  # length of a dash of coinciding curves, in line widths
 
-COLORS = {
-    "adam": _BLUE,
-    "adam_pcgrad": _VERMILION,
-    "single_task": _BLACK,
-    "sum": _BLUE,
-    "uncertainty": _SKY,
-    "mgda": _GREEN,
-    "cagrad": _PURPLE,
-    "nash_mtl": _YELLOW,
-    "upgrad": _GRAY,
-    "pcgrad": _VERMILION,
-    "direction_only": _ORANGE,
-    "magnitude_only": _PURPLE,
-    "sac": _BLUE,
-    "sac_pcgrad": _VERMILION,
-    "sac_pcgrad_fixed": _BLACK,
-    "multihead_sac": _SKY,
-    "multihead_sac_pcgrad": _WINE,
-    "independent": _BLACK,
-    "gradnorm": _GREEN,
-    "cosreg": _OLIVE,
-    "sac_reward_normalized": _INDIGO,
-    "sac_pcgrad_reward_normalized": _PINK,
-    "sac_weight_decay": _BROWN,
-    "fixed_goal": _BLUE,
-    "varied_goals": _ORANGE,
-    "task_1": _GREEN,
-    "task_2": _PURPLE,
-    "reported": _GRAY,
-}
 # Any: matplotlib types every key. It checks the values when the style is applied.
 RC: Any = {
     "figure.dpi": 100,
@@ -145,9 +107,7 @@ def without_runs() -> Figure:
     return fig
 
 
-def intervals(
-    frame: pd.DataFrame, *, x: str = "step", value: str = "value", seed: str = "seed"
-) -> pd.DataFrame:
+def intervals(frame: pd.DataFrame, *, x: str = "step") -> pd.DataFrame:
     """Center and interval over seeds at every x: columns x, center, low, high, seeds.
 
     Raises:
@@ -155,13 +115,13 @@ def intervals(
     """
     rows = []
     for at, group in frame.groupby(x, sort=True):
-        if group[seed].duplicated().any():
+        if group["seed"].duplicated().any():
             raise ValueError(
                 f"band: seed with several values at {x} {at}; "
                 f"select one method, task and metric first"
             )
         # Skip seeds whose value is undefined here (no batch with a conflict, for example).
-        known = group[value].to_numpy(dtype=float)
+        known = group["value"].to_numpy(dtype=float)
         known = known[np.isfinite(known)]
         if known.size == 0:
             continue
@@ -176,7 +136,6 @@ def band(
     method: str,
     *,
     x: str = "step",
-    value: str = "value",
     smooth: int = 1,
     text: str | None = None,
     **line: Any,
@@ -190,17 +149,16 @@ def band(
         frame: Records of one method, task and metric with the columns x, seed and value.
         method: The method, which selects color and label.
         x: Name of the column on the horizontal axis.
-        value: Name of the column on the vertical axis.
         smooth: Number of x over which each seed's running mean is taken.
         text: Label of the line; by default the method's.
         **line: Further options of the line.
     """
     if smooth > 1:
         frame = frame.sort_values([x], kind="stable").copy()
-        frame[value] = frame.groupby("seed")[value].transform(
+        frame["value"] = frame.groupby("seed")["value"].transform(
             lambda v: v.rolling(smooth, min_periods=1).mean()
         )
-    drawn = intervals(frame, x=x, value=value)
+    drawn = intervals(frame, x=x)
     line = {"color": COLORS.get(method), "label": label(method) if text is None else text, **line}
     (artist,) = ax.plot(drawn[x], drawn["center"], **line)
     seeds = [one.sort_values(x) for _, one in frame.groupby("seed")]
@@ -212,7 +170,7 @@ def band(
     elif len(seeds) > 1:
         for one in seeds:
             thin: dict[str, Any] = {"color": artist.get_color(), "linewidth": 0.5, "alpha": 0.7}
-            ax.plot(one[x], one[value], gid=SEED_LINE, zorder=1.5, **thin)
+            ax.plot(one[x], one["value"], gid=SEED_LINE, zorder=1.5, **thin)
     return drawn
 
 
@@ -274,7 +232,7 @@ def stamp(fig: Figure, scale: str, note: str = "") -> None:
 
     The parts of the note are separated by " · "; lines are broken only between parts.
     """
-    style: dict[str, Any] = {"fontsize": 6, "color": _GRAY, "x": 0.995, "ha": "right"}
+    style: dict[str, Any] = {"fontsize": 6, "color": GRAY, "x": 0.995, "ha": "right"}
     parts = [f"scale: {scale}", *filter(None, note.split(" · "))]
     renderer = fig.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's canvas
     lines = [""]

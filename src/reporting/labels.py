@@ -1,4 +1,4 @@
-"""The methods' names in words, for tables and figures. This module imports no matplotlib."""
+"""The methods' names in words and their colors. This module imports no matplotlib."""
 
 LABELS = {
     "adam": "Adam",
@@ -49,6 +49,45 @@ LABELS = {
     "reported": "Paper",
 }
 
+# Okabe and Ito's palette. The plain sum is blue and PCGrad vermilion in every figure.
+_BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+_YELLOW, _BLUE, _VERMILION, _PURPLE, GRAY = "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
+
+# Further colors, dark enough to be told apart from Okabe and Ito's.
+_WINE, _OLIVE, _INDIGO = "#882255", "#999933", "#332288"
+_BROWN, _PINK = "#8C564B", "#F781BF"
+
+# Methods that only tables show need no color.
+COLORS = {
+    "adam": _BLUE,
+    "adam_pcgrad": _VERMILION,
+    "single_task": _BLACK,
+    "sum": _BLUE,
+    "uncertainty": _SKY,
+    "mgda": _GREEN,
+    "cagrad": _PURPLE,
+    "nash_mtl": _YELLOW,
+    "upgrad": GRAY,
+    "pcgrad": _VERMILION,
+    "direction_only": _ORANGE,
+    "magnitude_only": _PURPLE,
+    "sac": _BLUE,
+    "sac_pcgrad": _VERMILION,
+    "sac_pcgrad_fixed": _BLACK,
+    "multihead_sac": _SKY,
+    "multihead_sac_pcgrad": _WINE,
+    "independent": _BLACK,
+    "gradnorm": _GREEN,
+    "cosreg": _OLIVE,
+    "sac_reward_normalized": _INDIGO,
+    "sac_pcgrad_reward_normalized": _PINK,
+    "sac_weight_decay": _BROWN,
+    "fixed_goal": _BLUE,
+    "varied_goals": _ORANGE,
+    "task_1": _GREEN,
+    "task_2": _PURPLE,
+    "reported": GRAY,
+}
 
 # {suffix of a method's name: how the row differs from the method}.
 ENDINGS = {

@@ -60,21 +60,13 @@ def _follow(line: "pd.Series[str]", other: pd.DataFrame) -> pd.DataFrame:
     return found.assign(source=line["source"], same_as=line["same_as"])
 
 
-def number(
-    source: str,
-    row: str,
-    column: str,
-    *,
-    weighting: str = "",
-    group: str = "",
-    folder: Path = FOLDER,
-) -> float:
+def number(source: str, row: str, column: str, *, weighting: str = "", group: str = "") -> float:
     """Look up one number of the paper.
 
     Raises:
         ValueError: There is no such number, or more than one.
     """
-    frame = read(source if source.startswith("table_") else "figures", folder)
+    frame = read(source if source.startswith("table_") else "figures")
     wanted = {"source": source, "row": row, "column": column, "weighting": weighting}
     if group:
         wanted["group"] = group

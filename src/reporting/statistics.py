@@ -38,7 +38,7 @@ class Interval:
     p: float
 
 
-def interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
+def interval(values: ArrayLike) -> Interval:
     """Center and interval of values of shape [seeds] or [tasks, seeds]."""
     table = np.atleast_2d(np.asarray(values, dtype=float))
     if table.ndim > 2 or table.size == 0:
@@ -50,8 +50,8 @@ def interval(values: ArrayLike, *, level: float = LEVEL) -> Interval:
     if not np.isfinite(table).all():
         return Interval(NAN, NAN, NAN, seeds, "mean", NAN)
     if seeds < BOOTSTRAP_SEEDS:
-        return _student(table.mean(axis=0), level)
-    return _bootstrap(table, level)
+        return _student(table.mean(axis=0))
+    return _bootstrap(table)
 
 
 def iqm(values: ArrayLike) -> float:
@@ -59,7 +59,7 @@ def iqm(values: ArrayLike) -> float:
     return float(scipy.stats.trim_mean(np.asarray(values, dtype=float), 0.25, axis=None))
 
 
-def _student(values: NDArray[np.float64], level: float) -> Interval:
+def _student(values: NDArray[np.float64]) -> Interval:
     """Student's t interval mean ± t_{n−1} s/√n; nan for fewer than three seeds."""
     seeds, center = len(values), float(values.mean())
     if seeds < LEAST_SEEDS:
@@ -68,13 +68,13 @@ def _student(values: NDArray[np.float64], level: float) -> Interval:
     if np.ptp(values) == 0:
         return Interval(center, center, center, seeds, "mean", float(center == 0))
     result = scipy.stats.ttest_1samp(values, 0.0)
-    bounds = result.confidence_interval(level)
+    bounds = result.confidence_interval(LEVEL)
     return Interval(
         center, float(bounds.low), float(bounds.high), seeds, "mean", float(result.pvalue)
     )
 
 
-def _bootstrap(table: NDArray[np.float64], level: float) -> Interval:
+def _bootstrap(table: NDArray[np.float64]) -> Interval:
     """IQM with a percentile bootstrap that resamples the seeds within every task (stratum)."""
     center = iqm(table)
     result = scipy.stats.bootstrap(
@@ -82,7 +82,7 @@ def _bootstrap(table: NDArray[np.float64], level: float) -> Interval:
         lambda *tasks, axis=-1: scipy.stats.trim_mean(
             np.concatenate(tasks, axis=axis), 0.25, axis=axis
         ),
-        confidence_level=level,
+        confidence_level=LEVEL,
         method="percentile",
         n_resamples=RESAMPLES,
         # A fixed seed makes the interval a function of the data alone.
@@ -119,9 +119,7 @@ def bounded(found: Interval, low: float, high: float) -> Interval:
     return replace(found, low=max(low, found.low), high=min(high, found.high))
 
 
-def paired(
-    left: Mapping[int, float], right: Mapping[int, float], *, level: float = LEVEL
-) -> Interval:
+def paired(left: Mapping[int, float], right: Mapping[int, float]) -> Interval:
     """Interval of left − right over the seeds that both have.
 
     Raises:
@@ -133,7 +131,7 @@ def paired(
             "paired difference: the two methods have no seed in common; "
             "train both on the same seeds"
         )
-    return interval([left[seed] - right[seed] for seed in shared], level=level)
+    return interval([left[seed] - right[seed] for seed in shared])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
