@@ -9,8 +9,6 @@ rule data:
         "<logs>/data/{experiment}.log",
     benchmark:
         "<benchmarks>/data/{experiment}.tsv"
-    wildcard_constraints:
-        experiment=r"\w+",
     conda:
         "../environment.yml"
     threads: 1
@@ -39,9 +37,6 @@ rule train:
         "<logs>/train_{experiment}/{method}_seeds{first}-{last}.log",
     benchmark:
         "<benchmarks>/train_{experiment}/{method}_seeds{first}-{last}.tsv"
-    wildcard_constraints:
-        first=r"\d+",
-        last=r"\d+",
     conda:
         "../environment.yml"
     threads: config["torch_threads"]

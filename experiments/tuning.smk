@@ -9,9 +9,6 @@ rule tune:
         "<logs>/tune_{experiment}/{method}.log",
     benchmark:
         "<benchmarks>/tune_{experiment}/{method}.tsv"
-    wildcard_constraints:
-        experiment=r"\w+",
-        method=r"\w+",
     conda:
         "../environment.yml"
     threads: config["torch_threads"]

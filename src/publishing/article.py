@@ -72,14 +72,12 @@ def content(
     """Collect everything that the article shows from result files."""
     claims = findings.ledger(results)
     answers = findings.answers(results, benchmarks)
-    numbers = {word: number for word, number in findings.count(claims).items() if number}
-    counted = ", ".join(f"{number} {word}" for word, number in numbers.items())
     # `findings.read` puts the strongest scale first.
     first = results[0]
     return {
         "scales": ", ".join(dict.fromkeys(one.scale for one in results)),
         "commit": str(first.file("manifest.json").get("commit", commit_of(first)))[:12],
-        "verdicts": f"Of {len(claims)} claims: {counted}.",
+        "verdicts": f"Of {len(claims)} claims: {findings.counted(claims)}.",
         "abstract": abstract(answers),
         "answers": [
             {"question": one.question, "text": plain(one.answer), "claims": sentences(claims, one)}

@@ -58,31 +58,17 @@ def _sphinx(source: Path, target: Path) -> int:
 
 def write_pages(source: Path, root: Path, folder: Path, scales: list[Results]) -> None:
     """Write all pages that are made from files."""
-    page(
-        source,
-        root,
-        "findings.md",
-        filled((root / "docs" / "findings.md").read_text("utf-8"), root),
-    )
-    page(
-        source,
-        root,
-        "benchmarks.md",
-        filled((root / "benchmarks/README.md").read_text("utf-8"), root),
-        at="benchmarks",
-    )
+
+    def text_of(path: str) -> str:
+        return (root / path).read_text("utf-8")
+
+    page(source, root, "findings.md", filled(text_of("docs/findings.md"), root))
+    benchmarks = filled(text_of("benchmarks/README.md"), root)
+    page(source, root, "benchmarks.md", benchmarks, at="benchmarks")
     page(source, root, "howto/commands.md", commands.table(root), at="")
-    page(
-        source,
-        root,
-        "howto/contributing.md",
-        (root / "CONTRIBUTING.md").read_text("utf-8").partition("\n")[2],
-        at="",
-    )
-    theorems = root / "proofs" / "THEOREMS.md"
-    # THEOREMS.md has the proofs; without it the short table of verdicts is shown.
-    theorems = theorems if theorems.is_file() else root / "proofs" / "README.md"
-    page(source, root, "theory/theorems.md", theorems.read_text("utf-8"), at="proofs")
+    contributing = text_of("CONTRIBUTING.md").partition("\n")[2]
+    page(source, root, "howto/contributing.md", contributing, at="")
+    page(source, root, "theory/theorems.md", text_of("proofs/THEOREMS.md"), at="proofs")
     names = notebooks(source, scales)
     index = (source / "theory" / "index.md").read_text("utf-8")
     (source / "theory" / "index.md").write_text(
@@ -97,14 +83,8 @@ def write_pages(source: Path, root: Path, folder: Path, scales: list[Results]) -
             "commands.md",
             "contributing.md",
         ):
-            place = path.relative_to(source).parent
-            page(
-                source,
-                root,
-                str(path.relative_to(source)),
-                path.read_text("utf-8"),
-                at=f"docs/{place}",
-            )
+            name = path.relative_to(source)
+            page(source, root, str(name), path.read_text("utf-8"), at=f"docs/{name.parent}")
     write_ledger(source, scales)
     made = [output_page(source, root, name, scales) for name in outputs(scales)]
     toc = "\n".join(["ledger", *filter(None, made)])
@@ -341,16 +321,8 @@ def write_ledger(source: Path, scales: list[Results]) -> None:
         ours = render.significant(line["ours"], line["ours_low"], line["ours_high"], 4)
         paper = render.DASH if pd.isna(line["paper"]) else f"{line['paper']:g}"
         reason = "" if pd.isna(line["reason"]) else str(line["reason"])
-        cells = (
-            line["source"],
-            line["claim"],
-            line["verdict"],
-            reason,
-            effect,
-            ours,
-            paper,
-            line["scale"],
-        )
+        words = [line["source"], line["claim"], line["verdict"], reason]
+        cells = [*words, effect, ours, paper, line["scale"]]
         texts = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells)
         rows.append(f'<tr data-verdict="{line["verdict"]}">{texts}</tr>')
     table = f'<div class="wide"><table>{"".join(rows)}</table></div>'

@@ -56,6 +56,13 @@ QUANTITIES = {
     "test_within_22.5": "within 22.5°, %",
     "test_within_30": "within 30°, %",
 }
+# {implementation in the benchmarks: (name, color, marker)}; the first is drawn first.
+CODES = {
+    "pcgrad": ("ours", "#D55E00", "o"),
+    "torchjd": ("torchjd", "#56B4E9", "D"),
+    "conflictfree": ("conflictfree", "#E69F00", "s"),
+    "libmtl": ("LibMTL", "#009E73", "^"),
+}
 TABLES = tuple(f"table_{number}" for number in range(1, 9))
 TABLE_COLORS = dict(
     zip(
@@ -136,10 +143,9 @@ def _group(ax: Axes, y: float, word: str, part: pd.DataFrame) -> float:
     tint, _ = sign_of(word)
     y += 0.9
     ax.text(0.02, y, f"{word} ({len(part)})", weight="bold", color=tint, fontsize=9, va="center")
-    for x, name in (
-        ((0.70, "effect"), (0.85, "ours"), (0.97, "paper")) if _has_numbers(part) else ()
-    ):
-        ax.text(x, y, name, color="gray", fontsize=7, ha="right", va="center")
+    if part[["effect", "ours"]].notna().any(axis=None):
+        for x, name in ((0.70, "effect"), (0.85, "ours"), (0.97, "paper")):
+            ax.text(x, y, name, color="gray", fontsize=7, ha="right", va="center")
     if word == NOT_TESTED:
         return _untested(ax, y, part)
     for line in part.to_dict("records"):
@@ -186,10 +192,6 @@ def _mark(ax: Axes, x: float, y: float, line: Mapping[Hashable, Any], word: str)
 def _claim(ax: Axes, x: float, y: float, claim: str, width: int, after: str = "") -> None:
     words = textwrap.shorten(claim, width, placeholder=" …") + after
     ax.text(x, y, words, fontsize=7.2, va="center")
-
-
-def _has_numbers(part: pd.DataFrame) -> bool:
-    return bool(part[["effect", "ours"]].notna().any(axis=None))
 
 
 def paper_numbers(results: Sequence[Results]) -> pd.DataFrame:
@@ -295,31 +297,14 @@ def cost(table: pd.DataFrame) -> Figure:
     """
     style()
     rows = table[(table["kind"] == "surgery") & table["median_ms"].notna()]
-    names = {
-        "pcgrad": "ours",
-        "torchjd": "torchjd",
-        "conflictfree": "conflictfree",
-        "libmtl": "LibMTL",
-    }
-    tints = {
-        "pcgrad": "#D55E00",
-        "torchjd": "#56B4E9",
-        "conflictfree": "#E69F00",
-        "libmtl": "#009E73",
-    }
-    marks = {"pcgrad": "o", "torchjd": "D", "conflictfree": "s", "libmtl": "^"}
     sizes, tasks = sorted(rows["P"].unique()), sorted(rows["T"].unique())
     fig, axes = plt.subplots(2, 2, figsize=(8.2, 5.2), squeeze=False)
     big, many = sizes[-1], tasks[len(tasks) // 2]
-    for code in names:
+    for code, (_, tint, mark) in CODES.items():
         # Ours is wider and drawn first, so both curves are visible where another equals it.
         wide = code == "pcgrad"
-        line: dict[str, Any] = {
-            "color": tints[code],
-            "marker": marks[code],
-            "markersize": 8 if wide else 4,
-        }
-        line |= {"linewidth": 3.5 if wide else 1.2}
+        line: dict[str, Any] = {"color": tint, "marker": mark, "markersize": 8 if wide else 4}
+        line["linewidth"] = 3.5 if wide else 1.2
         own = rows[rows["code"] == code]
         over_tasks = own[own["P"] == big].sort_values("T")
         over_sizes = own[own["T"] == many].sort_values("P")
@@ -340,10 +325,10 @@ def cost(table: pd.DataFrame) -> Figure:
         ax.set_title(f"T = {many} tasks")
     axes[0, 0].set_ylabel("milliseconds")
     axes[1, 0].set_ylabel("memory beyond\nthe gradients, MB")
-    legend_above(
-        fig,
-        [Line2D([], [], color=tints[c], marker=marks[c], label=names[c]) for c in names],
-    )
+    handles = [
+        Line2D([], [], color=tint, marker=mark, label=name) for name, tint, mark in CODES.values()
+    ]
+    legend_above(fig, handles)
     first = rows.iloc[0]
     stamp(
         fig,

@@ -201,11 +201,11 @@ def final(frame: pd.DataFrame, *, last: int = 1) -> pd.DataFrame:
     # `tail` takes the last rows of a group, so the steps must ascend.
     ordered = frame.sort_values("step", kind="stable")
     ends = ordered.groupby(keys, sort=True).tail(last)
-    return ends.groupby(keys, sort=True, as_index=False).agg({"value": _mean})
+    return ends.groupby(keys, sort=True, as_index=False).agg({"value": whole_mean})
 
 
-def _mean(values: "pd.Series[float]") -> float:
-    # A nan at the end of a run must not be hidden.
+def whole_mean(values: "pd.Series[float]") -> float:
+    """The mean, which an undefined value makes undefined; pandas would skip the value."""
     return float(values.mean(skipna=False))
 
 

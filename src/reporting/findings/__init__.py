@@ -8,6 +8,7 @@ open the report. A template whose files are missing returns an empty text.
 from reporting.findings.claims import (
     claim_sentence,
     count,
+    counted,
     headlines,
     untested,
     verdict_words,
@@ -36,6 +37,7 @@ __all__ = [
     "conditions",
     "cost",
     "count",
+    "counted",
     "headline",
     "headlines",
     "is_real",

@@ -56,11 +56,14 @@ def count(claims: pd.DataFrame) -> dict[str, int]:
     return {word: int(numbers.get(word, 0)) for word in (*VERDICTS, *earlier)}
 
 
+def counted(claims: pd.DataFrame) -> str:
+    """The verdicts that occur, in words: "3 replicated, 2 inconclusive"."""
+    return ", ".join(f"{number} {word}" for word, number in count(claims).items() if number)
+
+
 def verdict_words(claims: pd.DataFrame) -> str:
-    """The verdicts in words, for example "5 claims: 3 replicated, 2 inconclusive"."""
-    parts = [f"{number} {word}" for word, number in count(claims).items() if number]
-    word = "claim" if len(claims) == 1 else "claims"
-    return f"{len(claims)} {word}: {', '.join(parts)}"
+    """The verdicts after the number of claims: "5 claims: 3 replicated, 2 inconclusive"."""
+    return f"{len(claims)} {'claim' if len(claims) == 1 else 'claims'}: {counted(claims)}"
 
 
 def by_id(claims: pd.DataFrame) -> dict[str, dict[Any, Any]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from reporting import render
-from reporting.findings.claims import by_id, count, standing_of
+from reporting.findings.claims import by_id, counted, standing_of
 from reporting.findings.results import Results
 from reporting.labels import label
 from reporting.ledger.evidence import samples, up_to
@@ -72,7 +72,7 @@ def conditions(one: Results) -> str:
     claims = by_id(one.claims)
     parts = []
     for name, words in (
-        ("figure-4-condition-a", "(a) holds for a share of the conflicts of"),
+        ("figure-4-condition-a", "Condition (a) holds for a share of the conflicts of"),
         ("figure-4-xi", "ξ ≤ 1 for"),
         ("figure-4-curvature-actor", "the actor's mean curvature is"),
         ("figure-4-curvature-critic", "the critics'"),
@@ -82,13 +82,10 @@ def conditions(one: Results) -> str:
             parts.append(
                 f"{words} {render.significant(line['ours'], line['ours_low'], line['ours_high'])}"
             )
-    return f"{'; '.join(parts)} ({_seeds(one)} seeds).".replace("(a)", "Condition (a)", 1) * bool(
-        parts
-    )
-
-
-def _seeds(one: Results) -> int:
-    return len({seed for info in one.runs("triad").infos for seed in info["seeds"]})
+    if not parts:
+        return ""
+    seeds = {seed for info in one.runs("triad").infos for seed in info["seeds"]}
+    return f"{'; '.join(parts)} ({len(seeds)} seeds)."
 
 
 def step_of_theorem_2(one: Results) -> str:
@@ -227,11 +224,10 @@ def theory(claims: pd.DataFrame) -> str:
         word: list(dict.fromkeys(rows[rows["verdict"] == word]["source"]))
         for word in (HOLDS, FALSE, READING)
     }
-    counted = ", ".join(f"{number} {word}" for word, number in count(rows).items() if number)
     # A source can be false as stated in one part and hold in another part or reading.
     rescued = [name for name in by_word[FALSE] if name in by_word[READING] + by_word[HOLDS]]
     return (
-        f"Of {len(rows)} statements: {counted}. Some statement is false as stated in: "
+        f"Of {len(rows)} statements: {counted(rows)}. Some statement is false as stated in: "
         f"{', '.join(by_word[FALSE]) or 'none'}; of these, a part or a reading holds in "
         f"{len(rescued)}."
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from reporting.findings.claims import count
+from reporting.findings.claims import counted
 from reporting.findings.experiments import (
     conditions,
     cost,
@@ -119,12 +119,8 @@ def _answer(
     claims: pd.DataFrame, question: str, text: str, one: Results, where: str, *sources: str
 ) -> Answer:
     rows = claims[claims["source"].isin(sources)]
-    opening = f"**Claims: {_opening(rows)}** " if len(rows) else ""
+    opening = f"**Claims: {counted(rows)}.** " if len(rows) else ""
     return Answer(question, opening + text if text else "", sources, where, one.scale)
-
-
-def _opening(rows: pd.DataFrame) -> str:
-    return ", ".join(f"{number} {word}" for word, number in count(rows).items() if number) + "."
 
 
 def markdown(found: Sequence[Answer], link: str = "results/published/{scale}/{where}") -> str:

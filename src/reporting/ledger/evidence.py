@@ -12,7 +12,7 @@ import pandas as pd
 import scipy  # scipy.stats is loaded on first use
 
 from reporting.ledger.verdicts import NOT_REPLICATED, REPLICATED, THEORY, Evidence
-from reporting.runs import Runs, final, seed_values
+from reporting.runs import Runs, final, seed_values, whole_mean
 from reporting.statistics import NAN, Interval, bounded, interval
 from reporting.tables import bounds
 
@@ -39,11 +39,7 @@ class Material:
 
 
 def gather(claim: Mapping[str, Any], material: Material) -> Evidence:
-    """Gather the evidence for one claim.
-
-    Raises:
-        ValueError: The kind of the claim's test is unknown.
-    """
+    """Gather the evidence for one claim, whose kind of test is one of KINDS."""
     test = claim["test"]
     if test["kind"] == "later":
         return Evidence(missing=test["reason"])
@@ -55,11 +51,6 @@ def gather(claim: Mapping[str, Any], material: Material) -> Evidence:
         return gallery(test, material.gallery)
     if test["kind"] == "several":
         return several(test, material.runs.of(test["experiment"]))
-    if test["kind"] not in PER_SEED:
-        raise ValueError(
-            f"claim {claim['id']}: unknown kind of test {test['kind']!r}; "
-            f"there are {', '.join(KINDS)}"
-        )
     return sampled(claim, material.runs.of(test["experiment"]))
 
 
@@ -203,14 +194,9 @@ def _averaged(
     if set(rows["task"]) != set(tasks) or set(rows["metric"]) != set(metrics):
         rows = rows.iloc[:0]
     mean = rows.groupby(["experiment", "method", "seed", "step"], as_index=False).agg(
-        {"value": _mean}
+        {"value": whole_mean}
     )
     return mean.assign(task="", metric="")
-
-
-def _mean(values: "pd.Series[float]") -> float:
-    # An undefined part makes the mean undefined; pandas would skip it.
-    return float(values.mean(skipna=False))
 
 
 def _level(frame: pd.DataFrame, method: str, test: Test) -> Seeds:
