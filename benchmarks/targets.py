@@ -52,6 +52,7 @@ TARGETS = (
         1.1,
         "ours_over",
     ),
+    Target("2,000 tiny tensors, ours / literal code", step("literal", "tiny"), 1.2, "ours_over"),
     Target("2,000 tiny tensors, ours / T task gradients", step("bound", "tiny"), 1.2, "ours_over"),
     Target(
         "surgery alone, up to 20 tasks, P from 1e6 / two reads", surgery(2, 20, 10**6, "cpu"), 3.0
