@@ -12,25 +12,12 @@ together.
 from multitask.data.celeba import Collection
 
 FOLDER = "ucmerced/ucmerced"
-LABELS = (
-    "airplane",
-    "bare-soil",
-    "buildings",
-    "cars",
-    "chaparral",
-    "court",
-    "dock",
-    "field",
-    "grass",
-    "mobile-home",
-    "pavement",
-    "sand",
-    "sea",
-    "ship",
-    "tanks",
-    "trees",
-    "water",
+# The second line of the list of labels.
+_NAMES = (
+    "airplane bare-soil buildings cars chaparral court dock field grass mobile-home pavement sand "
+    "sea ship tanks trees water"
 )
+LABELS = tuple(_NAMES.split())
 UC_MERCED = Collection(
     "img",
     "list_attr.txt",
