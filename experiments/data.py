@@ -18,29 +18,20 @@ from system.errors import UserError
 from system.writing import write_json
 
 
-def write(experiment: str, config: str, path: Path) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Write the fingerprint of an experiment's data.
 
     Raises:
         UserError: The data are damaged or not available.
     """
-    with loading():
-        task = load_task(experiment)
-    write_json(path, task.fingerprint(configs.settings_of(configs.read(config), experiment)))
-
-
-def work(arguments: Sequence[str]) -> None:
-    """Parse the command line and write the fingerprint."""
     if len(arguments) != 3:
         raise UserError("experiments.data takes an experiment, a config and the file to write")
     experiment, config, path = arguments
-    write(experiment, config, Path(path))
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run the command and turn faults and signals into one line and an exit status."""
-    return command.run(lambda: work(arguments))
+    with loading():
+        task = load_task(experiment)
+    settings = configs.settings_of(configs.read(config), experiment)
+    write_json(Path(path), task.fingerprint(settings))
 
 
 if __name__ == "__main__":
-    command.leave(lambda: work(sys.argv[1:]))
+    command.leave(lambda: main(sys.argv[1:]))
