@@ -128,18 +128,11 @@ def read_scenes(
     digest = hashlib.sha256()
     splits = []
     for split, expected in zip(SPLITS, counts, strict=True):
-        splits.append(_split(folder / split, source, classes, size, expected, digest))
+        splits.append(read_split(folder / split, source, classes, size, expected, digest))
     return Scenes(splits[0], splits[1], digest.hexdigest(), source.second)
 
 
 def read_split(
-    folder: Path, source: Source, classes: int, size: tuple[int, int], expected: int = 0
-) -> tuple[Tensor, ...]:
-    """Reads one split alone."""
-    return _split(folder, source, classes, size, expected, hashlib.sha256())
-
-
-def _split(
     folder: Path, source: Source, classes: int, size: tuple[int, int], expected: int, digest: Any
 ) -> tuple[Tensor, ...]:
     """Reads and checks one split; its contents go into `digest`, example by example."""
@@ -217,14 +210,14 @@ def _read(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     """Reads one file's array of finite numbers in the given shape."""
     longest = LONGEST_HEADER + WIDEST * math.prod(shape)
     try:
-        values = parse_npy(read_bytes(path, longest), shape)
+        values = parse_npy(path, read_bytes(path, longest), shape)
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({reason(error)}); check its permissions, "
             "or unpack the set again"
         ) from None
-    except FormError as error:
-        raise UserError(f"{path} {error}") from None
+    except UserError:
+        raise
     # A damaged header may raise almost any exception.
     except Exception as error:
         words = str(error).partition("\n")[0]
@@ -239,15 +232,11 @@ def _read(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
     return values
 
 
-class FormError(ValueError):
-    """An .npy file that is sound but holds something else."""
-
-
-def parse_npy(content: bytes, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Returns the array in the bytes of an .npy file.
+def parse_npy(path: Path, content: bytes, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Returns the array in the bytes of an .npy file; `path` is for messages.
 
     Raises:
-        FormError: The file holds other numbers or another shape.
+        UserError: The file is sound, but holds no numbers or another shape.
         Exception: Any exception, if the file is damaged.
     """
     file = io.BytesIO(content)
@@ -257,11 +246,13 @@ def parse_npy(content: bytes, shape: tuple[int, ...]) -> NDArray[Any]:
         parse = np.lib.format.read_array_header_2_0
     found, columns_first, dtype = parse(file, max_header_size=LONGEST_HEADER)
     if dtype.kind not in "fiu" or dtype.itemsize > WIDEST:
-        raise FormError(f"holds values of type {dtype!s:.40}, not numbers; unpack the set again")
+        raise UserError(
+            f"{path} holds values of type {dtype!s:.40}, not numbers; unpack the set again"
+        )
     if found != shape:
-        raise FormError(
-            f"has shape {found!r:.60}, not {shape}; set height and width to the set's, or get the "
-            "other version"
+        raise UserError(
+            f"{path} has shape {found!r:.60}, not {shape}; set height and width to the set's, or "
+            "get the other version"
         )
     # Type, shape and length are checked before an array of the announced size is made.
     if len(content) - file.tell() != math.prod(shape) * dtype.itemsize:
