@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-VARIANTS = ("one_fc", "all_fc", "independent")
 SIDE, CONVOLUTIONS = 32, 3
 
 

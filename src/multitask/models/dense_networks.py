@@ -4,7 +4,8 @@ NYUv2: Tables 1, 6, 8; CityScapes: Tables 5, 7. All follow MTAN's public code
 (im2im_pred/model_segnet_*.py), which the paper names as its base.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -14,9 +15,24 @@ from multitask.models.dense_sharing import DenseSharing
 from multitask.models.mtan import MTAN
 from multitask.models.segnet import WIDTHS
 from multitask.models.split import Separate, Split
-from multitask.runs.errors import UserError
 
-ARCHITECTURES = ("one_task", "stan", "split_wide", "split_deep", "dense", "cross_stitch", "mtan")
+Network = Callable[[Mapping[str, int], Sequence[int]], nn.Module]
+
+
+def _separate(network: Network, heads: Mapping[str, int], widths: Sequence[int]) -> nn.Module:
+    """Builds one network with a single head for each task."""
+    return Separate([network({name: outputs}, widths) for name, outputs in heads.items()])
+
+
+ARCHITECTURES: dict[str, Network] = {
+    "one_task": partial(_separate, Split),
+    "stan": partial(_separate, MTAN),
+    "split_wide": partial(Split, wide=True),
+    "split_deep": partial(Split, deep=True),
+    "dense": DenseSharing,
+    "cross_stitch": CrossStitch,
+    "mtan": MTAN,
+}
 
 
 def build(architecture: str, heads: Mapping[str, int], widths: Sequence[int] = WIDTHS) -> nn.Module:
@@ -32,29 +48,8 @@ def build(architecture: str, heads: Mapping[str, int], widths: Sequence[int] = W
         architecture: One of ARCHITECTURES.
         heads: {task: channels of its prediction}, in the order of the predictions.
         widths: Channels of the five stages.
-
-    Raises:
-        UserError: The architecture is unknown, or `widths` has not five entries.
     """
-    if architecture not in ARCHITECTURES:
-        raise UserError(
-            f"unknown architecture {architecture!r}; use one of {', '.join(ARCHITECTURES)}"
-        )
-    if len(widths) != 5:
-        raise UserError(
-            f"widths has {len(widths)} entries; give the channels of SegNet's five stages"
-        )
-    if architecture in ("one_task", "stan"):
-        # Both are one network with a single head for each task.
-        network = Split if architecture == "one_task" else MTAN
-        return Separate([network({name: outputs}, widths) for name, outputs in heads.items()])
-    if architecture in ("split_wide", "split_deep"):
-        return Split(
-            heads, widths, wide=architecture == "split_wide", deep=architecture == "split_deep"
-        )
-    return {"dense": DenseSharing, "cross_stitch": CrossStitch, "mtan": MTAN}[architecture](
-        heads, widths
-    )
+    return ARCHITECTURES[architecture](heads, widths)
 
 
 def count_parameters(model: nn.Module) -> int:

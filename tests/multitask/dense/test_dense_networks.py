@@ -277,9 +277,3 @@ def test_faults_name_the_remedy():
         network("mtan")(images(2, 48, 64))
     with pytest.raises(UserError, match="48x64"):
         network("cross_stitch")(images(2, 48, 64))
-    with pytest.raises(UserError, match="widths has 2 entries"):
-        build("mtan", HEADS, (8, 16))
-    with pytest.raises(
-        UserError, match="unknown architecture 'split_long'; use one of one_task, stan"
-    ):
-        build("split_long", HEADS, NARROW)
