@@ -247,7 +247,6 @@ WHOLE_ELSEWHERE = {
     "src/publishing/publish.py": 1,
     "src/publishing/site.py": 9,
     "src/publishing/article.py": 3,
-    "src/multitask/data/idx.py": 1,
     "src/multitask/data/generated/labeled.py": 3,
     "src/multitask/data/generated/layout.py": 1,
     "experiments/campaign.py": 1,

@@ -5,7 +5,6 @@ D sizes as uint32, then the values. MNIST's magic numbers follow from it: 0x0000
 1), 0x00000803 for images (D = 3).
 """
 
-import gzip
 import hashlib
 import math
 import struct
@@ -92,15 +91,3 @@ def read_most(path: Path, most: int) -> bytes:
     if not reader.eof and len(content) < most:
         raise EOFError("the stream has no end")
     return content
-
-
-def write_idx(path: Path, values: Tensor) -> None:
-    """Writes a uint8 tensor as an idx file, gzipped if `path` ends in .gz."""
-    if values.dtype != torch.uint8:
-        raise TypeError(f"write_idx takes uint8 values, not {values.dtype}")
-    # The header: type code, number of dimensions, sizes in big endian.
-    content = bytes([0, 0, UNSIGNED_BYTE, values.dim()]) + struct.pack(
-        f">{values.dim()}I", *values.shape
-    )
-    content += values.contiguous().numpy().tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
