@@ -19,20 +19,13 @@ from multitask.data.celeba import ATTRIBUTES, FOLDER, SPLITS, Faces, read
 from multitask.data.download import data_root
 from multitask.data.generated.labeled import generate_faces
 from multitask.data.generated.layout import write_once
-from multitask.methods import METHODS as COMBINATIONS
+from multitask.methods import METHODS as ROWS
 from multitask.runs.checkpoint import Session
 from multitask.runs.errors import UserError
 from multitask.runs.records import Records
 from multitask.supervised import Problem, fit
 
-ROWS = {
-    "sum": COMBINATIONS["sum"],
-    "uncertainty": COMBINATIONS["uncertainty"],
-    "mgda": COMBINATIONS["mgda"],
-    "pcgrad": COMBINATIONS["pcgrad"],
-    "direction_only": COMBINATIONS["direction_only"],
-}
-METHODS = tuple(ROWS)
+METHODS = ("sum", "uncertainty", "mgda", "pcgrad", "direction_only")
 
 Settings = Mapping[str, Any]
 
