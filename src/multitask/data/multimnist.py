@@ -11,6 +11,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from multitask.runs.errors import UserError
+
 CANVAS = 36
 MEAN, DEVIATION = 0.1307, 0.3081
 CHUNK = 10_000
@@ -20,9 +22,14 @@ def pair(count: int, examples: int, draw: Generator) -> tuple[Tensor, Tensor]:
     """Draws indices (left, right) [examples] of pairs of `count` images.
 
     The left ones come in turn; each gets a random *other* image on its right.
+
+    Raises:
+        UserError: There are fewer than two images.
     """
     if count < 2:
-        raise ValueError(f"pairs need two images at least, not {count}")
+        raise UserError(
+            f"pairs need at least two digits, but a split has {count}; lower validation_share"
+        )
     left = torch.arange(examples) % count
     # Uniform over all images but the left one: numbers from `left` on move up by one.
     right = torch.randint(count - 1, (examples,), generator=draw)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from multitask.data.multimnist import DEVIATION, MEAN, compose, pair, two_digits
+from multitask.runs.errors import UserError
 from multitask.runs.seeding import generator
 
 
@@ -18,7 +19,7 @@ def test_pairs_are_seeded_and_never_with_oneself():
     )
     assert torch.equal(right, pair(50, 5000, generator(0, "pairs"))[1])
     assert not torch.equal(right, pair(50, 5000, generator(1, "pairs"))[1])
-    with pytest.raises(ValueError, match="two images"):
+    with pytest.raises(UserError, match="validation_share"):
         pair(1, 5, generator(0, "pairs"))
 
 
