@@ -200,7 +200,7 @@ def release(nodes: Iterable[Any]) -> None:
 
 def _saved_tensors(node: Any) -> list[Any]:
     found: list[Any] = []
-    for name in _saved_names(type(node)):
+    for name in _saved_names(type(node)):  # type: ignore[arg-type]
         with suppress(RuntimeError):  # freed by a pass
             part = getattr(node, name)
             found += part if isinstance(part, (tuple, list)) else (part,)
