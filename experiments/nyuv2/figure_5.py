@@ -6,6 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from reporting.figures import band, color, save, stamp, style
+from reporting.labels import seeds_text
 from reporting.runs import Runs, read_runs
 
 TASKS = {"segmentation": "segmentation", "depth": "depth", "normal": "surface normals"}
@@ -43,7 +44,7 @@ def figure_5(runs: Runs) -> Figure:
     infos = [info for info in runs.infos if info["method"] in methods]
     seeds = {seed for info in infos for seed in info["seeds"]}
     data = infos[0]["data"].get("name", "") if infos else "no runs"
-    stamp(fig, infos[0]["scale"] if infos else "none", f"data: {data}, {len(seeds)} seed(s)")
+    stamp(fig, infos[0]["scale"] if infos else "none", f"data: {data}, {seeds_text(len(seeds))}")
     return fig
 
 

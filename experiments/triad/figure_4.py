@@ -21,7 +21,7 @@ from reporting.figures import (
     style,
     without_runs,
 )
-from reporting.labels import label
+from reporting.labels import label, seeds_text
 from reporting.runs import Runs, read_runs
 
 SMOOTH = 5  # collections of the running mean
@@ -82,7 +82,8 @@ def shares_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
         for method in methods:
             frame = over_networks(runs, method, metric, NETWORKS)
             frame["value"] *= 100
-            band(ax, frame, method, smooth=SMOOTH, linestyle=line)
+            # Six shades overlap, so they are faint.
+            band(ax, frame, method, smooth=SMOOTH, linestyle=line, limits=(0, 100), shade=0.06)
     ax.set_ylim(0, 103)
     ax.set_title("(b) % of updates")
     handles = [
@@ -93,17 +94,10 @@ def shares_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
 
 
 def return_panel(ax: Axes, runs: Runs, methods: list[str], task: str) -> None:
-    """Draw a task's returns on an axis that fits all seeds' curves, but not their intervals."""
-    # Intervals of few seeds can be far wider than the curves, which would become flat lines.
-    low, high = np.inf, -np.inf
+    """Draw the mean of a task's returns, and every seed: some learn the task and others do not."""
     for method in methods:
         frame = runs.select(method=method, task=task, metric="return")
-        band(ax, frame, method, smooth=SMOOTH)
-        for _, one in frame.groupby("seed"):
-            smooth = running_mean(one["value"])
-            low, high = min(low, smooth.min()), max(high, smooth.max())
-    margin = 0.08 * (high - low) or 1.0
-    ax.set_ylim(low - margin, high + margin)
+        band(ax, frame, method, smooth=SMOOTH, single=True)
 
 
 def figure_4(runs: Runs) -> Figure:
@@ -141,7 +135,7 @@ def figure_4(runs: Runs) -> Figure:
     stamp(
         fig,
         runs.infos[0]["scale"],
-        f"{settings['updates_per_collection']} updates per collection, {len(seeds)} seed(s)",
+        f"{settings['updates_per_collection']} updates per collection, {seeds_text(len(seeds))}",
     )
     return fig
 

@@ -138,6 +138,9 @@ def band(
     x: str = "step",
     smooth: int = 1,
     text: str | None = None,
+    single: bool = False,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+    shade: float = 0.2,
     **line: Any,
 ) -> pd.DataFrame:
     """Draw the mean over seeds as a line and return the drawn values.
@@ -151,6 +154,9 @@ def band(
         x: Name of the column on the horizontal axis.
         smooth: Number of x over which each seed's running mean is taken.
         text: Label of the line; by default the method's.
+        single: Draw every seed as a thin line, however many there are.
+        limits: The smallest and the largest possible value, at which the shade ends.
+        shade: Opacity of the shade.
         **line: Further options of the line.
     """
     if smooth > 1:
@@ -163,10 +169,9 @@ def band(
     (artist,) = ax.plot(drawn[x], drawn["center"], **line)
     seeds = [one.sort_values(x) for _, one in frame.groupby("seed")]
     known = drawn.dropna(subset=["low", "high"])
-    if len(seeds) >= FEW_SEEDS and len(known):
-        ax.fill_between(
-            known[x], known["low"], known["high"], color=artist.get_color(), alpha=0.2, linewidth=0
-        )
+    if len(seeds) >= FEW_SEEDS and len(known) and not single:
+        low, high = (known[end].clip(*limits) for end in ("low", "high"))
+        ax.fill_between(known[x], low, high, color=artist.get_color(), alpha=shade, linewidth=0)
     elif len(seeds) > 1:
         for one in seeds:
             thin: dict[str, Any] = {"color": artist.get_color(), "linewidth": 0.5, "alpha": 0.7}

@@ -98,6 +98,11 @@ ENDINGS = {
 }
 
 
+def seeds_text(count: int) -> str:
+    """A number of seeds in words: "1 seed", "5 seeds"."""
+    return f"{count} {'seed' if count == 1 else 'seeds'}"
+
+
 def label(method: str) -> str:
     """The method's name in words, with the meaning of a suffix in ENDINGS."""
     for ending, words in ENDINGS.items():

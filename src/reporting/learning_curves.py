@@ -23,7 +23,7 @@ from reporting.figures import (
     stamp,
     style,
 )
-from reporting.labels import label
+from reporting.labels import label, seeds_text
 from reporting.runs import Runs, read_runs
 from reporting.statistics import iqm
 
@@ -235,7 +235,8 @@ def note(infos: Sequence[dict[str, Any]]) -> str:
         name = experiment.removeprefix("metaworld_").replace("_", " ")
         samples, updates = settings["samples_per_collection"], settings["updates_per_collection"]
         words.append(
-            f"{name}: {len(seeds)} seed(s), {samples} samples and {updates} updates per collection"
+            f"{name}: {seeds_text(len(seeds))}, {samples} samples and {updates} updates per "
+            "collection"
         )
     return " · ".join(words) or "no runs"
 

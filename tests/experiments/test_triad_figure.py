@@ -106,7 +106,22 @@ def test_every_seed_is_a_thin_line_inside_the_axis():
 
 def test_one_seed_draws_no_interval():
     assert not any(ax.collections for ax in figure_4.figure_4(runs(seeds=(0,))).axes)
-    assert all(ax.collections for ax in figure_4.figure_4(runs(seeds=range(5))).axes)
+    left, middle, *returns = figure_4.figure_4(runs(seeds=range(5))).axes
+    assert left.collections
+    assert middle.collections
+    # Returns show every seed instead, however many there are.
+    for ax in returns:
+        assert not ax.collections
+        assert sum(line.get_linewidth() < 1 for line in ax.get_lines()) == 2 * 5
+
+
+def test_intervals_of_shares_end_at_0_and_100():
+    material = runs(seeds=range(5))
+    high = material.frame["metric"].str.startswith("cosine_positive_share")
+    material.frame.loc[high & (material.frame["seed"] > 0), "value"] = 1.0
+    middle = figure_4.figure_4(material).axes[1]
+    tops = [shade.get_paths()[0].vertices[:, 1].max() for shade in middle.collections]
+    assert max(tops) == pytest.approx(100.0)
 
 
 def test_definition_3_is_drawn_with_its_own_numbers():
@@ -124,7 +139,7 @@ def test_definition_3_is_drawn_with_its_own_numbers():
 def test_stamp_says_scale_and_sizes():
     fig = figure_4.figure_4(runs())
     words = fig.get_supxlabel()
-    assert all(word in words for word in ("quick", "5 updates per collection", "3 seed"))
+    assert all(word in words for word in ("quick", "5 updates per collection", "3 seeds"))
 
 
 def test_without_runs_the_figure_says_so():

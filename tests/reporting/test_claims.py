@@ -152,6 +152,36 @@ def test_a_reference_shifts_the_effect(write_job):
     assert gather(one, Material(runs)).effect.center == pytest.approx(-0.2)
 
 
+@pytest.mark.parametrize(
+    ("value", "reference", "direction", "word"),
+    [
+        (0.0, 0.05, "lower", "inconclusive"),
+        (1.0, 0.95, "higher", "inconclusive"),
+        (0.0, 0.9, "lower", "replicated"),
+        (1.0, 0.3, "lower", "not replicated"),
+    ],
+)
+def test_seeds_that_are_all_on_a_bound_have_an_interval(
+    write_job, value, reference, direction, word
+):
+    """Five times no success is compatible with a mean of 0.5: Student's interval had width zero."""
+    one = claim("figure-4-sac-does-not")
+    one["direction"], one["test"]["reference"] = direction, reference
+    rows = {
+        seed: [(step, "button-press-topdown-v3", "success", value) for step in range(1, 11)]
+        for seed in range(5)
+    }
+    runs = read_runs([write_job("triad", "sac", rows, data={"metaworld": "3.1.1"})])
+    line = ledger([one], Material(runs), "laptop").iloc[0]
+    assert line["verdict"] == word
+    assert line["ours"] == value
+    width = 1 - 0.025 ** (1 / 5)
+    assert line["ci_high"] - line["ci_low"] == pytest.approx(width)
+    assert line["ours_high"] - line["ours_low"] == pytest.approx(width)
+    exact = 2 * (1 - abs(reference - value)) ** 5
+    assert line["p"] == pytest.approx(min(1.0, exact))
+
+
 def test_holm_runs_over_one_source(write_job):
     left, right, other = claim("table-4-left"), claim("table-4-left"), claim("table-4-left")
     right["id"], other["id"], other["source"] = "b", "c", "Table 9"

@@ -8,11 +8,11 @@ import pandas as pd
 from reporting import render
 from reporting.findings.claims import by_id, counted, standing_of
 from reporting.findings.results import Results
-from reporting.labels import label
+from reporting.labels import label, seeds_text
 from reporting.ledger.evidence import samples, up_to
 from reporting.ledger.verdicts import FALSE, HOLDS, READING
 from reporting.runs import Runs
-from reporting.statistics import interval
+from reporting.statistics import interval, spread
 from reporting.tables import EVALUATIONS
 
 PEERS = ("conflictfree", "libmtl", "torchjd", "literal")  # other implementations of the step
@@ -69,23 +69,35 @@ def _range(steps: "pd.Series[int]") -> str:
 
 def conditions(one: Results) -> str:
     """Figure 4: the curvature and two conditions of Theorem 2 along training."""
-    claims = by_id(one.claims)
+    claims, runs = by_id(one.claims), one.runs("triad")
     parts = []
     for name, words in (
         ("figure-4-condition-a", "Condition (a) holds for a share of the conflicts of"),
         ("figure-4-xi", "ξ ≤ 1 for"),
-        ("figure-4-curvature-actor", "the actor's mean curvature is"),
-        ("figure-4-curvature-critic", "the critics'"),
     ):
         if name in claims and np.isfinite(claims[name]["ours"]):
             line = claims[name]
             parts.append(
                 f"{words} {render.significant(line['ours'], line['ours_low'], line['ours_high'])}"
             )
+    # Curvatures of seeds differ by orders of magnitude, so their mean would be that of one seed.
+    for names, words in (
+        (("actor",), "SAC's mean curvature over a run is, for the actor,"),
+        (("q1", "q2"), "for the critics"),
+    ):
+        rows = runs.select(method="sac", task="all")
+        rows = rows[rows["metric"].isin([f"curvature_remainder_{name}" for name in names])]
+        if len(rows):
+            found = spread(rows.groupby("seed")["value"].mean())
+            middle, low, high = (
+                render.significant(value, np.nan, np.nan)
+                for value in (found.center, found.low, found.high)
+            )
+            parts.append(f"{words} {middle} in the median seed ({low} to {high})")
     if not parts:
         return ""
-    seeds = {seed for info in one.runs("triad").infos for seed in info["seeds"]}
-    return f"{'; '.join(parts)} ({len(seeds)} seeds)."
+    seeds = {seed for info in runs.infos for seed in info["seeds"]}
+    return f"{'; '.join(parts)}. ({seeds_text(len(seeds))})"
 
 
 def step_of_theorem_2(one: Results) -> str:

@@ -5,7 +5,7 @@ The kinds are those of `experiments/claims.yaml`; KINDS lists them.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -77,6 +77,10 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
     sign, reference = SIGN[claim["direction"]], float(test.get("reference", 0.0))
     effect = interval([sign * (value - reference) for value in values.values()])
     level = in_bounds(test, interval(list(ours.values()))) if ours else None
+    # If all seeds are on a bound of the metric, Student's interval has width zero, which would
+    # decide every claim. The interval of the level has not.
+    if test["kind"] == "level" and level and effect.low == effect.high and level.low < level.high:
+        effect = at_bound(test, level, sign=sign, reference=reference)
     # `data` is {"name": "mnist", …} or {"metaworld": its version, …}. An effect on stand-in data
     # is kept for printing, but `missing` keeps it from deciding the claim.
     if test["data"] not in (data.get("name"), *data):
@@ -84,6 +88,24 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
             effect, level, missing=f"stand-in data: {data.get('name')} instead of {test['data']}"
         )
     return Evidence(effect, level)
+
+
+def at_bound(test: Test, level: Interval, *, sign: float, reference: float) -> Interval:
+    """The effect sign · (level − reference) if all seeds are on a bound of the metric.
+
+    The interval is that of the level, and p is Clopper and Pearson's: twice the probability of
+    what was seen if the mean is the reference.
+    """
+    low, high = bounds(test["metrics"][0])
+    first, last = sorted(sign * (end - reference) for end in (level.low, level.high))
+    away = abs(reference - level.center) / (high - low)
+    return replace(
+        level,
+        center=sign * (level.center - reference),
+        low=first,
+        high=last,
+        p=min(1.0, 2 * (1 - away) ** level.seeds),
+    )
 
 
 def in_bounds(test: Test, found: Interval) -> Interval:

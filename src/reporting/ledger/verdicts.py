@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from reporting.labels import seeds_text
 from reporting.statistics import LEAST_SEEDS, NAN, Interval
 
 REPLICATED, NOT_REPLICATED, INCONCLUSIVE = "replicated", "not replicated", "inconclusive"
@@ -76,8 +77,7 @@ def statistical(effect: Interval, *, seeds: int, smallest: float, p_holm: float)
         p_holm: The Holm-corrected p-value of the effect.
     """
     if effect.seeds < LEAST_SEEDS:
-        word = "seed" if effect.seeds == 1 else "seeds"
-        return NOT_TESTED, f"{effect.seeds} {word}; needs {seeds}"
+        return NOT_TESTED, f"{seeds_text(effect.seeds)}; needs {seeds}"
     if np.isnan([effect.center, effect.low, effect.high]).any():
         return INCONCLUSIVE, "a run has no value"
     # A claim that is refuted needs no number of seeds beyond the least for an interval.
