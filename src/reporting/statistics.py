@@ -109,14 +109,18 @@ def bounded(found: Interval, low: float, high: float) -> Interval:
     The mean is in [low, high] too, so the cut keeps the coverage. If all seeds are on a bound,
     Student's t interval has width zero; its other end is then Clopper and Pearson's.
     """
-    if not np.isfinite([found.low, found.high]).all():
-        return found
     if found.low == found.high and found.center in (low, high) and np.isfinite([low, high]).all():
         # Clopper and Pearson's end for n successes in n trials is (α/2)^(1/n).
         reach = (high - low) * (1 - ((1 - LEVEL) / 2) ** (1 / found.seeds))
         ends = (low, low + reach) if found.center == low else (high - reach, high)
         return replace(found, low=ends[0], high=ends[1])
-    return replace(found, low=max(low, found.low), high=min(high, found.high))
+    return clipped(found, low, high)
+
+
+def clipped(found: Interval, low: float, high: float) -> Interval:
+    """Cut the interval at the ends of the values that the quantity can take; nan stays nan."""
+    ends = np.clip([found.low, found.high], low, high)
+    return replace(found, low=float(ends[0]), high=float(ends[1]))
 
 
 def paired(left: Mapping[int, float], right: Mapping[int, float]) -> Interval:

@@ -182,6 +182,37 @@ def test_seeds_that_are_all_on_a_bound_have_an_interval(
     assert line["p"] == pytest.approx(min(1.0, exact))
 
 
+def test_intervals_of_effects_end_where_the_quantity_does(write_job):
+    """A rank correlation is at most 1, and a share above 0.5 is so by at most 0.5."""
+    grown = [1, 2, 3, 4, 5, 6, 7, 8]
+    rows = {
+        seed: [
+            (step, "all", metric, value)
+            for step, number in enumerate(grown[:seed] + grown[: 8 - seed] if seed else grown)
+            for metric, value in (
+                ("curvature_remainder_actor", float(number)),
+                *((f"condition_a_share_{name}", 1.0 - seed / 8) for name in ("actor", "q1", "q2")),
+                ("success", 0.0),
+            )
+        ]
+        for seed in range(3)
+    }
+    for seed, lines in rows.items():
+        rows[seed] = [
+            (step, "button-press-topdown-v3" if metric == "success" else task, metric, value)
+            for step, task, metric, value in lines
+        ]
+    info = {"data": {"metaworld": "3.1.1"}}
+    runs = read_runs([write_job("triad", method, rows, **info) for method in ("sac", "sac_pcgrad")])
+    names = ("figure-4-growth-actor", "figure-4-condition-a")
+    growth, share = ledger([claim(name) for name in names], Material(runs), "laptop").to_dict(
+        "records"
+    )
+    assert growth["ci_high"] == 1.0
+    assert share["ci_high"] == 0.5
+    assert share["ours_high"] == 1.0
+
+
 def test_holm_runs_over_one_source(write_job):
     left, right, other = claim("table-4-left"), claim("table-4-left"), claim("table-4-left")
     right["id"], other["id"], other["source"] = "b", "c", "Table 9"

@@ -13,8 +13,8 @@ import scipy  # scipy.stats is loaded on first use
 
 from reporting.ledger.verdicts import NOT_REPLICATED, REPLICATED, THEORY, Evidence
 from reporting.runs import Runs, final, seed_values, whole_mean
-from reporting.statistics import NAN, Interval, bounded, interval
-from reporting.tables import bounds
+from reporting.statistics import NAN, Interval, bounded, clipped, interval
+from reporting.tables import INFINITE, bounds
 
 SIGN = {"higher": 1.0, "lower": -1.0}
 Test = Mapping[str, Any]
@@ -81,6 +81,8 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
     # decide every claim. The interval of the level has not.
     if test["kind"] == "level" and level and effect.low == effect.high and level.low < level.high:
         effect = at_bound(test, level, sign=sign, reference=reference)
+    low, high = sorted(sign * (end - reference) for end in limits(test))
+    effect = clipped(effect, low, high)
     # `data` is {"name": "mnist", …} or {"metaworld": its version, …}. An effect on stand-in data
     # is kept for printing, but `missing` keeps it from deciding the claim.
     if test["data"] not in (data.get("name"), *data):
@@ -88,6 +90,19 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
             effect, level, missing=f"stand-in data: {data.get('name')} instead of {test['data']}"
         )
     return Evidence(effect, level)
+
+
+def limits(test: Test) -> tuple[float, float]:
+    """The smallest and the largest value that one seed can have."""
+    low, high = -INFINITE, INFINITE
+    if test["kind"] == "trend":
+        low, high = -1.0, 1.0
+    # Differences of metrics and counts of columns have no known bounds.
+    elif test["kind"] in ("level", "paired") and "minus" not in test:
+        low, high = bounds(test["metrics"][0])
+        if test["kind"] == "paired":
+            low, high = low - high, high - low
+    return low, high
 
 
 def at_bound(test: Test, level: Interval, *, sign: float, reference: float) -> Interval:
