@@ -31,13 +31,13 @@ def exchanged(source, target):
     """A scale whose runs have exchanged methods, with tables and ledger made anew from them."""
     for name in ("landscape", "proofs", "gallery"):
         shutil.copytree(source / name, target / name)
-    for path in source.glob("runs/*/*/*/metrics.csv"):
+    for path in source.glob("runs/*/*/*/metrics.csv*"):
         experiment, method, seeds = path.relative_to(source / "runs").parts[:3]
         if method not in USED.get(experiment, ()):
             continue
         place = target / "runs" / experiment / OTHER.get(method, method) / seeds
         place.mkdir(parents=True)
-        shutil.copyfile(path, place / "metrics.csv")
+        shutil.copyfile(path, place / path.name)
         info = json.loads(path.with_name("run.json").read_text(encoding="utf-8"))
         info["method"] = OTHER.get(method, method)
         # The sentences are compared with each other: a part of the rows is enough.
@@ -49,7 +49,7 @@ def exchanged(source, target):
 def made(folder):
     """Tables and ledger of a scale's runs."""
     for name, table in (("mt3", taskset("mt3")), ("4", TABLE)):
-        runs = folder.glob(f"runs/{table.experiment}/*/*/metrics.csv")
+        runs = folder.glob(f"runs/{table.experiment}/*/*/metrics.csv*")
         out = {
             kind: str(folder / "tables" / f"table_{name}.{kind}")
             for kind in ("csv", "md", "tex", "html")
@@ -57,7 +57,7 @@ def made(folder):
         table.write([str(path) for path in runs], **out)
     write_ledger(
         str(ROOT / "experiments" / "claims.yaml"),
-        [str(path) for path in folder.glob("runs/*/*/*/metrics.csv")],
+        [str(path) for path in folder.glob("runs/*/*/*/metrics.csv*")],
         str(folder / "landscape" / "summary.json"),
         [str(path) for path in folder.glob("proofs/*.json")],
         str(folder / "gallery" / "tasks.json"),
@@ -123,7 +123,7 @@ def test_the_jump_of_figure_4_belongs_to_the_method_that_made_it(both):
         task = runs.infos[0]["settings"]["tasks"][1]
         for method, name in (("sac", "SAC succeeds"), ("sac_pcgrad", "SAC + PCGrad succeeds")):
             best = runs.select(method=method, task=task, metric="return")["value"].max()
-            sentence = text[text.index(name) :].partition(")")[0]
+            sentence = text[text.index(name) :].partition(" (seed")[0]
             assert f"highest return is {render.number(best, 0)}" in sentence
 
 

@@ -148,7 +148,7 @@ def test_only_methods_with_runs_are_in_the_legend_and_the_stamp_counts_seeds(wri
     paper = [line for line in fig.axes[0].get_lines() if list(line.get_ydata()) == [0.7, 0.7]]
     assert [line.get_color() for line in paper] == [color("sac_pcgrad")]
     assert len(fig.axes) == 1  # a panel without runs is left out
-    assert "mt10: 2 seed(s), 600 samples and 7 updates" in fig.get_supxlabel()
+    assert "mt10: 2 seeds, 600 samples and 7 updates" in fig.get_supxlabel()
     assert note([]) == "no runs"
 
 
