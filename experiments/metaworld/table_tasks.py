@@ -6,6 +6,7 @@ import pandas as pd
 
 from reporting import render
 from reporting.labels import label
+from reporting.ledger.evidence import to_claimed
 from reporting.runs import Runs, final, footer, read_runs
 from reporting.statistics import bounded, interval
 from reporting.tables import EVALUATIONS
@@ -35,7 +36,7 @@ COLUMNS = ["set", "task", "method", "mean", "ci_low", "ci_high", "seeds", "solve
 NOTES = (
     f"success: share of episodes with success at any step, of the policy without exploration, mean "
     f"over the last evaluations ({', '.join(f'{SETS[one]}: {EVALUATIONS[one]}' for one in SETS)}) "
-    "and over seeds; "
+    "and over seeds (MT10: of those up to 1 million samples, once all runs are there); "
     f"in parentheses: seeds above {SOLVED:g}, of all",
     "independent: one network per task, which learns from the same samples of its task alone; a "
     "task that fails there as well is too hard for SAC at this budget, with or without other tasks",
@@ -45,7 +46,8 @@ NOTES = (
 
 def table(runs: Runs) -> pd.DataFrame:
     """One line per task set, task and method that has runs, with the columns COLUMNS."""
-    rows = runs.frame[(runs.frame["metric"] == SUCCESS) & (runs.frame["task"] != "all")]
+    rows = to_claimed(runs.frame, [SUCCESS])
+    rows = rows[(rows["metric"] == SUCCESS) & (rows["task"] != "all")]
     lines = []
     for experiment, name in SETS.items():
         mine = final(rows[rows["experiment"] == experiment], last=EVALUATIONS[experiment])

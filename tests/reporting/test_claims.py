@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from reporting.ledger.claims import ledger, paper_number, read_ledger, write
-from reporting.ledger.evidence import Material, gather
+from reporting.ledger.evidence import Material, gather, to_claimed
 from reporting.ledger.verdicts import THEORY
 from reporting.reported import FOLDER
 from reporting.runs import read_runs
@@ -548,6 +548,18 @@ def mt10_runs(write_job, last, level=0.9, **info):
             for seed in range(5)
         }
         yield write_job("metaworld_mt10", method, rows, data={"metaworld": "3.1.1"}, **info)
+
+
+def test_tables_of_mt10_end_where_its_claims_are_read(write_job):
+    frame = read_runs(mt10_runs(write_job, 12)).frame
+    cut = to_claimed(frame, ["evaluation_success"])
+    steps = cut.groupby("metric")["step"].max()
+    assert steps["evaluation_success"] == 10
+    assert steps["environment_steps"] == 12
+    short = read_runs(mt10_runs(write_job, 9)).frame
+    assert len(to_claimed(short, ["evaluation_success"])) == len(short)
+    other = frame.assign(experiment="metaworld_mt3")
+    assert len(to_claimed(other, ["evaluation_success"])) == len(other)
 
 
 def test_a_budget_is_read_where_the_run_had_that_many_samples(write_job):

@@ -9,14 +9,13 @@ from reporting import render
 from reporting.findings.claims import by_id, counted, standing_of
 from reporting.findings.results import Results
 from reporting.labels import label, seeds_text
-from reporting.ledger.evidence import samples, up_to
+from reporting.ledger.evidence import CLAIMED, samples, up_to
 from reporting.ledger.verdicts import FALSE, HOLDS, READING
 from reporting.runs import Runs
 from reporting.statistics import interval, spread
 from reporting.tables import EVALUATIONS
 
 PEERS = ("conflictfree", "libmtl", "torchjd", "literal")  # other implementations of the step
-CLAIMED = 1_000_000  # samples after which the ledger compares the runs of MT10
 LEARNED = 0.5  # a task is learned if its success in the last evaluations is at least this share
 
 
