@@ -28,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments import config as configs
-from experiments.run import PLACES, TUNED, parse_seeds
+from experiments.run import PLACES, parse_seeds
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import ROOT
 from system import command, lifeline
 from system.reading import read_json
+from system.settings import TUNED, rows
 from system.writing import write_text
 
 NICE = 19
@@ -74,9 +75,14 @@ def targets(names: Sequence[str], config: dict[str, Any]) -> list[Target]:
             raise UserError(
                 f"no experiment {experiment!r} in the config; it has {', '.join(blocks)}"
             )
-        methods = [method] if method else blocks[experiment].get("methods", [])
-        for seed in parse_seeds(seeds) if seeds else blocks[experiment].get("seeds", []):
-            found |= dict.fromkeys(Target(experiment, one, seed) for one in methods)
+        named = [method] if method else blocks[experiment].get("methods", [])
+        asked = rows({**blocks[experiment], "methods": named, "tuning": {}})
+        if seeds:
+            asked = dict.fromkeys(named, parse_seeds(seeds))
+        for seed in sorted({seed for row in asked.values() for seed in row}):
+            found |= dict.fromkeys(
+                Target(experiment, one, seed) for one, row in asked.items() if seed in row
+            )
     if not found:
         raise UserError(
             f"{' '.join(names)} asks for no run; name a method: experiment/method/seeds"

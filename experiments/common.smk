@@ -13,10 +13,9 @@ os.environ.update(
 )
 
 from experiments.config import check, complete, declared, settings_of, trains
-from experiments.run import TUNED
 from multitask.runs.errors import UserError
 from system.reading import read_yaml
-from system.settings import defaults
+from system.settings import TUNED, defaults, rows
 from multitask.runs.sources import code_hash, entry_hash, script_hash, training_hash
 
 # `make render` asks for what the runs on disk show, whichever of the config's they are.
@@ -80,15 +79,6 @@ def seed_ranges(seeds):
     return [f"{group[0]}-{group[-1]}" for group in ranges]
 
 
-def methods(experiment):
-    """The rows that the config asks for: its methods, and once more with tuned values those that it tunes."""
-    block = config["experiments"][experiment]
-    return [
-        *block["methods"],
-        *(f"{method}{TUNED}" for method in block.get("tuning", {}).get("methods", [])),
-    ]
-
-
 def grid(experiment):
     """The tuning block of one experiment without the methods: which others are tuned changes no point."""
     return {
@@ -123,8 +113,8 @@ def runs(*experiments):
     return [
         f"<results>/runs/{experiment}/{method}/seeds{seeds}/metrics.csv"
         for experiment in experiments
-        for method in methods(experiment)
-        for seeds in seed_ranges(config["experiments"][experiment]["seeds"])
+        for method, seeds_of_row in rows(config["experiments"][experiment]).items()
+        for seeds in seed_ranges(seeds_of_row)
     ]
 
 

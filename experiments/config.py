@@ -23,12 +23,12 @@ from multitask.settings import Supervised
 from system import command
 from system.errors import UserError
 from system.reading import check_values, parse_json, read_yaml
-from system.settings import Block, defaults, described, given, notes, schema, unread
+from system.settings import Block, defaults, described, given, notes, rows, schema, unread
 
 FOLDER = Path(__file__).resolve().parent
 DESCRIBED = "`make config` prints and describes every key"
 SCALES = "the scales are in config/*.yaml"
-RUNS = ("methods", "seeds", "tuning")  # keys that select runs and are no settings of a run
+RUNS = ("methods", "seeds", "seeds_of", "tuning")  # they select runs and are no settings of a run
 THEORY = "theory"
 
 # Largest allowed integers, MOST for keys that are not listed. With larger values a run would end in
@@ -139,7 +139,8 @@ def _block(experiment: str) -> dict[str, Any]:
             "minItems": 1,
             "uniqueItems": True,
         }
-        block["properties"] |= {"methods": methods, "seeds": seeds}
+        others = {"type": "object", "propertyNames": row, "additionalProperties": seeds}
+        block["properties"] |= {"methods": methods, "seeds": seeds, "seeds_of": others}
         if issubclass(cls, Supervised):
             tuning = schema(Tuning)
             tuning["properties"]["methods"] = methods
@@ -256,6 +257,10 @@ def _require(config: Mapping[str, Any]) -> None:
                 raise UserError(
                     f"config, experiments.{name}{place}: {key!r} is missing; {DESCRIBED}"
                 )
+        for method in set(block.get("seeds_of", ())) - rows(block).keys():
+            raise UserError(
+                f"config, experiments.{name}.seeds_of: {method!r} is no row; add it to methods"
+            )
 
 
 def _short(text: str) -> str:

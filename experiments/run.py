@@ -37,6 +37,7 @@ from multitask.runs.sources import training_hash
 from multitask.runs.startup import keep_freed_memory, loading
 from system import command, stopping
 from system.reading import read_json
+from system.settings import TUNED
 from system.writing import probe
 
 # Modules that need torch are imported where they are used: --help and faults must answer at once.
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 BUDGET = ("methods", "seeds", "validation_share", "epochs")
 # Settings that do not identify a run: the data have a fingerprint, and workers change no number.
 PLACES = ("data_root", "workers")
-TUNED = "_tuned"  # suffix of a method that is trained with tuned values
 EXIT_FAULT, EXIT_STOPPED = command.FAULT, command.STOPPED
 PROGRESS = "progress: "  # how a line about a training's progress begins
 MOST_SEEDS = 10_000  # largest number of seeds of one job

@@ -20,6 +20,7 @@ from reporting.ledger.claims import read_ledger
 from reporting.runs import Runs, metrics_below, read_runs
 from system import command
 from system.reading import read_yaml
+from system.settings import rows
 from system.writing import ENDING, scratch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,11 +99,8 @@ def absent_runs(config: dict[str, Any], runs: Runs) -> list[str]:
     wanted = {
         (experiment, method, seed)
         for experiment, block in config["experiments"].items()
-        for method in (
-            *block.get("methods", ()),
-            *(f"{m}_tuned" for m in block.get("tuning", {}).get("methods", ())),
-        )
-        for seed in block.get("seeds", ())
+        for method, seeds in rows(block).items()
+        for seed in seeds
     }
     return [
         f"runs/{experiment}/{method}/seed {seed}"

@@ -22,6 +22,7 @@ BOUNDS = {
     "step": "multipleOf",
 }
 LENGTHS = {"shortest": "minItems", "longest": "maxItems"}
+TUNED = "_tuned"  # suffix of a method that is trained with tuned values
 PLAIN = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
 
@@ -146,3 +147,14 @@ def _schema_of(hint: Any, note: Mapping[str, Any]) -> dict[str, Any]:
     limits = {BOUNDS[key]: note[key] for key in BOUNDS if key in note}
     pattern = {"pattern": note["pattern"]} if "pattern" in note else {}
     return {"type": kind, **(limits if kind in ("integer", "number") else {}), **pattern}
+
+
+def rows(block: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Takes a config's block of an experiment; returns the seeds of every row that it asks for.
+
+    Rows are its methods, and those that it tunes once more with the ending TUNED.
+    """
+    tuned = block.get("tuning", {}).get("methods", ())
+    names = [*block.get("methods", ()), *(f"{method}{TUNED}" for method in tuned)]
+    others = block.get("seeds_of", {})
+    return {name: list(others.get(name, block.get("seeds", ()))) for name in names}

@@ -13,6 +13,7 @@ from experiments import config as configs
 from experiments.run import ROOT
 from system.errors import UserError
 from system.reading import parse_json, parse_yaml
+from system.settings import rows
 
 TINY = configs.read(str(ROOT / "tests/tiny.yaml"))
 
@@ -86,6 +87,26 @@ def test_parts_of_configs_are_checked_by_the_same_rules(place, value):
         "metaworld_mt3": full["experiments"]["metaworld_mt3"],
     }
     assert refused(part, part=True)
+
+
+@pytest.mark.parametrize(
+    ("seeds_of", "named"),
+    [
+        ({"mgda": [0]}, "'mgda' is no row"),
+        ({"pcgrad_tuned": [0]}, "pcgrad_tuned"),
+        ({"sum": []}, "sum"),
+        ({"sum": [-1]}, "sum"),
+        ([0], "seeds_of"),
+    ],
+)
+def test_seeds_of_a_row_are_checked(seeds_of, named):
+    config = changed(("experiments", "multimnist", "methods"), ["sum", "pcgrad"])
+    config["experiments"]["multimnist"]["seeds_of"] = {"sum": [3]}
+    configs.check(config)
+    assert rows(config["experiments"]["multimnist"])["sum"] == [3]
+    config["experiments"]["multimnist"]["seeds_of"] = seeds_of
+    with pytest.raises(UserError, match=named):
+        configs.check(config)
 
 
 def test_what_a_config_leaves_out_is_the_papers():
