@@ -7,9 +7,11 @@ differ from the paper's. The paper's settings are the defaults in `experiments/<
 which also define the allowed values.
 """
 
+import contextlib
+import difflib
 import importlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -31,9 +33,11 @@ SCALES = "the scales are in config/*.yaml"
 RUNS = ("methods", "seeds", "seeds_of", "tuning")  # they select runs and are no settings of a run
 THEORY = "theory"
 
-# Largest allowed integers, MOST for keys that are not listed. With larger values a run would end in
+# Largest allowed numbers, MOST for keys that are not listed. With larger values a run would end in
 # an error of the allocator, or be killed by the kernel.
 MOST = 1_000_000_000
+# Smallest allowed positive number: float32 would take a much smaller one for 0.
+LEAST = 1e-30
 LARGEST = {
     **dict.fromkeys(("torch_threads", "workers"), 1_024),
     **dict.fromkeys(("train_examples", "test_examples", "validation_examples"), 2_000_000),
@@ -44,7 +48,7 @@ LARGEST = {
     **dict.fromkeys(("epochs", "collections", "horizon", "stored_points"), 10_000_000),
     **dict.fromkeys(("instances", "trajectories"), 100_000_000),
     **dict.fromkeys(("classes", "seeds_per_job", "high_dimensions"), 100_000),
-    "seeds": 2**63 - 1,
+    "seeds": 10**18 - 1,  # what the option --seeds takes
     "data_seed": 2**63 - 1,
     "seed": 2**63 - 1,
 }
@@ -56,7 +60,8 @@ class Globals(Block):
 
     scale: str = described(
         "First folder below results/; printed in every caption and table footer.",
-        pattern="^[a-z][a-z0-9_]*$",
+        # results/published holds what is published, a folder for each scale.
+        pattern="^(?!published$)[a-z][a-z0-9_]{0,39}$",
     )
     data_root: str = given(
         "data",
@@ -224,20 +229,22 @@ def check(config: Mapping[str, Any], *, part: bool = False) -> None:
     errors = [*_validator().iter_errors(config)]
     if errors:
         where = ".".join(str(key) for key in errors[0].absolute_path) or "top level"
-        raise UserError(f"config, {where}: {_short(errors[0].message)}; {DESCRIBED}")
+        raise UserError(f"config, {where}: {_short(_words(errors[0]))}; {DESCRIBED}")
     if not part:
         _require(config)
     for place, value in _leaves(config):
         # An item of a list has the limit of the list's key.
         key = next(part for part in reversed(place) if not part.isdigit())
-        if isinstance(value, str) and not value.isprintable():
+        if isinstance(value, str) and not (value and value.isprintable()):
             raise UserError(
-                f"config, {'.'.join(place)}: {value!r:.60} holds a line break or a control "
-                f"character; write it in one line"
+                f"config, {'.'.join(place)}: {value!r:.60} is empty or holds a line break or "
+                "a control character; write it in one line"
             )
         most = LARGEST.get(key, MOST)
-        if isinstance(value, int) and value > most:
+        if isinstance(value, int | float) and value > most:
             raise UserError(f"config, {'.'.join(place)}: {value} is too large; {most:,} at most")
+        if isinstance(value, float) and 0 < value < LEAST:
+            raise UserError(f"config, {'.'.join(place)}: {value} is too small; {LEAST} at least")
 
 
 def _require(config: Mapping[str, Any]) -> None:
@@ -261,6 +268,32 @@ def _require(config: Mapping[str, Any]) -> None:
             raise UserError(
                 f"config, experiments.{name}.seeds_of: {method!r} is no row; add it to methods"
             )
+
+
+def _words(error: Any) -> str:
+    """The message of a schema's error, with what was probably meant."""
+    if error.validator == "anyOf":
+        # A choice between a name and a list: what the value is meant to be says more.
+        error = error.context[-1 if isinstance(error.instance, list) else 0]
+    if error.validator == "additionalProperties":
+        known = error.schema["properties"]
+        odd = next(key for key in error.instance if key not in known)
+        return f"there is no key {odd!r}{_near(odd, known)}"
+    if error.validator == "enum":
+        return f"{error.message}{_near(error.instance, error.validator_value)}"
+    if error.validator_value in ("integer", "number") and isinstance(error.instance, str):
+        # YAML takes 1e-3, which has no point, for text.
+        with contextlib.suppress(ValueError, OverflowError):
+            number = float(error.instance)
+            whole = error.validator_value == "integer" and number == int(number)
+            plain = yaml.safe_dump(int(number) if whole else number).split()[0]
+            return f"{error.instance!r} is text; write {plain} without quotes"
+    return str(error.message)
+
+
+def _near(text: Any, known: Iterable[Any]) -> str:
+    near = difflib.get_close_matches(str(text), map(str, known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _short(text: str) -> str:

@@ -7,6 +7,7 @@ easily: repeated keys, and numbers that are not finite.
 import json
 import math
 import os
+import re
 import stat
 from collections.abc import Hashable
 from pathlib import Path
@@ -140,6 +141,20 @@ class _Loader(yaml.SafeLoader):
                     )
                 seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        # YAML reads 010 as 8 and 1:30 as 90.
+        if re.fullmatch(r"[-+]?(0[0-9].*|0[xb].*|.*[:_].*)", node.value):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value} is no decimal number", node.start_mark
+            )
+        kind = self.construct_yaml_int if node.tag.endswith("int") else self.construct_yaml_float
+        return kind(node)  # type: ignore[no-any-return,no-untyped-call]
+
+    yaml_constructors = {  # noqa: RUF012
+        **yaml.SafeLoader.yaml_constructors,
+        **dict.fromkeys(("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"), construct_number),
+    }
 
 
 def parse_yaml(text: str, name: str, remedy: str) -> Any:

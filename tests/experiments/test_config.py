@@ -74,7 +74,13 @@ def test_no_key_takes_what_no_run_could_use(place, value):
         (("experiments", "multimnist", "train_examples"), 10**12),
         (("experiments", "metaworld_mt3", "width"), 10**7),
         (("torch_threads",), 10**9),
+        (("experiments", "multimnist", "learning_rate"), 1e300),
+        (("experiments", "multimnist", "learning_rate"), 1e-320),
+        (("experiments", "metaworld_mt3", "gradnorm_rate"), 1e39),
         (("scale",), "tiny\n"),
+        (("scale",), "published"),
+        (("scale",), "a" * 300),
+        (("data_root",), ""),
         (("experiments", "multimnist", "dropout"), math.nan),
     ],
 )
@@ -107,6 +113,28 @@ def test_seeds_of_a_row_are_checked(seeds_of, named):
     config["experiments"]["multimnist"]["seeds_of"] = seeds_of
     with pytest.raises(UserError, match=named):
         configs.check(config)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (
+            ("experiments", "celeba", "image_size"),
+            16,
+            "no key 'image_size'; did you mean 'image_side'",
+        ),
+        (("experiments", "celebA"), {}, "no key 'celebA'; did you mean 'celeba'?"),
+        (("experiments", "celeba", "methods"), ["pc_grad"], "did you mean 'pcgrad'?"),
+        (("experiments", "celeba", "precision"), "bf16", "did you mean 'bfloat16'?"),
+        (("experiments", "metaworld_mt10", "tasks"), "MT11", "did you mean 'MT10'?"),
+        (("experiments", "metaworld_mt10", "tasks"), [], "should be non-empty"),
+        (("experiments", "celeba", "learning_rate"), "1e-5", "'1e-5' is text; write 1.0e-05"),
+        (("experiments", "celeba", "epochs"), "1e1", "'1e1' is text; write 10 "),
+        (("experiments", "celeba", "epochs"), "inf", "'inf' is not of type 'integer'"),
+    ],
+)
+def test_a_near_miss_is_named_with_what_was_meant(place, value, said):
+    assert said in refused(changed(place, value))
 
 
 def test_what_a_config_leaves_out_is_the_papers():
@@ -157,6 +185,7 @@ BROKEN = [
     ("a: " + "9" * 40, "64 bits"),
     ("a: " + "9" * 5000, "sound YAML"),
     ("1: 2", "the key 1 is no text"),
+    *((f"a: {one}", "decimal") for one in ("010", "1:30", "0x10", "0b1", "1_000", "1:30.5", "-07")),
     ("a: 2001-02-03", "put text into quotes"),
     ("a: 2001-99-99", "sound YAML"),
     ("? [a]\n: 1", "sound YAML"),
