@@ -32,7 +32,7 @@ from experiments.run import PLACES, parse_seeds
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import ROOT
 from system import command, lifeline
-from system.reading import read_json
+from system.results import METRICS, PACKED, read_info
 from system.settings import TUNED, rows
 from system.writing import write_text
 
@@ -96,11 +96,13 @@ def is_done(target: Target, results: Iterable[Path], config: dict[str, Any]) -> 
     wanted = configs.settings_of(config, target.experiment, method)
     for folder in results:
         for path in (folder / "runs" / target.experiment / target.method).glob("*/run.json"):
-            info = read_json(path, "delete it to train the run again")
+            info = read_info(path)
+            if not any(path.with_name(name).is_file() for name in (METRICS, PACKED)):
+                continue
             kept = {key: value for key, value in wanted.items() if key not in PLACES}
             whole = target.seed in info["seeds"] and "unfinished" not in info
             # Compare only settings that the method reads; older runs hold others as well.
-            same = all(info["settings"].get(key) == value for key, value in kept.items())
+            same = all(info.get("settings", {}).get(key) == kept[key] for key in kept)
             if whole and same:
                 return True
     return False
@@ -189,7 +191,7 @@ class Campaign:
         folders = (self.mine, published)
         self.waiting = [one for one in asked if not is_done(one, folders, self.config)]
         self.done = len(asked) - len(self.waiting)
-        threads = [threading.Thread(target=self.work) for _ in range(jobs)]
+        threads = [threading.Thread(target=self.work) for _ in range(min(jobs, len(asked)))]
         for thread in threads:
             thread.start()
         try:
@@ -217,8 +219,13 @@ class Campaign:
                 if self.stopping or not self.waiting:
                     return
                 target = self.waiting.pop(0)
-                self.running[target] = time.time(), step_of(target, self.results)
-            status = self.train(target)
+                self.running[target] = time.monotonic(), step_of(target, self.results)
+            try:
+                status = self.train(target)
+            # Such as a full disk: the run counts as failed, and the others go on.
+            except Exception as error:
+                print(f"{target}: {type(error).__name__}: {command.told(error)}", flush=True)
+                status = command.FAULT
             with self.lock:
                 del self.running[target]
                 self.done += status == command.DONE
@@ -260,7 +267,7 @@ class Campaign:
 
     def status(self) -> str:
         """The status line: runs that are done, running (with the time left) and waiting."""
-        now, parts, left = time.time(), [], []
+        now, parts, left = time.monotonic(), [], []
         for target, (began, first) in self.running.items():
             step, last = step_of(target, self.results), steps(self.config, target.experiment)
             rate = (step - first) / (now - began)
@@ -343,6 +350,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse(arguments)
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: at least one run at a time")
+    # Before a tag and a clone are made for it.
+    if not (ROOT / "config" / f"{args.scale}.yaml").is_file():
+        raise UserError(f"no scale {args.scale!r}: SCALE names a file config/SCALE.yaml")
     folder = clone(args.scale, args.tag)
     config = configs.read(str(folder / "config" / f"{args.scale}.yaml"))
     campaign = Campaign(folder, args.scale, config)

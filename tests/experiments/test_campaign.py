@@ -1,5 +1,6 @@
 """Long runs: from a clone at a tag, each once, copied back; a fault stops its own run alone."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -25,7 +26,8 @@ if method == "bad":
 out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
 out.mkdir(parents=True)
 settings = json.load(open("settings.json"))
-json.dump({"seeds": [seed], "settings": settings}, open(out / "run.json", "w"))
+info = {"experiment": experiment, "method": method, "scale": "laptop", "data": {}}
+json.dump({**info, "seeds": [seed], "settings": settings}, open(out / "run.json", "w"))
 (out / "metrics.csv").write_text("seed\\n")
 """
 
@@ -101,14 +103,41 @@ def test_a_run_of_other_settings_or_before_its_end_is_not_done(project):
     results = project / "results" / "laptop"
     folder = target.folder(results)
     folder.mkdir(parents=True)
+    same = {"experiment": "metaworld_mt10", "method": "sac", "scale": "laptop", "data": {}}
+    (folder / "metrics.csv").touch()
     for info, done in (
         ({"seeds": [0], "settings": settings}, True),
         ({"seeds": [1], "settings": settings}, False),
         ({"seeds": [0], "settings": {**settings, "width": 1}}, False),
         ({"seeds": [0], "settings": settings, "unfinished": {"0": 7}}, False),
     ):
-        (folder / "run.json").write_text(json.dumps(info))
+        (folder / "run.json").write_text(json.dumps(same | info))
         assert campaign.is_done(target, [results], config) == done
+    (folder / "run.json").write_text(json.dumps({**same, "seeds": [0], "settings": settings}))
+    (folder / "metrics.csv").unlink()
+    assert not campaign.is_done(target, [results], config)
+    for text in ("", "[]", "{}", json.dumps({**same, "seeds": 0}), '{"seeds": [0], "settings": 5}'):
+        (folder / "run.json").write_text(text)
+        with pytest.raises(UserError, match=r"run\.json"):
+            campaign.is_done(target, [results], config)
+
+
+def test_a_run_that_cannot_be_copied_is_not_counted_as_done(project, capsys, monkeypatch):
+    """Bug: the thread ended, and the campaign with exit status 0."""
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(campaign, "copy", full)
+    assert campaign.main(["laptop", "metaworld_mt10/sac/0", "--jobs", "1000000000"]) == 2
+    assert "No space left on device" in capsys.readouterr().out
+
+
+def test_an_unknown_scale_makes_neither_tag_nor_clone(project):
+    with pytest.raises(UserError, match="no scale 'labtop'"):
+        campaign.main(["labtop"])
+    assert not campaign.git("tag")
+    assert [path.name for path in project.parent.iterdir()] == ["project"]
 
 
 def test_a_fault_ends_its_run_alone(project, capsys):
@@ -136,6 +165,6 @@ def test_the_time_left_comes_from_the_rows_of_the_run(project, monkeypatch):
     path = target.checkpoint(one.results, "csv")
     path.parent.mkdir(parents=True)
     path.write_text("step,task,metric,value\n1,all,updates,600\n20,all,updates,12000\n")
-    monkeypatch.setattr(campaign.time, "time", lambda: 3600.0)
+    monkeypatch.setattr(campaign.time, "monotonic", lambda: 3600.0)
     one.running[target] = (0.0, 10)  # 10 collections in an hour
     assert "metaworld_mt10/sac/0 at 20 of 167, 14.7 h left" in one.status()
