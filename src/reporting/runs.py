@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from system import results
 from system.results import METRICS, PACKED, read_run
 
-COLUMNS = ["experiment", "method", "seed", "step", "task", "metric", "value"]
+COLUMNS = ["experiment", "method", *results.COLUMNS]
 # Settings of the machine: printed in footers, and allowed to differ within a table.
 PLACE = ("device", "torch_threads", "data_root", "workers")
 
@@ -82,18 +83,15 @@ def read_runs(paths: Iterable[str | Path], *, thinned: bool = False) -> Runs:
 
 def _read_metrics(path: Path, text: str) -> pd.DataFrame:
     try:
-        frame = pd.read_csv(
+        return pd.read_csv(
             io.StringIO(text),
             dtype={"task": str, "metric": str},
             keep_default_na=False,
             na_values={"value": ["nan"]},
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        ).astype({"seed": int, "step": int, "value": float})
+    # Python's numbers that are none of pandas', such as 1_0 or 10**30.
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"{path} cannot be read ({error}); train the run again") from None
-    missing = [column for column in COLUMNS[2:] if column not in frame]
-    if missing:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; train the run again")
-    return frame.astype({"seed": int, "step": int, "value": float})
 
 
 def _costs(info: dict[str, Any]) -> pd.DataFrame:

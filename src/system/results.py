@@ -17,6 +17,7 @@ from system.errors import UserError
 from system.reading import parse_json, read_bytes, reason
 
 METRICS, PACKED = "metrics.csv", "metrics.csv.gz"
+COLUMNS = ["seed", "step", "task", "metric", "value"]
 # The longest metrics.csv that is read, also after unpacking.
 MOST_BYTES = 2**30
 # For zlib: a gzip header, and the largest window.
@@ -90,10 +91,18 @@ BY_SEED = ("seconds", "unfinished", "accepted_code_changes")
 
 
 def describe(content: bytes) -> dict[str, Any]:
-    """Describes a `metrics.csv` for `run.json`: sha256, rows below the header, seeds."""
+    """Describes a `metrics.csv` for `run.json`: sha256, rows below the header, seeds.
+
+    Raises:
+        ValueError: A line is no row of numbers and names under the columns COLUMNS.
+    """
     # Parsed as CSV, because a quoted field may contain line breaks.
-    rows = list(csv.reader(io.StringIO(content.decode("utf-8"))))[1:]
-    seeds = sorted({int(row[0]) for row in rows if row})
+    header, *rows = [*csv.reader(io.StringIO(content.decode("utf-8")))] or [[]]
+    if header != COLUMNS:
+        raise ValueError(f"its columns are {', '.join(header) or 'none'}")
+    for seed, step, _, _, value in rows:
+        int(seed), int(step), float(value)
+    seeds = sorted({int(row[0]) for row in rows})
     return {"sha256": hashlib.sha256(content).hexdigest(), "rows": len(rows), "seeds": seeds}
 
 

@@ -325,6 +325,13 @@ def test_an_entry_of_another_kind_is_named(write_job, key, value):
         b"a,b\n1.5,2\n",
         b"seed\n" + b"9" * 5000,
         b'seed\n"' + b"x" * 200_000,
+        *(
+            b"seed,step,task,metric,value\n" + row
+            for row in (b"0,1,a,b\n", b"0,1,a,b,high\n", b"0,1.5,a,b,2\n", b"0,1,a,b,1,2\n", b"\n")
+        ),
+        b"seed,step,metric,task,value\n0,1,b,a,2\n",
+        b"0,1,a,b,2.0\n",
+        b"seed,step,task,metric,value\n" + b"9" * 30 + b",1,a,b,1_0\n",
     ],
 )
 def test_rows_that_are_no_rows_are_named_even_with_a_sound_checksum(write_job, content):

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from system.results import describe
+from system.results import COLUMNS, describe
 from system.writing import write_json, write_text
-
-COLUMNS = ("seed", "step", "task", "metric", "value")
 
 
 class Records:
