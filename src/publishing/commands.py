@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from system import command
+from system.errors import UserError
 from system.times import duration
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,8 +41,12 @@ def seconds(root: Path, scale: str) -> dict[str, float]:
 
 def manifest(root: Path, scale: str) -> dict[str, Any]:
     """The manifest of a published scale; empty if the scale is not published."""
-    path = root / "results" / "published" / scale / "manifest.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    folder = root / "results" / "published" / scale
+    path = folder / "manifest.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path} is no manifest ({error}); publish again") from None
 
 
 def training(root: Path, scale: str) -> dict[str, float]:
@@ -182,7 +187,9 @@ def usage(root: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the command `help`, `estimate SCALE` or `targets SCALE`."""
-    what, *rest = arguments
+    what, *rest = arguments or [""]
+    if what not in ("help", "estimate", "targets") or (what != "help" and not rest):
+        raise UserError("publishing.commands takes help, estimate SCALE or targets SCALE")
     if what == "help":
         print(usage(ROOT))
     elif what == "estimate":

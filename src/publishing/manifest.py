@@ -2,12 +2,12 @@
 
 import gzip
 import hashlib
-import json
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from system.reading import read_json
 from system.results import METRICS, PACKED, read_run
 
 PLAIN_ROWS = 2_000  # longer metrics are packed
@@ -61,16 +61,21 @@ def check_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     if not path.is_file():
         raise ValueError(f"no {path}; run `make publish` first")
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = read_json(path, "publish again")
+    try:
+        digests = {name: line["sha256"] for name, line in manifest["files"].items()}
+        [one.get for key in ("machines", "versions") for one in manifest[key]]
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError(f"{path} is no manifest; publish again") from None
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {
         "manifest.json"
     }
-    for name in sorted(there ^ set(manifest["files"])):
+    for name in sorted(there ^ set(digests)):
         raise ValueError(
             f"{folder / name} is {'not in the manifest' if name in there else 'missing'}; publish "
             "again"
         )
-    for name, line in manifest["files"].items():
-        if digest(folder / name) != line["sha256"]:
+    for name, found in digests.items():
+        if digest(folder / name) != found:
             raise ValueError(f"{folder / name} was changed after it was published; publish again")
-    return manifest
+    return dict(manifest)

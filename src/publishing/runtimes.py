@@ -6,14 +6,14 @@ from Snakemake's benchmark files.
 The command writes `runtimes.csv` and `runtimes.md` into the folder.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from system import command
+from system.errors import UserError
 from system.results import read_info
 from system.writing import write_text
 
@@ -23,6 +23,8 @@ UNITS = {
     "longest": "longest job, s",
     "memory": "peak memory, MB",
 }
+SPANS = ("core_seconds", "longest", "memory")
+REMEDY = "delete it and run again"
 
 
 def benchmarks(folder: Path) -> list[dict[str, Any]]:
@@ -32,11 +34,25 @@ def benchmarks(folder: Path) -> list[dict[str, Any]]:
         rule = path.relative_to(folder / "benchmarks").parts[0].removesuffix(".tsv")
         if not rule.startswith("train_"):
             # Snakemake writes "-" where a job was too short to be measured.
-            frame = pd.read_csv(path, sep="\t", na_values="-")
-            rows.append(
-                {"rule": rule, "seconds": frame["s"].iloc[-1], "memory": frame["max_rss"].iloc[-1]}
-            )
+            types = {"s": float, "max_rss": float}
+            last = read(path, types, sep="\t", na_values="-").iloc[-1]
+            rows.append({"rule": rule, "seconds": last["s"], "memory": last["max_rss"]})
     return rows
+
+
+def read(path: Path, types: Mapping[str, type], **options: Any) -> pd.DataFrame:
+    """Read the columns of these types from a file that has at least one row.
+
+    Raises:
+        UserError: The file has not these columns, or no row.
+    """
+    try:
+        frame = pd.read_csv(path, usecols=[*types], dtype=types, **options)
+    except ValueError as error:
+        raise UserError(f"{path} holds no run times ({error}); {REMEDY}") from None
+    if frame.empty:
+        raise UserError(f"{path} holds no run times; {REMEDY}")
+    return frame
 
 
 def trainings(folder: Path) -> list[dict[str, Any]]:
@@ -49,7 +65,7 @@ def trainings(folder: Path) -> list[dict[str, Any]]:
     return [
         {
             "rule": f"train_{info['experiment']}",
-            "seconds": sum(info["seconds"].values()),
+            "seconds": sum(info.get("seconds", {}).values()),
             "memory": info.get("peak_memory_mb", float("nan")),  # not in the oldest
         }
         for info in infos
@@ -64,9 +80,7 @@ def runtimes(folder: Path) -> pd.DataFrame:
     rows = benchmarks(folder) + trainings(folder)
     before = folder / "runtimes.csv"
     if not rows:
-        raise FileNotFoundError(
-            f"no benchmark files below {folder}/benchmarks; run the pipeline first"
-        )
+        raise UserError(f"no benchmark files below {folder}/benchmarks; run the pipeline first")
     grouped = pd.DataFrame(rows).groupby("rule", as_index=False)
     table = grouped.agg(
         jobs=("seconds", "size"),
@@ -75,7 +89,7 @@ def runtimes(folder: Path) -> pd.DataFrame:
         memory=("memory", "max"),
     )
     if before.is_file():
-        old = pd.read_csv(before)
+        old = read(before, {"rule": str, "jobs": int, **dict.fromkeys(SPANS, float)})
         table = pd.concat([table, old[~old["rule"].isin(table["rule"])]])
     return table.sort_values("core_seconds", ascending=False, ignore_index=True)
 
@@ -85,8 +99,8 @@ def machine(folder: Path) -> str:
     records = sorted((folder / "runs").rglob("run.json"), key=lambda path: path.stat().st_mtime)
     if not records:
         return "unknown machine"
-    found = json.loads(records[-1].read_text(encoding="utf-8"))["machine"]
-    return f"{found['processor']}, {found['cores']} cores"
+    found = read_info(records[-1]).get("machine", {})
+    return f"{found.get('processor', 'unknown processor')}, {found.get('cores', '?')} cores"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,6 +6,7 @@ Training writes the checksum; only runs of older code lack it. If the folder has
 file must match it, and the manifest is updated. The files keep their times, so no rule runs again.
 """
 
+import csv
 import json
 import os
 import sys
@@ -15,21 +16,30 @@ from pathlib import Path
 from publishing.manifest import check_manifest, digest
 from system import command
 from system.errors import UserError
-from system.results import describe, read_info
+from system.results import REMEDY, describe, read_info
 from system.writing import write_json, write_text
 
 
 def seal(folder: Path) -> int:
     """Complete every `run.json` below `folder`; return how many lacked the checksum."""
-    manifest = check_manifest(folder) if (folder / "manifest.json").is_file() else None
+    try:
+        manifest = check_manifest(folder) if (folder / "manifest.json").is_file() else None
+    except ValueError as error:
+        raise UserError(str(error)) from None
     changed = 0
-    for path in sorted(folder.rglob("run.json")):
+    if not (paths := sorted(folder.rglob("run.json"))):
+        raise UserError(f"{folder} holds no run; name a folder such as results/laptop")
+    for path in paths:
         info = read_info(path)
         if "metrics" in info:
             continue
-        described = describe(path.with_name("metrics.csv").read_bytes())
+        metrics = path.with_name("metrics.csv")
+        try:
+            described = describe(metrics.read_bytes())
+        except (OSError, ValueError, csv.Error) as error:
+            raise UserError(f"{metrics} holds no rows of a run ({error!s:.80}); {REMEDY}") from None
         if not set(described["seeds"]) <= set(info["seeds"]):
-            raise UserError(f"{path}: its metrics.csv has other seeds; train the run again")
+            raise UserError(f"{path}: its metrics.csv has other seeds; {REMEDY}")
         times = path.stat()
         write_json(path, {**info, "metrics": described})
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))

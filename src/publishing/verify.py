@@ -10,7 +10,6 @@ Exit status: 0 every published number is found again, 1 a number differs (the fi
 2 there is nothing to compare.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import pandas as pd
 
 from publishing.manifest import check_manifest
 from system import command
+from system.results import read_info
 
 KEYS = ("id", "name", "method", "task", "metric")
 MEASURED = ("mean", "ci_low", "ci_high", "difference", "effect", "ours", "ours_low", "ours_high")
@@ -80,9 +80,20 @@ def compare(fresh: Path, published: Path) -> str:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Read a table as text, with its key columns as index."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return table.set_index([key for key in KEYS if key in table])
+    """Read a table as text, with its key columns as index.
+
+    Raises:
+        ValueError: The file is no table, or has a row twice.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise ValueError(f"{path} is no table ({error}); make it again") from None
+    table = table.set_index([key for key in KEYS if key in table])
+    if table.index.has_duplicates:
+        twice = show(table.index[table.index.duplicated()][0])
+        raise ValueError(f"{path} has the row {twice} twice; make it again")
+    return table
 
 
 def difference(fresh: pd.DataFrame, published: pd.DataFrame, tolerance: Tolerance) -> str:
@@ -154,10 +165,7 @@ def show(key: Any) -> str:
 
 def same_machine(fresh: Path, manifest: dict[str, Any]) -> bool:
     """Whether all fresh runs used the processor and the versions of the published runs."""
-    infos = [
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted(fresh.glob("runs/*/*/*/run.json"))
-    ]
+    infos = [read_info(path) for path in sorted(fresh.glob("runs/*/*/*/run.json"))]
     processors = {info.get("machine", {}).get("processor") for info in infos}
     published = {machine.get("processor") for machine in manifest["machines"]}
     versions = [info.get("versions") for info in infos]

@@ -1,11 +1,16 @@
 """The publishing commands on a disk that takes no more, and with arguments that name nothing."""
 
+import json
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from publishing import commands, runtimes, seal, verify
+from publishing.manifest import check_manifest
+from system.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published" / "quick"
@@ -77,3 +82,59 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(folder, module):
 )
 def test_arguments_that_name_nothing_are_one_line(module, words):
     is_one_line(run(module, *words))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "null", "{}", '{"files": []}', '{"files": {}}'),
+        *('{"files": {"claims.csv": 5}}', '{"files": {}, "files": {}}'),
+        '{"files": {}, "machines": [5], "versions": []}',
+    ],
+)
+def test_a_damaged_manifest_is_named(tmp_path, text):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ValueError, match=r"manifest\.json.*; publish again"):
+        check_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "s\tmax_rss\n", "a\tb\n1\t2\n", "s\tmax_rss\nx\ty\n", "\0"])
+def test_a_damaged_file_of_run_times_is_named(folder, text):
+    (folder / "benchmarks" / "claims.tsv").write_text(text)
+    with pytest.raises(UserError, match=r"claims\.tsv holds no run times"):
+        runtimes.main([str(folder)])
+
+
+@pytest.mark.parametrize("text", ["", "a\n1\n", "\0"])
+def test_damaged_run_times_of_before_are_named(folder, text):
+    (folder / "runtimes.csv").write_text(text)
+    with pytest.raises(UserError, match=r"runtimes\.csv holds no run times"):
+        runtimes.main([str(folder)])
+    (folder / "benchmarks" / "claims.tsv").unlink()
+    with pytest.raises(UserError, match="no benchmark files"):
+        runtimes.main([str(folder)])
+
+
+@pytest.mark.parametrize("text", ["", 'name,mean\na,"1', "name,mean\na,1\na,1\n"])
+def test_a_damaged_table_is_named(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"t\.csv .*; make it again"):
+        verify.read(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("words", [[], ["nothing"], ["estimate"], ["targets"]])
+def test_the_list_of_commands_says_what_it_takes(words):
+    with pytest.raises(UserError, match="takes help, estimate SCALE or targets SCALE"):
+        commands.main(words)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff", b"seed\nx\n", b"0,1,a,b,2.0\n"])
+def test_nobody_vouches_for_metrics_that_are_none(tmp_path, content):
+    with pytest.raises(UserError, match="holds no run"):
+        seal.seal(tmp_path)
+    info = {"experiment": "e", "method": "m", "scale": "s", "seeds": [0], "data": {}}
+    (tmp_path / "run.json").write_text(json.dumps(info))
+    if content is not None:
+        (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"metrics\.csv holds no rows of a run"):
+        seal.seal(tmp_path)
