@@ -37,6 +37,7 @@ from multitask.runs.sources import training_hash
 from multitask.runs.startup import keep_freed_memory, loading
 from system import command, stopping
 from system.reading import read_json
+from system.results import CHECKS
 from system.settings import TUNED
 from system.writing import probe
 
@@ -141,7 +142,7 @@ def grid_jobs(
         raise UserError(
             f"config has no block experiments.{args.experiment}.tuning; --grid trains its points"
         )
-    if missing := [key for key in ("seeds", "validation_share", "epochs") if key not in tuning]:
+    if missing := [key for key in configs.notes(configs.Tuning) if key not in {*tuning, "methods"}]:
         raise UserError(f"experiments.{args.experiment}.tuning has no {', '.join(missing)}; add it")
     axes = {key: value for key, value in tuning.items() if key not in BUDGET}
     made = []
@@ -180,16 +181,11 @@ def read_chosen(args: argparse.Namespace, base: str) -> tuple[dict[str, Any], di
             "others take none"
         )
     content = read_json(args.chosen, "rule choose makes it again")
-    types = {"experiment": str, "method": str, "chosen": dict, "budget": dict, "edges": list}
-    wrong = [
-        key
-        for key, kind in types.items()
-        if not isinstance(content, dict) or not isinstance(content.get(key), kind)
-    ]
-    if wrong or "value" not in content:
+    # Checked as `run.json` will be, which is written only when the training has ended.
+    if not isinstance(content, dict) or not CHECKS["tuning"](content) or not is_choice(content):
         raise UserError(
-            f"{args.chosen} holds no choice ({', '.join(wrong) or 'value'} missing or of another "
-            "type); rule choose makes it again"
+            f"{args.chosen} holds no choice among the values that were tried; "
+            "rule choose makes it again"
         )
     found = content["experiment"], content["method"]
     if found != (args.experiment, base):
@@ -202,6 +198,17 @@ def read_chosen(args: argparse.Namespace, base: str) -> tuple[dict[str, Any], di
         "tuning": {key: content[key] for key in ("budget", "value", "edges")},
     }
     return content["chosen"], notes
+
+
+def is_choice(content: dict[str, Any]) -> bool:
+    """Whether the content of a `chosen.json` names its run and chooses among what was tried."""
+    chosen, tried = content.get("chosen"), content["budget"]
+    return (
+        all(isinstance(content.get(key), str) for key in ("experiment", "method"))
+        and isinstance(chosen, dict)
+        and len(chosen) > 0
+        and all(isinstance(tried.get(k), list) and v in tried[k] for k, v in chosen.items())
+    )
 
 
 def check_chosen(args: argparse.Namespace, config: dict[str, Any], chosen: dict[str, Any]) -> None:
@@ -232,10 +239,10 @@ def train(args: argparse.Namespace) -> None:
         asked = jobs(args, task.METHODS)
         settings = asked[0].settings
         # A folder that cannot be written is reported before hours of training.
-        for folder in (args.out, args.checkpoints):
-            probe(folder)
+        probe(args.out)
         for job in asked:
             refuse_folders(job)
+            probe(job.checkpoints)
         # Done within `loading`, because it imports torch's compiler.
         prepare_torch(settings)
     data = task.fingerprint(settings)

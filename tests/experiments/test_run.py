@@ -92,6 +92,20 @@ def test_a_folder_in_the_place_of_a_file_is_named_before_training(
     assert f"{name} is a folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "name", ["runs/toy", "checkpoints", "checkpoints/toy", "checkpoints/toy/walk"]
+)
+def test_a_file_in_the_place_of_a_folder_is_named_before_training(
+    tmp_path, toy, monkeypatch, capsys, name
+):
+    monkeypatch.setattr(toy, "train", lambda *_: pytest.fail("trained"))
+    path = tmp_path / "results/tiny" / name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert command(tmp_path)[0] == 2
+    assert "error: cannot write into " in capsys.readouterr().err
+
+
 def test_writes_metrics_and_provenance_then_drops_checkpoints(tmp_path, toy, monkeypatch):
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
     status, out = command(tmp_path)

@@ -177,7 +177,10 @@ def test_a_resumed_tuned_run_keeps_its_values(tuned, tmp_path, capsys):
         train(tmp_path, "pcgrad_tuned", "--chosen", str(path), "--max-minutes", "0")[0]
         == run.EXIT_STOPPED
     )
-    path.write_text(json.dumps(choice | {"chosen": {"learning_rate": 0.5, "weight_decay": 0.0}}))
+    other = {
+        key: next(v for v in GRID[key] if v != choice["chosen"][key]) for key in choice["chosen"]
+    }
+    path.write_text(json.dumps(choice | {"chosen": other}))
     assert train(tmp_path, "pcgrad_tuned", "--chosen", str(path))[0] == run.EXIT_FAULT
     assert "another chosen" in capsys.readouterr().err
 
@@ -259,3 +262,36 @@ def test_missing_data_are_one_line_and_no_file(tmp_path):
     assert found.stderr.startswith("error: PCGRAD_DATA=")
     assert found.stderr.count("\n") == 1
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"chosen": one} for one in ({}, [], None, {"learning_rate": 0.3}, {"epochs": 2})),
+        *({"chosen": {"learning_rate": one}} for one in (True, "0.01", [0.01], None)),
+        *({"budget": one} for one in ({}, [], {"learning_rate": 0.01})),
+        *({"value": None}, {"value": "x"}, {"edges": [1]}, {"edges": "learning_rate"}),
+        *({"method": ["pcgrad"]}, {"experiment": None}),
+    ],
+    ids=str,
+)
+def test_a_choice_that_no_result_could_name_is_refused_before_training(
+    tuned, tmp_path, capsys, change
+):
+    """Bug: `run.json` was written with it, and no table took the run."""
+    choice = json.loads((tuned / "results/tiny/tuning/multimnist/pcgrad/chosen.json").read_text())
+    path = tmp_path / "chosen.json"
+    path.write_text(json.dumps(choice | change))
+    status, out = train(tmp_path, "pcgrad_tuned", "--chosen", str(path))
+    assert status == run.EXIT_FAULT
+    assert "chosen.json holds no choice among the values" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("missing", ["learning_rate", "weight_decay", "epochs", "seeds"])
+def test_a_grid_without_an_axis_is_refused(tmp_path, capsys, missing):
+    grid = {key: value for key, value in GRID.items() if key != missing}
+    block = {**TINY["experiments"]["multimnist"], "tuning": grid}
+    text = json.dumps({**TINY, "experiments": {"multimnist": block}})
+    assert train(tmp_path, "pcgrad", "--grid", text=text)[0] == run.EXIT_FAULT
+    assert f"tuning has no {missing}" in capsys.readouterr().err
