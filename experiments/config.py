@@ -93,7 +93,7 @@ class Tuning(Block):
     )
     seeds: tuple[int, ...] = described("Seeds of every point of the grid.", least=0)
     validation_share: float = described(
-        "Share of the training examples held out at every point.", above=0, most=0.5
+        "Share of the training examples held out at every point.", above=0, below=0.5
     )
     epochs: int = described("Passes over the training examples at every point.", least=1)
     learning_rate: tuple[float, ...] = described("Step sizes tried.", above=0)

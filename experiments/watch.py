@@ -26,9 +26,11 @@ def running(root: Path, now: float) -> Iterator[tuple[Path, float, str]]:
     """Yield (log, seconds since its last line, the line) of every training that runs."""
     for place in (root / "results", *sorted(root.parent.glob("campaign-*/results"))):
         for path in sorted(place.glob("*/logs/**/*.log")):
-            age = now - path.stat().st_mtime
-            if age < RECENT_SECONDS and (line := last_line(path)).startswith(PROGRESS):
-                yield path, age, line.removeprefix(PROGRESS)
+            # A log may be deleted meanwhile, and another clock may be ahead of this one.
+            with contextlib.suppress(OSError):
+                age = max(0.0, now - path.stat().st_mtime)
+                if age < RECENT_SECONDS and (line := last_line(path)).startswith(PROGRESS):
+                    yield path, age, line.removeprefix(PROGRESS)
 
 
 def last_line(path: Path) -> str:

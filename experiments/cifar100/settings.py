@@ -41,7 +41,7 @@ class Settings(Supervised):
         0, "", "Test images, equally many of every fine class; 0 takes all.", least=0, step=100
     )
     validation_share: float = given(
-        0, "", "Share of the training images held out for tuning.", least=0, most=0.5
+        0, "", "Share of the training images held out for tuning.", least=0, below=0.5
     )
     filters: int = given(
         160,

@@ -38,7 +38,7 @@ class Settings(Supervised):
         "",
         "Share of the training digits held out for tuning; they are paired among themselves.",
         least=0,
-        most=0.5,
+        below=0.5,
     )
     offset: int = given(
         6,

@@ -80,11 +80,15 @@ def on_edge(value: float, axis: Sequence[float]) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     """Read one point: its values, its metric, and the part that all points must share."""
     info, text = read_run(path.with_name("metrics.csv"))
-    values, settings = info["point"], info["settings"]
-    same = {
-        key: info[key] for key in ("experiment", "method", "scale", "seeds", "data", "code_hash")
-    }
-    budget = {key: settings[key] for key in ("epochs", "validation_share")}
+    try:
+        values, settings = info["point"], info["settings"]
+        same = {
+            key: info[key]
+            for key in ("experiment", "method", "scale", "seeds", "data", "code_hash")
+        }
+        budget = {key: settings[key] for key in ("epochs", "validation_share")}
+    except KeyError as error:
+        raise ValueError(f"{path} has no {error}; run rule tune again") from None
     others = {"others": {key: value for key, value in settings.items() if key not in values}}
     found = value(pd.read_csv(io.StringIO(text)), info["seeds"])
     return {"values": values, "value": found, "common": {**same, **budget, **others}}
@@ -93,6 +97,9 @@ def _read(path: Path) -> dict[str, Any]:
 def value(metrics: pd.DataFrame, seeds: Sequence[int]) -> float | None:
     """Average the last METRIC over tasks, then seeds; None if a seed has no finite value."""
     rows = metrics[(metrics["metric"] == METRIC) & (metrics["task"] != "all")]
+    # A seed that diverged has no row at all.
+    if rows.empty and not metrics.empty:
+        raise ValueError(f"no {METRIC}: validation_share holds out no example; enlarge it")
     if set(rows["seed"]) != set(seeds):
         return None
     last = rows.sort_values("step", kind="stable").groupby(["seed", "task"]).tail(1)

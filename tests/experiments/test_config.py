@@ -77,6 +77,7 @@ def test_no_key_takes_what_no_run_could_use(place, value):
         (("experiments", "multimnist", "learning_rate"), 1e300),
         (("experiments", "multimnist", "learning_rate"), 1e-320),
         (("experiments", "metaworld_mt3", "gradnorm_rate"), 1e39),
+        (("experiments", "multimnist", "validation_share"), 0.5),  # of one image, nothing is left
         (("scale",), "tiny\n"),
         (("scale",), "published"),
         (("scale",), "a" * 300),

@@ -104,8 +104,12 @@ def test_watch_shows_what_runs(tmp_path):
     log(root / "results/laptop/logs/train_old/c.log", line, 3600)
     log(tmp_path / "campaign-laptop-x/results/laptop/logs/campaign/d.log", line, 60)
     log(root / "results/quick/logs/empty/e.log", "", 1)
+    (root / "results/quick/logs/folder.log").mkdir()
+    (root / "results/quick/logs/gone.log").symlink_to("nowhere")
+    log(root / "results/quick/logs/ahead/f.log", line, -3600)
     lines = watch.report(root, time.time()).splitlines()
-    assert "2 running" in lines[0]
+    assert "3 running" in lines[0]
+    assert lines.pop(1).endswith("(0 s ago, quick)")
     assert lines[1].endswith(
         "collection 1 of 10; 60 s so far, about 19 min left  (30 s ago, quick)"
     )

@@ -151,6 +151,21 @@ def test_nothing_to_choose_from_is_one_line(point, tmp_path):
         choose(point(0.1, 0.0, {}))
 
 
+@pytest.mark.parametrize("missing", ["point", "settings", "code_hash"])
+def test_a_point_without_a_part_of_its_description_is_named(point, missing):
+    path = next(point(0.1, 0.0, {0: both(1.0, 1.0)}).glob("*/run.json"))
+    info = json.loads(path.read_text())
+    del info[missing]
+    path.write_text(json.dumps(info))
+    with pytest.raises(ValueError, match=rf"run\.json has no '{missing}'; run rule tune again"):
+        choose(path.parent.parent)
+
+
+def test_a_grid_that_held_out_nothing_has_not_diverged(point):
+    with pytest.raises(ValueError, match="validation_share holds out no example"):
+        choose(point(0.1, 0.0, {}, more=[(0, 2, "left", "loss", 1.0)]))
+
+
 def test_the_file_says_what_was_chosen(point, tmp_path):
     grid = point(0.01, 0.0, {0: both(10.0, 20.0)})
     write(grid, tmp_path / "new" / "chosen.json")
