@@ -10,6 +10,7 @@ which also define the allowed values.
 import contextlib
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
@@ -210,6 +211,10 @@ def settings_of(config: Mapping[str, Any], experiment: str, method: str = "") ->
     ignored = unread(declared().get(experiment, Block), block, method)
     # How seeds are spread over jobs changes no number.
     shared = {key: config[key] for key in notes(Globals) if key != "seeds_per_job"}
+    # A folder named ~ would be made otherwise.
+    shared["data_root"] = os.path.expanduser(shared["data_root"])
+    if shared["data_root"].startswith("~"):
+        raise UserError(f"config, data_root: {shared['data_root']!r:.60} is the home of nobody")
     return {**shared, **{key: block[key] for key in block if key not in ignored}}
 
 

@@ -143,4 +143,7 @@ def leave(main: Callable[[], int | None]) -> NoReturn:
     Signals do not interrupt the end of the process.
     """
     lifeline.watch()
+    # A path or a sign that the terminal's encoding lacks must not end a run.
+    if sys.stdout:
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(run(main, to_the_end=True))

@@ -158,6 +158,14 @@ def test_a_run_reads_no_setting_that_its_method_ignores():
     assert not {"methods", "seeds", "tuning", "seeds_per_job"} & set(read("sum", "multimnist"))
 
 
+def test_the_data_may_be_in_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    found = configs.settings_of({**TINY, "data_root": "~/data"}, "multimnist")
+    assert found["data_root"] == "/somewhere/data"
+    with pytest.raises(UserError, match="data_root: '~nosuchuser/data' is the home of nobody"):
+        configs.settings_of({**TINY, "data_root": "~nosuchuser/data"}, "multimnist")
+
+
 @pytest.mark.parametrize("missing", ["methods", "seeds"])
 def test_a_scale_says_what_it_runs(missing):
     config = copy.deepcopy(TINY)

@@ -101,6 +101,19 @@ def test_a_full_disk_behind_the_output_is_one_line(code, redirected, status, sai
     assert done.stderr.count("\n") <= 1
 
 
+@pytest.mark.parametrize(("redirected", "said"), [("", b"1 \\xb7 \\udcff\n"), (">&-", b"")])
+def test_what_the_terminal_cannot_show_ends_no_command(redirected, said):
+    code = r"from system import command; command.leave(lambda: print('1 \u00b7 \udcff'))"
+    done = subprocess.run(
+        f"{sys.executable} -c {shlex.quote(code)} {redirected}",
+        shell=True,
+        env={**PATHS, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, said, b"")
+
+
 def test_a_process_that_ignores_hangups_goes_on(capsys):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
     try:
