@@ -8,7 +8,7 @@ STAMP := .venv/installed
 IN_ENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 MODULE := $(IN_ENV) PYTHONPATH=src:. python -m
 # The shell reads the variables, not their text: nothing in them can become a command.
-export SCALE CORES TARGETS TAG
+export SCALE CORES TARGETS TAG OUT
 
 .DEFAULT_GOAL := help
 .PHONY: help laptop restore watch article docs config reproduce report test publish verify bench clean install check lock known-scale campaign campaign-status campaign-so-far
@@ -44,7 +44,7 @@ docs: $(STAMP)  ## the site, from what is published; open results/site/html/inde
 
 report: $(STAMP) known-scale  ## one page with everything that the scale's last run made, and the run times
 	$(IN_ENV) snakemake --configfile config/$(SCALE).yaml --report results/$(SCALE)/report.html
-	cd results/$(SCALE) && rm -f report.zip && $(CURDIR)/.venv/bin/python -m zipfile -c report.zip report.html
+	cd results/$(SCALE) && rm -f report.zip && "$(CURDIR)/.venv/bin/python" -m zipfile -c report.zip report.html
 	$(MODULE) publishing.runtimes results/$(SCALE)
 	@echo "results/$(SCALE)/report.html holds everything; results/$(SCALE)/runtimes.md says how long it took"
 
@@ -81,9 +81,9 @@ bench: export MALLOC_MMAP_THRESHOLD_ = 1073741824
 bench: export MALLOC_TRIM_THRESHOLD_ = 4294967296
 bench: $(STAMP)  ## compare time and memory with other implementations; OUT=results/published/benchmarks publishes
 	-$(LOCKED) -q --no-deps -r requirements/bench.txt
-	$(MODULE) benchmarks.run --out $(or $(OUT),results/benchmarks)
-	$(MODULE) benchmarks.rl --out $(or $(OUT),results/benchmarks)
-	$(MODULE) benchmarks.precision --out $(or $(OUT),results/benchmarks)
+	$(MODULE) benchmarks.run --out "$${OUT:-results/benchmarks}"
+	$(MODULE) benchmarks.rl --out "$${OUT:-results/benchmarks}"
+	$(MODULE) benchmarks.precision --out "$${OUT:-results/benchmarks}"
 
 # Trains from a clone at a tagged commit next to the project, two runs at a time at low priority; stopped, it goes on where
 # it was. TARGETS="metaworld_mt10/sac/0-4 triad" names runs, TAG=name another (or a new) tag.

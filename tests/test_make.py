@@ -97,7 +97,19 @@ def test_no_target_lets_a_scale_become_a_command(folder, target, scale):
 
 def test_options_of_make_become_no_command(folder):
     program(folder / ".venv/bin/python", 'echo "$@" >> told')
-    for target in ("publish", "laptop", "reproduce"):
-        make(folder, target, "PARTIAL=;touch x", "CORES=1;touch x", "SCALE=laptop")
-    assert "--cores 1;touch x" in (folder / "told").read_text()
+    for target in ("publish", "laptop", "reproduce", "bench"):
+        make(folder, target, "PARTIAL=;touch x", "CORES=1;touch x", "OUT=;touch x", "SCALE=laptop")
+    told = (folder / "told").read_text()
+    assert "--cores 1;touch x" in told
+    assert told.count("--out ;touch x") == 3
     assert not (folder / "x").exists()
+
+
+def test_the_checkout_may_lie_in_a_folder_with_a_space(folder):
+    place = folder.rename(folder.with_name("a b"))
+    program(place / ".venv/bin/python", 'echo "$@" >> told')
+    program(place / ".venv/bin/snakemake", "exit 0")
+    (place / "results/quick").mkdir(parents=True)
+    done = make(place, "report")
+    assert done.returncode == 0, done.stderr
+    assert "zipfile" in (place / "results/quick/told").read_text()
