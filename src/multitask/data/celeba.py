@@ -200,7 +200,7 @@ def read_image(
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             # The size is in the header: a short file may hold a picture of any size.
-            size = image.size
+            size, mode = image.size, image.mode
             # A picture of another size is not decoded: its pixels could fill the memory.
             picture = image.convert("RGB") if size == collection.size else None
     except FileNotFoundError:
@@ -211,6 +211,9 @@ def read_image(
     except Exception as error:
         words = reason(error) if isinstance(error, OSError) else type(error).__name__
         raise UserError(f"{path} is no whole picture ({words:.80}); {remedy} again") from None
+    # Pillow would cut 16 bits to 8 and drop transparency.
+    if mode != "RGB":
+        raise UserError(f"{path} has pixels of the kind {mode}, not RGB; {remedy}")
     if picture is None:
         raise UserError(
             f"{path} has {size[0]}x{size[1]} pixels, "

@@ -203,3 +203,13 @@ def test_features_are_means_over_a_two_by_two_grid():
     features = net(images).reshape(3, 16, 2, 2)
     assert maps[0].shape == (3, 16, 8, 8)
     assert torch.allclose(features[:, :, 1, 0], maps[0][:, :, 4:, :4].mean((2, 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16", "P", "RGBA", "1", "CMYK"])
+def test_pixels_of_another_kind_are_refused(tmp_path, mode):
+    """Bug: 16 bits were cut to 8, so that a picture became white."""
+    path = tmp_path / "000001.jpg"
+    made = picture(0).convert("I" if mode == "I;16" else mode)
+    made.convert(mode).save(path, "JPEG" if mode == "CMYK" else "PNG")
+    with pytest.raises(UserError, match=rf"000001\.jpg has pixels of the kind {mode}, not RGB"):
+        read_image(path, 16)
