@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import yaml
+from system.errors import UserError
+from system.reading import read_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 MOVES = ROOT / "experiments" / "moves.yaml"
@@ -465,13 +466,16 @@ def method_names(experiment: str, root: Path = ROOT) -> tuple[str, ...]:
 def _moves() -> dict[str, str]:
     """Returns {hash: the oldest hash with the same results}, from experiments/moves.yaml."""
     oldest: dict[str, str] = {}
-    moves = yaml.safe_load(MOVES.read_text(encoding="utf-8")) if MOVES.is_file() else []
-    for move in moves:
-        for methods in move["hashes"].values():
-            for hashes in methods.values():
-                # A later move may start from a hash that an earlier one has mapped already.
-                first = oldest.get(hashes[0], hashes[0])
-                oldest |= {one: oldest.get(one, first) for one in hashes[1:]}
+    moves = read_yaml(MOVES, "restore it from the repository") if MOVES.is_file() else []
+    try:
+        for move in moves:
+            for methods in move["hashes"].values():
+                for hashes in methods.values():
+                    # A later move may start from a hash that an earlier one has mapped already.
+                    first = oldest.get(hashes[0], hashes[0])
+                    oldest |= {one: oldest.get(one, first) for one in hashes[1:]}
+    except (AttributeError, IndexError, KeyError, TypeError):
+        raise UserError(f"{MOVES} lists no moves; restore it from the repository") from None
     return oldest
 
 

@@ -7,6 +7,7 @@ import yaml
 
 from multitask.runs import sources
 from multitask.runs.sources import ROOT, code_hash, training_hash
+from system.errors import UserError
 
 # A few rows whose code differs: loops, data, architectures, learning rules.
 ROWS = {
@@ -154,3 +155,15 @@ def test_code_hash_sees_code_but_not_prose(tmp_path):
 def test_code_hash_refuses_a_missing_source(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         code_hash(["nowhere"], root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["<<<<<<< HEAD\n- a: 1\n", "- 5", "- {}", "- hashes: {a: {b: []}}"]
+)
+def test_damaged_moves_are_one_line(tmp_path, monkeypatch, text):
+    (tmp_path / "moves.yaml").write_text(text)
+    monkeypatch.setattr(sources, "MOVES", tmp_path / "moves.yaml")
+    sources._moves.cache_clear()
+    with pytest.raises(UserError, match=r"moves\.yaml.*; restore it from the repository"):
+        sources.canonical("0")
+    sources._moves.cache_clear()
