@@ -181,7 +181,7 @@ def test_a_typo_is_named_before_the_key_that_it_leaves_missing():
     config = yaml.safe_load((ROOT / "config/quick.yaml").read_text())
     block = config["experiments"]["multimnist"]
     block["epoch"] = block.pop("epochs")
-    with pytest.raises(UserError, match="'epoch' was unexpected"):
+    with pytest.raises(UserError, match="no key 'epoch'; did you mean 'epochs'"):
         check(config)
 
 

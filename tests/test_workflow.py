@@ -178,7 +178,7 @@ def test_an_unknown_key_dies_with_its_name(fresh, tmp_path):
     status, output = snakemake(fresh, "--dry-run", "--configfile", str(path))
     assert status != 0
     assert "error: config, experiments.triad" in output
-    assert "'colections' was unexpected" in output
+    assert "no key 'colections'; did you mean 'collections'" in output
     assert "Traceback" not in output
 
 
