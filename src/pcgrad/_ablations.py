@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pcgrad._parameters import shown
 from pcgrad._surgery import check_gramian
 
 ROUNDING = 16 * 2.0**-23
@@ -19,12 +20,14 @@ def _length(gramian: Tensor, weights: Tensor) -> Tensor:
     norms = g.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
     # The triangle inequality bounds the length, and thereby the scale of the rounding.
     largest = (w.abs() * norms).sum(-1).square()
-    return square.masked_fill(square <= ROUNDING * largest, 0.0).sqrt()
+    return square.masked_fill(square < ROUNDING * largest, 0.0).sqrt()
 
 
 def _lengths(gramian: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return ||sum_j w_j g_j|| and ||sum_j g_j||."""
     check_gramian(gramian)
+    if not isinstance(weights, Tensor) or weights.shape[-1:] != gramian.shape[-1:]:
+        raise ValueError(f"weights must be a tensor [..., T] of the Gramian, got {shown(weights)}")
     return _length(gramian, weights), _length(gramian, torch.ones_like(weights))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial, reduce
-from operator import or_
+from operator import index, or_
 from typing import Any, Never
 
 import torch
@@ -187,7 +187,8 @@ class Accumulator:
             retain_graph: keep the graph for another backward pass.
         """
         losses = check_losses(losses)
-        numbers = list(range(self.tasks)) if tasks is None else list(tasks)
+        # Numbers of other kinds, such as tensors, would name no row of the stacks.
+        numbers = [index(task) for task in (range(self.tasks) if tasks is None else tasks)]
         if len(numbers) != len(losses) or len(set(numbers)) != len(numbers):
             raise ValueError(
                 f"there must be one loss for each listed task, got {len(losses)} losses for tasks "

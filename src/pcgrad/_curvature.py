@@ -91,7 +91,7 @@ def _gauss_legendre(nodes: int) -> list[tuple[float, float]]:
     if nodes < 1:
         raise ValueError(f"nodes must be positive, got {nodes}")
     # Recurrence coefficients of the Legendre polynomials on [-1, 1], mapped to [0, 1] at the end.
-    k = torch.arange(1, nodes, dtype=torch.float64)
+    k = torch.arange(1, nodes, dtype=torch.float64, device="cpu")
     off = k / (4 * k**2 - 1).sqrt()
     points, vectors = torch.linalg.eigh(
         torch.diag(off, 1) + torch.diag(off, -1) if nodes > 1 else off.new_zeros(1, 1)

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pcgrad._parameters import shown
+from pcgrad._parameters import check_option, shown
 
 Orders = Literal["random", "shared", "fixed"]
 
@@ -154,7 +154,7 @@ def make_orders(
     batch: Sequence[int] = (),
 ) -> Tensor:
     """Return the orders that the argument ``orders`` of :func:`pcgrad.backward` selects."""
-    if isinstance(orders, Tensor):
+    if not isinstance(orders, str):
         check_orders(orders, tasks)
         if orders.shape[:-2] not in (torch.Size(), torch.Size(batch)):
             raise ValueError(
@@ -162,10 +162,7 @@ def make_orders(
                 f"got {list(orders.shape)}"
             )
         return orders
+    check_option("orders", orders, ("random", "shared", "fixed"))
     if orders == "fixed":
         return fixed_orders(tasks)
-    if orders in ("random", "shared"):
-        return random_orders(tasks, generator, batch=batch, shared=orders == "shared")
-    raise ValueError(
-        f"unknown orders {orders!r}; use one of random, shared, fixed or a LongTensor [T, T-1]"
-    )
+    return random_orders(tasks, generator, batch=batch, shared=orders == "shared")

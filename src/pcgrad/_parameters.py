@@ -26,7 +26,7 @@ def shown(value: object) -> str:
 
 def check_option(argument: str, value: object, known: Sequence[str]) -> None:
     """Raise if a value is not among those of an option."""
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ValueError(f"unknown {argument} {shown(value)}; use one of {', '.join(known)}")
 
 
@@ -70,10 +70,11 @@ def named(parameters: Parameters, what: str = "parameters") -> dict[str, Tensor]
     seen: dict[int, str] = {}
     for k, item in enumerate(items):
         name, tensor = item if isinstance(item, tuple) and len(item) == 2 else (None, item)
-        if not isinstance(tensor, Tensor):
+        # A pair of two tensors, such as a layer's weight and bias, would lose its first.
+        if not isinstance(tensor, Tensor) or isinstance(name, Tensor):
+            kind = "a pair of tensors" if isinstance(tensor, Tensor) else type(tensor).__name__
             raise TypeError(
-                f"{what} must be tensors or (name, tensor) pairs, "
-                f"got {type(tensor).__name__} at position {k}"
+                f"{what} must be tensors or (name, tensor) pairs, got {kind} at position {k}"
             )
         label = str(name) if name is not None else f"#{k} {list(tensor.shape)}"
         if label in table:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -402,6 +403,15 @@ def test_many_small_parameters_with_gaps(missing: str, granularity: Any) -> None
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
+def leaf() -> Tensor:
+    return torch.ones(2, requires_grad=True)
+
+
+def given(**options: Any) -> Any:
+    p = leaf()
+    return pcgrad.backward([p.sum()], [p], **options)
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -417,6 +427,13 @@ def test_many_small_parameters_with_gaps(missing: str, granularity: Any) -> None
         lambda: pcgrad.gramian(3),  # type: ignore[arg-type]
         lambda: pcgrad.surgery(torch.eye(2), pcgrad.fixed_orders(2), reduction=torch.eye(9)),  # type: ignore[arg-type]
         lambda: pcgrad.backward([torch.ones(())], [torch.ones(2)], group=torch.ones(3)),
+        lambda: pcgrad.backward([leaf().sum()], [(leaf(), leaf())]),  # type: ignore[list-item]
+        lambda: pcgrad.backward([leaf().sum()], zip([leaf()], [leaf()], strict=True)),  # type: ignore[arg-type]
+        lambda: given(orders=np.ones((1, 0))),
+        lambda: given(orders=[[]]),
+        lambda: given(reduction=np.ones(2)),
+        lambda: pcgrad.direction_only(torch.eye(2), torch.ones(3)),
+        lambda: pcgrad.magnitude_only(torch.eye(2), [1.0, 1.0]),  # type: ignore[arg-type]
     ],
 )
 def test_wrong_types_get_one_line(call: Any) -> None:
@@ -494,3 +511,15 @@ def test_grad_dtype_is_obeyed(shared: int, dtype: torch.dtype) -> None:
     for p, gradient in zip(w, expected, strict=True):
         assert p.grad.dtype == gradient.dtype
         torch.testing.assert_close(p.grad, gradient)
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor])
+def test_an_accumulator_takes_task_numbers_of_any_kind(kind: Any) -> None:
+    """Bug: a tensor names no row, so that this task's gradients are silently zero."""
+    accumulator = pcgrad.Accumulator([p := leaf()], tasks=2)
+    for task, scale in enumerate((1.0, -3.0)):
+        accumulator.add([scale * p.sum()], tasks=[kind(task)])
+    result = accumulator.backward(**FIXED)
+    assert result.gramian.tolist() == [[2.0, -6.0], [-6.0, 18.0]]
+    with pytest.raises(TypeError, match="float"):
+        accumulator.add([p.sum()], tasks=[0.5])  # type: ignore[list-item]
