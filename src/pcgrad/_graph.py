@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge
 
 VIEWS = {"TBackward0", "ToCopyBackward0", "TransposeBackward0", "PermuteBackward0"}
@@ -105,6 +106,13 @@ class Reach:
         # Indexed by tensor: asking each tensor for its node would cost more than the whole walk.
         ends = [node for node, edges in self.nodes if not edges and is_leaf(node)]
         self._leaves = {id(node.variable): node for node in ends}
+
+    def custom(self) -> bool:
+        """Return whether the graph has functions of users, whose passes may do anything."""
+        return any(
+            isinstance(node, BackwardCFunction) or type(node).__name__ == "CppFunction"
+            for node, _ in self.nodes
+        )
 
     def node(self, tensor: Tensor) -> Any:
         """Return the graph node at which a tensor's gradient arrives."""

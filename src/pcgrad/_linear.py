@@ -435,8 +435,7 @@ class LinearRecorder:
                 tap.delta = tap.delta if keep else None
 
         # The check needs all deltas at once, so no layer may be formed and dropped on the way.
-        unseen = [p for p in self.module.parameters() if p.requires_grad and id(p) not in calls]
-        with refuse_hidden(unseen):
+        with refuse_hidden([p for p in self.module.parameters() if p.requires_grad]):
             found = backward_pass(
                 roots,
                 self._taps,

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
+from threading import get_ident
 from typing import Literal
 
 import torch
@@ -232,14 +233,14 @@ class Stacks:
         # The hooks are registered once; they read here for which task the current pass runs.
         current = [-1]
         handles = [
-            self.shared[k].register_hook(partial(self._keep, k, current))
+            self.shared[k].register_hook(partial(self._keep, k, current, get_ident()))
             for k in self.large
             if masks[k]
         ]
-        unseen = [p for p, mask in zip(self.shared, masks, strict=False) if not mask and p.is_leaf]
+        guarded = [p for p in self.shared if p.is_leaf] if reach.custom() else []
         plain: dict[int, Tensor] = {}
         try:
-            with refuse_hidden(unseen):
+            with refuse_hidden(guarded):
                 # In the order of autograd's own pass over the sum, so that sums round the same way.
                 for n in reversed(range(len(losses))):
                     current[0] = tasks[n]
@@ -260,13 +261,16 @@ class Stacks:
             torch.autograd.grad(losses, reach.leaves(), zeros, allow_unused=True)
         return [plain.get(k) for k in range(len(self.shared), len(leaves))]
 
-    def _keep(self, k: int, current: list[int], gradient: Tensor | None) -> Tensor | None:
+    def _keep(
+        self, k: int, current: list[int], thread: int, gradient: Tensor | None
+    ) -> Tensor | None:
         """Copy a gradient to its row while it is in the cache, and return a replacement.
 
         The replacement needs no memory of its own, so the gradient is freed during the pass.
         """
-        # Some wrappers run hooks for every parameter, also without a gradient.
-        if gradient is None:
+        # Some wrappers run hooks for every parameter, also without a gradient. A pass of another
+        # thread through the same parameter is not ours; devices have threads of their own.
+        if gradient is None or (gradient.is_cpu and get_ident() != thread):
             return None
         row = self._rows[k][current[0]]
         _write(row, gradient, add=current[0] in self.begun)
