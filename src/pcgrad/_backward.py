@@ -80,7 +80,7 @@ def backward(
             List ``own_parameters`` if the losses of different ranks reach different leaves.
             ``None`` raises an error if several processes run; ``False`` requests local surgery.
         strategy: deprecated, see :func:`pcgrad.task_gradients`.
-        check_finite: raise an error that names the task whose loss or gradient is not finite.
+        check_finite: raise an error that names the task, or the own parameter, that is not finite.
             Otherwise such values reach ``.grad``, where a GradScaler skips the step.
         retain_graph: keep the graph for another backward pass.
 
@@ -304,7 +304,7 @@ def _finish(
     gramian = method.gramian(_products(stacks, whole=method.groups is None))
     # Checked before surgery, so that a raised error leaves every .grad unchanged.
     if checked:
-        refuse_not_finite(checked, gramian, local=method.ranks is None)
+        refuse_not_finite(checked, gramian, plain, local=method.ranks is None)
     result = method.surgery(gramian)
     # As with Tensor.backward, the .grad of a parameter that no loss reaches stays as it is.
     kept = [k for k in range(len(shared)) if reached[k]]

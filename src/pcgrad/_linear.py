@@ -272,7 +272,8 @@ class LinearRecorder:
         if check_finite:
             # A tensor of losses is split, so that the error can name the task.
             values = roots if len(roots) == self.tasks else list(roots[0].detach().unbind())
-            refuse_not_finite(values, gramians, local=ranks is None)
+            # Under a group the plain gradients are not averaged yet, and ranks would differ.
+            refuse_not_finite(values, gramians, () if ranks else plain, local=ranks is None)
         result = method.surgery(gramians)
         with torch.no_grad():
             pairs = formed.updates(

@@ -104,7 +104,9 @@ def _groups(groups: Mapping[str, Parameters], table: Mapping[str, Tensor]) -> li
     return [of[id(p)] for p in table.values()]
 
 
-def refuse_not_finite(losses: Sequence[Tensor], gramian: Tensor, *, local: bool) -> None:
+def refuse_not_finite(
+    losses: Sequence[Tensor], gramian: Tensor, plain: Sequence[Tensor | None], *, local: bool
+) -> None:
     """Raise an error that names the tasks whose loss or gradient is not finite.
 
     This check synchronises with the device. With several ranks it looks at the averaged gradients
@@ -113,6 +115,7 @@ def refuse_not_finite(losses: Sequence[Tensor], gramian: Tensor, *, local: bool)
     Args:
         losses: the losses of the tasks.
         gramian: ``[..., T, T]``; its diagonal holds the squared norms.
+        plain: the gradients of own parameters.
         local: whether there is a single process, whose losses count too.
 
     Raises:
@@ -121,12 +124,22 @@ def refuse_not_finite(losses: Sequence[Tensor], gramian: Tensor, *, local: bool)
     squares = gramian.diagonal(dim1=-2, dim2=-1).reshape(-1, len(losses)).sum(0)
     values = torch.stack([loss.detach().reshape(()).double() for loss in losses]).to(squares.device)
     finite = squares.isfinite() & values.isfinite() if local else squares.isfinite()
-    if finite.all():
+    own = [g for g in plain if g is not None]
+    # The entries that a sparse gradient stores stand for all.
+    parts = [
+        g if g.layout == torch.strided else g._values() if g.is_sparse else g.values() for g in own
+    ]
+    fine = torch.stack([finite.all(), *(g.isfinite().all().to(finite.device) for g in parts)])
+    if fine.all():
         return
     bad = (~finite).nonzero().flatten().tolist()
-    names = "; ".join(
-        f"task {i} (loss {values[i].item():g}, squared gradient norm {squares[i].item():g})"
-        for i in bad
+    # Without such a task it is a head that has the value, past all shared parameters.
+    names = (
+        "; ".join(
+            f"task {i} (loss {values[i].item():g}, squared gradient norm {squares[i].item():g})"
+            for i in bad
+        )
+        or f"own parameter {list(own[fine.tolist().index(False) - 1].shape)}"
     )
     # A node with several losses as outputs (a compiled function) spreads nan to all their tasks.
     together = _one_node(losses)

@@ -182,7 +182,8 @@ def weighted(gramian: Tensor, weighting: Weighting) -> Surgery:
     gramian = gramian.detach().double()
     # A weighting only has to accept a single Gramian, so a stack is unrolled.
     stacked = gramian.view(-1, *gramian.shape[-2:])
-    found = [weighting(matrix) for matrix in stacked]
+    # Copies, because a weighting may change its argument in place.
+    found = [weighting(matrix.clone()) for matrix in stacked]
     tasks = gramian.shape[-1]
     for weights in found:
         if not isinstance(weights, Tensor) or weights.shape != (tasks,):

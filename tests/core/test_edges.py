@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Thread
 from typing import Any
 
@@ -550,3 +551,33 @@ def test_threads_do_not_read_each_other_s_gradients() -> None:
     for thread in threads:
         thread.join()
     assert wrong == [False] * 80
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("fault", ["head", "sparse head"])
+def test_check_finite_sees_the_heads(fault: str, recorded: bool) -> None:
+    """Bug: only the dot products are checked, so that a head's nan reaches ``.grad``."""
+    trunk, heads = network()
+    table = nn.Embedding(4, 1, sparse=True)
+    recorder = pcgrad.LinearRecorder(trunk, 3)
+    with recorder:
+        z = trunk(torch.randn(3, 4, 6))
+    losses = [h(part).square().mean() for h, part in zip(heads, z, strict=True)]
+    nn.init.zeros_(heads[1].bias)
+    nn.init.zeros_(table.weight)
+    head = {"head": heads[1].bias, "sparse head": table(torch.arange(2))}
+    losses[1] = losses[1] + head[fault].sum().sqrt()
+    run = (
+        recorder.backward
+        if recorded
+        else partial(pcgrad.backward, shared_parameters=trunk.parameters())
+    )
+    with pytest.raises(FloatingPointError, match=r"not finite: own parameter \[(1|4, 1)\]$"):
+        run(losses, check_finite=True)
+    assert all(p.grad is None for p in [*trunk.parameters(), *heads.parameters(), table.weight])
+
+
+def test_a_weighting_may_change_its_argument() -> None:
+    p = leaf()
+    result = pcgrad.backward([p.sum(), -p.sum()], [p], weighting=lambda g: g.fill_(1).sum(0))
+    assert result.gramian.tolist() == [[2, -2], [-2, 2]]
