@@ -20,7 +20,7 @@ from pcgrad._gramian import Weights, add_gradients, own_gradient, products
 from pcgrad._graph import Reach
 from pcgrad._method import Granularity, Method, refuse_not_finite
 from pcgrad._orders import Orders, check_tasks
-from pcgrad._parameters import Parameters, check_losses, named, refuse_positional
+from pcgrad._parameters import Parameters, check_losses, named, own_listed, refuse_positional
 from pcgrad._precision import full_precision
 from pcgrad._surgery import Reduction, Surgery, Weighting
 from pcgrad._task_gradients import Stacks, Strategy, check_strategy, dense, plus, warn_single
@@ -375,6 +375,8 @@ def _listed(parameters: Parameters) -> dict[str, Tensor]:
             raise ValueError(
                 f"parameter {name} is not a leaf and has no .grad; use task_gradients for it"
             )
+        if tensor.layout != torch.strided:
+            raise TypeError(f"shared parameter {name} is sparse, its update is not; make it dense")
     return table
 
 
@@ -424,16 +426,5 @@ def _own(
     identities = {id(p) for p in shared.values()}
     if own_parameters is None:
         return [leaf for leaf in reach.leaves() if id(leaf) not in identities]
-    table = named(own_parameters, "own parameters")
-    for name, tensor in table.items():
-        if id(tensor) in identities:
-            raise ValueError(
-                f"own parameter {name} is also listed as shared; a parameter is one or the other"
-            )
-    own = [p for p in table.values() if p.requires_grad]
-    for k, tensor in enumerate(own):
-        if not tensor.is_leaf:
-            raise ValueError(
-                f"parameter own #{k} is not a leaf and has no .grad; use task_gradients for it"
-            )
-    return own
+    own = own_listed(own_parameters, identities, "is also listed as shared")
+    return [p for p in own if p.requires_grad]

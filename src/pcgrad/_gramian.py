@@ -264,6 +264,11 @@ def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
         for (leaf, gradient), dtype in zip(pairs, dtypes, strict=True)
     ]
     for leaf, gradient in pairs:
+        if hasattr(leaf, "_in_backward_optimizers"):
+            raise RuntimeError(
+                f"a parameter {list(leaf.shape)} has its optimizer in the backward pass, which "
+                "does not see this update; step it in register_post_accumulate_grad_hook"
+            )
         old = leaf.grad
         if old is None:
             continue

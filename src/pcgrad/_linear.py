@@ -24,7 +24,7 @@ from pcgrad._gramian import Weights, add_gradients, own_gradient, products
 from pcgrad._graph import refuse_hidden
 from pcgrad._method import Granularity, Method, refuse_not_finite
 from pcgrad._orders import Orders, check_tasks
-from pcgrad._parameters import Parameters, check_losses, named
+from pcgrad._parameters import Parameters, check_losses, named, own_listed
 from pcgrad._precision import full_precision, is_full
 from pcgrad._surgery import Reduction, Surgery, Weighting
 from pcgrad._taps import Calls, Leaf, Tap, backward_pass, calls_of, mixed_rows, other_leaves
@@ -381,13 +381,7 @@ class LinearRecorder:
         if own_parameters is None:
             return [leaf for leaf, _ in leaves if leaf.requires_grad]
         identities = {id(p) for p in self.module.parameters()}
-        table = named(own_parameters, "own parameters")
-        for name, tensor in table.items():
-            if id(tensor) in identities:
-                raise ValueError(
-                    f"own parameter {name} belongs to the recorded module; it is one or the other"
-                )
-        return list(table.values())
+        return own_listed(own_parameters, identities, "belongs to the recorded module")
 
     def _pass(
         self,

@@ -6,7 +6,7 @@ Error messages are one line and name the remedy.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -86,6 +86,17 @@ def named(parameters: Parameters, what: str = "parameters") -> dict[str, Tensor]
         table[label] = tensor
     _check_trainable({name: p for name, p in table.items() if p.requires_grad}, what)
     return table
+
+
+def own_listed(parameters: Parameters, shared: Collection[int], elsewhere: str) -> list[Tensor]:
+    """Return the caller's own parameters: leaves that are not among the ids of shared ones."""
+    table = named(parameters, "own parameters")
+    for name, tensor in table.items():
+        if id(tensor) in shared:
+            raise ValueError(f"own parameter {name} {elsewhere}; a parameter is one or the other")
+        if not tensor.is_leaf:
+            raise ValueError(f"own parameter {name} is not a leaf and has no .grad")
+    return list(table.values())
 
 
 def _check_trainable(table: Mapping[str, Tensor], what: str) -> None:

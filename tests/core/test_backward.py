@@ -410,7 +410,7 @@ def test_bad_input_is_named_and_changes_nothing() -> None:
         ({"shared_parameters": [w, w]}, ValueError, "are the same tensor"),
         ({"own_parameters": [model.trunk[0].weight]}, ValueError, "is also listed as shared"),
         ({"own_parameters": [w, w]}, ValueError, "own parameters .* are the same tensor"),
-        ({"own_parameters": [w * 2]}, ValueError, "own #0 is not a leaf"),
+        ({"own_parameters": [w * 2]}, ValueError, r"own parameter #0 \[2\] is not a leaf"),
         ({"orders": "sorted"}, ValueError, "unknown orders 'sorted'"),
         ({"orders": pcgrad.fixed_orders(3)}, ValueError, "orders of 4 tasks"),
         (

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.optim import _apply_optimizer_in_backward
 from torch.func import functional_call
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import prune
@@ -581,3 +582,43 @@ def test_a_weighting_may_change_its_argument() -> None:
     p = leaf()
     result = pcgrad.backward([p.sum(), -p.sum()], [p], weighting=lambda g: g.fill_(1).sum(0))
     assert result.gramian.tolist() == [[2, -2], [-2, 2]]
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+@pytest.mark.filterwarnings("ignore")
+def test_sparse_parameters(layout: torch.layout) -> None:
+    """As own parameters they get the plain sum in their layout; as shared ones a refusal."""
+    trunk, x = nn.Linear(2, 3), torch.randn(4, 2)
+
+    def losses(table: Tensor) -> list[Tensor]:
+        z = trunk(torch.sparse.mm(table, x))
+        return [z.square().mean(), (z - 1).square().mean()]
+
+    table, plain = (nn.Parameter(torch.eye(4).to_sparse(layout=layout)) for _ in "ab")
+    pcgrad.backward(losses(table), trunk.parameters())
+    sum(losses(plain)).backward()  # type: ignore[union-attr]
+    assert table.grad.layout == plain.grad.layout == layout
+    torch.testing.assert_close(table.grad.to_dense(), plain.grad.to_dense())
+    table.grad = None
+    with pytest.raises(TypeError, match=r"#0 \[4, 4\] is sparse"):
+        pcgrad.backward(losses(table), [table])
+    assert table.grad is None
+
+
+def test_optimizers_in_hooks_of_the_graph_are_refused() -> None:
+    """Bug: the optimizer of torch's _apply_optimizer_in_backward silently never steps."""
+    trunk, heads = network()
+    _apply_optimizer_in_backward(torch.optim.SGD, heads[0].parameters(), {"lr": 0.1})
+    losses = losses_of(heads, trunk(torch.randn(4, 6)))
+    with pytest.raises(RuntimeError, match=r"\[1(, 8)?\] has its optimizer in the backward pass"):
+        pcgrad.backward(losses, trunk.parameters())
+    assert all(p.grad is None for p in [*trunk.parameters(), *heads.parameters()])
+
+
+def test_a_recorder_s_own_parameters_are_leaves() -> None:
+    trunk, heads = network()
+    recorder, w = pcgrad.LinearRecorder(trunk, 3), heads[0].weight * 1
+    with recorder:
+        z = trunk(torch.randn(3, 4, 6))
+    with pytest.raises(ValueError, match=r"own parameter #0 \[1, 8\] is not a leaf"):
+        recorder.backward([(part @ w.T).mean() for part in z], own_parameters=[w])
