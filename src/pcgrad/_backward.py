@@ -48,8 +48,9 @@ def backward(
     **added** to ``.grad`` and post-accumulate hooks run. Frozen parameters, and parameters that no
     loss reaches, keep their ``.grad``. If an error is raised, no ``.grad`` has changed.
 
-    There is one backward pass per task, and tensor hooks run once per task. Two calls are two
-    surgeries whose updates add up; use :class:`pcgrad.Accumulator` for one surgery on the sum of
+    There is one backward pass per task, and tensor hooks run once per task (once more, with zeros,
+    where hooks pack what the heads save, as save_on_cpu does). Two calls are two surgeries whose
+    updates add up; use :class:`pcgrad.Accumulator` for one surgery on the sum of
     micro-batches. The host synchronises with the device once if ``check_finite`` is set, and twice
     under a ``group``.
 
