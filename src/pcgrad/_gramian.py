@@ -258,10 +258,9 @@ def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
         RuntimeError: if a gradient cannot be added; no ``.grad`` has changed then.
     """
     # Check and convert all pairs before changing any.
-    dtypes = [leaf.grad_dtype if leaf.is_leaf else None for leaf, _ in pairs]
     pairs = [
-        (leaf, gradient if dtype in (None, gradient.dtype) else gradient.to(dtype))
-        for (leaf, gradient), dtype in zip(pairs, dtypes, strict=True)
+        (leaf, gradient.to((leaf.grad_dtype if leaf.is_leaf else None) or gradient.dtype))
+        for leaf, gradient in pairs
     ]
     for leaf, gradient in pairs:
         if hasattr(leaf, "_in_backward_optimizers"):

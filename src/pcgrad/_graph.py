@@ -96,9 +96,12 @@ class Reach:
         for i, root in enumerate(self.roots):
             self.masks[root] = self.masks.get(root, 0) | 1 << i
         self.nodes = _topological(list(dict.fromkeys(self.roots)))
-        masks = self.masks
+        masks, self.custom = self.masks, False
         for node, edges in self.nodes:
             refuse_reentrant(node)
+            # Functions of users may run passes of their own.
+            own = isinstance(node, BackwardCFunction) or type(node).__name__ == "CppFunction"
+            self.custom = self.custom or own
             mask = masks[node]
             for child, _ in edges:
                 if child is not None:
@@ -106,13 +109,6 @@ class Reach:
         # Indexed by tensor: asking each tensor for its node would cost more than the whole walk.
         ends = [node for node, edges in self.nodes if not edges and is_leaf(node)]
         self._leaves = {id(node.variable): node for node in ends}
-
-    def custom(self) -> bool:
-        """Return whether the graph has functions of users, whose passes may do anything."""
-        return any(
-            isinstance(node, BackwardCFunction) or type(node).__name__ == "CppFunction"
-            for node, _ in self.nodes
-        )
 
     def node(self, tensor: Tensor) -> Any:
         """Return the graph node at which a tensor's gradient arrives."""
@@ -122,14 +118,9 @@ class Reach:
     def of(self, tensor: Tensor) -> int:
         """Return the mask of the losses that reach a tensor; 0 for a frozen one."""
         # A leaf may have been frozen since the forward pass.
-        if not tensor.requires_grad:
+        if not tensor.requires_grad or (tensor.is_leaf and id(tensor) not in self._leaves):
             return 0
-        leaf = self._leaves.get(id(tensor))
-        if leaf is not None:
-            return self.masks[leaf]
-        if tensor.is_leaf:
-            return 0
-        return self.masks.get(get_gradient_edge(tensor).node, 0)
+        return self.masks.get(self.node(tensor), 0)
 
     def leaves(self) -> list[Tensor]:
         """Return the leaves that the losses reach, in an order that depends only on the graph."""

@@ -57,7 +57,8 @@ class LinearRecorder:
     following raise an error that names the layer: other modules with trainable parameters,
     BatchNorm, compiled modules, layers that compute their weight (weight_norm, pruning,
     parametrizations), calls with weights other than the module's, and parameters with tensor hooks.
-    A ``TorchFunctionMode`` that changes the input of ``linear`` is not seen.
+    A ``TorchFunctionMode`` that changes the input of ``linear``, and hooks of graph nodes, are not
+    seen.
 
     Args:
         module: the module whose parameters are under surgery. Other leaves that the losses reach
@@ -241,11 +242,8 @@ class LinearRecorder:
         own = [p for p in self._own(leaves, own_parameters) if p.requires_grad]
         device = roots[0].device
         method.prepare(table, self.tasks)
-        agree(
-            [self.tasks, len(shared), len(own), sum(p.numel() for p in [*shared, *own])],
-            device,
-            ranks,
-        )
+        size = sum(p.numel() for p in [*shared, *own])
+        agree([self.tasks, len(shared), len(own), size], device, ranks)
 
         formed = _Formed(self._memory, device, ranks, streaming=streaming)
         # A single process multiplies each layer's gradients while they are in the cache. Several

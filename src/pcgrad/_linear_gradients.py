@@ -28,19 +28,13 @@ def outer_products(left: Tensor, right: Tensor, out: Tensor, *, add: bool = Fals
         add: add to the values of ``out``, for a layer that was called several times.
     """
     # The CPU's product is slow for a result with few columns, so its transpose is computed.
-    if right.shape[-1] <= NARROW < left.shape[-1]:
-        product = torch.bmm(right.mT, left).mT
-        if add:
-            out.add_(product)
-        else:
-            out.copy_(product)
-    elif out.dtype == left.dtype:
+    narrow = right.shape[-1] <= NARROW < left.shape[-1]
+    if not narrow and out.dtype == left.dtype:
         # With beta 0, old values are not read: nan in reused memory does not propagate.
         out.baddbmm_(left.mT, right, beta=int(add))
-    elif add:
-        out.add_(torch.bmm(left.mT, right))
-    else:
-        out.copy_(torch.bmm(left.mT, right))
+        return
+    product = torch.bmm(right.mT, left).mT if narrow else torch.bmm(left.mT, right)
+    (out.add_ if add else out.copy_)(product)
 
 
 def row_sums(delta: Tensor, out: Tensor, *, add: bool = False) -> None:

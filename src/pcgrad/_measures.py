@@ -83,10 +83,7 @@ def curvature_bounding_measure(gramian: Tensor) -> Tensor:
     squares = gramian.diagonal(dim1=-2, dim2=-1)
     both = squares.unsqueeze(-1) + squares.unsqueeze(-2)
     # ||g_i - g_j||^2 and ||g_i + g_j||^2; rounding may make the latter negative.
-    apart, together = (
-        both - 2 * gramian,
-        (both + 2 * gramian).clamp(min=0),
-    )
+    apart, together = (both - 2 * gramian, (both + 2 * gramian).clamp(min=0))
     # Factored, since 1 - cos^2 would cancel for nearly parallel gradients.
     xi = (1 - cos) * (1 + cos) * apart / together
     return xi.masked_fill((together == 0) & (both > 0) & ~cos.isnan(), torch.inf)

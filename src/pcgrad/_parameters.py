@@ -53,17 +53,11 @@ def named(parameters: Parameters, what: str = "parameters") -> dict[str, Tensor]
         parameters: tensors, ``(name, tensor)`` pairs or a dict.
         what: the word for them in error messages.
     """
-    if isinstance(parameters, nn.Module):
+    if not isinstance(parameters, Iterable) or isinstance(parameters, (nn.Module, Tensor, str)):
+        hints = {nn.Module: "; pass its .parameters()", torch.Generator: "; pass generator=..."}
+        hint = next((text for kind, text in hints.items() if isinstance(parameters, kind)), "")
         raise TypeError(
-            f"{what} must be a list of tensors, got a {type(parameters).__name__}; "
-            "pass its .parameters()"
-        )
-    if isinstance(parameters, Tensor):
-        raise TypeError(f"{what} must be a list of tensors, got one tensor")
-    if not isinstance(parameters, Iterable) or isinstance(parameters, str):
-        by_name = "; pass generator=..." if isinstance(parameters, torch.Generator) else ""
-        raise TypeError(
-            f"{what} must be a list of tensors, got a {type(parameters).__name__}{by_name}"
+            f"{what} must be a list of tensors, got a {type(parameters).__name__}{hint}"
         )
     items = list(parameters.items()) if isinstance(parameters, Mapping) else list(parameters)
     table: dict[str, Tensor] = {}

@@ -37,10 +37,7 @@ def _matmul(device: torch.device) -> Any:
 
 def _reduced(device: torch.device) -> bool:
     # "none" means that nobody has set it, which is full precision here.
-    return _matmul(device).fp32_precision not in (
-        "ieee",
-        "none",
-    )
+    return _matmul(device).fp32_precision not in ("ieee", "none")
 
 
 def _autocast(device: torch.device) -> bool:

@@ -139,10 +139,8 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
     visited, full = orders.to(gramian.device, non_blocking=True), gramian
     if orders.dim() > 2 or gramian.dim() > 2:
         batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])
-        visited, full = (
-            visited.expand(*batch, tasks, tasks - 1),
-            gramian.expand(*batch, tasks, tasks),
-        )
+        visited = visited.expand(*batch, tasks, tasks - 1)
+        full = gramian.expand(*batch, tasks, tasks)
     # -G_jj at every visit; infinity for a zero gradient turns the projection into a step of zero.
     squares = full.diagonal(dim1=-2, dim2=-1).unsqueeze(-2).expand(full.shape).gather(-1, visited)
     squares = squares.masked_fill_(squares <= 0, torch.inf).neg_()

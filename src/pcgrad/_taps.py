@@ -69,10 +69,7 @@ class Tap:
             The tap; ``None`` if the output is not the layer's function of its own parameters.
         """
         below = get_gradient_edge(x).node if x.requires_grad else None
-        named = (
-            ("weight", layer._parameters.get("weight")),
-            ("bias", layer._parameters.get("bias")),
-        )
+        named = ((name, layer._parameters.get(name)) for name in ("weight", "bias"))
         used: list[tuple[str, Tensor]] = [
             (name, p) for name, p in named if p is not None and p.requires_grad
         ]

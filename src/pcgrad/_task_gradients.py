@@ -237,7 +237,7 @@ class Stacks:
             for k in self.large
             if masks[k]
         ]
-        guarded = [p for p in self.shared if p.is_leaf] if reach.custom() else []
+        guarded = [p for p in self.shared if p.is_leaf] if reach.custom else []
         plain: dict[int, Tensor] = {}
         try:
             with refuse_hidden(guarded):

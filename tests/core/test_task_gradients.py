@@ -228,7 +228,7 @@ def test_bad_input_is_named() -> None:
             "task 1 is on meta",
         ),
         ([loss], [], ValueError, "there are no parameters"),
-        ([loss], w, TypeError, "got one tensor"),
+        ([loss], w, TypeError, "got a Tensor"),
         ([loss], [w, 3], TypeError, "got int at position 1"),
         (
             [loss],
