@@ -165,7 +165,8 @@ def reset_into(environments: Sequence[Environment], rows: np.ndarray) -> None:
     """Resets every environment and writes its observation into its row."""
     for environment, row in zip(environments, rows, strict=True):
         with in_task(environment.name):
-            row[:-COLUMNS] = environment.reset()
+            # An assignment would broadcast an observation of another size.
+            np.concatenate((environment.reset(),), out=row[:-COLUMNS])
 
 
 def step_into(environments: Sequence[Environment], actions: np.ndarray, rows: np.ndarray) -> None:
@@ -173,7 +174,7 @@ def step_into(environments: Sequence[Environment], actions: np.ndarray, rows: np
     for environment, action, row in zip(environments, actions, rows, strict=True):
         try:
             observation, *rest = environment.step(action)
-            row[:-COLUMNS], row[-COLUMNS:] = observation, rest
+            np.concatenate((observation, rest), out=row)
         except Exception as error:
             # Entered only after a failure: a context around every step would cost time.
             with in_task(environment.name):

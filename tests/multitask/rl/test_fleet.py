@@ -107,6 +107,41 @@ def test_workers_change_no_number(workers):
         assert same(play(alone), play(shared))
 
 
+class Odd(Drift):
+    """Its observations, or the fields after them, pass through a function."""
+
+    def __init__(self, name, observed=lambda x: x, rest=lambda fields: fields):
+        super().__init__(name)
+        self.observed, self.rest = observed, rest
+
+    def reset(self):
+        return self.observed(super().reset())
+
+    def step(self, action):
+        x, *fields = super().step(action)
+        return self.observed(x), *self.rest(fields)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"observed": lambda x: x[:1]},
+        {"observed": lambda x: x.sum()},
+        {"observed": lambda x: np.append(x, 0)},
+        {"observed": lambda x: x[None]},
+        {"observed": lambda x: x + 1j},
+        {"rest": lambda fields: fields[:1]},
+        {"rest": lambda fields: [fields[0] * 1j, *fields[1:]]},
+    ],
+    ids=["one number", "scalar", "longer", "two axes", "complex", "one field", "complex reward"],
+)
+def test_results_of_other_sizes_are_not_spread_over_the_row(change):
+    with Fleet([partial(Drift, "a"), partial(Odd, "b", **change)]) as fleet:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            play(fleet)
+        assert caught.value.__notes__ == ["task b"]
+
+
 def test_no_more_workers_than_tasks():
     with Fleet(makers(2)) as alone, Fleet(makers(2), 9) as shared:
         assert len(shared._processes) == 2
