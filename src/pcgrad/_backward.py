@@ -306,7 +306,7 @@ def _finish(
     # Checked before surgery, so that a raised error leaves every .grad unchanged.
     if checked:
         refuse_not_finite(checked, gramian, plain, local=method.ranks is None)
-    result = method.surgery(gramian)
+    result = method.surgery(gramian, check_finite=bool(checked))
     # As with Tensor.backward, the .grad of a parameter that no loss reaches stays as it is.
     kept = [k for k in range(len(shared)) if reached[k]]
     with torch.no_grad():

@@ -272,7 +272,7 @@ class LinearRecorder:
             values = roots if len(roots) == self.tasks else list(roots[0].detach().unbind())
             # Under a group the plain gradients are not averaged yet, and ranks would differ.
             refuse_not_finite(values, gramians, () if ranks else plain, local=ranks is None)
-        result = method.surgery(gramians)
+        result = method.surgery(gramians, check_finite=check_finite)
         with torch.no_grad():
             pairs = formed.updates(
                 [shared[k] for k in reached], method.per_parameter(result.weights, reached)

@@ -65,10 +65,13 @@ class Method:
             return joined(products, groups=self.groups)
         return joined(products, per_tensor=self.groups is not None)
 
-    def surgery(self, gramian: Tensor) -> Surgery:
+    def surgery(self, gramian: Tensor, *, check_finite: bool = False) -> Surgery:
         """Apply Algorithm 1, or the weighting if there is one."""
         if self.weighting is not None:
-            return weighted(gramian, self.weighting)
+            found = weighted(gramian, self.weighting)
+            if check_finite and not found.weights.isfinite().all():
+                raise FloatingPointError(f"the weighting gave {found.weights.tolist()}")
+            return found
         assert self.drawn is not None
         # Every rank drew orders, so that generators stay in step, but only rank 0's are used.
         drawn = broadcast_orders(self.drawn, gramian.device, self.ranks)

@@ -184,9 +184,11 @@ def weighted(gramian: Tensor, weighting: Weighting) -> Surgery:
     found = [weighting(matrix.clone()) for matrix in stacked]
     tasks = gramian.shape[-1]
     for weights in found:
-        if not isinstance(weights, Tensor) or weights.shape != (tasks,):
-            got = list(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
-            raise ValueError(f"a weighting must return weights [{tasks}] of a Gramian, got {got}")
+        # A cast to the Gramian's dtype would drop imaginary parts.
+        if not isinstance(weights, Tensor) or weights.shape != (tasks,) or weights.is_complex():
+            raise ValueError(
+                f"a weighting must return real weights [{tasks}] of a Gramian, got {shown(weights)}"
+            )
     weights = torch.stack([w.detach().to(gramian) for w in found]).view(gramian.shape[:-1])
     none = torch.empty(tasks, 0, dtype=torch.int64, device="cpu")
     return Surgery(gramian, none, torch.diag_embed(weights), weights)

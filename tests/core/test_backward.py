@@ -470,10 +470,16 @@ def test_a_weighting_takes_the_place_of_algorithm_1(granularity: str) -> None:
     assert len(seen) == (1 if granularity == "global" else len(trunk))
 
 
-def test_weights_of_another_number_of_tasks_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("weighting", "got"),
+    [
+        (lambda gramian: gramian[0, :3], r"\[3\]"),
+        (lambda gramian: gramian[0] * 1j, "complex128"),
+        (lambda gramian: gramian[0].tolist(), r"\["),
+    ],
+)
+def test_what_a_weighting_returns_is_checked(weighting: Any, got: str) -> None:
     model = Model()
-    with pytest.raises(ValueError, match=r"must return weights \[4\] of a Gramian, got \[3\]"):
-        pcgrad.backward(
-            model.losses(), model.trunk.parameters(), weighting=lambda gramian: gramian[0, :3]
-        )
+    with pytest.raises(ValueError, match=rf"must return real weights \[4\] of .*, got .*{got}"):
+        pcgrad.backward(model.losses(), model.trunk.parameters(), weighting=weighting)
     assert not grads(model.parameters())

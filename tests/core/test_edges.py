@@ -555,7 +555,7 @@ def test_threads_do_not_read_each_other_s_gradients() -> None:
 
 
 @pytest.mark.parametrize("recorded", [False, True])
-@pytest.mark.parametrize("fault", ["head", "sparse head"])
+@pytest.mark.parametrize("fault", ["head", "sparse head", "weighting"])
 def test_check_finite_sees_the_heads(fault: str, recorded: bool) -> None:
     """Bug: only the dot products are checked, so that a head's nan reaches ``.grad``."""
     trunk, heads = network()
@@ -567,14 +567,18 @@ def test_check_finite_sees_the_heads(fault: str, recorded: bool) -> None:
     nn.init.zeros_(heads[1].bias)
     nn.init.zeros_(table.weight)
     head = {"head": heads[1].bias, "sparse head": table(torch.arange(2))}
-    losses[1] = losses[1] + head[fault].sum().sqrt()
+    options: dict[str, Any] = {"weighting": lambda gramian: gramian[0] / 0}
+    match = r"the weighting gave \[inf, "
+    if fault in head:
+        losses[1] = losses[1] + head[fault].sum().sqrt()
+        options, match = {}, r"not finite: own parameter \[(1|4, 1)\]$"
     run = (
         recorder.backward
         if recorded
         else partial(pcgrad.backward, shared_parameters=trunk.parameters())
     )
-    with pytest.raises(FloatingPointError, match=r"not finite: own parameter \[(1|4, 1)\]$"):
-        run(losses, check_finite=True)
+    with pytest.raises(FloatingPointError, match=match):
+        run(losses, check_finite=True, **options)
     assert all(p.grad is None for p in [*trunk.parameters(), *heads.parameters(), table.weight])
 
 
