@@ -23,6 +23,7 @@ EVALUATIONS = {
     "metaworld_mt10": 5,
     "metaworld_mt50": 10,
 }
+LEARNED = 0.5  # a seed learns a task if its success in these evaluations is at least this share
 # The interval of a row of the paper that a scale does not run.
 NOT_RUN = Interval(NAN, NAN, NAN, 0, "mean", NAN)
 COLUMNS = [

@@ -18,7 +18,7 @@ from experiments.metaworld import (
 from experiments.metaworld.table_metaworld import METHODS, iqm_lines, table
 from reporting.figures import color
 from reporting.learning_curves import SMOOTH, figure
-from reporting.runs import read_runs
+from reporting.runs import COLUMNS, Runs, read_runs
 from system.results import describe
 
 STEPS = range(1, 16)
@@ -237,6 +237,16 @@ def test_the_table_of_tasks_counts_the_seeds_that_solve_each(tmp_path):
     shown = table_tasks.shown(lines)
     assert list(shown.columns) == ["task", "Independent", "SAC"]
     assert shown["Independent"][0] == f"{alone['mean']:.2f} (0 of 3)"
+
+
+def test_a_success_in_half_of_the_evaluations_counts_as_learned():
+    """The README counts seeds of at least one half; the table once counted those above it."""
+    rows = [
+        ("metaworld_mt3", "sac", 0, step, "a-v3", "evaluation_success", step % 2)
+        for step in range(10)
+    ]
+    runs = Runs(pd.DataFrame(rows, columns=COLUMNS), [])
+    assert list(table_tasks.table(runs)["solved"]) == [1]
 
 
 def test_costs_are_in_minutes(tmp_path):

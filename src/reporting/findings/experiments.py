@@ -13,10 +13,9 @@ from reporting.ledger.evidence import CLAIMED, samples, up_to
 from reporting.ledger.verdicts import FALSE, HOLDS, READING
 from reporting.runs import Runs
 from reporting.statistics import interval, spread
-from reporting.tables import EVALUATIONS
+from reporting.tables import EVALUATIONS, LEARNED
 
 PEERS = ("conflictfree", "libmtl", "torchjd", "literal")  # other implementations of the step
-LEARNED = 0.5  # a task is learned if its success in the last evaluations is at least this share
 
 
 def landscape(one: Results) -> str:
