@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from reporting import render
-from reporting.findings.claims import by_id, counted, standing_of
+from reporting.findings.claims import by_id, standing_of
 from reporting.findings.results import Results
 from reporting.labels import label, seeds_text
 from reporting.ledger.evidence import CLAIMED, samples, up_to
@@ -58,7 +58,7 @@ def second_task(one: Results) -> str:
         )
     collections = runs.infos[0]["settings"]["collections"]
     name = task.removesuffix("-v3")
-    return f"On {name}, in {collections} collections: {'. '.join(parts)}."
+    return f"On {name}, in {collections} collections ({_conditions_of(runs)}): {'. '.join(parts)}."
 
 
 def _range(steps: "pd.Series[int]") -> str:
@@ -70,7 +70,11 @@ def conditions(one: Results) -> str:
     claims, runs = by_id(one.claims), one.runs("triad")
     parts = []
     for name, words in (
-        ("figure-4-condition-a", "Condition (a) holds for a share of the conflicts of"),
+        (
+            "figure-4-condition-a",
+            "With PCGrad, before half of task 2's episodes succeed, condition (a) holds for a "
+            "share of the conflicts of",
+        ),
         ("figure-4-xi", "ξ ≤ 1 for"),
     ):
         if name in claims and np.isfinite(claims[name]["ours"]):
@@ -80,7 +84,7 @@ def conditions(one: Results) -> str:
             )
     # Curvatures of seeds differ by orders of magnitude, so their mean would be that of one seed.
     for names, words in (
-        (("actor",), "SAC's mean curvature over a run is, for the actor,"),
+        (("actor",), "without it the mean curvature over a run is, for the actor,"),
         (("q1", "q2"), "for the critics"),
     ):
         rows = runs.select(method="sac", task="all")
@@ -95,7 +99,7 @@ def conditions(one: Results) -> str:
     if not parts:
         return ""
     seeds = {seed for info in runs.infos for seed in info["seeds"]}
-    return f"{'; '.join(parts)}. ({seeds_text(len(seeds))})"
+    return f"{'; '.join(parts)} ({seeds_text(len(seeds))}; {_conditions_of(runs)})."
 
 
 def step_of_theorem_2(one: Results) -> str:
@@ -112,13 +116,14 @@ def step_of_theorem_2(one: Results) -> str:
             continue
         middle = float(xi.median())
         # Condition (c): t ≥ 2/(ℓ − ξL) ≥ (2/L) / (1 − ξ), because ℓ ≤ L.
-        words = (
-            f"even with ℓ = L (c) asks for a step of {1 / (1 - middle):,.0f} times 2/L"
-            if middle < 1
-            else "no step satisfies (b) and (c)"
-        )
-        parts.append(f"{label(method)}: median ξ {middle:.4f}, so {words}")
-    return "; ".join(parts) + "." * bool(parts)
+        words = f"{1 / (1 - middle):,.0f} times 2/L" if middle < 1 else "no step"
+        parts.append(f"{label(method)}: {words} (median ξ {middle:.4f})")
+    if not parts:
+        return ""
+    return (
+        "Its condition (c), t ≥ 2/(ℓ − ξL), asks even with ℓ = L for a step t of at least: "
+        f"{'; '.join(parts)}. Theorem 1 allows 1/L."
+    )
 
 
 def equal_samples(frame: pd.DataFrame) -> tuple[pd.DataFrame, float]:
@@ -228,7 +233,7 @@ def rewards(one: Results) -> str:
 
 
 def theory(claims: pd.DataFrame) -> str:
-    """How many statements hold as printed, in a named reading, or not at all."""
+    """The theorems with a statement that is false, and how many hold in a part or a reading."""
     rows = claims[claims["source"].str.contains("Theorem|Proposition|Corollary")]
     by_word = {
         word: list(dict.fromkeys(rows[rows["verdict"] == word]["source"]))
@@ -237,9 +242,9 @@ def theory(claims: pd.DataFrame) -> str:
     # A source can be false as stated in one part and hold in another part or reading.
     rescued = [name for name in by_word[FALSE] if name in by_word[READING] + by_word[HOLDS]]
     return (
-        f"Of {len(rows)} statements: {counted(rows)}. Some statement is false as stated in: "
-        f"{', '.join(by_word[FALSE]) or 'none'}; of these, a part or a reading holds in "
-        f"{len(rescued)}."
+        f"Some statement is false as stated in: {', '.join(by_word[FALSE]) or 'none'}. "
+        f"In {'each' if rescued == by_word[FALSE] else len(rescued)} of them another part or a "
+        "reading holds."
     )
 
 
