@@ -88,8 +88,13 @@ def save(
     if png is not None:
         drawn = io.BytesIO()
         fig.savefig(drawn, format="png", dpi=dpi or RC["savefig.dpi"])
-        # A palette takes a third of the bytes; dithering would speckle plain areas.
-        few = Image.open(drawn).convert("RGB").quantize(MOST_COLORS, dither=Image.Dither.NONE)
+        # A palette takes a third of the bytes; dithering would speckle plain areas, and a median
+        # cut would mix the colors of thin marks.
+        few = (
+            Image.open(drawn)
+            .convert("RGB")
+            .quantize(MOST_COLORS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        )
         with whole(Path(png), "wb") as file:
             few.save(file, format="png", optimize=True)
     if pdf is not None:
