@@ -30,7 +30,7 @@ pcgrad - sum,left,test_accuracy,0.5,,,1,,,mean,
 """
 CLAIMS = """id,verdict,reason,effect,ci_low,ci_high,seeds,p,p_holm,\
 ours,ours_low,ours_high,paper,agrees
-a,inconclusive,the interval holds zero,0.2,-0.1,0.5,3,0.2,0.4,95,94,96,96,yes
+a,inconclusive,the interval contains zero,0.2,-0.1,0.5,3,0.2,0.4,95,94,96,96,yes
 """
 
 
@@ -335,7 +335,7 @@ def change(root, name, old, new):
             "row a, column verdict: published 'inconclusive'",
         ),
         ("claims.csv", "0.2,0.4", "0.2,0.5", "column p_holm"),
-        ("claims.csv", "holds zero", "is wide", "column reason"),
+        ("claims.csv", "contains zero", "is wide", "column reason"),
     ],
 )
 def test_verify_names_the_one_cell_that_changed(root, capsys, name, old, new, named):

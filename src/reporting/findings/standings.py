@@ -40,7 +40,7 @@ def differences(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def standing(table: pd.DataFrame, left: str) -> str:
-    """For every metric, the methods that `left` beats, loses to, or is not told apart from."""
+    """For every metric, the methods that `left` beats, loses to, or is undecided against."""
     lines = [line for line in differences(table) if line["left"] == left]
     sentences = []
     for task, metric in dict.fromkeys((line["task"], line["metric"]) for line in lines):
@@ -66,7 +66,7 @@ def _groups(lines: Sequence[Mapping[str, Any]]) -> str:
     parts = [
         f"better than {', '.join(better)}" if better else "",
         f"worse than {', '.join(worse)}" if worse else "",
-        f"not told apart from {', '.join(open_)}" if open_ else "",
+        f"no clear difference from {', '.join(open_)}" if open_ else "",
     ]
     return "; ".join(filter(None, parts))
 
@@ -84,14 +84,14 @@ def compared(table: pd.DataFrame) -> list[str]:
 
 
 def short_standing(table: pd.DataFrame, left: str) -> str:
-    """A shorter `standing` for the table of answers: only the differences told apart from zero."""
+    """A shorter `standing` for the table of answers: only the clear differences."""
     lines = [line for line in differences(table) if line["left"] == left]
     better = [line for line in lines if line["ends"][0] > 0]
     worse = [line for line in lines if line["ends"][1] < 0]
     firm = [line for line in (*better, *worse) if line["p_holm"] < SIGNIFICANCE]
     found, rest = len(better) + len(worse), len(lines) - len(better) - len(worse)
     if not found:
-        return f"{label(left)}: no difference to another method is told apart from zero."
+        return f"{label(left)}: all comparisons are undecided ({len(lines)})."
     names = [
         f"{words} than {_names(part, lines)}"
         for words, part in (("better", better), ("worse", worse))

@@ -85,10 +85,10 @@ def statistical(effect: Interval, *, seeds: int, smallest: float, p_holm: float)
         return NOT_REPLICATED, "the interval lies at or below zero effect"
     if effect.low <= 0:
         if effect.high < smallest:
-            return INCONCLUSIVE, "the interval holds zero and no effect that counts"
-        return INCONCLUSIVE, "the interval holds zero"
+            return INCONCLUSIVE, "the interval contains zero and lies below the smallest effect"
+        return INCONCLUSIVE, "the interval contains zero"
     if effect.seeds < seeds:
-        return INCONCLUSIVE, f"on the claimed side, but {effect.seeds} of {seeds} seeds"
+        return INCONCLUSIVE, f"on the claimed side, but {seeds_text(effect.seeds)}; needs {seeds}"
     if effect.center < smallest:
         return INCONCLUSIVE, f"on the claimed side, but smaller than {smallest:g}"
     # "not <" also catches a p-value that is nan.
