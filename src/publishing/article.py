@@ -34,22 +34,27 @@ FIGURES = (
     (
         "figure_4",
         95,
-        "Curvature, conflict and return of two Meta-World tasks. What to see: whether curvature "
-        "grows, whether the dashed and dotted shares stay high, and whether a method's return on "
-        "task 2 rises.",
+        "Curvature, conflict and return of two Meta-World tasks. Line: mean over seeds, in (a) on "
+        "the axis's scale; shade: 95% interval. What to see: whether curvature grows, whether the "
+        "dashed and dotted shares stay high, and whether a method's return on task 2 rises.",
     ),
     (
         "figure_3",
         95,
-        "Success on Meta-World's task sets. What to see: whether SAC + PCGrad (vermilion) lies "
-        "above SAC (blue).",
+        "Success on Meta-World's task sets. Dotted: where the paper's curves end, for MT10 at 5 "
+        "million steps. What to see: whether SAC + PCGrad (vermilion) lies above SAC (blue).",
     ),
     (
         "figure_tasks",
         95,
-        "Success of every single task. What to see: which tasks a mean over tasks hides.",
+        "Success of every single task. What to see: which tasks each method learns.",
     ),
-    ("figure_conflicts", 85, "Cosine, magnitude similarity and the median of ξ along training."),
+    (
+        "figure_conflicts",
+        85,
+        "Cosine, magnitude similarity Φ (Definition 2) and the median of ξ (Definition 5) along "
+        "training. What to see: whether Φ and ξ differ between the methods.",
+    ),
 )
 REFERENCES = (
     "T. Yu, S. Kumar, A. Gupta, S. Levine, K. Hausman, C. Finn. Gradient Surgery for Multi-Task "
@@ -274,7 +279,7 @@ def drawing(results: Sequence[Results], name: str) -> Path | None:
 
 
 def statements(results: Sequence[Results]) -> list[list[str]]:
-    """The table of the theory: statement and reading, verdict, kinds of deciding checks."""
+    """The table of the theory: source, statement and reading, verdict, kinds of checks."""
     for one in results:
         table = one.table("table_theory")
         if len(table):
@@ -286,6 +291,7 @@ def statements(results: Sequence[Results]) -> list[list[str]]:
             )
             return [
                 [
+                    str(row["source"]),
                     # The reading is nan for statements that are judged as printed.
                     f"{row['statement']} ({row['reading']})"
                     if isinstance(row.get("reading"), str)
@@ -309,7 +315,8 @@ def tried(results: Sequence[Results]) -> list[str]:
         own = table[~table["method"].str.contains(" - ")]
         named = set(own[own["paper"].notna()]["method"])
         extra = [label(method) for method in own["method"].unique() if method not in named]
-        if extra:
+        # A table that is all ours has no row of the paper to vary.
+        if named and extra:
             lines.append(f"{caption(one.title(name))}: {'; '.join(extra)}.")
     return lines
 
