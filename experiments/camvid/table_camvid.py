@@ -6,7 +6,7 @@ from reporting.tables import UPDATES, Quantity
 LAST = 3  # last epochs over which a run is averaged
 TABLE = Comparison(
     source="table_camvid",
-    title="Table CamVid: segmentation and distance to class boundaries (ours)",
+    title="CamVid (ours): segmentation and distance to class boundaries",
     experiment="camvid",
     methods=("cross_stitch_equal", "cross_stitch_equal_pcgrad", "mtan_equal", "mtan_equal_pcgrad"),
     pairs=(
@@ -16,8 +16,8 @@ TABLE = Comparison(
     quantities=(
         Quantity("segmentation", "test_mIoU_per_image", "mIoU, %", last=LAST, compare=True),
         Quantity("segmentation", "test_PixAcc_per_image", "PixAcc, %", last=LAST, compare=True),
-        Quantity("boundary", "test_AbsErr", "distance AbsErr", 4, last=LAST, compare=True),
-        Quantity("boundary", "test_RelErr", "distance RelErr", 3, last=LAST, compare=True),
+        Quantity("boundary", "test_AbsErr", "boundary AbsErr", 4, last=LAST, compare=True),
+        Quantity("boundary", "test_RelErr", "boundary RelErr", 3, last=LAST, compare=True),
         *UPDATES,
     ),
     notes=(
@@ -25,7 +25,7 @@ TABLE = Comparison(
         "lower for errors",
         "not in the paper: tests the claim of Tables 5 and 7 on real images with another second "
         "task",
-        "distance: of a pixel to the nearest class boundary of the annotation, "
+        "boundary: distance of a pixel to the nearest class boundary of the annotation, "
         "1 from 16 pixels on; no depth",
         "equal weights; mIoU and PixAcc are means over images",
     ),

@@ -99,12 +99,13 @@ def table(tasks: str) -> TaskSet:
     checked = [(method, method + FLOAT32) for method in methods if tasks in ("reach", "mt3")]
     later = [method + VERSION_2 for method in ("sac_pcgrad", "sac") if tasks == "mt10"]
     methods = (*methods, *(second for _, second in checked), *later)
+    name = {"mt3": "MT3 (ours)", "reach": "Reach (ours)"}.get(tasks, tasks.upper())
     # Returns of several tasks differ by orders of magnitude: one task would dominate a mean.
     one = Quantity("all", "return", "return in training", 0, last=last)
     alone = [one] if tasks == "reach" else []
     return TaskSet(
         source=f"table_{tasks}",
-        title=f"{tasks.upper()}: the end of training",
+        title=f"{name}: the end of training",
         experiment=f"metaworld_{tasks}",
         methods=methods,
         last=last,

@@ -5,7 +5,7 @@ from reporting.tables import UPDATES, Quantity
 
 TABLE = Comparison(
     source="table_ucmerced",
-    title="Table UC Merced: 17 binary labels, real photographs (ours)",
+    title="UC Merced (ours): 17 binary labels of real photographs",
     experiment="ucmerced",
     methods=("sum", "uncertainty", "mgda", "pcgrad", "direction_only"),
     pairs=(
