@@ -26,12 +26,13 @@ from reporting.figures import (
 from reporting.labels import label, seeds_text
 from reporting.runs import Runs, read_runs
 from reporting.statistics import iqm
+from reporting.tables import EVALUATIONS
 
-SMOOTH = 10  # collections of the running mean
+SMOOTH = 10  # collections of the running mean; evaluations have the tables' number
 FEW = 10  # curves with fewer collections get dots, because a single point draws no line
 PANEL = (2.75, 2.5)  # width and height of a panel in inches
 MIDDLE = "interquartile mean"  # the id of its lines
-END = "end in the paper"  # the id of the paper's numbers
+END = "the paper's end (MT10: 5M steps, MT50: 20M)"  # the id of the paper's numbers
 SHARE = (-0.03, 1.03)  # limits for shares; curves at 0 and 1 stay clear of the frame
 
 
@@ -93,7 +94,12 @@ def curve(runs: Runs, method: str, task: str, metric: str) -> pd.DataFrame:
     return rows.merge(steps.rename(columns={"value": "steps"}), on=["seed", "step"])
 
 
-def middle(runs: Runs, method: str, metric: str) -> pd.DataFrame:
+def window(experiment: str, metric: str) -> int:
+    """The number of values of the running mean: that of the tables for evaluations."""
+    return EVALUATIONS.get(experiment, SMOOTH) if metric.startswith("evaluation_") else SMOOTH
+
+
+def middle(runs: Runs, method: str, metric: str, smooth: int = SMOOTH) -> pd.DataFrame:
     """The interquartile mean over all tasks and seeds at once: columns steps, value.
 
     It averages the running means of the single curves. It is empty if the runs have no metric per
@@ -108,7 +114,7 @@ def middle(runs: Runs, method: str, metric: str) -> pd.DataFrame:
         [curve(runs, method, task, metric).assign(task=task) for task in tasks], ignore_index=True
     )
     values = frame.sort_values("step", kind="stable").groupby(["task", "seed"])["value"]
-    frame["value"] = values.transform(lambda v: v.rolling(SMOOTH, min_periods=1).mean())
+    frame["value"] = values.transform(lambda v: v.rolling(smooth, min_periods=1).mean())
     rows = [(steps, iqm(group["value"])) for steps, group in frame.groupby("steps")]
     return pd.DataFrame(rows, columns=["steps", "value"])
 
@@ -117,6 +123,7 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
     """Draw one panel and return the methods that have runs."""
     runs = runs.of(panel.experiment)
     metric = measured(runs, panel.metric)
+    smooth = window(panel.experiment, metric)
     present = [
         m for m in panel.methods if not runs.select(method=m, task=panel.task, metric=metric).empty
     ]
@@ -125,11 +132,11 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
         frame = curve(runs, method, panel.task, metric)
         few = frame["steps"].nunique() < FEW
         count = len(ax.lines)
-        band(ax, frame, method, x="steps", smooth=SMOOTH, marker="." if few else "")
+        band(ax, frame, method, x="steps", smooth=smooth, marker="." if few else "")
         # `band` can draw further lines (single seeds) after the mean.
         lines.append(ax.lines[count])
         if panel.has_middle:
-            inner = middle(runs, method, metric)
+            inner = middle(runs, method, metric, smooth)
             if len(inner):
                 ax.plot(
                     inner["steps"],
@@ -212,7 +219,7 @@ def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -
     marks = {
         line.get_marker() for ax in axes.flat for line in ax.get_lines() if line.get_gid() == END
     }
-    for marker, words in (("D", "end in the paper"), ("v", "the paper: less than this")):
+    for marker, words in (("D", END), ("v", "the paper's end is below")):
         if marker in marks:
             dots: dict[str, Any] = {"linestyle": ":", "marker": marker, "markersize": 4}
             handles.append(Line2D([], [], color="gray", label=words, **dots))

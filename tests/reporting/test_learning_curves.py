@@ -5,7 +5,17 @@ import pytest
 from matplotlib import pyplot as plt
 
 from reporting.figures import SEED_LINE, color
-from reporting.learning_curves import SMOOTH, Panel, curve, draw, figure, measured, middle, note
+from reporting.learning_curves import (
+    END,
+    SMOOTH,
+    Panel,
+    curve,
+    draw,
+    figure,
+    measured,
+    middle,
+    note,
+)
 from reporting.runs import read_runs
 
 PANEL = Panel("metaworld_mt10", "MT10", ("sac", "sac_pcgrad", "cosreg"))
@@ -142,8 +152,8 @@ def test_only_methods_with_runs_are_in_the_legend_and_the_stamp_counts_seeds(wri
         "SAC",
         "SAC + PCGrad",
         "one seed",
-        "end in the paper",
-        "the paper: less than this",
+        END,
+        "the paper's end is below",
     ]
     paper = [line for line in fig.axes[0].get_lines() if list(line.get_ydata()) == [0.7, 0.7]]
     assert [line.get_color() for line in paper] == [color("sac_pcgrad")]
