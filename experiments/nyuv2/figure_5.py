@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from reporting.figures import band, color, save, stamp, style
+from reporting.figures import band, color, save, stamp, style, without_runs
 from reporting.labels import seeds_text
 from reporting.runs import Runs, read_runs
 
@@ -25,6 +25,8 @@ def figure_5(runs: Runs) -> Figure:
     """Draw two rows (splits) of three panels (tasks): means over seeds with 95% intervals."""
     style()
     methods = [method for method in METHODS if not runs.select(method=method).empty]
+    if not methods:
+        return without_runs()
     fig, axes = plt.subplots(2, 3, figsize=(8.2, 4.2), sharex=True, squeeze=False)
     for row, (metric, words) in zip(axes, SPLITS.items(), strict=True):
         for ax, (task, name) in zip(row, TASKS.items(), strict=True):
@@ -38,13 +40,12 @@ def figure_5(runs: Runs) -> Figure:
             ax.margins(x=0)
     for ax in axes[1]:
         ax.set_xlabel("epoch")
-    if methods:
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside upper center", ncols=len(methods))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside upper center", ncols=len(methods))
     infos = [info for info in runs.infos if info["method"] in methods]
     seeds = {seed for info in infos for seed in info["seeds"]}
-    data = infos[0]["data"].get("name", "") if infos else "no runs"
-    stamp(fig, infos[0]["scale"] if infos else "none", f"data: {data}, {seeds_text(len(seeds))}")
+    data = infos[0]["data"].get("name", "")
+    stamp(fig, infos[0]["scale"], f"data: {data}, {seeds_text(len(seeds))}")
     return fig
 
 
