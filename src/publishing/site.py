@@ -214,6 +214,8 @@ def claims_of(name: str, scales: list[Results]) -> str:
             f"- {findings.standing(table, method)} Scale {one.scale}."
             for method in findings.compared(table)
         ]
+    if any("*)" in line for line in lines):
+        lines.append("- Star: the difference does not remain after Holm's correction.")
     return "\n".join(lines)
 
 
