@@ -35,7 +35,7 @@ class Evidence:
         ours: Our value of the quantity for which the paper gives a number.
         decided: The verdict, if the evidence is deterministic (end points, proofs).
         missing: Why there is no evidence.
-        note: The observation in words.
+        note: The observation in words; for effects over seeds, how many are on the claimed side.
     """
 
     effect: Interval | None = None
@@ -58,9 +58,11 @@ def verdict(
         return evidence.decided, evidence.note
     if evidence.effect is None:
         return NOT_TESTED, "no evidence"
-    return statistical(
+    word, why = statistical(
         evidence.effect, seeds=claim["seeds"], smallest=claim["smallest_effect"], p_holm=p_holm
     )
+    # An interval of heavy-tailed values can contain zero although no seed is below.
+    return word, f"{why}; {evidence.note}" if evidence.note and word == INCONCLUSIVE else why
 
 
 def statistical(effect: Interval, *, seeds: int, smallest: float, p_holm: float) -> tuple[str, str]:
