@@ -132,7 +132,8 @@ def table(tasks: str) -> TaskSet:
             *(
                 [
                     "the evaluations and collections are those up to 1 million samples, as in the "
-                    "claims, once all runs are there"
+                    "claims, once all runs are there; positions are fixed, so that all episodes of "
+                    "one evaluation are equal"
                 ]
                 if tasks == "mt10"
                 else []

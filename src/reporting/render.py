@@ -117,7 +117,7 @@ def significant(mean: float, low: float, high: float, digits: int = 3) -> str:
         return DASH
     # The largest of the three numbers decides, so that all have the same decimals.
     size = max(abs(value) for value in (mean, low, high) if math.isfinite(value))
-    if size >= 1e5 or 0 < size < 1e-3:
+    if size >= 1e4 or 0 < size < 1e-3:
         bounds = "" if math.isnan(low) else f" [{low:.2e}, {high:.2e}]"
         return f"{mean:.2e}{bounds}".replace("-", "−")
     decimals = max(0, digits - 1 - math.floor(math.log10(size))) if size else 2

@@ -17,7 +17,8 @@ from publishing.restore import restore
 from publishing.verify import main as verify_main
 from reporting.runs import read_runs
 from system.errors import UserError
-from system.results import describe, read_run
+from system.results import describe, read_info, read_run
+from system.settings import rows
 
 CONFIG = {
     "scale": "quick",
@@ -405,3 +406,20 @@ def test_a_table_that_was_not_made_is_a_difference(root):
 def test_nothing_published_is_said(root, capsys):
     assert verify_main([str(root / "results/quick"), str(root / "results/published/quick")]) == 2
     assert "make publish" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", ["quick", "laptop"])
+def test_a_published_config_asks_for_exactly_what_ran(scale):
+    """`make laptop` would train other rows than the published ones, or miss some."""
+    place = publish.ROOT / "results" / "published" / scale
+    blocks = yaml.safe_load((publish.ROOT / "config" / f"{scale}.yaml").read_text())["experiments"]
+    asked = {
+        (experiment, method, seed)
+        for experiment, block in blocks.items()
+        for method, seeds in rows(block).items()
+        for seed in seeds
+    }
+    infos = [read_info(path) for path in sorted(place.glob("runs/*/*/*/run.json"))]
+    ran = {(one["experiment"], one["method"], seed) for one in infos for seed in one["seeds"]}
+    assert asked == ran
+    assert json.loads((place / "manifest.json").read_text())["absent"] == []

@@ -13,6 +13,7 @@ import pytest
 from publishing import readme, runtimes
 from publishing.commands import usage
 from reporting import findings
+from system.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,7 +93,7 @@ def test_runtimes_know_trainings_by_their_runs_and_keep_older_rows(tmp_path):
 
 
 def test_runtimes_without_a_run_say_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="run the pipeline first"):
+    with pytest.raises(UserError, match="run the pipeline first"):
         runtimes.runtimes(tmp_path)
 
 

@@ -67,6 +67,7 @@ def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[
         "runs/metaworld_mt10",
         _on_mt10,
         figure_3,
+        "Figure 3",
     )
     # One question per table, answered at the strongest scale with real data; MT10 has its own.
     for name, one in strongest(results).items():
