@@ -32,7 +32,7 @@ SMOOTH = 10  # collections of the running mean; evaluations have the tables' num
 FEW = 10  # curves with fewer collections get dots, because a single point draws no line
 PANEL = (2.75, 2.5)  # width and height of a panel in inches
 MIDDLE = "interquartile mean"  # the id of its lines
-END = "the paper's end (MT10: 5M steps, MT50: 20M)"  # the id of the paper's numbers
+END = "the paper's end (at 5M; MT50: 20M)"  # the id of the paper's numbers
 SHARE = (-0.03, 1.03)  # limits for shares; curves at 0 and 1 stay clear of the frame
 
 
@@ -132,7 +132,10 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
         frame = curve(runs, method, panel.task, metric)
         few = frame["steps"].nunique() < FEW
         count = len(ax.lines)
-        band(ax, frame, method, x="steps", smooth=smooth, marker="." if few else "")
+        # A mean over tasks hides which seeds have it; lines of more methods would cover each other.
+        single = panel.has_middle and len(present) <= 2
+        dot = "." if few else ""
+        band(ax, frame, method, x="steps", smooth=smooth, marker=dot, single=single)
         # `band` can draw further lines (single seeds) after the mean.
         lines.append(ax.lines[count])
         if panel.has_middle:
