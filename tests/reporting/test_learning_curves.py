@@ -113,8 +113,16 @@ def test_dots_where_collections_are_few_and_a_running_mean_over_ten(write_job):
 def test_one_seed_has_no_shade(write_job):
     ax, _ = drawn(read_runs([job(write_job, "sac", [0.1, 0.2], seeds=(0,))]))
     assert not ax.collections
-    ax, _ = drawn(read_runs([job(write_job, "sac", [0.1, 0.2], seeds=range(5))]))
-    assert len(ax.collections) == 1
+
+
+def test_two_methods_show_every_seed_and_more_a_shade(write_job):
+    for count, shades, thin in ((2, 0, 10), (3, 3, 0)):
+        jobs = [
+            job(write_job, method, [0.1, 0.2], seeds=range(5)) for method in PANEL.methods[:count]
+        ]
+        ax, _ = drawn(read_runs(jobs))
+        assert len(ax.collections) == shades
+        assert sum(line.get_gid() == SEED_LINE for line in ax.get_lines()) == thin
 
 
 def test_curves_at_zero_and_at_the_top_lie_inside_the_frame(write_job):
