@@ -197,7 +197,7 @@ def headline(one: Results) -> str:
     return (
         f"Share of the ten tasks that is solved after {budget / 1e6:.2g} million samples (the "
         f"paper's curves end at 5 million): {', '.join(levels)}; difference "
-        f"{render.significant(gain.center, gain.low, gain.high, 2)} "
+        f"{render.significant(gain.center, gain.low, gain.high)} "
         f"({len(both)} paired {'seed' if len(both) == 1 else 'seeds'}; {_conditions_of(runs)})."
         f"{standing_of(one, gain.center)}"
     )
