@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from reporting import render
 from reporting.figures import legend_above, save, stamp, style
 from reporting.findings import Results, count, is_real, ledger, order, read
+from reporting.labels import label
 from reporting.ledger.verdicts import (
     FALSE,
     HOLDS,
@@ -65,13 +66,7 @@ CODES = {
     "libmtl": ("LibMTL", "#009E73", "^"),
 }
 TABLES = tuple(f"table_{number}" for number in range(1, 9))
-TABLE_COLORS = dict(
-    zip(
-        TABLES,
-        ("#000000", "#0072B2", "#009E73", "#D55E00", "#E69F00", "#56B4E9", "#882255", "#999933"),
-        strict=True,
-    )
-)
+OURS, PAPER = "#0072B2", "#D55E00"
 
 
 def scoreboard(results: Sequence[Results]) -> Figure:
@@ -196,100 +191,54 @@ def _claim(ax: Axes, x: float, y: float, claim: str, width: int, after: str = ""
 
 
 def paper_numbers(results: Sequence[Results]) -> pd.DataFrame:
-    """Every number of Tables 1 to 8 with ours: table, method, metric, paper, ours, low, high, real.
+    """Every number of Tables 1 to 8 that we measured on real data, beside ours, once.
 
-    Our number is taken from the strongest scale that has one; real data precede generated data.
+    It comes from the strongest scale that has it. Generated data are no evidence.
     """
-    frames = []
+    frames = [pd.DataFrame(columns=["table", "method", "task", "metric", "paper", "mean"])]
     for one in results:
-        for name in (name for name in one.tables() if name in TABLES):
+        for name in (name for name in one.tables() if name in TABLES and is_real(one.footer(name))):
             table = one.table(name)
             # Differences "a - b" have derived numbers only.
-            table = table[table["paper"].notna() & ~table["method"].str.contains(" - ")]
-            table = table[table["metric"].isin(QUANTITIES)]
-            frames.append(table.assign(table=name, real=is_real(one.footer(name)), scale=one.scale))
-    if not frames:
-        return pd.DataFrame(columns=["table", "method", "task", "metric", "paper", "mean", "real"])
-    lines = pd.concat(frames, ignore_index=True)
-    # The stable sort keeps the strongest scale first within a rank; duplicates keep the first line.
-    lines["rank"] = np.where(lines["mean"].isna(), 2, np.where(lines["real"], 0, 1))
-    keys = ["table", "method", "task", "metric"]
-    return (
-        lines.sort_values("rank", kind="stable")
-        .drop_duplicates(keys)
-        .sort_values("table", key=lambda names: names.map(order), kind="stable")
-    )
+            table = table[~table["method"].str.contains(" - ") & table["metric"].isin(QUANTITIES)]
+            table = table.dropna(subset=["paper", "mean"])
+            if len(table):
+                frames.append(table.assign(table=name, scale=one.scale))
+    lines = pd.concat(frames[1:] or frames, ignore_index=True)
+    # Results are sorted, the strongest scale first.
+    lines = lines.drop_duplicates(["table", "method", "task", "metric"])
+    return lines.sort_values("table", key=lambda names: names.map(order), kind="stable")
 
 
 def paper_against_ours(results: Sequence[Results]) -> Figure:
-    """Draw one panel per quantity with the paper's number as x and ours as y.
-
-    Points on the line are equal. Filled points are real data, hollow ones generated data (no
-    evidence); a tick at the bottom is a number without a run.
-    """
+    """Draw a panel per table, task and quantity: the paper's number and ours of every method."""
     style()
-    lines = paper_numbers(results)
-    metrics = [metric for metric in QUANTITIES if metric in set(lines["metric"])] or [
-        "test_accuracy"
-    ]
-    columns = min(4, len(metrics))
-    rows = -(-len(metrics) // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(2.4 * columns, 0.9 + 2.3 * rows), squeeze=False
-    )
-    for ax, metric in zip(axes.flat, metrics, strict=False):
-        _scatter(ax, lines[lines["metric"] == metric])
-        ax.set_title(QUANTITIES[metric])
-    for ax in axes.flat[len(metrics) :]:
+    panels = list(paper_numbers(results).groupby(["table", "metric", "task"], sort=False))
+    columns = min(3, max(1, len(panels)))
+    rows = max(1, -(-len(panels) // columns))
+    longest = max((len(part) for _, part in panels), default=4)
+    size = (max(5.0, 3.4 * columns), 0.9 + rows * (0.7 + 0.22 * longest))
+    fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for ax, ((table, metric, task), part) in zip(axes.flat, panels, strict=False):
+        heights = np.arange(len(part))[::-1]
+        reach = [part["mean"] - part["ci_low"], part["ci_high"] - part["mean"]]
+        ax.errorbar(part["mean"], heights, xerr=np.nan_to_num(reach), fmt="o", color=OURS)
+        ax.plot(part["paper"], heights, "D", color=PAPER, fillstyle="none")
+        ax.set_yticks(heights, [label(method) for method in part["method"]])
+        ax.set_ylim(-0.5, len(part) - 0.5)
+        where = str(table).replace("_", " ").title()
+        ax.set_title(f"{where}{'' if task == 'all' else f', {task}'}: {QUANTITIES[str(metric)]}")
+    for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
-    for ax in axes[:, 0]:
-        ax.set_ylabel("ours")
-    fig.supxlabel("the paper's number")
-    dot: dict[str, Any] = {"linestyle": "", "marker": "o"}
+    if not panels:
+        axes[0, 0].text(0.5, 0.5, "no real data at this scale", ha="center", color="gray")
+        return fig
     handles = [
-        Line2D([], [], color=TABLE_COLORS[name], label=name.replace("_", " ").title(), **dot)
-        for name in dict.fromkeys(lines["table"])
-    ]
-    handles += [
-        Line2D([], [], color="gray", label="real data", **dot),
-        Line2D([], [], color="gray", fillstyle="none", label="generated: no evidence", **dot),
-        Line2D([], [], color="gray", linestyle="", marker="|", label="not run"),
-        Line2D([], [], color="gray", label="equal"),
+        Line2D([], [], color=OURS, marker="o", label="ours, 95% interval over seeds"),
+        Line2D([], [], color=PAPER, marker="D", linestyle="", fillstyle="none", label="the paper"),
     ]
     legend_above(fig, handles)
     return fig
-
-
-def _scatter(ax: Axes, lines: pd.DataFrame) -> None:
-    known = lines[lines["mean"].notna()]
-    # Both axes have the same limits, so that the line of equality is the diagonal.
-    ends = pd.concat([lines["paper"], known["mean"], known[known["real"]]["ci_low"]]).dropna()
-    low, high = ends.min(), ends.max()
-    # One failed run would squeeze all others together on a linear axis.
-    if low > 0 and high > 30 * low:
-        low, high = low / 1.5, high * 1.5
-        ax.set(xscale="log", yscale="log")
-    else:
-        margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
-        low, high = low - margin, high + margin
-        ax.locator_params(nbins=4)
-    ax.plot([low, high], [low, high], color="gray", linewidth=0.8)
-    ran = set(zip(known["table"], known["paper"], strict=True))
-    for line in lines.to_dict("records"):
-        tint = TABLE_COLORS[line["table"]]
-        if np.isnan(line["mean"]):
-            # Rows with and without tuning share the paper's number; one of them may have run.
-            if (line["table"], line["paper"]) in ran:
-                continue
-            at = ax.get_xaxis_transform()
-            ax.plot(line["paper"], 0.03, marker="|", color=tint, markersize=8, transform=at)
-            continue
-        if line["real"] and np.isfinite(line["ci_low"]):
-            ax.vlines(line["paper"], line["ci_low"], line["ci_high"], color=tint, linewidth=1)
-        fill = "full" if line["real"] else "none"
-        ax.plot(line["paper"], line["mean"], marker="o", color=tint, fillstyle=fill, markersize=5)
-    ax.set_xlim(low, high)
-    ax.set_ylim(low, high)
 
 
 def cost(table: pd.DataFrame) -> Figure:
