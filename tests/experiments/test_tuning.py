@@ -221,8 +221,8 @@ def test_a_grid_needs_its_block(tmp_path, capsys):
     assert "no block experiments.multimnist.tuning" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("scale", ["config/quick.yaml", "config/laptop.yaml", "config/paper.yaml"])
-def test_plain_sum_and_pcgrad_are_tuned_alike_at_every_scale(scale):
+@pytest.mark.parametrize("scale", ["config/quick.yaml", "config/paper.yaml"])
+def test_plain_sum_and_pcgrad_are_tuned_alike_at_every_scale_that_tunes(scale):
     content = configs.read(str(ROOT / scale))
     block = content["experiments"]["multimnist"]
     assert set(block["tuning"]["methods"]) in (set(), {"sum", "uncertainty", "mgda", "pcgrad"})

@@ -13,6 +13,9 @@ from multitask.runs.provenance import machine
 FOLDER = Path(__file__).resolve().parents[1] / "golden"
 RECORDED = {"Intel(R) Xeon(R) Processor": FOLDER, "AMD EPYC": FOLDER / "amd_epyc"}
 EXACT, ELSEWHERE = 1e-9, 1e-6  # relative, on a recorded processor and on another
+# torchjd takes these weights from solvers that stop at a tolerance of their own: rounding that
+# differs between processors of one name moved a length by 6e-7.
+SOLVED = {"cagrad": 1e-5, "nash_mtl": 1e-5}
 
 
 def read(folder, experiment, method):
@@ -23,13 +26,14 @@ def read(folder, experiment, method):
 
 
 def check(experiment, method, rows):
-    """The rows (step, task, metric, value) equal the golden ones to 1e-9."""
+    """The rows (step, task, metric, value) equal the golden ones to 1e-9, or as SOLVED says."""
     golden, other = (read(folder, experiment, method) for folder in RECORDED.values())
     processor, tolerance = machine()["processor"], EXACT
     if other is not None and RECORDED.get(processor) == FOLDER / "amd_epyc":
         golden = other
     elif other is not None and processor not in RECORDED:
         tolerance = ELSEWHERE
+    tolerance = max(tolerance, SOLVED.get(method, 0.0))
     assert len(golden) >= 20
     assert [list(row[:3]) for row in rows] == [row[:3] for row in golden]
     compared = 0
