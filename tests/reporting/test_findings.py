@@ -228,7 +228,7 @@ def test_the_headline_compares_paired_seeds_as_far_as_both_have_run(write_job, t
     text = findings.headline(one)
     assert "after 1 million samples" in text
     assert (
-        "SAC 0.40, SAC + PCGrad 0.20; difference −0.20 (1 paired seed; Meta-World 3, float32)."
+        "SAC 0.40, SAC + PCGrad 0.20; difference −0.200 (1 paired seed; Meta-World 3, float32)."
         in text
     )
     assert findings.headline(findings.Results(tmp_path)) == ""
@@ -240,7 +240,7 @@ def test_the_headline_is_read_where_the_ledger_reads_the_claim(write_job, tmp_pa
     one = mt10(write_job, tmp_path / "laptop", *({0: values} for values in longer.values()))
     text = findings.headline(one)
     assert (
-        "SAC 0.20, SAC + PCGrad 0.40; difference 0.20 (1 paired seed; Meta-World 3, float32)."
+        "SAC 0.20, SAC + PCGrad 0.40; difference 0.200 (1 paired seed; Meta-World 3, float32)."
         in text
     )
     assert "No seed of any method learns reach." in findings.learned(one, "metaworld_mt10")
