@@ -33,7 +33,7 @@ from multitask.runs.errors import UserError
 from multitask.runs.provenance import ROOT
 from system import command, lifeline
 from system.results import METRICS, PACKED, read_info
-from system.settings import TUNED, rows
+from system.settings import TUNED, defaults, rows
 from system.writing import write_text
 
 NICE = 19
@@ -94,15 +94,18 @@ def is_done(target: Target, results: Iterable[Path], config: dict[str, Any]) -> 
     """Whether a folder `results/<scale>` holds the finished run with the config's settings."""
     method = target.method.removesuffix(TUNED)
     wanted = configs.settings_of(config, target.experiment, method)
+    usual = defaults(configs.declared()[target.experiment])
     for folder in results:
         for path in (folder / "runs" / target.experiment / target.method).glob("*/run.json"):
             info = read_info(path)
             if not any(path.with_name(name).is_file() for name in (METRICS, PACKED)):
                 continue
             kept = {key: value for key, value in wanted.items() if key not in PLACES}
-            whole = target.seed in info["seeds"] and "unfinished" not in info
-            # Compare only settings that the method reads; older runs hold others as well.
-            same = all(info.get("settings", {}).get(key) == kept[key] for key in kept)
+            whole = target.seed in info["seeds"] and not {"unfinished", "thinned_from"} & {*info}
+            # Compare only settings that the method reads; older runs hold others as well, and a
+            # setting that is newer than the run is at its default.
+            had = {**usual, **info.get("settings", {})}
+            same = all(had.get(key) == kept[key] for key in kept)
             if whole and same:
                 return True
     return False

@@ -100,6 +100,8 @@ def test_a_run_of_other_settings_or_before_its_end_is_not_done(project):
     target = campaign.Target("metaworld_mt10", "sac", 0)
     config = configs.read(str(CONFIG))
     settings = json.loads((project / "settings.json").read_text())
+    config["experiments"]["metaworld_mt10"]["precision"] = settings["precision"] = "float32"
+    older = {key: value for key, value in settings.items() if key != "precision"}
     results = project / "results" / "laptop"
     folder = target.folder(results)
     folder.mkdir(parents=True)
@@ -108,8 +110,10 @@ def test_a_run_of_other_settings_or_before_its_end_is_not_done(project):
     for info, done in (
         ({"seeds": [0], "settings": settings}, True),
         ({"seeds": [1], "settings": settings}, False),
+        ({"seeds": [0], "settings": older}, True),  # float32 is the default
         ({"seeds": [0], "settings": {**settings, "width": 1}}, False),
         ({"seeds": [0], "settings": settings, "unfinished": {"0": 7}}, False),
+        ({"seeds": [0], "settings": settings, "thinned_from": 9}, False),
     ):
         (folder / "run.json").write_text(json.dumps(same | info))
         assert campaign.is_done(target, [results], config) == done
