@@ -50,7 +50,7 @@ TABLES = {
     ),
     "tasks": (
         "metaworld.table_tasks",
-        ["metaworld_mt3", "metaworld_mt10"],
+        ["metaworld_mt3", "metaworld_mt10", "metaworld_alone"],
         "success in every task",
         [],
     ),
@@ -83,7 +83,7 @@ FIGURES = {
     ),
     "tasks": (
         "metaworld.figure_tasks",
-        ["metaworld_mt3", "metaworld_mt10"],
+        ["metaworld_mt3", "metaworld_mt10", "metaworld_alone"],
         "success of every task",
     ),
     "conflicts": ("metaworld.figure_conflicts", ["metaworld_mt3", "metaworld_mt10"], "conflicts"),

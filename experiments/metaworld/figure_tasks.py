@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from reporting.alone import beside_mt10
 from reporting.figures import save
 from reporting.learning_curves import Panel, figure
 from reporting.runs import Runs, read_runs
@@ -33,5 +34,5 @@ def panels(runs: Runs) -> list[Panel]:
 
 def write(paths: Sequence[str], *, png: str, pdf: str) -> None:
     """Read the runs' metrics.csv and write the figure."""
-    runs = read_runs(paths)
+    runs = beside_mt10(read_runs(paths))
     save(figure(panels(runs), runs, columns=4), png=png, pdf=pdf)

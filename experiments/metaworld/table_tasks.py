@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from reporting import render
+from reporting.alone import ALONE, beside_mt10, steps_of_a_task
 from reporting.labels import label
 from reporting.ledger.evidence import to_claimed
 from reporting.runs import Runs, final, footer, read_runs
@@ -45,7 +46,7 @@ NOTES = (
 
 def table(runs: Runs) -> pd.DataFrame:
     """One line per task set, task and method that has runs, with the columns COLUMNS."""
-    rows = to_claimed(runs.frame, [SUCCESS])
+    rows = beside_mt10(Runs(to_claimed(runs.frame, [SUCCESS]), runs.infos)).frame
     rows = rows[(rows["metric"] == SUCCESS) & (rows["task"] != "all")]
     lines = []
     for experiment, name in SETS.items():
@@ -78,10 +79,19 @@ def shown(lines: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", *map(label, present)])
 
 
+def _budget(runs: Runs) -> list[str]:
+    """The steps of each task that was learned alone; nothing if none was."""
+    if not any(info["experiment"] == ALONE for info in runs.infos):
+        return []
+    least = steps_of_a_task(runs).groupby("method").max().min()
+    return [f"MT10, independent: trained in parts (metaworld_alone), {least:,.0f} steps of a task"]
+
+
 def write(paths: Sequence[str], **files: str) -> None:
     """Read the runs' `metrics.csv` and write the table; see `render.write_table`."""
     runs = read_runs(paths)
-    lines, below = table(runs), [*NOTES, *footer(runs.infos)]
+    below = [*NOTES, *_budget(runs), *footer(runs.infos)]
+    lines = table(runs)
     scale = runs.infos[0]["scale"] if runs.infos else "none"
     title = f"Success in every task (scale: {scale})"
     render.write_table(lines, shown(lines), below, title, **files)

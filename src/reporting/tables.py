@@ -21,6 +21,7 @@ EVALUATIONS = {
     "metaworld_reach": 1,
     "metaworld_mt3": 10,
     "metaworld_mt10": 5,
+    "metaworld_alone": 5,
     "metaworld_mt50": 10,
 }
 LEARNED = 0.5  # a seed learns a task if its success in these evaluations is at least this share

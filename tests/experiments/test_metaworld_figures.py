@@ -16,6 +16,8 @@ from experiments.metaworld import (
     table_tasks,
 )
 from experiments.metaworld.table_metaworld import METHODS, iqm_lines, table
+from reporting import findings
+from reporting.alone import beside_mt10, steps_of_a_task
 from reporting.figures import color
 from reporting.learning_curves import figure
 from reporting.runs import COLUMNS, Runs, read_runs
@@ -254,3 +256,68 @@ def test_costs_are_in_minutes(tmp_path):
     found = table("mt10").table(read_runs(write_runs(tmp_path, "metaworld_mt10", ("sac",))))
     minutes = found[found["metric"] == "run_minutes"].iloc[0]
     assert (minutes["mean"], minutes["estimator"]) == (0.05, "median")
+
+
+def alone(part, task, reached):
+    """A run of one of MT10's tasks alone, which takes 100 steps a collection."""
+    rows = [
+        ("metaworld_alone", part, 0, step, name, metric, value)
+        for step in (1, 2)
+        for name, metric, value in (
+            (task, "evaluation_success", reached),
+            ("all", "evaluation_success", 99.0),
+            ("all", "environment_steps", 100.0 * step),
+        )
+    ]
+    info = {
+        "experiment": "metaworld_alone",
+        "method": part,
+        "scale": "laptop",
+        "seeds": [0],
+        "data": {"metaworld": "3.1.1"},
+        "settings": SETTINGS,
+    }
+    return pd.DataFrame(rows, columns=COLUMNS), info
+
+
+def test_tasks_learned_alone_stand_beside_mt10_at_equal_steps_of_a_task(tmp_path):
+    parts = [alone("first_half", "a-v3", 1.0), alone("second_half", "b-v3", 0.0)]
+    together = read_runs(write_runs(tmp_path, "metaworld_mt10", ("sac",)))
+    frame = pd.concat([together.frame, *(rows for rows, _ in parts)], ignore_index=True)
+    runs = Runs(frame, [*together.infos, *(info for _, info in parts)])
+    assert steps_of_a_task(runs).groupby("method").max().tolist() == [200.0, 200.0]
+    found = beside_mt10(runs)
+    steps = found.select(method="independent", task="all")
+    # Ten tasks take ten times the steps of one; no mean over a part of the tasks is left.
+    assert steps[["step", "value"]].to_numpy().tolist() == [[1, 1000.0], [2, 2000.0]]
+    assert {info["experiment"] for info in found.infos} == {"metaworld_mt10"}
+    lines = table_tasks.table(runs)
+    row = lines[lines["method"] == "independent"].set_index("task")
+    assert row["solved"].to_dict() == {"a-v3": 1, "b-v3": 0}
+    assert any("200 steps of a task" in line for line in table_tasks._budget(runs))
+    fig = figure(figure_tasks.panels(found), found, columns=4)
+    (panel,) = [ax for ax in fig.axes if ax.get_title() == "MT10: a"]
+    assert color("independent") in {line.get_color() for line in panel.get_lines()}
+
+
+def test_mt10s_own_independent_runs_replace_tasks_learned_alone(tmp_path):
+    rows, info = alone("first_half", "a-v3", 1.0)
+    together = read_runs(write_runs(tmp_path, "metaworld_mt10", ("sac", "independent")))
+    runs = Runs(pd.concat([together.frame, rows]), [*together.infos, info])
+    found = beside_mt10(runs)
+    assert len(found.frame) == len(together.frame)
+    assert found.infos == together.infos
+
+
+def test_the_sentence_says_which_tasks_are_learned_alone(tmp_path):
+    for part, task, reached in (("first_half", "a-v3", 1.0), ("second_half", "b-v3", 0.0)):
+        rows, info = alone(part, task, reached)
+        path = tmp_path / "runs" / "metaworld_alone" / part / "seeds0-0" / "metrics.csv"
+        path.parent.mkdir(parents=True)
+        rows.drop(columns=["experiment", "method"]).to_csv(path, index=False)
+        path.with_name("run.json").write_text(json.dumps(info))
+        seal(path)
+    text = findings.learned_alone(findings.Results(tmp_path))
+    assert "SAC learns a (1 of 1); not b." in text
+    assert "200 steps of a task; Meta-World 3.1.1, float32" in text
+    assert findings.learned_alone(findings.Results(tmp_path / "nothing")) == ""

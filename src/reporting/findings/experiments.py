@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from reporting import render
+from reporting.alone import steps_of_a_task
 from reporting.findings.claims import by_id, standing_of
 from reporting.findings.results import Results
 from reporting.labels import label, seeds_text
 from reporting.ledger.evidence import CLAIMED, samples, up_to
 from reporting.ledger.verdicts import FALSE, HOLDS, READING
-from reporting.runs import Runs
+from reporting.runs import Runs, final
 from reporting.statistics import interval, spread
 from reporting.tables import EVALUATIONS, LEARNED
 
@@ -164,6 +165,25 @@ def learned(one: Results, experiment: str) -> str:
     return (
         f"Tasks with a success of at least {LEARNED:g} in the last evaluations (number of seeds): "
         f"{'; '.join(parts)}.{rest}"
+    )
+
+
+def learned_alone(one: Results) -> str:
+    """Which of MT10's tasks SAC learns when each has a network and samples of its own."""
+    runs = one.runs("metaworld_alone")
+    rows = runs.frame
+    rows = rows[(rows["metric"] == "evaluation_success") & (rows["task"] != "all")]
+    if rows.empty:
+        return ""
+    ends = final(rows, last=EVALUATIONS["metaworld_alone"])
+    won = ends.assign(won=ends["value"] >= LEARNED).groupby("task")["won"].agg(["sum", "size"])
+    words = [f"{_task(task)} ({n} of {size})" for task, (n, size) in won.iterrows() if n]
+    never = ", ".join(_task(task) for task in won.index[won["sum"] == 0])
+    steps = steps_of_a_task(runs).groupby("method").max().min()
+    rest = f"; not {never}" if never else ""
+    return (
+        f"Each task alone, with a network of its own ({steps:,.0f} steps of a task; "
+        f"{_conditions_of(runs)}): SAC learns {', '.join(words) or 'none'}{rest}."
     )
 
 

@@ -13,6 +13,7 @@ from reporting.findings.experiments import (
     headline,
     landscape,
     learned,
+    learned_alone,
     rewards,
     second_task,
     step_of_theorem_2,
@@ -105,7 +106,8 @@ def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[
 
 def _on_mt10(one: Results) -> str:
     text = headline(one) if rank(one.scale) < len(RANK) else ""
-    return f"{text} {learned(one, 'metaworld_mt10')}" if text else ""
+    parts = [text, learned(one, "metaworld_mt10"), learned_alone(one)] if text else []
+    return " ".join(filter(None, parts))
 
 
 def _of_table(one: Results, name: str) -> str:
