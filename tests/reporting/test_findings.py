@@ -11,6 +11,7 @@ import pytest
 from experiments.metaworld.table_metaworld import table as taskset
 from experiments.multimnist.table_4 import TABLE
 from reporting import findings, render
+from reporting.findings import questions
 from reporting.ledger.claims import write as write_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -262,3 +263,17 @@ def test_the_headline_has_an_interval_from_two_seeds_on(write_job, tmp_path):
     one = mt10(write_job, tmp_path / "laptop", runs, {seed: [0.5] * 6 for seed in runs})
     assert "difference 0.2" in findings.headline(one)
     assert "(2 paired seeds; Meta-World 3, float32)" in findings.headline(one)
+
+
+def test_an_answer_on_a_table_says_how_small_its_runs_were():
+    table = comparison(1.0, 0.5, 1.5)
+    below = [
+        "deviation: epochs 15 instead of 50 at paper scale",
+        "deviation: train_examples 10000 instead of 0 at paper scale",
+        "deviation: clip_norm 0.0 instead of 40.0 at paper scale",
+    ]
+    words = "5 paired seeds; 10,000 training examples instead of all; 15 epochs instead of 50"
+    assert questions._size(table, below) == f"({words}; one learning rate for all rows)"
+    assert questions._size(table, ["chosen from: 1, 2"]) == "(5 paired seeds; tuned)"
+    other = comparison(1.0, 0.5, 1.5, seeds=3)
+    assert questions._size(pd.concat([table, other]), []).startswith("(3–5 paired seeds")

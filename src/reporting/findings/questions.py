@@ -1,5 +1,6 @@
 """The questions that a reader asks, with answers from the result files."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from reporting.findings.experiments import (
     theory,
 )
 from reporting.findings.results import RANK, Results, first, ledger, rank, strongest
-from reporting.findings.standings import compared, short_standing
+from reporting.findings.standings import compared, differences, short_standing
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,34 @@ def _on_mt10(one: Results) -> str:
 def _of_table(one: Results, name: str) -> str:
     table = one.table(name)
     text = " ".join(short_standing(table, method) for method in compared(table))
+    text = f"{text} {_size(table, one.footer(name))}" if text else ""
     tasks = f"metaworld_{name.removeprefix('table_')}"
     ran = (one.folder / "runs" / tasks).is_dir()
     return f"{text} {learned(one, tasks)}" if text and ran else text
+
+
+# Settings that say how large a run was, in words; a number 0 takes the whole set.
+SIZES = {
+    "train_examples": "training examples",
+    "image_side": "pixels a side",
+    "epochs": "epochs",
+    "collections": "collections",
+}
+
+
+def _size(table: pd.DataFrame, footer: Sequence[str]) -> str:
+    """How small a table's runs are: paired seeds, and sizes and tuning from the lines below it."""
+    seeds = sorted({int(line["seeds"]) for line in differences(table)})
+    parts = [f"{'–'.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))} paired seeds"]
+    for key, words in SIZES.items():
+        line = next((line for line in footer if line.startswith(f"deviation: {key} ")), "")
+        found = re.match(rf"deviation: {key} (\d+) instead of (\d+)", line)
+        if found:
+            ours, paper = (int(number) for number in found.groups())
+            parts.append(f"{ours:,} {words} instead of {f'{paper:,}' if paper else 'all'}")
+    tuned = any(line.startswith("chosen from: ") for line in footer)
+    parts.append("tuned" if tuned else "one learning rate for all rows")
+    return f"({'; '.join(parts)})"
 
 
 def _answer(
