@@ -169,7 +169,7 @@ def noise(report: dict[str, Any]) -> Figure:
     left.plot([low, high], [low, high], color="black", lw=0.8)
     left.axhline(0, color=GRAY, lw=0.6)
     left.set(
-        title="mean of $u\\cdot g^{PC}$", xlabel="formula", ylabel="simulated, 2 standard errors"
+        title="mean of $u\\cdot g^{PC}$", xlabel="formula", ylabel="simulated ± 2 standard errors"
     )
     left.legend(frameon=False, fontsize=7)
     rows = report["rests"]

@@ -13,6 +13,7 @@ import pandas as pd
 
 from reporting.runs import PLACE, final, seed_values
 from reporting.statistics import NAN, Interval, bounded, holm, interval, paired, spread
+from system.settings import TUNED
 
 # Settings that change only what is recorded.
 RECORDING = ("log_every", "curvature_every", "stored_points")
@@ -125,7 +126,8 @@ def method_lines(
             reported = _reported(paper, method, quantity)
             if values:
                 lines.append(_line(method, quantity, summary(quantity.metric, values), reported))
-            elif not np.isnan(reported):
+            # Tuned rows repeat the paper's number of the row without tuning.
+            elif not np.isnan(reported) and not method.endswith(TUNED):
                 lines.append(_line(method, quantity, NOT_RUN, reported))
     return pd.DataFrame(lines, columns=COLUMNS)
 
