@@ -82,7 +82,7 @@ def content(
     return {
         "scales": ", ".join(dict.fromkeys(one.scale for one in results)),
         "commit": str(first.file("manifest.json").get("commit", commit_of(first)))[:12],
-        "verdicts": f"Of {len(claims)} claims: {findings.counted(claims)}.",
+        "verdicts": findings.tally(claims),
         "abstract": abstract(answers),
         "answers": [
             {"question": one.question, "text": plain(one.answer), "claims": sentences(claims, one)}

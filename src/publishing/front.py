@@ -56,7 +56,7 @@ def front(folder: Path) -> str:
         columns=["verdict", "claims"],
     )
     parts = [
-        TITLE.format(scale=results[0].scale, verdicts=f"The paper makes {len(claims)} claims:"),
+        TITLE.format(scale=results[0].scale, verdicts=findings.tally(claims)),
         table(counts),
         "The headline numbers, the paper's and ours:",
         table(findings.headlines(results)),

@@ -13,8 +13,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
-
 from publishing.commands import table as commands
 from reporting import findings
 from system import command
@@ -22,7 +20,6 @@ from system.writing import write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "benchmarks/README.md", "docs/findings.md")
-MOST = 12  # answers in the README; the page of findings shows all
 BLOCK = re.compile(
     r"(<!-- begin (?P<path>\S+) -->\n)(?P<body>.*?)(<!-- end (?P=path) -->)", re.DOTALL
 )
@@ -36,27 +33,15 @@ def published(root: Path) -> Path:
 def verdicts(root: Path) -> str:
     """The number of claims per verdict over all published scales."""
     claims = findings.ledger(findings.read(published(root).glob("*")))
-    added = claims["source"].str.startswith("Ours")
-    paper, ours = claims[~added], claims[added]
-    text = f"The paper makes {len(paper)} claims in figures, tables and theorems: {numbers(paper)}."
-    return f"{text} We add {len(ours)} of our own: {numbers(ours)}." if len(ours) else text
-
-
-def numbers(claims: pd.DataFrame) -> str:
-    """The number of claims per verdict in words."""
-    found = findings.count(claims).items()
-    return ", ".join(f"**{number}** {word}" for word, number in found if number)
+    return re.sub(r"\d+", r"**\g<0>**", findings.tally(claims))
 
 
 def answers(root: Path) -> str:
-    """The table of questions and answers: those about the paper's own figures and tables first."""
+    """The table of questions and answers."""
     folder = published(root)
-    found = findings.answers(findings.read(folder.glob("*")), folder / "benchmarks")
-    # If there are too many answers, those about our own tables go first, from the end.
-    ours = [one for one in found if not one.sources and one.where.startswith("tables/")]
-    surplus = len(found) - MOST
-    dropped = ours[-surplus:] if surplus > 0 else []
-    return findings.markdown([one for one in found if one not in dropped][:MOST])
+    return findings.markdown(
+        findings.answers(findings.read(folder.glob("*")), folder / "benchmarks")
+    )
 
 
 def all_answers(root: Path) -> str:

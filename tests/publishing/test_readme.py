@@ -12,7 +12,6 @@ import pytest
 
 from publishing import readme, runtimes
 from publishing.commands import usage
-from reporting import findings
 from system.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,16 +189,3 @@ def test_help_names_every_target_and_what_the_long_ones_cost():
     for target in ("reproduce", "test", "laptop", "docs", "article", "publish", "verify"):
         assert re.search(rf"^  {target} ", text, re.MULTILINE), target
     assert re.search(r"^  reproduce +\d+ min ", text, re.MULTILINE)
-
-
-def test_an_answer_of_ours_goes_first_when_the_table_would_be_long(monkeypatch):
-    """The README keeps what the paper claims; the page of findings has all."""
-    answers = [
-        findings.Answer(f"q{k}", "a", ("Table 4",) if k < 8 else (), f"tables/t{k}.md", "laptop")
-        for k in range(14)
-    ]
-    monkeypatch.setattr(findings, "answers", lambda *_: answers)
-    shown = readme.answers(readme.ROOT)
-    assert all(f"| q{k} |" in shown for k in range(8))
-    assert shown.count("\n") <= 1 + readme.MOST
-    assert readme.all_answers(readme.ROOT).count("**q") == 14

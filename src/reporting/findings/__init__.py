@@ -10,6 +10,7 @@ from reporting.findings.claims import (
     count,
     counted,
     headlines,
+    tally,
     untested,
     verdict_words,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "standing",
     "step_of_theorem_2",
     "strongest",
+    "tally",
     "theory",
     "untested",
     "verdict_words",

@@ -8,6 +8,7 @@ import pandas as pd
 
 from reporting import render
 from reporting.findings.results import Results, ledger
+from reporting.ledger.claims import is_ours
 from reporting.ledger.verdicts import NOT_TESTED, VERDICTS
 
 HEADLINE_ROWS = 10
@@ -59,6 +60,19 @@ def count(claims: pd.DataFrame) -> dict[str, int]:
 def counted(claims: pd.DataFrame) -> str:
     """The verdicts that occur, in words: "3 replicated, 2 inconclusive"."""
     return ", ".join(f"{number} {word}" for word, number in count(claims).items() if number)
+
+
+def tally(claims: pd.DataFrame) -> str:
+    """The number of claims and their verdicts, of the paper's and of ours."""
+    mine = is_ours(claims)
+    paper, ours = claims[~mine], claims[mine]
+    text = f"The ledger has {len(claims)} claims. {len(paper)} are the paper's: {counted(paper)}."
+    if ours.empty:
+        return text
+    return (
+        f"{text} {len(ours)} are ours, repairs of its theorems and further experiments: "
+        f"{counted(ours)}."
+    )
 
 
 def verdict_words(claims: pd.DataFrame) -> str:

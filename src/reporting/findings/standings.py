@@ -83,40 +83,54 @@ def compared(table: pd.DataFrame) -> list[str]:
     return [name for name in names if "pcgrad" in name]
 
 
+PLAIN = ("sum", "one_fc")  # the rows whose network is trained by the plain sum of losses
+
+
 def short_standing(table: pd.DataFrame, left: str) -> str:
-    """A shorter `standing` for the table of answers: only the clear differences."""
+    """A shorter `standing` for the table of answers: what Holm's correction leaves.
+
+    It opens with the differences to the same network without surgery, whatever they are.
+    """
     lines = [line for line in differences(table) if line["left"] == left]
-    better = [line for line in lines if line["ends"][0] > 0]
-    worse = [line for line in lines if line["ends"][1] < 0]
-    firm = [line for line in (*better, *worse) if line["p_holm"] < SIGNIFICANCE]
-    found, rest = len(better) + len(worse), len(lines) - len(better) - len(worse)
-    if not found:
-        return f"{label(left)}: all comparisons are undecided ({len(lines)})."
-    names = [
+    plain = (left.removesuffix("_pcgrad"),) if left.endswith("_pcgrad") else PLAIN
+    against = [
+        line
+        for line in lines
+        if line["right"] in plain and not line["metric"].startswith("validation_")
+    ]
+    firm = [line for line in lines if line["p_holm"] < SIGNIFICANCE]
+    better = [line for line in firm if line["gain"] > 0]
+    worse = [line for line in firm if line["gain"] <= 0]
+    groups = [
         f"{words} than {_names(part, lines)}"
         for words, part in (("better", better), ("worse", worse))
         if part
     ]
-    kept = f"{len(firm)} of these {found} differences remain"
-    if found == 1:
-        kept = "The difference remains" if firm else "The difference does not remain"
-    elif len(firm) in (0, found):
-        kept = "All of these differences remain" if firm else "None of these differences remains"
-    return (
-        f"{label(left)} is {', and '.join(names)}. {kept} after Holm's correction. "
-        f"{rest} of {len(lines)} comparisons {'is' if rest == 1 else 'are'} undecided."
-    )
+    rest = len(lines) - len(firm)
+    many = "All comparisons" if rest == len(lines) else f"{rest} of {len(lines)} comparisons"
+    parts = [
+        f"{label(left)} against {_names(against, lines, interval=True)}." if against else "",
+        f"After Holm's correction {label(left)} is {', and '.join(groups)}." if groups else "",
+        f"{many} {'is' if rest == 1 else 'are'} undecided." if rest else "",
+    ]
+    return " ".join(filter(None, parts))
 
 
-def _names(lines: Sequence[Mapping[str, Any]], every: Sequence[Mapping[str, Any]]) -> str:
+def _names(
+    lines: Sequence[Mapping[str, Any]],
+    every: Sequence[Mapping[str, Any]],
+    *,
+    interval: bool = False,
+) -> str:
     """The other methods, each with its differences; `every` has all comparisons of the table."""
     found: dict[str, list[str]] = {}
     for line in lines:
         metrics = {one["metric"] for one in every if one["task"] == line["task"]}
+        low, high = (line["ci_low"], line["ci_high"]) if interval else (np.nan, np.nan)
         words = [
             line["task"] if line["task"] != "all" else "",
-            line["metric"].removeprefix("test_") if len(metrics) > 1 else "",
-            "+" * (line["mean"] > 0) + render.significant(line["mean"], np.nan, np.nan, 2),
+            line["metric"].removeprefix("test_").replace("_", " ") if len(metrics) > 1 else "",
+            "+" * (line["mean"] > 0) + render.significant(line["mean"], low, high, 2),
         ]
         found.setdefault(label(line["right"]), []).append(" ".join(filter(None, words)))
     # In italics, because labels contain commas.

@@ -160,7 +160,7 @@ def text(table: pd.DataFrame, scale: str, below: Sequence[str]) -> str:
     # A claim can be "not tested" although it has an effect (stand-in data); its row stays above.
     idle = (table["verdict"] == NOT_TESTED) & table["effect"].isna()
     rest = table[idle][["source", "claim", "reason"]].rename(columns={"reason": "why"})
-    parts = [f"# Claims of the paper at scale {scale}", count(table)]
+    parts = [f"# Claims at scale {scale}", count(table)]
     if not idle.all():
         parts.append(render.markdown(shown(table[~idle]), below))
     if idle.any():
@@ -168,10 +168,19 @@ def text(table: pd.DataFrame, scale: str, below: Sequence[str]) -> str:
     return "\n\n".join(parts)
 
 
+def is_ours(claims: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether each claim is ours: of an experiment of ours, or a repair of a theorem."""
+    return claims["source"].str.startswith("Ours") | claims["claim"].str.startswith("ours:")
+
+
 def count(table: pd.DataFrame) -> str:
-    """One line with the number of claims of every verdict that occurs."""
-    numbers = table["verdict"].value_counts()
-    return " · ".join(f"{word}: {numbers[word]}" for word in VERDICTS if word in numbers)
+    """One line with the number of claims of every verdict that occurs, of the paper and of ours."""
+    parts = []
+    for whose, mine in (("the paper's claims", ~is_ours(table)), ("ours", is_ours(table))):
+        numbers = table[mine]["verdict"].value_counts()
+        words = " · ".join(f"{word}: {numbers[word]}" for word in VERDICTS if word in numbers)
+        parts += [f"{whose}: {words}"] if words else []
+    return "; ".join(parts)
 
 
 def write(
@@ -201,7 +210,7 @@ def write(
     render.write_csv(table, csv)
     render.write_text(text(table, scale, below), md)
     if html is not None:
-        title = f"Claims of the paper at scale {scale}"
+        title = f"Claims at scale {scale}"
         # The HTML table shows plain text: drop Markdown's bold marks.
         render.write_text(
             render.page(

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import scipy  # scipy.stats is loaded on first use
 
+from reporting.labels import label
 from reporting.ledger.verdicts import NOT_REPLICATED, REPLICATED, THEORY, Evidence
 from reporting.runs import Runs, final, seed_values, whole_mean
 from reporting.statistics import NAN, Interval, bounded, clipped, interval
@@ -63,7 +64,7 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
     """
     test = claim["test"]
     if not runs.infos:
-        return Evidence(missing=f"no runs of {test['experiment']}")
+        return Evidence(missing=f"no runs of {label(test['experiment'])}")
     data = runs.infos[0]["data"]
     frame = runs.frame
     # A test at a budget needs its runs only up to that budget; any other test needs their ends.
@@ -75,7 +76,8 @@ def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
         frame = up_to(frame, test["at"])
     values, ours = PER_SEED[test["kind"]](frame, test)
     if not values:
-        return Evidence(missing=f"no runs of {' and '.join(methods_of(test))} with {_asked(test)}")
+        names = " and ".join(f"“{label(method)}”" for method in methods_of(test))
+        return Evidence(missing=f"no runs of {names} that record {_asked(test)}")
     sign, reference = SIGN[claim["direction"]], float(test.get("reference", 0.0))
     effects = [sign * (value - reference) for value in values.values()]
     effect = interval(effects)
@@ -216,9 +218,8 @@ def _strength(part: Evidence) -> float:
 
 
 def _asked(test: Test) -> str:
-    return " or ".join(
-        test.get("metrics") or sorted({column["metric"] for column in test["columns"]})
-    )
+    names = test.get("metrics") or sorted({column["metric"] for column in test["columns"]})
+    return " or ".join(name.replace("_", " ") for name in names)
 
 
 def methods_of(test: Test) -> list[str]:
@@ -367,15 +368,17 @@ def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
     value: Any = summary
     for key in test["path"]:
         value = value[key]
+    # The first keys are the same for all that is read at Adam's end.
+    names = [label(key) for key in test["path"] if key not in ("runs", "adam", 0, "last_tenth")]
     if value is None:
-        return Evidence(decided=NOT_REPLICATED, note=f"{test['path'][-1]} is undefined")
+        return Evidence(decided=NOT_REPLICATED, note=f"{': '.join(names)} is undefined")
     ok = {
         "equals": lambda x: value == x,
         "above": lambda x: value > x,
         "below": lambda x: value < x,
     }
     held = all(ok[key](test[key]) for key in ok if key in test)
-    shown = value if isinstance(value, str) else f"{test['path'][-1]} {value:.3g}"
+    shown = value if isinstance(value, str) else f"{': '.join(names)} {value:.3g}"
     return Evidence(decided=REPLICATED if held else NOT_REPLICATED, note=str(shown))
 
 
