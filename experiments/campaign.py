@@ -101,7 +101,7 @@ def is_done(target: Target, results: Iterable[Path], config: dict[str, Any]) -> 
             if not any(path.with_name(name).is_file() for name in (METRICS, PACKED)):
                 continue
             kept = {key: value for key, value in wanted.items() if key not in PLACES}
-            whole = target.seed in info["seeds"] and not {"unfinished", "thinned_from"} & {*info}
+            whole = target.seed in info["seeds"] and "unfinished" not in info
             # Compare only settings that the method reads; older runs hold others as well, and a
             # setting that is newer than the run is at its default.
             had = {**usual, **info.get("settings", {})}

@@ -3,25 +3,24 @@
     python -m publishing.restore laptop
 
 Afterwards `make render` draws figures and tables from the restored runs and the new ones together.
-Files that exist are kept. Runs of which only a part of the rows was published are left out and
-named.
+Files that exist are kept.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from publishing.manifest import check_manifest
 from system import command
 from system.errors import UserError
-from system.results import METRICS, PACKED, read_info, read_run
+from system.results import METRICS, PACKED, read_run
 from system.writing import copy_file, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def restore(scale: str, root: Path = ROOT) -> tuple[int, list[str]]:
-    """Copy what is published of a scale; return the number of files and the runs left out.
+def restore(scale: str, root: Path = ROOT) -> int:
+    """Copy what is published of a scale; return the number of files.
 
     Raises:
         UserError: Nothing is published of the scale, or a file differs from the manifest.
@@ -31,12 +30,9 @@ def restore(scale: str, root: Path = ROOT) -> tuple[int, list[str]]:
         manifest = check_manifest(published)
     except ValueError as error:
         raise UserError(str(error)) from None
-    copied, left_out = [], []
+    copied = []
     for name in sorted(manifest["files"]):
         source, target = published / name, results / name
-        if name.startswith("runs/") and is_thinned(source.parent, manifest["files"]):
-            left_out += [source.parent.relative_to(published).as_posix()]
-            continue
         if source.name == PACKED:
             target = target.with_name(METRICS)
         if target.exists():
@@ -49,13 +45,7 @@ def restore(scale: str, root: Path = ROOT) -> tuple[int, list[str]]:
     # One time for all: no output is older than what it was made from.
     for path in copied:
         os.utime(path, ns=(newest := copied[-1].stat().st_mtime_ns, newest))
-    return len(copied), sorted(set(left_out))
-
-
-def is_thinned(run: Path, files: Mapping[str, Mapping[str, object]]) -> bool:
-    """Whether older code published only every k-th row of a run; it said so in either place."""
-    name = "/".join([*run.parts[-4:], METRICS])
-    return "thinned_from" in {*read_info(run / "run.json"), *files.get(name, {})}
+    return len(copied)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,10 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = command.Parser(prog="python -m publishing.restore", description="Published results.")
     parser.add_argument("scale", help="quick, laptop or paper")
     scale = parser.parse_args(arguments).scale
-    count, left_out = restore(scale)
-    print(f"{count} files restored in results/{scale}")
-    for run in left_out:
-        print(f"left out: {run}, of which only a part of the rows is published; train it again")
+    print(f"{restore(scale)} files restored in results/{scale}")
 
 
 if __name__ == "__main__":

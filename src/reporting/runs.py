@@ -44,17 +44,15 @@ def metrics_below(folder: Path, experiment: str = "*") -> list[Path]:
     )
 
 
-def read_runs(paths: Iterable[str | Path], *, thinned: bool = False) -> Runs:
+def read_runs(paths: Iterable[str | Path]) -> Runs:
     """Read jobs, given the paths of their metrics. Hidden folders are skipped.
 
     Args:
         paths: Files `metrics.csv` or `metrics.csv.gz`.
-        thinned: Whether to accept runs of which older code published only every k-th row. Means
-            over their rows differ from those of the whole runs.
 
     Raises:
         ValueError: A file was changed after it was written, or the jobs mix scales, data or
-            settings, or repeat a seed, or a run is thinned.
+            settings, or repeat a seed.
     """
     frames, infos = [], []
     for path in sorted(Path(path) for path in paths):
@@ -62,11 +60,6 @@ def read_runs(paths: Iterable[str | Path], *, thinned: bool = False) -> Runs:
         if any(part.startswith(".") and part.strip(".") for part in path.parts[-4:]):
             continue
         info, text = read_run(path)
-        if "thinned_from" in info and not thinned:
-            raise ValueError(
-                f"{path} holds only a part of its run's rows, so means over them would be wrong; "
-                "train the run again, or delete the file"
-            )
         frame = _read_metrics(path, text)
         if set(frame["seed"]) != set(info["seeds"]):
             raise ValueError(f"{path} lacks a seed of its run.json; train the run again")

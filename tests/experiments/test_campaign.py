@@ -113,7 +113,6 @@ def test_a_run_of_other_settings_or_before_its_end_is_not_done(project):
         ({"seeds": [0], "settings": older}, True),  # float32 is the default
         ({"seeds": [0], "settings": {**settings, "width": 1}}, False),
         ({"seeds": [0], "settings": settings, "unfinished": {"0": 7}}, False),
-        ({"seeds": [0], "settings": settings, "thinned_from": 9}, False),
     ):
         (folder / "run.json").write_text(json.dumps(same | info))
         assert campaign.is_done(target, [results], config) == done

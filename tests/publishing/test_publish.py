@@ -15,7 +15,6 @@ from publishing.publish import main as publish_main
 from publishing.publish import sources
 from publishing.restore import restore
 from publishing.verify import main as verify_main
-from reporting.runs import read_runs
 from system.errors import UserError
 from system.results import describe, read_info, read_run
 from system.settings import rows
@@ -213,46 +212,16 @@ def test_restored_results_are_those_that_were_published(root):
     published(root)
     before = {path.relative_to(folder): path.read_bytes() for path in sources(folder)}
     shutil.rmtree(folder)
-    count, left_out = restore("quick", root)
+    count = restore("quick", root)
     after = {path.relative_to(folder): path.read_bytes() for path in sources(folder)}
-    assert (after, count, left_out) == (before, len(before), [])
+    assert (after, count) == (before, len(before))
     # No rule runs again: nothing is newer than what was made from it.
     assert len({path.stat().st_mtime_ns for path in sources(folder)}) == 1
     published(root)
     # New files are never replaced.
     (folder / "claims.md").write_text("new")
-    assert restore("quick", root) == (0, [])
+    assert restore("quick", root) == 0
     assert (folder / "claims.md").read_text() == "new"
-
-
-def test_a_manifest_alone_says_that_a_run_is_thinned(root):
-    published(root)
-    path = root / "results/published/quick/manifest.json"
-    text = json.loads(path.read_text())
-    text["files"]["runs/multimnist/sum/seeds0-1/metrics.csv"]["thinned_from"] = 9
-    path.write_text(json.dumps(text))
-    shutil.rmtree(root / "results/quick")
-    assert restore("quick", root)[1] == ["runs/multimnist/sum/seeds0-1"]
-
-
-def test_runs_of_which_a_part_was_published_are_neither_restored_nor_drawn(root):
-    published(root)
-    # As the publication of older code left it.
-    place = root / "results/published/quick"
-    run = place / "runs/multimnist/sum/seeds0-1/run.json"
-    info = json.loads(run.read_text())
-    run.write_text(json.dumps({**info, "thinned_from": info["metrics"]}))
-    text = json.loads((place / "manifest.json").read_text())
-    text["files"]["runs/multimnist/sum/seeds0-1/run.json"]["sha256"] = manifest.digest(run)
-    (place / "manifest.json").write_text(json.dumps(text))
-    shutil.rmtree(root / "results/quick")
-    _, left_out = restore("quick", root)
-    assert left_out == ["runs/multimnist/sum/seeds0-1"]
-    assert not (root / "results/quick/runs/multimnist/sum").exists()
-    metrics = run.with_name("metrics.csv")
-    with pytest.raises(ValueError, match="only a part of its run's rows"):
-        read_runs([metrics])
-    assert len(read_runs([metrics], thinned=True).infos) == 1
 
 
 @pytest.mark.parametrize("damage", ["cut", "no gzip", "another content", "two streams"])

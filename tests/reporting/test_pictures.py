@@ -68,7 +68,7 @@ def faults(fig):
 
 def published(scale, *experiments):
     paths = (path for name in experiments for path in metrics_below(PUBLISHED / scale, name))
-    return read_runs(paths, thinned=True)
+    return read_runs(paths)
 
 
 @pytest.mark.parametrize("scale", ["quick", "laptop"])

@@ -54,8 +54,7 @@ class Results:
 
     def runs(self, experiment: str) -> Runs:
         """The runs of one experiment."""
-        # Thinned runs kept the rows that sentences read.
-        return read_runs(metrics_below(self.folder, experiment), thinned=True)
+        return read_runs(metrics_below(self.folder, experiment))
 
     def file(self, name: str) -> dict[str, Any]:
         """The content of a JSON file of the scale; empty if there is none."""
