@@ -81,12 +81,21 @@ TABLE = Comparison(
         "1-fc: all but the last layer shared, trained by the sum of losses; "
         "it is the control of the PCGrad row, which trains the same network "
         "(the paper does not say which one that is)",
-        "MGDA, CAGrad (c = 0.4), Nash-MTL (length at most 1) and UPGrad through torchjd, "
-        "on the same network",
-        "routing: 3 modules in each dense layer, a policy per task and layer; "
-        "cross-stitch: a column of dense layers per task "
-        "(the paper gives no details of either: our choices)",
-        "the paper's absolute numbers may be on labels fine % 5, "
-        "which merge classes of a superclass (rows labels mod 5)",
+        (
+            ("mgda", "cagrad", "nash_mtl", "upgrad"),
+            "MGDA, CAGrad (c = 0.4), Nash-MTL (length at most 1) and UPGrad through torchjd, "
+            "on the same network",
+        ),
+        (
+            ("routing", "routing_pcgrad", "cross_stitch"),
+            "routing: 3 modules in each dense layer, a policy per task and layer; "
+            "cross-stitch: a column of dense layers per task "
+            "(the paper gives no details of either: our choices)",
+        ),
+        (
+            ("one_fc_mod5", "all_fc_mod5", "pcgrad_mod5"),
+            "the paper's absolute numbers may be on labels fine % 5, "
+            "which merge classes of a superclass (rows labels mod 5)",
+        ),
     ),
 )

@@ -35,7 +35,8 @@ class Comparison:
         pairs: (a, b) for every row "a - b" of seed-paired differences.
         quantities: Columns of the table.
         paper_rows: {method: its row in the paper's table}.
-        notes: Lines below the table that only this table has.
+        notes: Lines below the table that only this table has; (rows, line) for a line that is left
+            out where none of these rows has runs.
     """
 
     source: str
@@ -45,7 +46,7 @@ class Comparison:
     pairs: Sequence[tuple[str, str]]
     quantities: Sequence[Quantity]
     paper_rows: Mapping[str, str] = field(default_factory=dict)
-    notes: Sequence[str] = ()
+    notes: Sequence[str | tuple[Sequence[str], str]] = ()
 
     def rows(self, runs: Runs) -> pd.DataFrame:
         """The records from which the table is made."""
@@ -72,7 +73,10 @@ class Comparison:
         """The lines below the table: how to read it, then scale, data, seeds and deviations."""
         settings = runs.infos[0]["settings"] if runs.infos else {}
         below = footer(runs.infos, deviations=deviations(settings, paper or {}))
-        return [*self.reading(runs), *self.notes, *below]
+        ran = {info["method"] for info in runs.infos}
+        notes = [note for note in self.notes if isinstance(note, str) or ran & {*note[0]}]
+        words = [note if isinstance(note, str) else note[1] for note in notes]
+        return [*self.reading(runs), *words, *below]
 
     def reading(self, runs: Runs) -> list[str]:
         """The lines below the table on how to read it."""

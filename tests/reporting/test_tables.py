@@ -10,8 +10,9 @@ import pytest
 
 from experiments.multimnist.table_4 import TABLE
 from reporting import render
+from reporting.comparison import Comparison
 from reporting.reported import later
-from reporting.runs import read_runs
+from reporting.runs import COLUMNS, Runs, read_runs
 from reporting.tables import Quantity, bounds, deviations, difference_lines, method_lines, per_seed
 
 LEFT = {"sum": [95.0, 95.5, 96.0], "pcgrad": [96.0, 96.3, 96.6], "mgda": [94.0, 94.2, 94.7]}
@@ -327,3 +328,13 @@ def test_later_work_stands_below_the_table_as_its_file_says(runs):
         == "reported by Kurin et al. 2022, average accuracy, %: Sum of losses 94.76; PCGrad 94.79"
     )
     assert {sener, kurin} <= set(TABLE.footer(runs))
+
+
+def test_a_note_about_rows_that_did_not_run_is_left_out():
+    notes = ("always", (("cagrad", "mgda"), "about MGDA"), (("routing",), "about routing"))
+    table = Comparison("table_2", "", "cifar100", (), (), (), notes=notes)
+    ran = {"method": "mgda", "experiment": "cifar100", "scale": "laptop", "seeds": [0], "data": "x"}
+    found = table.footer(Runs(pd.DataFrame(columns=COLUMNS), [{**ran, "settings": {}}]))
+    assert "always" in found
+    assert "about MGDA" in found
+    assert "about routing" not in found
