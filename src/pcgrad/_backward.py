@@ -404,7 +404,7 @@ def _refuse_joined(names: Sequence[str], stacks: Stacks, reach: Reach) -> None:
     for a leaf that some operation of a single loss takes, as at a boundary condition in x = 0.
     """
     peaks = [
-        torch.linalg.vector_norm(block.flatten(1), torch.inf, dim=1)
+        torch.linalg.vector_norm(block.reshape(len(block), -1), torch.inf, dim=1)
         if block.numel() else block.new_zeros(len(block)) for block in stacks.blocks()
     ]  # fmt: skip
     nonzero = torch.stack([peak.double() != 0 for peak in peaks]).tolist()

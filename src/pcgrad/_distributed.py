@@ -36,10 +36,10 @@ def world(group: Group) -> Any | None:
                 "group=False for local surgery on purpose"
             )
         return None
-    # A tensor has a size as well.
-    if group is not False and (isinstance(group, Tensor) or not hasattr(group, "size")):
+    if group is not False and not isinstance(group, dist.ProcessGroup):
         raise TypeError(
-            f"group must be a torch.distributed.ProcessGroup, False or None, got {shown(group)}"
+            "group must be a torch.distributed.ProcessGroup (of a DeviceMesh: mesh.get_group()), "
+            f"False or None, got {shown(group)}"
         )
     return None if group is False or dist.get_world_size(group) == 1 else group
 

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge
+from torch.utils.checkpoint import CheckpointFunction
 
 VIEWS = {"TBackward0", "ToCopyBackward0", "TransposeBackward0", "PermuteBackward0"}
 """Operations by the names of their nodes, through which a weight enters its product."""
@@ -26,7 +27,8 @@ def is_leaf(node: Any) -> bool:
 
 def refuse_reentrant(node: Any) -> None:
     """Raise for reentrant activation checkpoints, which build their graphs during the pass."""
-    if type(node).__name__ == "CheckpointFunctionBackward":
+    # By its type: functions of the same name that take their parameters as inputs are fine.
+    if type(node) is CheckpointFunction._backward_cls:
         raise RuntimeError(
             "a reentrant checkpoint hides its parameters from the graph; "
             "use checkpoint(use_reentrant=False)"

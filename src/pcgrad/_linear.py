@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.hooks import RemovableHandle
 
@@ -135,6 +136,11 @@ class LinearRecorder:
         if not output.requires_grad or torch._C._current_graph_task_id() != -1:
             return
         x = args[0] if args else kwargs["input"]
+        if x.is_nested:
+            raise TypeError(
+                f"{self._name(layer)} got a nested tensor; concatenate its rows and pass "
+                "rows=[n_1, ...], or use pcgrad.backward"
+            )
         if x.dim() < 2 or x.dim() <= len(getattr(layer, "normalized_shape", ())):
             raise ValueError(
                 f"a recorded {type(layer).__name__} got {list(x.shape)}: the first dimension must "
@@ -176,8 +182,8 @@ class LinearRecorder:
             ``module.parameters()`` and in its dtype; and the gradients of the own parameters.
         """
         roots = self._roots(losses)
-        leaves, graph = self._leaves(roots)
-        self._count_rows(rows)
+        taps, leaves, graph = self._reached(roots)
+        self._count_rows(taps, rows)
         own = self._own(leaves, own_parameters)
         parameters = list(self.module.parameters())
         stacks = {id(p): p.new_empty((self.tasks, *p.shape)) for p in parameters}
@@ -187,7 +193,7 @@ class LinearRecorder:
                 _fill(stacks[id(p)], calls)
 
         formed, pending, plain = self._pass(
-            roots, leaves, graph, own, form, retain_graph=retain_graph
+            roots, taps, leaves, graph, own, form, retain_graph=retain_graph
         )
         # Parameters with several calls, or none, are formed after the pass.
         form([(p, pending.get(id(p), [])) for p in parameters if id(p) not in formed])
@@ -234,8 +240,8 @@ class LinearRecorder:
         """
         method = Method(weighting, orders, reduction, granularity, generator, group)
         roots, ranks = self._roots(losses), method.ranks
-        leaves, graph = self._leaves(roots)
-        self._count_rows(rows)
+        taps, leaves, graph = self._reached(roots)
+        self._count_rows(taps, rows)
         table = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         named(table, "recorded parameters")
         shared = list(table.values())
@@ -250,6 +256,7 @@ class LinearRecorder:
         # ranks wait: they must agree on the reached parameters before they average anything.
         done, pending, plain = self._pass(
             roots,
+            taps,
             leaves,
             graph,
             own,
@@ -289,10 +296,10 @@ class LinearRecorder:
         self._forget(retain_graph)
         return result
 
-    def _count_rows(self, rows: Sequence[int] | None) -> None:
+    def _count_rows(self, taps: Sequence[Tap], rows: Sequence[int] | None) -> None:
         """Check the number of rows of each task against every call, and store it there."""
         counts = self.rows if rows is None else _checked_rows(rows, self.tasks)
-        for tap in self._taps:
+        for tap in taps:
             tap.counts = counts
             total = sum(counts) if counts else self.tasks
             if total == 0 or len(tap.x) % total:
@@ -344,14 +351,16 @@ class LinearRecorder:
             )
         return roots
 
-    def _leaves(self, roots: Sequence[Tensor]) -> tuple[list[Leaf], int]:
-        """Return the leaves outside the module that the losses reach, and the kind of the graph.
+    def _reached(self, roots: Sequence[Tensor]) -> tuple[list[Tap], list[Leaf], int]:
+        """Return what the losses reach: calls, leaves outside the module, the kind of the graph.
 
         Raises:
             RuntimeError: if a parameter of the module reaches the losses other than through a
                 recorded call, or has a tensor hook: its task gradients would be wrong.
         """
-        leaves, graph = other_leaves(roots, self._taps)
+        # A call of another graph, such as a logged value's, belongs to no task. A hook may run a
+        # pass through it (implicit layers), whose gradients are not the losses'.
+        taps, leaves, graph = other_leaves(roots, self._taps)
         names = {id(p): name for name, p in self.module.named_parameters()}
         for leaf, _ in leaves:
             if leaf.requires_grad and id(leaf) in names:
@@ -360,7 +369,7 @@ class LinearRecorder:
                     "recorded call of its layer (a penalty, a functional call, a call outside the "
                     "with block); use pcgrad.backward"
                 )
-        for tap in self._taps:
+        for tap in taps:
             for part, p in tap.used:
                 if id(p) not in names:
                     raise RuntimeError(
@@ -372,7 +381,7 @@ class LinearRecorder:
                         f"parameter {names[id(p)]} has a tensor hook, which task gradients formed "
                         "here do not pass; use pcgrad.backward"
                     )
-        return leaves, graph
+        return taps, leaves, graph
 
     def _own(self, leaves: list[Leaf], own_parameters: Parameters | None) -> list[Tensor]:
         """Return the caller's own parameters, not of the module; ``None`` selects the leaves."""
@@ -384,6 +393,7 @@ class LinearRecorder:
     def _pass(
         self,
         roots: list[Tensor],
+        taps: Sequence[Tap],
         leaves: list[Leaf],
         graph: int,
         own: list[Tensor],
@@ -396,6 +406,7 @@ class LinearRecorder:
 
         Args:
             roots: the losses.
+            taps: the calls that they reach.
             leaves: the leaves outside the module.
             graph: the kind of the graph; the check of the rows runs once for each kind.
             own: the leaves that receive plain gradients.
@@ -410,14 +421,14 @@ class LinearRecorder:
         """
         kind = (
             graph,
-            self._taps[0].counts if self._taps else None,
-            *(tap.x.shape for tap in self._taps),
+            taps[0].counts if taps else None,
+            *(tap.x.shape for tap in taps),
         )
         calls_before, proven = self._seen.get(kind, (0, False))
         # n & (n + 1) is 0 for n = 0, 1, 3, 7, ...: calls number 1, 2, 4, 8, ... are checked.
         due = not proven or calls_before & (calls_before + 1) == 0
         check = self.check and self.tasks > 1 and due
-        calls, formed = calls_of(self._taps), set[int]()
+        calls, formed = calls_of(taps), set[int]()
 
         def arrive(tap: Tap) -> None:
             layer = [(p, calls[id(p)]) for _, p in tap.used if id(p) in calls]
@@ -431,7 +442,7 @@ class LinearRecorder:
         with refuse_hidden([p for p in self.module.parameters() if p.requires_grad]):
             found = backward_pass(
                 roots,
-                self._taps,
+                taps,
                 leaves,
                 own,
                 arrive=None if check or form is None else arrive,
@@ -447,12 +458,12 @@ class LinearRecorder:
                 "the losses from its output, and record again for every backward pass"
             )
         if check:
-            proven |= self._check_rows(roots, retain_graph)
+            proven |= self._check_rows(roots, taps, retain_graph)
         self._seen[kind] = (calls_before + 1, proven)
         return formed, pending, found
 
-    def _check_rows(self, roots: list[Tensor], retain_graph: bool) -> bool:
-        tap, proven = mixed_rows(roots, self._taps, self.tasks, retain_graph=retain_graph)
+    def _check_rows(self, roots: list[Tensor], taps: Sequence[Tap], retain_graph: bool) -> bool:
+        tap, proven = mixed_rows(roots, taps, self.tasks, retain_graph=retain_graph)
         if tap is not None:
             raise RuntimeError(
                 f"rows of several tasks are mixed behind {self._name(tap.layer)}, or its input is "
@@ -491,6 +502,8 @@ def _refuse(name: str, part: nn.Module) -> None:
         )
     if isinstance(part, nn.modules.batchnorm._BatchNorm):
         raise TypeError(f"{label} mixes rows: use LayerNorm, or pcgrad.backward")
+    if any(map(is_lazy, part._parameters.values())):
+        raise ValueError(f"{label} has no weights yet; call the module once before recording it")
     # The registered parameter differs from `weight` if a hook or property computes the latter.
     trains = any(p is not None and p.requires_grad for p in part._parameters.values())
     if isinstance(part, COVERED) and (

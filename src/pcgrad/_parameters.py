@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Mapping[str, Tensor]
@@ -70,6 +71,8 @@ def named(parameters: Parameters, what: str = "parameters") -> dict[str, Tensor]
             raise TypeError(
                 f"{what} must be tensors or (name, tensor) pairs, got {kind} at position {k}"
             )
+        if is_lazy(tensor):
+            raise ValueError(f"{what} are not initialised yet (lazy modules); call the model once")
         label = str(name) if name is not None else f"#{k} {list(tensor.shape)}"
         if label in table:
             raise ValueError(f"{what} name {label!r} is listed twice")

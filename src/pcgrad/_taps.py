@@ -191,11 +191,10 @@ def _leaves(output: Tensor, below: Any, nodes: set[str]) -> set[int] | None:
             return None
         if is_leaf(node):
             leaves.add(id(node.variable))
-        children = [child for child, _ in node.next_functions]
-        # A layer adds its bias to the product; only another operation adds a scaled product.
-        if name == "AddBackward0" and children[0] is None:
+        # A layer adds its bias to the product; only another operation scales what it adds.
+        if name == "AddBackward0" and node._saved_alpha != 1:
             return None
-        stack.extend(children)
+        stack.extend(child for child, _ in node.next_functions)
     return leaves
 
 
@@ -233,15 +232,17 @@ def calls_of(taps: Sequence[Tap]) -> dict[int, Calls]:
     return calls
 
 
-def other_leaves(losses: Sequence[Tensor], taps: Sequence[Tap]) -> tuple[list[Leaf], int]:
-    """Return the leaves that the losses reach outside recorded calls, and the kind of the graph.
+def other_leaves(
+    losses: Sequence[Tensor], taps: Sequence[Tap]
+) -> tuple[list[Tap], list[Leaf], int]:
+    """Return the recorded calls and the other leaves that losses reach, and the graph's kind.
 
     The walk skips the recorded calls: from a call's output it goes on at its input. A weight or
     bias found nevertheless has another way to the losses.
 
     Returns:
-        The leaves in the order of the graph, those frozen since the forward pass included, and a
-        hash of its sequence of operations.
+        The calls; the leaves in the order of the graph, those frozen since the forward pass
+        included; and a hash of its sequence of operations.
     """
     below = {tap.output.node: tap.below for tap in taps}
     leaves: list[Leaf] = []
@@ -261,7 +262,7 @@ def other_leaves(losses: Sequence[Tensor], taps: Sequence[Tap]) -> tuple[list[Le
         stack.extend(
             [below[node]] if node in below else [child for child, _ in node.next_functions]
         )
-    return leaves, hash(tuple(kinds))
+    return [tap for tap in taps if tap.output.node in seen], leaves, hash(tuple(kinds))
 
 
 def backward_pass(

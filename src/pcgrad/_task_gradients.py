@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
-from threading import get_ident
 from typing import Literal
 
 import torch
@@ -230,20 +229,19 @@ class Stacks:
         parts = reach.parts([leaves[k] for k in reached[0]])
         # What cannot be freed part by part is kept, and freed at the end by a pass of zeros.
         keep = retain_graph or not can_release(chain.from_iterable(parts))
-        # The hooks are registered once; they read here for which task the current pass runs.
-        current = [-1]
-        handles = [
-            self.shared[k].register_hook(partial(self._keep, k, current, get_ident()))
-            for k in self.large
-            if masks[k]
-        ]
+        # The hooks are registered once; they read here for which task the current pass runs, and
+        # its number in autograd, which the first operation of the pass writes.
+        current: list[int] = []
+        hooked = [k for k in self.large if masks[k]]
+        handles = [self.shared[k].register_hook(partial(self._keep, k, current)) for k in hooked]
+        handles += [loss.register_hook(partial(_begin, current)) for loss in losses if hooked]
         guarded = [p for p in self.shared if p.is_leaf] if reach.custom else []
         plain: dict[int, Tensor] = {}
         try:
             with refuse_hidden(guarded):
                 # In the order of autograd's own pass over the sum, so that sums round the same way.
                 for n in reversed(range(len(losses))):
-                    current[0] = tasks[n]
+                    current[:] = [tasks[n]]
                     wanted = [leaves[k] for k in reached[n]]
                     found = _pass(losses[n], wanted, keep=keep or n > 0)
                     if not keep:
@@ -261,16 +259,14 @@ class Stacks:
             torch.autograd.grad(losses, reach.leaves(), zeros, allow_unused=True)
         return [plain.get(k) for k in range(len(self.shared), len(leaves))]
 
-    def _keep(
-        self, k: int, current: list[int], thread: int, gradient: Tensor | None
-    ) -> Tensor | None:
+    def _keep(self, k: int, current: list[int], gradient: Tensor | None) -> Tensor | None:
         """Copy a gradient to its row while it is in the cache, and return a replacement.
 
         The replacement needs no memory of its own, so the gradient is freed during the pass.
         """
         # Some wrappers run hooks for every parameter, also without a gradient. A pass of another
-        # thread through the same parameter is not ours; devices have threads of their own.
-        if gradient is None or (gradient.is_cpu and get_ident() != thread):
+        # thread, or of a function or hook inside this pass, is not ours.
+        if gradient is None or torch._C._current_graph_task_id() not in current[1:]:
             return None
         row = self._rows[k][current[0]]
         _write(row, gradient, add=current[0] in self.begun)
@@ -304,6 +300,12 @@ class Stacks:
         for k, gradient in pairs:
             _write(self._rows[k][task], gradient, add=add)
         self.begun.add(task)
+
+
+def _begin(current: list[int], _: Tensor) -> None:
+    """Note the number of the pass that has just begun at its loss."""
+    if len(current) == 1:
+        current.append(torch._C._current_graph_task_id())
 
 
 def _write(row: Tensor, gradient: Tensor, *, add: bool) -> None:
