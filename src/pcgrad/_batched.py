@@ -47,10 +47,14 @@ def task_gradients_batched(
 
     Raises:
         RuntimeError: if ``vmap`` cannot transform a module of the loss.
+        TypeError: if an argument holds anything but tensors.
         ValueError: if the leading dimensions differ, there are no shared parameters, or the loss
             uses other trainable tensors.
     """
-    sizes = {leaf.shape[:1] for leaf in tree_leaves((own, batch)) if isinstance(leaf, Tensor)}
+    # None is a leaf, which grad and vmap refuse: an absent `own` is passed through unmapped.
+    owned = [] if own is None else tree_leaves(own)
+    mapped, has_own = [*tree_leaves(batch), *owned], bool(owned)
+    sizes = {leaf.shape[:1] for leaf in mapped if isinstance(leaf, Tensor)}
     if not tree_leaves(shared):
         raise ValueError("there are no shared parameters")
     if len(sizes) != 1 or sizes == {torch.Size([])} or sizes == {torch.Size([0])}:
@@ -59,9 +63,14 @@ def task_gradients_batched(
             "own parameters and batches must be tensors [T, ...] with one and the same T > 0, "
             f"got {found}"
         )
-    shared, own, batch = (tree_map(_detached, tree) for tree in (shared, own, batch))
-    # grad and vmap refuse `None`, so an absent `own` is passed through unmapped.
-    has_own = any(isinstance(leaf, Tensor) for leaf in tree_leaves(own))
+    for leaf in [*tree_leaves(shared), *mapped]:
+        if not isinstance(leaf, Tensor):
+            raise TypeError(
+                "parameters and batches are lists, tuples or dicts of tensors; they hold a "
+                f"{type(leaf).__name__}"
+            )
+    shared, batch = (tree_map(Tensor.detach, tree) for tree in (shared, batch))
+    own = tree_map(Tensor.detach, own) if has_own else own
     gradient = grad_and_value(loss, argnums=(0, 1) if has_own else 0, has_aux=has_aux)
     in_dims = (None, 0 if has_own else None, 0)
     with torch.enable_grad(), _Called() as called:
@@ -107,7 +116,3 @@ class _Called:
 
 def _void(_: object) -> None:
     """Return ``None``: any other result of a hook would replace the module's output."""
-
-
-def _detached(leaf: Any) -> Any:
-    return leaf.detach() if isinstance(leaf, Tensor) else leaf

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pcgrad._distributed import Group, average, world
+from pcgrad._parameters import Parameters, named
 from pcgrad._precision import full_precision, working_dtype
 
 Blocks = Sequence[Tensor] | Mapping[str, Tensor]
@@ -38,10 +39,11 @@ def as_blocks(gradients: Blocks) -> list[Tensor]:
     if not blocks:
         raise ValueError("there are no gradients: the list is empty")
     for k, block in enumerate(blocks):
-        if block.dim() == 0 or not (block.is_floating_point() or block.is_complex()):
+        number = block.is_floating_point() or block.is_complex()
+        if block.dim() == 0 or not number or block.layout != torch.strided:
             raise ValueError(
-                f"gradient {k} must be floating-point or complex [T, *shape], got {block.dtype} "
-                f"{list(block.shape)}"
+                f"gradient {k} must be floating-point or complex [T, *shape], and dense, got "
+                f"{block.dtype} {list(block.shape)} ({block.layout})"
             )
         if block.shape[0] != blocks[0].shape[0]:
             raise ValueError(
@@ -147,9 +149,7 @@ def joined(
 
 
 @torch.no_grad()
-def apply_weights(
-    parameters: Iterable[Tensor] | Mapping[str, Tensor], gradients: Blocks, weights: Tensor
-) -> None:
+def apply_weights(parameters: Parameters, gradients: Blocks, weights: Tensor) -> None:
     """Add the update to ``.grad``: ``parameter.grad += sum_j weights_j g_j``.
 
     Sums are computed in float32 (float64 for float64 gradients) and converted to the parameter's
@@ -162,18 +162,16 @@ def apply_weights(
 
     Raises:
         RuntimeError: if a ``.grad`` has another shape or device than its parameter's gradient.
-        TypeError: if the weights or the gradients are not tensors.
+        TypeError: if parameters, gradients or weights have the wrong type.
         ValueError: if shapes do not match.
     """
-    parameters = list(parameters.values()) if isinstance(parameters, Mapping) else list(parameters)
-    blocks = as_blocks(gradients)
+    parameters, blocks = list(named(parameters).values()), as_blocks(gradients)
     if len(parameters) != len(blocks):
         raise ValueError(f"{len(parameters)} parameters but {len(blocks)} gradients")
     tasks = blocks[0].shape[0]
-    if not isinstance(weights, Tensor):
-        raise TypeError(
-            f"weights must be a tensor, got a {type(weights).__name__}; use torch.tensor"
-        )
+    if not isinstance(weights, Tensor) or weights.is_complex():
+        kind = "complex one" if isinstance(weights, Tensor) else type(weights).__name__
+        raise TypeError(f"weights must be a tensor, got a {kind}; use torch.tensor of real numbers")
     if weights.shape not in ((tasks,), (len(blocks), tasks)):
         raise ValueError(
             f"weights must be [{tasks}] or [{len(blocks)}, {tasks}], got {list(weights.shape)}"

@@ -136,10 +136,10 @@ class LinearRecorder:
         if not output.requires_grad or torch._C._current_graph_task_id() != -1:
             return
         x = args[0] if args else kwargs["input"]
-        if x.is_nested:
+        if x.is_nested or x.layout != torch.strided:
             raise TypeError(
-                f"{self._name(layer)} got a nested tensor; concatenate its rows and pass "
-                "rows=[n_1, ...], or use pcgrad.backward"
+                f"{self._name(layer)} got a nested or sparse tensor; pass the rows as a dense one, "
+                "with rows=[n_1, ...] if their numbers differ, or use pcgrad.backward"
             )
         if x.dim() < 2 or x.dim() <= len(getattr(layer, "normalized_shape", ())):
             raise ValueError(
@@ -502,7 +502,7 @@ def _refuse(name: str, part: nn.Module) -> None:
         )
     if isinstance(part, nn.modules.batchnorm._BatchNorm):
         raise TypeError(f"{label} mixes rows: use LayerNorm, or pcgrad.backward")
-    if any(map(is_lazy, part._parameters.values())):
+    if any(p is not None and is_lazy(p) for p in part._parameters.values()):
         raise ValueError(f"{label} has no weights yet; call the module once before recording it")
     # The registered parameter differs from `weight` if a hook or property computes the latter.
     trains = any(p is not None and p.requires_grad for p in part._parameters.values())

@@ -136,6 +136,7 @@ class Stacks:
         self.shared, self.tasks = list(shared), tasks
         self.large = [k for k, p in enumerate(self.shared) if p.numel() >= LARGE]
         self.begun: set[int] = set()
+        self._kept: set[int] = set()
         self.reached = [False] * len(self.shared)
         stored = [dtype if dtype and not p.is_complex() else p.dtype for p in self.shared]
         small = [k for k, p in enumerate(self.shared) if p.numel() < LARGE]
@@ -242,6 +243,7 @@ class Stacks:
                 # In the order of autograd's own pass over the sum, so that sums round the same way.
                 for n in reversed(range(len(losses))):
                     current[:] = [tasks[n]]
+                    self._kept.clear()
                     wanted = [leaves[k] for k in reached[n]]
                     found = _pass(losses[n], wanted, keep=keep or n > 0)
                     if not keep:
@@ -268,6 +270,7 @@ class Stacks:
         # thread, or of a function or hook inside this pass, is not ours.
         if gradient is None or torch._C._current_graph_task_id() not in current[1:]:
             return None
+        self._kept.add(k)
         row = self._rows[k][current[0]]
         _write(row, gradient, add=current[0] in self.begun)
         if gradient.layout != torch.strided:
@@ -282,10 +285,10 @@ class Stacks:
             task: the number of the task.
             given: its gradients, by the number of the parameter.
         """
-        add, large = task in self.begun, set(self.large)
+        add = task in self.begun
         for k in given:
             self.reached[k] = True
-        pairs = [(k, dense(g)) for k, g in given.items() if k not in large]
+        pairs = [(k, dense(g)) for k, g in given.items() if k not in self._kept]
         # One call for all small parameters instead of one each.
         if self.flat is not None and [k for k, _ in pairs] == self.small:
             joined: Tensor = torch._C._nn.flatten_dense_tensors([g for _, g in pairs])

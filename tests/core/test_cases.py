@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -597,6 +598,8 @@ def test_no_list_shares_what_two_losses_reach() -> None:
     torch.testing.assert_close(result.gramian, first)
     w = torch.ones(3, requires_grad=True)
     assert pcgrad.backward([w.sum(), (2 * w).sum()]).gramian.tolist() == [[3, 6], [6, 12]]
+    scale = torch.tensor(3.0, requires_grad=True)  # no dimension, as CLIP's temperature
+    assert pcgrad.backward([scale * 2, -scale]).gramian.tolist() == [[4, -2], [-2, 1]]
     a, b = (torch.ones(1, requires_grad=True) for _ in range(2))
     with pytest.raises(ValueError, match="no leaf is reached by two losses"):
         pcgrad.backward([a.sum(), b.sum()])
@@ -790,6 +793,18 @@ def test_many_tasks_go_by_blocks(tasks: int) -> None:
             "weights must be a tensor, got a list",
         ),
         (lambda: pcgrad.backward(*two_losses(), group=5), "group must be .* got 5"),
+        (lambda: pcgrad.backward(*two_losses(), group=np.ones(2)), "group must be .* got"),
+        (lambda: apply(nn.Linear(3, 1)), r"got a Linear; pass its \.parameters\(\)"),
+        (
+            lambda: apply(list(torch.ones(2, 3)), 1j * torch.ones(2)),
+            "weights must be .* a complex one",
+        ),
+        (lambda: apply([torch.zeros(3)] * 2), "are the same tensor"),
+        (lambda: pcgrad.gramian([torch.eye(2).to_sparse()]), "and dense, got .*sparse_coo"),
+        (lambda: pcgrad.Accumulator(nn.LazyLinear(2).parameters(), tasks=2), "not initialised yet"),
+        (lambda: pcgrad.LinearRecorder(nn.LazyLinear(2), tasks=2), "call the module once before"),
+        (lambda: batched(nn.Linear(3, 1)), "dicts of tensors; they hold a Linear"),
+        (lambda: batched([torch.ones(2), 3]), "dicts of tensors; they hold a int"),
         (lambda: pcgrad.backward(*two_losses(1j)), "the loss of task 1 is complex"),
     ],
 )
@@ -798,6 +813,14 @@ def test_an_argument_of_another_kind_is_named_in_one_line(call, words):
     with pytest.raises((TypeError, ValueError), match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def apply(parameters, weights=torch.ones(2)):  # noqa: B008
+    pcgrad.apply_weights(parameters, [torch.ones(2, 3)] * 2, weights)
+
+
+def batched(own):
+    pcgrad.task_gradients_batched(lambda s, o, b: (s * b).sum(), torch.ones(3), own, torch.ones(2))
 
 
 def two_losses(factor=1.0):

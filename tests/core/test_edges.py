@@ -626,3 +626,103 @@ def test_a_recorder_s_own_parameters_are_leaves() -> None:
         z = trunk(torch.randn(3, 4, 6))
     with pytest.raises(ValueError, match=r"own parameter #0 \[1, 8\] is not a leaf"):
         recorder.backward([(part @ w.T).mean() for part in z], own_parameters=[w])
+
+
+class CheckpointFunction(torch.autograd.Function):
+    """Recomputes a layer whose weight is an input, as in guided-diffusion."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return (x @ weight).tanh()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            y = (x @ weight).tanh()
+        return torch.autograd.grad(y, [x, weight], gradient)
+
+
+@pytest.mark.parametrize("way", ["function", "hook"])
+def test_a_pass_inside_the_pass_writes_no_rows(way: str) -> None:
+    """Bug: its gradients are written into the running task's row, or count twice in a sum."""
+    w = nn.Parameter(torch.randn(70, 70) / 9)  # large: its gradients are kept by hooks
+    x, logs = torch.randn(9, 70, requires_grad=True), []
+
+    def losses() -> list[Tensor]:
+        z = x
+        for _ in range(3):
+            z = CheckpointFunction.apply(z, w) if way == "function" else (z @ w).tanh()
+        logged = (x @ w).square().sum()
+        if way == "hook":
+            z.register_hook(
+                lambda _: logs.append(torch.autograd.grad(logged, w, retain_graph=True))
+            )
+        return [z.square().sum(), -z.sum()]
+
+    truth = expected(losses(), [w])
+    pcgrad.backward(losses(), [w], **FIXED)
+    torch.testing.assert_close(update([w]), truth)
+    accumulator = pcgrad.Accumulator([w], tasks=2)
+    for _ in range(2):
+        accumulator.add(losses())
+    accumulator.backward(**FIXED)  # added to the first update
+    torch.testing.assert_close(update([w]), 3 * truth)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_recorded_calls_of_another_graph_count_for_no_task(streaming: bool) -> None:
+    """Bug: an implicit layer's hook runs passes through a call that no loss reaches."""
+    layer, heads = nn.Linear(6, 6), nn.ModuleList(nn.Linear(6, 1) for _ in range(3))
+    torch.nn.init.orthogonal_(layer.weight, 0.5)
+    x = torch.randn(12, 6)
+    recorder = pcgrad.LinearRecorder(layer, tasks=3)
+
+    def losses() -> list[Tensor]:
+        layer(torch.randn(5, 6))  # logged, with rows of its own
+        start = torch.zeros(12, 6, requires_grad=True)
+        again = (layer(start) + x).tanh()
+
+        def solve(gradient: Tensor) -> Tensor:
+            y = gradient
+            for _ in range(9):
+                y = gradient + torch.autograd.grad(again, start, y, retain_graph=True)[0]
+            return y
+
+        z = (layer(start.detach()) + x).tanh()
+        z.register_hook(solve)
+        return [(h(part) - 4 * (-1) ** i).square().mean()
+                for i, (h, part) in enumerate(zip(heads, z.chunk(3), strict=True))]  # fmt: skip
+
+    parameters = list(layer.parameters())
+    truth = expected(losses(), parameters)
+    with recorder:
+        found = losses()
+    recorder.backward(found, streaming=streaming, **FIXED)
+    torch.testing.assert_close(update(parameters), truth)
+
+
+def test_biases_alone_under_the_recorder() -> None:
+    """Bug: the first bias, added to a product without a gradient, looks like a foreign one."""
+    trunk, heads = network()
+    for layer in (trunk[0], trunk[2]):
+        layer.weight.requires_grad_(False)
+    recorder = pcgrad.LinearRecorder(trunk, tasks=3)
+    with recorder:
+        z = trunk(torch.randn(3, 6, 5).mT)  # not contiguous: product and sum are two operations
+    losses = [h(part).square().mean() for h, part in zip(heads, z, strict=True)]
+    parameters = [trunk[0].bias, trunk[2].bias]
+    truth = expected(losses, parameters)
+    recorder.backward(losses, **FIXED)
+    torch.testing.assert_close(update(parameters), truth)
+
+
+@pytest.mark.parametrize("kind", ["nested", "sparse"])
+def test_a_recorded_layer_takes_dense_rows(kind: str) -> None:
+    layer = nn.Linear(6, 8)
+    x = torch.randn(4, 6)
+    rows = torch.nested.nested_tensor([x, x[:2]], layout=torch.jagged)
+    with pytest.raises(TypeError, match="nested or sparse"), pcgrad.LinearRecorder(layer, tasks=2):
+        layer(rows if kind == "nested" else x.to_sparse())
