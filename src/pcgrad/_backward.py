@@ -234,7 +234,10 @@ class Accumulator:
         """
         method = Method(weighting, orders, reduction, granularity, generator, group)
         method.prepare(self._table, self.tasks)
-        pairs: list[tuple[Tensor, Tensor | None]] = list(self._plain.values())
+        # On every rank the same leaves: those that another rank alone reaches have no gradient.
+        listed = (self._own_parameters or {}).values()
+        absent = {id(p): (p, None) for p in listed if p.requires_grad}
+        pairs: list[tuple[Tensor, Tensor | None]] = list({**absent, **self._plain}.values())
         device = self._stacks.shared[0].device
         size = sum(p.numel() for p in [*self._stacks.shared, *(leaf for leaf, _ in pairs)])
         agree([self.tasks, len(self._table), len(pairs), size], device, method.ranks)

@@ -81,7 +81,7 @@ def agree(numbers: Sequence[int], device: torch.device, group: Any | None) -> No
         raise RuntimeError(
             "ranks differ in (tasks, shared parameters, own parameters, elements): "
             f"this rank has {tuple(numbers)}; "
-            "list the same tasks and parameters on every rank"
+            "list the same tasks, shared_parameters and own_parameters on every rank"
         )
 
 

@@ -55,17 +55,24 @@ def step(
     return {"orders": result.orders, "gramian": result.gramian, **grads}
 
 
-TABLES = {"sparse on both": (True, True), "on one": (True, None), "of two kinds": (False, True)}
+TABLES = {"sparse on both": (True, True), "on one": (True, None), "of two kinds": (False, True),
+          "accumulated": (True, None)}  # fmt: skip
 
 
-def table(kind: bool | None, rank: int, **arguments: object) -> Tensor:
+def table(kind: bool | None, rank: int, case: str = "", **arguments: object) -> Tensor:
     """Return the gradient of a head's table on one rank: sparse, dense, or none (``None``)."""
     torch.manual_seed(0)
     trunk, rows = nn.Linear(5, 3).double(), torch.tensor([1, 4, 4, 2]) + rank
     own = nn.Embedding(9, 3, sparse=bool(kind)).double()
     z = trunk(torch.ones(4, 5).double()) + (0 if kind is None else own(rows))
     losses = [z.square().mean(), (z - 1).square().mean()]
-    pcgrad.backward(losses, trunk.parameters(), own_parameters=[own.weight], **arguments)  # type: ignore[arg-type]
+    listed = (trunk.parameters(), [own.weight])
+    if case == "accumulated":
+        accumulator = pcgrad.Accumulator(listed[0], tasks=2, own_parameters=listed[1])
+        accumulator.add(losses)
+        accumulator.backward(**arguments)  # type: ignore[arg-type]
+    else:
+        pcgrad.backward(losses, listed[0], own_parameters=listed[1], **arguments)  # type: ignore[arg-type]
     return torch.zeros(9, 3).double() if own.weight.grad is None else own.weight.grad
 
 
@@ -82,7 +89,7 @@ def worker(rank: int, folder: str) -> None:
         "local": step(half, rank, group=False),
     }
     for name, kinds in TABLES.items():
-        results[name] = {"table": table(kinds[rank], rank, group=world)}
+        results[name] = {"table": table(kinds[rank], rank, name, group=world)}
     blocks = [torch.full((2, 3), float(rank))]
     results["gramian"] = {"found": pcgrad.gramian(blocks, group=world), "block": blocks[0]}
     messages = []
