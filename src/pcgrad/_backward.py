@@ -153,8 +153,9 @@ class Accumulator:
         device: torch.device | str | None = None,
     ) -> None:
         check_tasks(tasks)
-        if dtype is not None and not dtype.is_floating_point:
-            raise ValueError(f"task gradients are stored in a floating-point dtype, got {dtype}")
+        kept = dtype is None or isinstance(dtype, torch.dtype)
+        if not kept or (dtype and not (dtype.is_floating_point and dtype.itemsize > 1)):
+            raise ValueError(f"the dtype must be torch's floating-point of 16 bits on, got {dtype}")
         # Listed once, because iterators such as module.parameters() are empty after the first use.
         self._shared_parameters = named(shared_parameters, "shared parameters")
         self._table = _listed(self._shared_parameters)
@@ -273,14 +274,8 @@ def _finish(
 ) -> Surgery:
     """Run the steps after the task gradients: Gramian, surgery, and the update of ``.grad``.
 
-    Args:
-        method: the checked options, with orders drawn.
-        stacks: the task gradients of the shared parameters.
-        own: the other leaves with their plain gradients.
-        checked: losses to check for finite values, and to name in the error; empty for no check.
-        free: release each stack once its update exists.
-        unlisted: the names of shared parameters that nobody listed; empty if they were listed.
-        reach: which losses reach which leaves; needed with ``unlisted``.
+    With losses in ``checked``, values must be finite. ``free`` releases each stack once its update
+    exists. ``unlisted`` names shared parameters that nobody listed, which ``reach`` must confirm.
     """
     shared = stacks.shared
     masks = [int(r) for r in stacks.reached] + [int(g is not None) for _, g in own]
@@ -336,10 +331,7 @@ def _products(stacks: Stacks, *, whole: bool) -> list[Tensor]:
 def _updates(
     method: Method, stacks: Stacks, kept: Sequence[int], weights: Tensor, *, free: bool
 ) -> list[Tensor]:
-    """Return the updates of the reached shared parameters.
-
-    With ``free``, each stack is released once its update exists, which limits the peak memory.
-    """
+    """Return the updates of the reached shared parameters; ``free`` limits the peak memory."""
     ready = Weights(method.per_parameter(weights, kept))
     pieces: dict[int, Tensor] = {}
     with full_precision(stacks.shared[0].device):

@@ -101,18 +101,15 @@ class _Called:
 
     def __enter__(self) -> _Called:
         self.names: list[str] = []
+        # The hooks return None: any other result would replace the module's input or output.
         self._handles = (
             register_module_forward_pre_hook(
                 lambda module, args: self.names.append(type(module).__name__)
             ),
-            register_module_forward_hook(lambda module, args, output: _void(self.names.pop())),
+            register_module_forward_hook(lambda module, args, output: (self.names.pop(), None)[1]),
         )
         return self
 
     def __exit__(self, *error: object) -> None:
         for handle in self._handles:
             handle.remove()
-
-
-def _void(_: object) -> None:
-    """Return ``None``: any other result of a hook would replace the module's output."""

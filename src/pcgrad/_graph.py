@@ -43,6 +43,14 @@ def refuse_hidden(parameters: Sequence[Tensor]) -> Iterator[None]:
     computes its activations again.
     """
     before = [p.grad for p in parameters]
+    try:
+        for p, grad in zip(parameters, before, strict=True):
+            p.grad = grad  # raises here, not where it has to be put back
+    except RuntimeError as error:
+        raise RuntimeError(
+            "the .grad of a parameter is not of its dtype or shape any more; clear it with "
+            "zero_grad()"
+        ) from error
     for p in parameters:
         p.grad = None
     hidden: list[Tensor] = []

@@ -404,16 +404,8 @@ class LinearRecorder:
     ) -> tuple[set[int], dict[int, Calls], list[Tensor | None]]:
         """Run the backward pass, forming task gradients on the way where possible.
 
-        Args:
-            roots: the losses.
-            taps: the calls that they reach.
-            leaves: the leaves outside the module.
-            graph: the kind of the graph; the check of the rows runs once for each kind.
-            own: the leaves that receive plain gradients.
-            form: called during the pass for each layer whose parameters have one call; ``None``
-                forms nothing.
-            retain_graph: keep the graph for another pass.
-            keep: formed layers keep the deltas from which the update is computed.
+        ``form`` is called during the pass for each layer whose parameters have one call, if it is
+        given. With ``keep``, formed layers keep the deltas from which the update is computed.
 
         Returns:
             The ids of the parameters that were formed, the calls of those that are reached but
@@ -458,19 +450,16 @@ class LinearRecorder:
                 "the losses from its output, and record again for every backward pass"
             )
         if check:
-            proven |= self._check_rows(roots, taps, retain_graph)
+            tap, conclusive = mixed_rows(roots, taps, self.tasks, retain_graph=retain_graph)
+            if tap is not None:
+                raise RuntimeError(
+                    f"rows of several tasks are mixed behind {self._name(tap.layer)}, or its input "
+                    "is not ordered task by task: a row of one task enters another's loss; use "
+                    "rows=[n_1, ...] for unequal rows, or pcgrad.backward"
+                )
+            proven |= conclusive
         self._seen[kind] = (calls_before + 1, proven)
         return formed, pending, found
-
-    def _check_rows(self, roots: list[Tensor], taps: Sequence[Tap], retain_graph: bool) -> bool:
-        tap, proven = mixed_rows(roots, taps, self.tasks, retain_graph=retain_graph)
-        if tap is not None:
-            raise RuntimeError(
-                f"rows of several tasks are mixed behind {self._name(tap.layer)}, or its input is "
-                "not ordered task by task: a row of one task enters another's loss; use "
-                "rows=[n_1, ...] for unequal rows, or pcgrad.backward"
-            )
-        return proven
 
     def _forget(self, retain_graph: bool) -> None:
         # The taps hold the layers' inputs, which would stay in memory until the next step.
@@ -531,12 +520,6 @@ class _Formed:
 
     With streaming, a weight's task gradients are discarded after the Gramian. Its recorded calls
     are kept instead, from which the update is computed.
-
-    Args:
-        memory: returns memory for a parameter's task gradients.
-        device: the device of the losses.
-        ranks: the process group, or ``None`` for a single process.
-        streaming: discard the task gradients of weights.
     """
 
     def __init__(
@@ -578,10 +561,7 @@ class _Formed:
         return [self.products.get(id(p), none) for p in shared]
 
     def updates(self, reached: Sequence[Tensor], weights: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return the reached parameters with their updates.
-
-        ``weights`` is ``[T]``, or has one row ``[T]`` per reached parameter.
-        """
+        """Return the reached parameters with their updates; weights are ``[T]``, or a row each."""
         ready, found = Weights(weights), []
         for k, p in enumerate(reached):
             if id(p) in self.rows:

@@ -112,17 +112,9 @@ def refuse_not_finite(
 ) -> None:
     """Raise an error that names the tasks whose loss or gradient is not finite.
 
-    This check synchronises with the device. With several ranks it looks at the averaged gradients
-    only, which all ranks see, so that all of them raise together.
-
-    Args:
-        losses: the losses of the tasks.
-        gramian: ``[..., T, T]``; its diagonal holds the squared norms.
-        plain: the gradients of own parameters.
-        local: whether there is a single process, whose losses count too.
-
-    Raises:
-        FloatingPointError: if a value is not finite.
+    This check synchronises with the device. Several ranks (not ``local``) look at the averaged
+    gradients only, which all ranks see, so that all of them raise together. The diagonal of the
+    Gramian ``[..., T, T]`` holds the squared norms.
     """
     squares = gramian.diagonal(dim1=-2, dim2=-1).reshape(-1, len(losses)).sum(0)
     values = torch.stack([loss.detach().reshape(()).double() for loss in losses]).to(squares.device)

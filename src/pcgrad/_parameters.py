@@ -45,14 +45,9 @@ def refuse_positional(function: str, takes: str, extra: Sequence[object]) -> Non
 
 
 def named(parameters: Parameters, what: str = "parameters") -> dict[str, Tensor]:
-    """Return the parameters by name, after checking that each is listed once.
+    """Return the parameters by name, or by position and shape; each may be listed once.
 
-    Parameters without a name get a label of position and shape. Frozen ones may have any dtype and
-    device.
-
-    Args:
-        parameters: tensors, ``(name, tensor)`` pairs or a dict.
-        what: the word for them in error messages.
+    Frozen ones may have any dtype and device. ``what`` is the word for them in error messages.
     """
     if not isinstance(parameters, Iterable) or isinstance(parameters, (nn.Module, Tensor, str)):
         hints = {nn.Module: "; pass its .parameters()", torch.Generator: "; pass generator=..."}

@@ -83,13 +83,7 @@ class Tap:
         return cls(layer, used, x.detach(), x._version, get_gradient_edge(output), below)
 
     def gradients(self, name: str, out: Tensor, *, add: bool = False) -> None:
-        """Write this call's task gradients of the layer's weight or bias.
-
-        Args:
-            name: ``"weight"`` or ``"bias"``.
-            out: ``[T, *shape]``.
-            add: add to the values of ``out`` instead of replacing them.
-        """
+        """Write this call's task gradients ``[T, *shape]`` of the layer's weight or bias."""
         if self.counts is None:
             x, delta = self._rows(len(out))
             self._form(name, x, delta, out, add=add)
@@ -164,15 +158,10 @@ class Tap:
 
 
 def _leaves(output: Tensor, below: Any, nodes: set[str]) -> set[int] | None:
-    """Return the ids of the leaves that a call used besides its input.
+    """Return the ids of the leaves that a call used besides its input, whose node is ``below``.
 
-    Args:
-        output: the output of the call.
-        below: the graph node of the input, at which the walk stops.
-        nodes: the names of the operations that the layer itself records.
-
-    Returns:
-        The ids; ``None`` if the call recorded any other operation, or used any result twice.
+    The result is ``None`` if the call recorded other operations than ``nodes``, or used any result
+    twice.
     """
     leaves: set[int] = set()
     seen: set[Any] = set()
@@ -282,8 +271,8 @@ def backward_pass(
 
     Args:
         roots: the losses; their sum is differentiated.
-        taps: the recorded calls.
-        leaves: the leaves outside recorded calls, from :func:`other_leaves`.
+        taps: the recorded calls, from :func:`other_leaves` as the leaves.
+        leaves: the leaves outside recorded calls.
         own: the leaves that receive plain gradients.
         arrive: called for every reached tap as soon as its delta is known. It may discard the
             delta, so that only one exists at a time. ``None`` keeps all deltas.
@@ -342,13 +331,8 @@ def mixed_rows(
 
     For each bit of the task number, a pass scales the losses of the tasks with this bit by a power
     of two, which is exact in floating point. Every row's gradient must scale with its own task's
-    loss. The numbers of any two tasks differ in some bit, whose pass distinguishes the two.
-
-    Args:
-        roots: the losses, T scalars or one tensor ``[T]``.
-        taps: the recorded calls, after a backward pass that kept their deltas.
-        tasks: the number of tasks T.
-        retain_graph: keep the graph after the last pass.
+    loss. The numbers of any two tasks differ in some bit, whose pass distinguishes the two. The
+    taps hold the deltas of a pass before.
 
     Returns:
         The first such tap or ``None``, and whether the check was conclusive. It is not if a

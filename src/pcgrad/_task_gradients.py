@@ -214,13 +214,6 @@ class Stacks:
     ) -> list[Tensor | None]:
         """Add every loss's gradient to its task's row of the stacks.
 
-        Args:
-            losses: the losses; they may share a graph.
-            tasks: the task number of every loss.
-            reach: which losses reach which leaves.
-            own: the leaves that receive plain gradients.
-            retain_graph: keep the graph for another backward pass.
-
         Returns:
             The plain gradient of each own leaf, or ``None`` if no loss reaches it.
         """
@@ -279,12 +272,7 @@ class Stacks:
         return row if same else gradient.new_zeros(()).expand_as(gradient)
 
     def _store(self, task: int, given: Mapping[int, Tensor]) -> None:
-        """Write the gradients that no hook has written, and zeros for those that are missing.
-
-        Args:
-            task: the number of the task.
-            given: its gradients, by the number of the parameter.
-        """
+        """Write the gradients that no hook has written, and zeros for those that are missing."""
         add = task in self.begun
         for k in given:
             self.reached[k] = True

@@ -347,6 +347,8 @@ def test_rows_of_any_shape(rows: str, streaming: bool, width: int) -> None:
         (lambda t, r: r(t, 3).backward(torch.ones(3)), ValueError, "no graph"),
         (lambda t, r: r(t, 1).backward([t[0].bias.sum() * 1j]), TypeError, "is complex"),
         (lambda t, r: pcgrad.Accumulator(t.parameters(), tasks=2.0), ValueError, "positive"),
+        (lambda t, r: pcgrad.Accumulator(t, tasks=2, dtype="float64"), ValueError, "got float64"),
+        (lambda t, r: pcgrad.Accumulator(t, tasks=2, dtype=torch.float8_e5m2), ValueError, "16"),
     ],
 )  # fmt: skip
 def test_a_recorder_s_mistakes_get_one_line(call: Any, kind: Any, words: str) -> None:
@@ -726,3 +728,18 @@ def test_a_recorded_layer_takes_dense_rows(kind: str) -> None:
     rows = torch.nested.nested_tensor([x, x[:2]], layout=torch.jagged)
     with pytest.raises(TypeError, match="nested or sparse"), pcgrad.LinearRecorder(layer, tasks=2):
         layer(rows if kind == "nested" else x.to_sparse())
+
+
+def test_an_old_grad_of_another_dtype_is_named_and_stays() -> None:
+    """Bug: torch's words, and no old gradient is put back."""
+    layer = nn.Linear(6, 8)
+    recorder = pcgrad.LinearRecorder(layer, tasks=2)
+    layer(torch.randn(4, 6)).sum().backward()
+    old = [p.grad for p in layer.parameters()]
+    for p in layer.parameters():
+        p.data = p.data.double()
+    with recorder:
+        z = layer(torch.randn(4, 6).double())
+    with pytest.raises(RuntimeError, match="clear it with zero_grad"):
+        recorder.backward([part.square().sum() for part in z.chunk(2)])
+    assert all(p.grad is grad for p, grad in zip(layer.parameters(), old, strict=True))
