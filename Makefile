@@ -11,7 +11,7 @@ MODULE := $(IN_ENV) PYTHONPATH=src:. python -m
 export SCALE CORES TARGETS TAG OUT
 
 .DEFAULT_GOAL := help
-.PHONY: help laptop restore watch article docs config reproduce report test publish verify bench clean install check lock known-scale campaign campaign-status campaign-so-far
+.PHONY: help laptop render restore watch article docs config reproduce report test publish verify bench clean install check lock known-scale campaign campaign-status campaign-so-far
 
 help:  ## these lines
 	@PYTHONPATH=src:. $(if $(wildcard .venv/bin/python),.venv/bin/python,$(PYTHON)) -m publishing.commands help
