@@ -5,8 +5,9 @@
 
 The update is that of the training loop: losses, task gradients, Gramian, PCGrad and optimizer.
 Operations are those of convolutions and matrix products (`torch.utils.flop_counter`), including all
-task gradients. *Share* is their rate divided by the rate of a square matrix product in the same
-precision and run. Times are process time on one thread. Writes `precision.csv` and `precision.md`.
+task gradients. Their rate is compared with that of a square matrix product in the same precision
+and run, which is no limit. Times are process time on one thread. Writes `precision.csv` and
+`precision.md`.
 """
 
 import statistics
@@ -36,7 +37,7 @@ from multitask.supervised import Data, Fit, Problem, epoch_orders
 from reporting.render import write_csv, write_text
 from system import command
 
-SIDE = 1024  # of the matrices whose product gives the machine's rate
+SIDE = 1024  # of the matrices whose product the rates are compared with
 SETTINGS: dict[str, Any] = {
     "device": "cpu",
     "optimizer": "adam",
@@ -129,14 +130,14 @@ def seconds(call: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def machine_rate(precision: str, turns: int = 7) -> float:
+def square_rate(precision: str, turns: int = 7) -> float:
     """Return the best rate of a square matrix product over some turns, in operations per second."""
     a, b = (torch.randn(SIDE, SIDE).to(getattr(torch, precision)) for _ in range(2))
     return 2 * SIDE**3 / min(seconds(lambda: a @ b) for _ in range(turns))
 
 
 def measure(name: str, make: Callable[[Generator], Problem], turns: int) -> list[dict[str, Any]]:
-    """Return one row per precision: time, rate and share of the machine's rate."""
+    """Return one row per precision: time, rate, and rate relative to a square product's."""
     updates: dict[str, Callable[[], object]] = {}
     for precision in PRECISIONS:
         problem = make(torch.Generator().manual_seed(0))
@@ -154,7 +155,7 @@ def measure(name: str, make: Callable[[Generator], Problem], turns: int) -> list
             times[precision].append(seconds(update))
     rows = []
     for precision in PRECISIONS:
-        middle, rate = statistics.median(times[precision]), machine_rate(precision)
+        middle, rate = statistics.median(times[precision]), square_rate(precision)
         rows.append(
             {
                 "case": name,
@@ -164,8 +165,8 @@ def measure(name: str, make: Callable[[Generator], Problem], turns: int) -> list
                 "speed_up": statistics.median(times["float32"]) / middle,
                 "gflop": counter.get_total_flops() / 1e9,
                 "gflops": counter.get_total_flops() / middle / 1e9,
-                "machine_gflops": rate / 1e9,
-                "share": counter.get_total_flops() / middle / rate,
+                "square_gflops": rate / 1e9,
+                "relative_rate": counter.get_total_flops() / middle / rate,
             }
         )
     return rows
@@ -180,15 +181,15 @@ def markdown(table: pd.DataFrame) -> str:
             "ms": table["milliseconds"].map("{:.1f}".format),
             "times as fast": table["speed_up"].map("{:.2f}".format),
             "GFLOP/s": table["gflops"].map("{:.0f}".format),
-            "machine's GFLOP/s": table["machine_gflops"].map("{:.0f}".format),
-            "share": table["share"].map("{:.0%}".format),
+            "GFLOP/s of a square product": table["square_gflops"].map("{:.0f}".format),
+            "of the rate of a square product": table["relative_rate"].map("{:.0%}".format),
         }
     )
     where = f"{machine()['processor']}, one thread, process time, torch {torch.__version__}"
     lines = [
         f"measured on {where}, commit {commit()}",
         "times as fast: as in float32, in turn in one run; "
-        "machine: a product of 1024x1024 matrices",
+        "square product: of 1024x1024 matrices, a comparison and no limit",
     ]
     return "\n".join([shown.to_markdown(index=False), "", *(f"- {line}" for line in lines), ""])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import figure, targets
+from benchmarks import figure
 from reporting import render
 from reporting.figures import save
 from system import command
@@ -135,7 +135,7 @@ def beaten(table: pd.DataFrame) -> str:
 
 
 def text(table: pd.DataFrame) -> str:
-    """Return the Markdown page: tables of time and memory, targets, and circumstances."""
+    """Return the Markdown page: tables of time and memory, and circumstances."""
     titles = {
         ("step", "time"): "A full training step: time as a multiple of the plain joint step",
         (
@@ -152,7 +152,6 @@ def text(table: pd.DataFrame) -> str:
     for (kind, cells), title in titles.items():
         if (table["kind"] == kind).any():
             parts.append(f"**{title}**\n\n{render.markdown(shown(table, kind, cells), [])}")
-    parts.append(f"**Against the targets**\n\n{render.markdown(targets.compared(table), [])}")
     one = table.iloc[0]
     threads = f", {one['threads']} thread(s)" if one["device"] == "cpu" else ""
     # A single call has no quartiles; the table marks it.

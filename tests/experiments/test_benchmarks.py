@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import images, networks, peers, report, run, steps, surgery, targets
+from benchmarks import images, networks, peers, report, run, steps, surgery
 from benchmarks.measure import interleaved, peak, quartiles
 from system import command
 
@@ -268,62 +268,3 @@ def test_a_faster_peer_is_named():
     ]
     words = report.beaten(pd.DataFrame(rows).assign(kind="step", repeats=5))
     assert "in 1 of 2 cases; not in step b (torchjd 1.00 ms, ours 1.25 ms)." in words
-
-
-def test_targets_count_what_holds_and_name_what_does_not():
-    rows = [
-        {"kind": "step", "case": "MT10 critic, 6x160", "code": "pcgrad", "ratio": 1.25},
-        {"kind": "step", "case": "MT50 critic, 6x300", "code": "pcgrad", "ratio": 1.26},
-        {"kind": "step", "case": "MT50 critic, 6x300", "code": "libmtl", "ratio": 10.0},
-        {"kind": "step", "case": "LeNet", "code": "bound", "ratio": 1.4, "ours_over": 1.12},
-        {
-            "kind": "surgery",
-            "case": "T=2 P=1e6",
-            "code": "pcgrad",
-            "T": 2,
-            "P": 10**6,
-            "ratio": 3.5,
-        },
-        {
-            "kind": "surgery",
-            "case": "T=2 P=1e4",
-            "code": "pcgrad",
-            "T": 2,
-            "P": 10**4,
-            "ratio": 30.0,
-        },
-        {
-            "kind": "surgery",
-            "case": "T=40 P=1e6",
-            "code": "pcgrad",
-            "T": 40,
-            "P": 10**6,
-            "ratio": 3.5,
-        },
-        {
-            "kind": "surgery",
-            "case": "T=2 P=1e6",
-            "code": "torchjd",
-            "T": 2,
-            "P": 10**6,
-            "ours_over": 1.2,
-            "median_ms": 2.0,
-        },
-        {
-            "kind": "surgery",
-            "case": "T=1000 P=1e3",
-            "code": "pcgrad",
-            "T": 1000,
-            "P": 10**3,
-            "median_ms": 400.0,
-        },
-    ]
-    found = targets.compared(pd.DataFrame(rows).assign(repeats=5, device="cpu"))
-    assert list(zip(found["at most"], found["holds"], found["not in"], strict=True)) == [
-        ("1.25", "1 of 2", "MT50 critic, 6x300: 1.26"),
-        ("1.1", "0 of 1", "LeNet: 1.12"),
-        ("3", "0 of 1", "T=2 P=1e6: 3.50"),
-        ("4", "1 of 1", ""),
-        ("0.1", "0 of 1", "T=2 P=1e6: 0.20"),
-        ("500", "1 of 1", ""),
-    ]
