@@ -2,6 +2,7 @@
 
 import re
 
+import mpmath as mp
 import numpy as np
 import pytest
 import sympy as sp
@@ -142,6 +143,14 @@ def test_every_step_of_the_document_names_a_check_that_exists():
     assert names <= known, names - known
     unused = known - names - {"normal_plane", "hidden_assumption", "z3:printed_step_needs_length"}
     assert len(unused) < 16, unused
+
+
+def test_the_document_gives_the_three_cycle_in_full():
+    with mp.workdps(three_cycle.DIGITS):
+        digits = [mp.nstr(x, 25) for x in three_cycle.newton()[0]]
+    lines = document.SOURCE.read_text(encoding="utf-8").splitlines()
+    for name, number in zip(("y", "u_1", "u_2", "s"), digits, strict=True):
+        assert f"- ${name} = {number}$" in lines
 
 
 def test_the_documents_boxes_are_the_checks_own_words():
