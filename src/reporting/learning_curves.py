@@ -32,7 +32,9 @@ SMOOTH = 10  # collections of the running mean; evaluations have the tables' num
 FEW = 10  # curves with fewer collections get dots, because a single point draws no line
 PANEL = (2.75, 2.5)  # width and height of a panel in inches
 MIDDLE = "interquartile mean"  # the id of its lines
-END = "the paper's end (at 5M; MT50: 20M)"  # the id of the paper's numbers
+END = "paper's end"  # the id of the paper's numbers
+BUDGETS = {"MT10": "5M", "MT50": "20M"}  # environment steps of the paper's curves
+MARGIN = 0.55  # width in inches of the paper's numbers beside a panel
 SHARE = (-0.03, 1.03)  # limits for shares; curves at 0 and 1 stay clear of the frame
 
 
@@ -150,34 +152,12 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
                     gid=MIDDLE,
                 )
     # Only of methods that are drawn: the legend names no other color.
-    ends = paper_ends(panel.paper, present) if present and panel.paper else []
-    for turn, (method, value, below) in enumerate(ends):
-        # Shifted dots and markers keep equal numbers of several methods visible.
-        ax.axhline(value, color=color(method), linestyle=(2 * turn, (1, 5)), linewidth=1.2, gid=END)
-        at: dict[str, Any] = {
-            "transform": ax.get_yaxis_transform(),
-            "clip_on": False,
-            "gid": END,
-            "linestyle": "",
-        }
-        # The triangle points down, because the paper gives an upper bound.
-        marker = "v" if below else "D"
-        ax.plot(
-            [1.0 - 0.06 * turn], [value], marker=marker, markersize=4, color=color(method), **at
-        )
+    if panel.paper:
+        draw_ends(ax, panel.paper, paper_ends(panel.paper, present))
     ax.set_title(panel.title)
     ax.set_xlabel("environment steps, all tasks")
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.xaxis.set_major_locator(MaxNLocator(4))
-    if not present:
-        ran = any(
-            info["experiment"] == panel.experiment and info["method"] in panel.methods
-            for info in runs.infos
-        )
-        # Measures of conflicts are undefined in runs without conflicts.
-        why = "undefined in all runs" if ran else "no runs at this scale"
-        ax.set_xticks([])
-        ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color="gray")
     ax.ticklabel_format(axis="y", useOffset=False)
     low, high = panel.limits
     top = ax.dataLim.y1
@@ -190,6 +170,44 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
     return present
 
 
+def draw_ends(ax: Axes, group: str, ends: Sequence[tuple[str, float, bool]]) -> None:
+    """Draw the paper's ends as dotted lines, with the numbers to the right of the axes.
+
+    The paper trains for longer, so a mark within the axes would be read as a value at its place.
+    """
+    for turn, (method, value, below) in enumerate(ends):
+        # Shifted dots keep equal numbers of several methods visible.
+        ax.axhline(value, color=color(method), linestyle=(2 * turn, (1, 5)), linewidth=1.2, gid=END)
+        same = [other for other, number, _ in ends if number == value]
+        ax.annotate(
+            f"paper at\n{BUDGETS[group]}: {'< ' if below else ''}{value:.1f}",
+            (1.0, value),
+            (4, 18 * ((len(same) - 1) / 2 - same.index(method))),
+            ax.get_yaxis_transform(),
+            "offset points",
+            color=color(method),
+            fontsize=7,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def draw_nothing(ax: Axes, panel: Panel, runs: Runs) -> None:
+    """Draw an empty panel that says why: one method of a comparison answers nothing."""
+    ran = {info["method"] for info in runs.of(panel.experiment).infos} & {*panel.methods}
+    why = "no runs at this scale"
+    if len(ran) >= min(2, len(panel.methods)):
+        # Measures of conflicts are undefined in runs without conflicts.
+        why = "undefined in all runs"
+    elif ran:
+        why += "\n" + "\n".join(f"of {label(m)}" for m in panel.methods if m not in ran)
+    ax.set_title(panel.title)
+    ax.set_xlabel("environment steps, all tasks")
+    ax.set_xticks([])
+    ax.set_ylim(*panel.limits)
+    ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color="gray")
+
+
 def has_runs(panel: Panel, runs: Runs) -> bool:
     """Whether the panel has something to compare: values of two methods, if it is about several."""
     own = runs.of(panel.experiment)
@@ -198,16 +216,27 @@ def has_runs(panel: Panel, runs: Runs) -> bool:
 
 
 def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -> Figure:
-    """Draw all panels that have runs, with one legend; without runs, one panel that says so."""
+    """Draw all panels that have runs, with one legend; without runs, one panel that says so.
+
+    The stamp counts the runs that are drawn.
+    """
     style()
-    panels = [panel for panel in panels if has_runs(panel, runs)] or panels[:1]
+    filled = [panel for panel in panels if has_runs(panel, runs)]
+    panels = filled or panels[:1]
     columns = min(columns or len(panels), len(panels))
     rows = -(-len(panels) // columns)
-    size = (max(5.0, PANEL[0] * columns), 0.6 + PANEL[1] * rows)
+    wide = PANEL[0] + (MARGIN if any(panel.paper for panel in filled) else 0.0)
+    size = (max(5.0, wide * columns), 0.6 + PANEL[1] * rows)
     fig, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     shown: list[str] = []
+    drawn: set[tuple[str, str]] = set()
     for number, (ax, panel) in enumerate(zip(axes.flat, panels, strict=False)):
-        present = draw(ax, panel, runs)
+        if filled:
+            present = draw(ax, panel, runs)
+        else:
+            draw_nothing(ax, panel, runs)
+            present = []
+        drawn |= {(panel.experiment, method) for method in present}
         shown += [method for method in present if method not in shown]
         # Label the vertical axis once per row, and wherever the quantity changes.
         if number % columns == 0 or panel.words != panels[number - 1].words:
@@ -219,19 +248,12 @@ def figure(panels: Sequence[Panel], runs: Runs, *, columns: int | None = None) -
     if any(line.get_gid() == MIDDLE for ax in axes.flat for line in ax.get_lines()):
         words = "interquartile mean over tasks and seeds"
         handles.append(Line2D([], [], color="gray", linestyle="--", linewidth=0.8, label=words))
-    marks = {
-        line.get_marker() for ax in axes.flat for line in ax.get_lines() if line.get_gid() == END
-    }
-    for marker, words in (("D", END), ("v", "the paper's end is below")):
-        if marker in marks:
-            dots: dict[str, Any] = {"linestyle": ":", "marker": marker, "markersize": 4}
-            handles.append(Line2D([], [], color="gray", label=words, **dots))
     if handles:
         legend_above(fig, handles)
-    infos = [
-        info for info in runs.infos if info["experiment"] in {panel.experiment for panel in panels}
-    ]
-    stamp(fig, infos[0]["scale"] if infos else "none", note(infos))
+    infos = [info for info in runs.infos if (info["experiment"], info["method"]) in drawn]
+    # The scale is known from any run, also from those that are not drawn.
+    if runs.infos:
+        stamp(fig, runs.infos[0]["scale"], note(infos))
     return fig
 
 
@@ -240,15 +262,18 @@ def note(infos: Sequence[dict[str, Any]]) -> str:
     words = []
     for experiment in sorted({info["experiment"] for info in infos}):
         group = [info for info in infos if info["experiment"] == experiment]
-        seeds = {seed for info in group for seed in info["seeds"]}
+        seeds: dict[str, set[int]] = {}
+        for info in group:
+            seeds.setdefault(info["method"], set()).update(info["seeds"])
+        counts = sorted({len(few) for few in seeds.values()})
         settings = group[0]["settings"]
         name = experiment.removeprefix("metaworld_").replace("_", " ")
         samples, updates = settings["samples_per_collection"], settings["updates_per_collection"]
         words.append(
-            f"{name}: {seeds_text(len(seeds))}, {samples} samples and {updates} updates per "
-            "collection"
+            f"{name}: {f'{counts[0]} to ' if counts[1:] else ''}{seeds_text(counts[-1])}, "
+            f"{samples} samples and {updates} updates per collection"
         )
-    return " · ".join(words) or "no runs"
+    return " · ".join(words)
 
 
 def write(

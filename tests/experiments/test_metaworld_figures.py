@@ -109,8 +109,13 @@ def test_figure_3_holds_the_curves_and_the_papers_ends(tmp_path):
     paper = {line.get_color(): line for line in mt10.get_lines() if len(line.get_xdata()) == 2}
     assert list(paper[color("sac_pcgrad")].get_ydata()) == [1.0, 1.0]
     assert list(paper[color("sac")].get_ydata()) == [0.5, 0.5]
-    markers = {line.get_marker() for line in mt10.get_lines() if line.get_ydata()[0] == 0.5}
-    assert "v" in markers  # the paper says less than half
+    beside = {(text.get_color(), text.get_text()) for text in mt10.texts}
+    assert (color("sac_pcgrad"), "paper at\n5M: 1.0") in beside
+    assert (color("sac"), "paper at\n5M: < 0.5") in beside
+    # Nothing of the paper's stands at a place of our axis.
+    assert all(line.get_marker() in ("", "None", None) for line in paper.values())
+    right = mt10.get_window_extent().x1
+    assert all(text.get_window_extent().x0 >= right for text in mt10.texts)
 
 
 def test_training_success_where_nothing_is_evaluated(tmp_path):

@@ -6,7 +6,6 @@ from matplotlib import pyplot as plt
 
 from reporting.figures import SEED_LINE, color
 from reporting.learning_curves import (
-    END,
     SMOOTH,
     Panel,
     curve,
@@ -160,14 +159,16 @@ def test_only_methods_with_runs_are_in_the_legend_and_the_stamp_counts_seeds(wri
         "SAC",
         "SAC + PCGrad",
         "one seed",
-        END,
-        "the paper's end is below",
+    ]
+    assert [text.get_text() for text in fig.axes[0].texts] == [
+        "paper at\n20M: < 0.5",
+        "paper at\n20M: 0.7",
     ]
     paper = [line for line in fig.axes[0].get_lines() if list(line.get_ydata()) == [0.7, 0.7]]
     assert [line.get_color() for line in paper] == [color("sac_pcgrad")]
     assert len(fig.axes) == 1  # a panel without runs is left out
     assert "mt10: 2 seeds, 600 samples and 7 updates" in fig.get_supxlabel()
-    assert note([]) == "no runs"
+    assert note([]) == ""
 
 
 def test_a_figure_without_runs_says_so():
@@ -175,3 +176,31 @@ def test_a_figure_without_runs_says_so():
     (ax,) = fig.axes
     assert [text.get_text() for text in ax.texts] == ["no runs at this scale"]
     assert not ax.get_xticks().size  # no steps, no numbers of steps
+    assert not fig.get_supxlabel()  # no runs, no scale
+
+
+def test_one_of_two_compared_methods_is_no_comparison(write_job):
+    """A figure once drew the other method alone, and counted seeds below empty axes."""
+    runs = read_runs([job(write_job, "sac", [0.1, 0.2]), job(write_job, "cosreg", [0.1, 0.2])])
+    cases = {
+        ("sac", "sac_pcgrad"): "no runs at this scale\nof SAC + PCGrad",
+        ("multihead_sac", "multihead_sac_pcgrad"): "no runs at this scale",
+    }
+    for methods, words in cases.items():
+        fig = figure((Panel("metaworld_mt10", "MT10", methods, paper="MT10"),), runs)
+        (ax,) = fig.axes
+        assert not ax.get_lines()
+        assert [text.get_text() for text in ax.texts] == [words]
+        assert fig.get_supxlabel() == "scale: laptop"
+        assert not fig.legends
+
+
+def test_the_stamp_counts_only_the_seeds_of_methods_that_are_drawn(write_job):
+    runs = read_runs(
+        [
+            job(write_job, "sac", [0.1], seeds=(0,)),
+            job(write_job, "sac_pcgrad", [0.1], seeds=(0, 1, 2)),
+            job(write_job, "gradnorm", [0.1], seeds=range(9)),
+        ]
+    )
+    assert "mt10: 1 to 3 seeds, 600 samples" in figure((PANEL,), runs).get_supxlabel()
