@@ -16,6 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
 from reporting.labels import COLORS, GRAY, label
@@ -25,8 +26,8 @@ from system.writing import whole
 MOST_COLORS = 256  # of a PNG with a palette
 FEW_SEEDS = 5  # with fewer seeds, thin lines replace the shaded interval
 SEED_LINE = "seed"  # the id of lines that show one seed
-NEAR = 0.01  # curves that differ by less than this share of the axis coincide
-DASH = 5.0  # length of a dash of coinciding curves, in line widths
+PALE = 0.4  # opacity of a wide line below others
+LANE = 1.4  # distance of coinciding curves in points: the width of a line
 
 # Any: matplotlib types every key. It checks the values when the style is applied.
 RC: Any = {
@@ -45,7 +46,7 @@ RC: Any = {
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.5,
     "axes.axisbelow": True,
-    "lines.linewidth": 1.4,
+    "lines.linewidth": LANE,
     "pdf.fonttype": 42,
     "svg.hashsalt": "pcgrad",
 }
@@ -184,38 +185,16 @@ def band(
     return drawn
 
 
-def separate(ax: Axes, lines: Sequence[Line2D]) -> None:
-    """Keep coinciding curves visible by alternating dashes and markers of decreasing size.
+def side_by_side(fig: Figure, groups: Sequence[Sequence[Line2D]]) -> None:
+    """Shift each group of lines by a line's width against the next, the first group to the top.
 
-    Two curves coincide if at least half of their shared points do. Call it after the limits of the
-    axis are set.
+    Curves that coincide then lie side by side. Their data stay as they are.
     """
-    # Equal limits give no span; fall back on absolute distances.
-    span = abs(np.subtract(*ax.get_ylim())) or 1.0
-    groups: list[list[Line2D]] = []
-    for line in lines:
-        for group in groups:
-            if _coincide(group[0], line, NEAR * span):
-                group.append(line)
-                break
-        else:
-            groups.append([line])
-    # Each curve of a group draws every n-th dash, shifted so that no two dashes overlap.
-    for group in groups:
-        for turn, line in enumerate(group if len(group) > 1 else ()):
-            line.set_linestyle((turn * DASH, (DASH, DASH * (len(group) - 1))))
-            line.set_dash_capstyle("butt")
-            line.set_markersize(5 + 3 * (len(group) - 1 - turn))
-
-
-def _coincide(first: Line2D, second: Line2D, near: float) -> bool:
-    one, other = (
-        pd.Series(np.asarray(line.get_ydata()), np.asarray(line.get_xdata()))
-        for line in (first, second)
-    )
-    # pandas aligns by x; points of only one curve become nan and are dropped.
-    gap = (one - other).dropna().abs()
-    return len(gap) > 0 and float((gap <= near).mean()) >= 0.5
+    for place, lines in enumerate(groups):
+        up = ((len(groups) - 1) / 2 - place) * LANE / 72
+        for line in lines:
+            shift = ScaledTranslation(0, up, fig.dpi_scale_trans)
+            line.set_transform(line.get_transform() + shift)
 
 
 def seed_handle(fig: Figure) -> list[Line2D]:

@@ -19,7 +19,7 @@ from reporting.figures import (
     legend_above,
     save,
     seed_handle,
-    separate,
+    side_by_side,
     stamp,
     style,
 )
@@ -62,6 +62,14 @@ class Panel:
         A few tasks can dominate such a mean, so the interquartile mean is drawn as well.
         """
         return self.task == "all" and self.metric == "success"
+
+    @property
+    def possible(self) -> tuple[float, float]:
+        """The smallest and the largest possible value, at which intervals end."""
+        if self.limits == SHARE:
+            return 0.0, 1.0
+        low, high = self.limits
+        return -np.inf if low is None else low, np.inf if high is None else high
 
 
 def paper_ends(group: str, methods: Sequence[str]) -> list[tuple[str, float, bool]]:
@@ -129,17 +137,26 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
     present = [
         m for m in panel.methods if not runs.select(method=m, task=panel.task, metric=metric).empty
     ]
-    lines = []
+    seeds = runs.frame.groupby("method")["seed"].nunique()
+    several = [method for method in present if seeds[method] > 1]
+    # Intervals of a few successes reach over the whole panel, and a mean hides which seeds have
+    # it; lines of more methods would cover each other.
+    single = panel.metric == "success" and len(several) <= 2
+    groups = []
     for method in present:
         frame = curve(runs, method, panel.task, metric)
         few = frame["steps"].nunique() < FEW
         count = len(ax.lines)
-        # A mean over tasks hides which seeds have it; lines of more methods would cover each other.
-        single = panel.has_middle and len(present) <= 2
-        dot = "." if few else ""
-        band(ax, frame, method, x="steps", smooth=smooth, marker=dot, single=single)
-        # `band` can draw further lines (single seeds) after the mean.
-        lines.append(ax.lines[count])
+        band(
+            ax,
+            frame,
+            method,
+            x="steps",
+            smooth=smooth,
+            marker="." if few else "",
+            single=single,
+            limits=panel.possible,
+        )
         if panel.has_middle:
             inner = middle(runs, method, metric, smooth)
             if len(inner):
@@ -151,6 +168,7 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
                     linewidth=0.8,
                     gid=MIDDLE,
                 )
+        groups.append(ax.lines[count:])
     # Only of methods that are drawn: the legend names no other color.
     if panel.paper:
         draw_ends(ax, panel.paper, paper_ends(panel.paper, present))
@@ -166,7 +184,7 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
         high = low + (1.08 * (top - low) or 1.0)
     ax.set_ylim(low, high)
     ax.margins(x=0.02)
-    separate(ax, lines)
+    side_by_side(ax.get_figure(root=True), groups)
     return present
 
 

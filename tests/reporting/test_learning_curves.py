@@ -124,6 +124,21 @@ def test_two_methods_show_every_seed_and_more_a_shade(write_job):
         assert sum(line.get_gid() == SEED_LINE for line in ax.get_lines()) == thin
 
 
+def test_a_single_seed_beside_two_methods_leaves_their_seeds_visible(write_job):
+    jobs = [job(write_job, m, [0.1, 0.2], seeds=range(5)) for m in ("sac", "sac_pcgrad")]
+    ax, present = drawn(read_runs([*jobs, job(write_job, "cosreg", [0.5, 0.5], seeds=(0,))]))
+    assert present == ["sac", "sac_pcgrad", "cosreg"]
+    assert not ax.collections
+    assert sum(line.get_gid() == SEED_LINE for line in ax.get_lines()) == 10
+
+
+def test_intervals_end_at_possible_values(write_job):
+    jobs = [job(write_job, method, [0.0, 0.98], seeds=range(5)) for method in PANEL.methods]
+    ax, _ = drawn(read_runs(jobs))
+    ends = [shade.get_paths()[0].vertices[:, 1] for shade in ax.collections]
+    assert [(min(end), max(end)) for end in ends] == [(0.0, 1.0)] * 3
+
+
 def test_curves_at_zero_and_at_the_top_lie_inside_the_frame(write_job):
     ax, _ = drawn(
         read_runs(

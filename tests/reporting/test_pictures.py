@@ -7,6 +7,7 @@ the published runs; without them the made-up runs below remain.
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
@@ -19,7 +20,7 @@ from experiments.metaworld import figure_tasks as tasks
 from experiments.nyuv2 import figure_5
 from experiments.triad import figure_4
 from reporting import findings, overview
-from reporting.figures import SEED_LINE, band, color, legend_above, separate, stamp, style
+from reporting.figures import SEED_LINE, band, color, legend_above, side_by_side, stamp, style
 from reporting.learning_curves import figure
 from reporting.runs import metrics_below, read_runs
 
@@ -147,21 +148,17 @@ def test_no_two_methods_of_a_panel_or_of_a_figure_share_a_color():
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_curves_that_coincide_take_turns(count):
-    """Each has a dash where the others have a gap, so none hides another."""
+def test_curves_that_coincide_lie_side_by_side(count):
+    """The first is drawn on top; neighbors touch, none hides another, and the data stay."""
     style()
-    _, ax = plt.subplots()
+    fig, ax = plt.subplots()
     lines = [ax.plot([0, 1, 2], [0.5, 0.5, 0.5])[0] for _ in range(count)]
-    (other,) = ax.plot([0, 1, 2], [0, 1, 0])
     ax.set_ylim(0, 1)
-    separate(ax, [*lines, other])
-    patterns = [line._unscaled_dash_pattern for line in lines]  # matplotlib tells it nowhere else
-    (dash, gap) = patterns[0][1]
-    assert gap == pytest.approx((count - 1) * dash)
-    assert [offset for offset, _ in patterns] == pytest.approx([dash * k for k in range(count)])
-    assert other.get_linestyle() == "-"
-    sizes = [line.get_markersize() for line in lines]
-    assert sizes == sorted(set(sizes), reverse=True)
+    side_by_side(fig, [[line] for line in lines])
+    heights = [line.get_transform().transform((1, 0.5))[1] * 72 / fig.dpi for line in lines]
+    assert np.diff(heights) == pytest.approx([-lines[0].get_linewidth()] * (count - 1))
+    assert np.mean(heights) == pytest.approx(ax.transData.transform((1, 0.5))[1] * 72 / fig.dpi)
+    assert all(list(line.get_ydata()) == [0.5] * 3 for line in lines)
     plt.close("all")
 
 
