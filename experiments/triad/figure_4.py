@@ -28,11 +28,12 @@ SMOOTH = 5  # collections of the running mean
 NETWORKS = ("actor", "q1", "q2")
 # {metric: (style of its line, label)}.
 SHARES: dict[str, tuple[Any, str]] = {
-    "cosine_positive_share": ("-", "cos φ > 0"),
-    "condition_a_share": ("--", "(a) cos φ ≤ −Φ, if cos φ < 0"),
-    "xi_le_1_share": (":", "ξ ≤ 1, if cos φ < 0"),
+    "cosine_positive_share": ("-", "cos φ > 0, of all updates"),
+    "condition_a_share": ("--", "(a) cos φ ≤ −Φ, of conflicts"),
+    "xi_le_1_share": (":", "ξ ≤ 1, of conflicts"),
 }
 CIRCLES: dict[str, Any] = {"marker": "o", "linestyle": "", "fillstyle": "none", "markersize": 4}
+SMALL = 100  # the size of returns while a task is not learned; the axis is linear below it
 LINEAR = 1e-2  # the axis of signed curvatures is linear below this size and logarithmic above
 
 
@@ -85,7 +86,7 @@ def shares_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
             # Six shades overlap, so they are faint.
             band(ax, frame, method, smooth=SMOOTH, linestyle=line, limits=(0, 100), shade=0.06)
     ax.set_ylim(0, 103)
-    ax.set_title("(b) % of updates")
+    ax.set_title("(b) % of updates, of conflicts")
     handles = [
         Line2D([], [], color="black", linestyle=line, label=words)
         for line, words in SHARES.values()
@@ -122,6 +123,12 @@ def figure_4(runs: Runs) -> Figure:
         ax.set_title(
             f"{'(c) return: ' if number == 1 else ''}task {number}, {task.removesuffix('-v3')}"
         )
+        if number > 1:
+            # One seed's success would hide another's of a thirtieth of its return.
+            ax.set_yscale("symlog", linthresh=SMALL, linscale=0.5)
+            ax.set_yticks([0, *(10.0**power for power in range(2, 6))])
+            ax.minorticks_off()
+            ax.set_ylabel(f"log beyond ±{SMALL}", fontsize=8)
         ax.yaxis.set_major_formatter(EngFormatter(sep=""))
     for ax in right[:-1]:
         ax.tick_params(labelbottom=False)

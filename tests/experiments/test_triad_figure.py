@@ -89,6 +89,8 @@ def test_panels_hold_the_numbers_of_the_runs():
     assert lines(reach, "-")[vermilion].get_ydata() == pytest.approx(1002.0)
     assert lines(button, "-")[blue].get_ydata() == pytest.approx(1.0)
     assert "button-press-topdown" in button.get_title()
+    assert (reach.get_yscale(), button.get_yscale()) == ("linear", "symlog")
+    assert button.get_ylabel() == "log beyond ±100"
 
 
 def test_every_seed_is_a_thin_line_inside_the_axis():
