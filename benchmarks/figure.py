@@ -8,17 +8,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from reporting.figures import color, style
+from reporting.figures import PALE, color, style
 
 # Color, mark and label of each code. The peers' colors are this figure's alone.
 MARKS = {
+    # First, so that it is drawn below the others, larger than they are.
+    "pcgrad": (color("pcgrad"), "o", "ours"),
     "literal": ("#7F7F7F", "x", "literal Algorithm 1"),
     "conflictfree": ("#E69F00", "s", "conflictfree"),
     "libmtl": ("#009E73", "^", "LibMTL"),
     "torchjd": ("#56B4E9", "D", "torchjd"),
     "bound": ("#000000", "|", "T task gradients alone"),
-    # Last, so that it is drawn over the others.
-    "pcgrad": (color("pcgrad"), "o", "ours"),
 }
 SIZE = 10**6  # the size of the right panel, nearest to the networks'
 
@@ -37,8 +37,7 @@ def steps_panel(ax: Axes, table: pd.DataFrame) -> None:
             if code in case.index and case.loc[code, "repeats"] > 0:
                 ratio = float(case.loc[code, "ratio"])
                 ax.plot(ratio, row, marker, color=hue,
-                        markersize={"pcgrad": 8, "bound": 16}.get(code, 5),
-                        zorder=3 if code == "pcgrad" else 2)  # fmt: skip
+                        markersize={"pcgrad": 10, "bound": 16}.get(code, 5))  # fmt: skip
                 if code == "pcgrad":
                     ax.annotate(f"{ratio:.2f}×", (ratio, row), (0, -13), textcoords="offset points",
                                 ha="center", fontsize=7, color=hue)  # fmt: skip
@@ -58,8 +57,11 @@ def surgery_panel(ax: Axes, table: pd.DataFrame) -> None:
         if code not in set(table["code"]):
             continue
         rows = table[(table["code"] == code) & (table["repeats"] > 0)].sort_values("T")
-        size = 6 if code == "pcgrad" else 4
-        ax.plot(rows["T"], rows["ratio"], f"-{marker}", color=hue, markersize=size)
+        # Ours is wide and pale, so that an equal curve is visible on it.
+        if code == "pcgrad":
+            ax.plot(rows["T"], rows["ratio"], color=hue, linewidth=5, alpha=PALE)
+        look = {"linestyle": "", "markersize": 8} if code == "pcgrad" else {"markersize": 4}
+        ax.plot(rows["T"], rows["ratio"], marker=marker, color=hue, **look)
     ax.axhline(1, color="black", linewidth=1)
     counts = sorted(table["T"].unique())
     ax.set_xscale("log")
@@ -98,10 +100,8 @@ def draw(table: pd.DataFrame) -> Figure:
     for ax, (panel, rows_of, _) in zip(axes[0], panels, strict=True):
         panel(ax, rows_of)
     handles = []
-    # Ours is drawn last and comes first in the legend.
-    for code in sorted(MARKS, key=lambda code: code != "pcgrad"):
+    for code, (hue, marker, words) in MARKS.items():
         if code in set(table["code"]):
-            hue, marker, words = MARKS[code]
             handles.append(Line2D([], [], color=hue, marker=marker, linestyle="", label=words))
     handles.append(
         Line2D([], [], color="black", linewidth=1, label="no surgery (a), two reads (b)")

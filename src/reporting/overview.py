@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reporting import render
-from reporting.figures import legend_above, save, stamp, style
+from reporting.figures import PALE, legend_above, save, stamp, style
 from reporting.findings import Results, count, is_real, ledger, order, read
 from reporting.labels import label
 from reporting.ledger.verdicts import (
@@ -257,10 +257,7 @@ def cost(table: pd.DataFrame) -> Figure:
     fig, axes = plt.subplots(2, 2, figsize=(8.2, 5.2), squeeze=False)
     big, many = sizes[-1], tasks[len(tasks) // 2]
     for code, (_, tint, mark) in CODES.items():
-        # Ours is wider and drawn first, so both curves are visible where another equals it.
-        wide = code == "pcgrad"
-        line: dict[str, Any] = {"color": tint, "marker": mark, "markersize": 8 if wide else 4}
-        line["linewidth"] = 3.5 if wide else 1.2
+        line = {"color": tint, "marker": mark, "markersize": 4, "linewidth": 1.4, **_pale(code)}
         own = rows[rows["code"] == code]
         over_tasks = own[own["P"] == big].sort_values("T")
         over_sizes = own[own["T"] == many].sort_values("P")
@@ -284,7 +281,8 @@ def cost(table: pd.DataFrame) -> Figure:
     axes[0, 0].set_ylabel("milliseconds")
     axes[1, 0].set_ylabel("memory beyond\nthe gradients, MB")
     handles = [
-        Line2D([], [], color=tint, marker=mark, label=name) for name, tint, mark in CODES.values()
+        Line2D([], [], color=tint, marker=mark, label=name, **_pale(code))
+        for code, (name, tint, mark) in CODES.items()
     ]
     legend_above(fig, handles)
     first = rows.iloc[0]
@@ -294,6 +292,11 @@ def cost(table: pd.DataFrame) -> Figure:
         f"surgery alone · {first['machine']}, {first['threads']} thread(s) · {first['date']}",
     )
     return fig
+
+
+def _pale(code: str) -> dict[str, Any]:
+    """Ours is wide, pale and drawn first, so both curves are visible where another equals it."""
+    return {"linewidth": 7, "markersize": 9, "alpha": PALE} if code == "pcgrad" else {}
 
 
 def write(folders: Sequence[str | Path], out: Path, benchmarks: Path | None = None) -> None:
