@@ -43,7 +43,9 @@ SIGNS = {
 }
 DPI = 120  # tall figures, published for every scale
 ROW = 0.185  # height of a claim's row in inches
-LETTERS = 92  # letters of a claim that fit its row
+NEXT = 0.68  # height of a claim's further lines in rows
+# Letters of a claim that fit a line: beside numbers, in their columns, in half of the width.
+BESIDE, WHOLE, HALF = 76, 150, 62
 # Panels of the paper's numbers against ours: {metric of the tables: title}.
 QUANTITIES = {
     "test_accuracy": "accuracy, %",
@@ -75,7 +77,7 @@ def scoreboard(results: Sequence[Results]) -> Figure:
     claims = ledger(results)
     numbers = {word: number for word, number in count(claims).items() if number}
     groups = [(word, claims[claims["verdict"] == word]) for word in numbers_in_order(numbers)]
-    rows = sum(lines_of(word, part) + 1.4 for word, part in groups)
+    rows = sum(sum(heights(word, part)) + 1.4 for word, part in groups)
     fig = plt.figure(figsize=(9.6, ROW * rows + 1.3))
     # Axes are placed by hand, because every claim needs the same height.
     fig.set_layout_engine("none")
@@ -144,38 +146,52 @@ def _group(ax: Axes, y: float, word: str, part: pd.DataFrame) -> float:
             ax.text(x, y, name, color="gray", fontsize=7, ha="right", va="center")
     if word == NOT_TESTED:
         return _untested(ax, y, part)
-    for line in part.to_dict("records"):
-        y += 1
-        _mark(ax, 0.02, y, line, word)
-        numbers = {
-            0.70: render.significant(line["effect"], line["ci_low"], line["ci_high"], 2),
-            0.85: render.significant(line["ours"], np.nan, np.nan),
-            0.97: "" if np.isnan(line["paper"]) else f"{line['paper']:g}",
-        }
-        # A claim without numbers can use their columns.
-        free = all(text in ("", render.DASH) for text in numbers.values())
-        _claim(ax, 0.14, y, line["claim"], LETTERS + 26 if free else LETTERS - 16)
-        for x, text in numbers.items():
+    for line, height in zip(part.to_dict("records"), heights(word, part), strict=True):
+        _mark(ax, 0.02, y + 1, line, word)
+        _claim(ax, 0.14, y + 1, claim_lines(line, word))
+        for x, text in _numbers(line).items():
             if text != render.DASH:
-                ax.text(x, y, text, fontsize=7, ha="right", va="center", family="DejaVu Sans")
+                ax.text(x, y + 1, text, fontsize=7, ha="right", va="center", family="DejaVu Sans")
+        y += height
     return y + 0.5
+
+
+def _numbers(line: Mapping[Hashable, Any]) -> dict[float, str]:
+    """The texts of the columns effect, ours and paper, by their right ends."""
+    return {
+        0.70: render.significant(line["effect"], line["ci_low"], line["ci_high"], 2),
+        0.85: render.significant(line["ours"], np.nan, np.nan),
+        0.97: "" if np.isnan(line["paper"]) else f"{line['paper']:g}",
+    }
 
 
 def _untested(ax: Axes, y: float, part: pd.DataFrame) -> float:
     """Draw the claims that nothing tested in two columns; they have no number of ours."""
-    lines = part.to_dict("records")
-    half = lines_of(NOT_TESTED, part)
-    for number, line in enumerate(lines):
-        x, row = 0.5 * (number // half), y + 1 + number % half
-        paper = "" if np.isnan(line["paper"]) else f" (paper: {line['paper']:g})"
+    tall = heights(NOT_TESTED, part)
+    for number, line in enumerate(part.to_dict("records")):
+        x, row = 0.5 * (number // len(tall)), y + 1 + sum(tall[: number % len(tall)])
         _mark(ax, x + 0.02, row, line, NOT_TESTED)
-        _claim(ax, x + 0.14, row, line["claim"], LETTERS - 30 - len(paper), paper)
-    return y + half + 0.5
+        _claim(ax, x + 0.14, row, claim_lines(line, NOT_TESTED))
+    return y + sum(tall) + 0.5
 
 
-def lines_of(word: str, part: pd.DataFrame) -> int:
-    """The lines that a verdict's claims take: two untested claims share one."""
-    return -(-len(part) // 2) if word == NOT_TESTED else len(part)
+def claim_lines(line: Mapping[Hashable, Any], word: str) -> list[str]:
+    """The claim in lines that fit the width that its numbers leave."""
+    claim = str(line["claim"])
+    if word == NOT_TESTED:
+        paper = "" if np.isnan(line["paper"]) else f" (paper:{chr(160)}{line['paper']:g})"
+        return textwrap.wrap(claim + paper, HALF)
+    free = all(text in ("", render.DASH) for text in _numbers(line).values())
+    return textwrap.wrap(claim, WHOLE if free else BESIDE)
+
+
+def heights(word: str, part: pd.DataFrame) -> list[float]:
+    """The heights of a verdict's rows, in lines of one claim; two untested claims share a row."""
+    tall = [1 + NEXT * (len(claim_lines(line, word)) - 1) for line in part.to_dict("records")]
+    if word != NOT_TESTED:
+        return tall
+    half = -(-len(tall) // 2)
+    return [max(tall[row::half]) for row in range(half)]
 
 
 def _mark(ax: Axes, x: float, y: float, line: Mapping[Hashable, Any], word: str) -> None:
@@ -185,9 +201,9 @@ def _mark(ax: Axes, x: float, y: float, line: Mapping[Hashable, Any], word: str)
     ax.text(x + 0.02, y, line["source"], fontsize=7, va="center", color="gray")
 
 
-def _claim(ax: Axes, x: float, y: float, claim: str, width: int, after: str = "") -> None:
-    words = textwrap.shorten(claim, width, placeholder=" …") + after
-    ax.text(x, y, words, fontsize=7.2, va="center")
+def _claim(ax: Axes, x: float, y: float, lines: Sequence[str]) -> None:
+    for number, words in enumerate(lines):
+        ax.text(x, y + NEXT * number, words, fontsize=7.2, va="center")
 
 
 def paper_numbers(results: Sequence[Results]) -> pd.DataFrame:

@@ -109,6 +109,12 @@ def test_the_scoreboard_shows_every_claim_by_its_verdict():
     assert sum(text in set(claims["source"]) for text in shown) == len(claims)
     for word, number in findings.count(claims).items():
         assert (f"{word} ({number})" in shown) == (number > 0)
+    # Whole claims: long ones go on in a further line.
+    assert not any("…" in text for text in shown)
+    assert all(
+        set(overview.claim_lines(line, line["verdict"])) <= set(shown)
+        for line in claims.to_dict("records")
+    )
     plt.close(fig)
 
 
