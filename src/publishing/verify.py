@@ -22,7 +22,7 @@ from publishing.manifest import check_manifest
 from system import command
 from system.results import read_info
 
-KEYS = ("id", "name", "method", "task", "metric")
+KEYS = ("id", "name", "set", "method", "task", "metric")
 MEASURED = ("mean", "ci_low", "ci_high", "difference", "effect", "ours", "ours_low", "ours_high")
 P_VALUES = ("p", "p_holm")
 # Columns that follow from the numbers.

@@ -122,6 +122,12 @@ def test_a_damaged_table_is_named(tmp_path, text):
         verify.read(tmp_path / "t.csv")
 
 
+def test_a_task_of_two_sets_is_two_rows(tmp_path):
+    """Bug: `make verify` took MT3's and MT10's rows of one task for a row that is there twice."""
+    (tmp_path / "t.csv").write_text("set,task,method,mean\nMT3,reach,sac,1\nMT10,reach,sac,0\n")
+    assert verify.read(tmp_path / "t.csv")["mean"].tolist() == ["1", "0"]
+
+
 @pytest.mark.parametrize("words", [[], ["nothing"], ["estimate"], ["targets"]])
 def test_the_list_of_commands_says_what_it_takes(words):
     with pytest.raises(UserError, match="takes help, estimate SCALE or targets SCALE"):
