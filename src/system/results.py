@@ -42,10 +42,6 @@ def _seeds(value: Any) -> bool:
     return whole and 0 < len(value) == len(set(value))
 
 
-def _listed(value: Any) -> bool:
-    return isinstance(value, list)
-
-
 def _list_of(check: Check) -> Check:
     return lambda value: isinstance(value, list) and all(map(check, value))
 
@@ -71,6 +67,7 @@ def _tuning(value: Any) -> bool:
     )
 
 
+METRICS_PARTS = {"sha256": _text, "rows": _number, "seeds": _list_of(lambda _: True)}
 # What the entries of a `run.json` must be; others may be anything.
 CHECKS: dict[str, Check] = {
     **dict.fromkeys(("experiment", "method", "scale", "code_hash", "commit", "device"), _text),
@@ -78,7 +75,7 @@ CHECKS: dict[str, Check] = {
     **dict.fromkeys(("versions", "numeric_settings"), _mapping_of(_text)),
     **dict.fromkeys(("seconds", "unfinished", "chosen", "point"), _mapping_of(_number)),
     **dict.fromkeys(("settings", "machine"), _mapping_of(lambda _: True)),
-    "metrics": lambda value: _has({"sha256": _text, "rows": _number, "seeds": _listed}, value),
+    "metrics": lambda value: _has(METRICS_PARTS, value),
     "seeds": _seeds,
     "data": lambda value: isinstance(value, dict) or _text(value),
     "accepted_code_changes": _mapping_of(_list_of(_text)),
@@ -171,10 +168,7 @@ def read_run(path: Path) -> tuple[dict[str, Any], str]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({reason(error)}); make it readable") from None
     if "metrics" not in info:
-        raise UserError(
-            f"{beside} has no digest of its metrics.csv, as older code wrote it; {REMEDY}, "
-            f"or vouch for what is there: python -m publishing.seal {path.parent}"
-        )
+        raise UserError(f"{beside} has no digest of its metrics.csv; {REMEDY}")
     if hashlib.sha256(content).hexdigest() != info["metrics"].get("sha256"):
         rows, expected = content.count(b"\n") - 1, info["metrics"].get("rows")
         raise UserError(

@@ -1,6 +1,5 @@
 """The publishing commands on a disk that takes no more, and with arguments that name nothing."""
 
-import json
 import resource
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from publishing import commands, runtimes, seal, verify
+from publishing import commands, runtimes, verify
 from publishing.manifest import check_manifest
 from system.errors import UserError
 
@@ -76,7 +75,6 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(folder, module):
         ("publishing.restore", ["../../src"]),
         ("publishing.verify", ["nowhere", "nothing"]),
         ("publishing.verify", ["--what"]),
-        ("publishing.seal", []),
         ("benchmarks.report", ["nowhere"]),
     ],
 )
@@ -132,15 +130,3 @@ def test_a_task_of_two_sets_is_two_rows(tmp_path):
 def test_the_list_of_commands_says_what_it_takes(words):
     with pytest.raises(UserError, match="takes help, estimate SCALE or targets SCALE"):
         commands.main(words)
-
-
-@pytest.mark.parametrize("content", [None, b"", b"\xff", b"seed\nx\n", b"0,1,a,b,2.0\n"])
-def test_nobody_vouches_for_metrics_that_are_none(tmp_path, content):
-    with pytest.raises(UserError, match="holds no run"):
-        seal.seal(tmp_path)
-    info = {"experiment": "e", "method": "m", "scale": "s", "seeds": [0], "data": {}}
-    (tmp_path / "run.json").write_text(json.dumps(info))
-    if content is not None:
-        (tmp_path / "metrics.csv").write_bytes(content)
-    with pytest.raises(UserError, match=r"metrics\.csv holds no rows of a run"):
-        seal.seal(tmp_path)
