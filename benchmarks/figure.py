@@ -1,5 +1,7 @@
 """The benchmark's figure: the cost of gradient surgery in training, and its growth with tasks."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -9,16 +11,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from reporting.figures import PALE, color, style
+from reporting.labels import GRAY, PALETTE
 
 # Color, mark and label of each code. The peers' colors are this figure's alone.
 MARKS = {
     # First, so that it is drawn below the others, larger than they are.
     "pcgrad": (color("pcgrad"), "o", "ours"),
-    "literal": ("#7F7F7F", "x", "literal Algorithm 1"),
-    "conflictfree": ("#E69F00", "s", "conflictfree"),
-    "libmtl": ("#009E73", "^", "LibMTL"),
-    "torchjd": ("#56B4E9", "D", "torchjd"),
-    "bound": ("#000000", "|", "T task gradients alone"),
+    "literal": (GRAY, "x", "literal Algorithm 1"),
+    "conflictfree": (PALETTE["orange"], "s", "conflictfree"),
+    "libmtl": (PALETTE["green"], "^", "LibMTL"),
+    "torchjd": (PALETTE["sky"], "D", "torchjd"),
+    "bound": (PALETTE["black"], "|", "T task gradients alone"),
 }
 SIZE = 10**6  # the size of the right panel, nearest to the networks'
 
@@ -103,22 +106,11 @@ def draw(table: pd.DataFrame) -> Figure:
     for code, (hue, marker, words) in MARKS.items():
         if code in set(table["code"]):
             handles.append(Line2D([], [], color=hue, marker=marker, linestyle="", label=words))
-    handles.append(
-        Line2D([], [], color="black", linewidth=1, label="no surgery (a), two reads (b)")
-    )
-    fig.legend(
-        handles=handles,
-        loc="outside upper center",
-        ncols=len(handles),
-        columnspacing=1.2,
-        handletextpad=0.3,
-    )
+    words = "no surgery (a), two reads (b)"
+    handles.append(Line2D([], [], color="black", linewidth=1, label=words))
+    close: dict[str, Any] = {"columnspacing": 1.2, "handletextpad": 0.3}
+    fig.legend(handles=handles, loc="outside upper center", ncols=len(handles), **close)
     one = table.iloc[0]
-    fig.supxlabel(
-        f"{one['machine']}, {one['versions']}, {one['date']}",
-        fontsize=6,
-        color="#7F7F7F",
-        x=0.995,
-        ha="right",
-    )
+    small: dict[str, Any] = {"fontsize": 6, "color": GRAY, "x": 0.995, "ha": "right"}
+    fig.supxlabel(f"{one['machine']}, {one['versions']}, {one['date']}", **small)
     return fig

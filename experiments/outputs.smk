@@ -137,6 +137,7 @@ for name, (writer, shown, words, reported) in TABLES.items():
         input:
             **inputs(shown),
             reported=expand("experiments/reported/{file}.csv", file=reported),
+            labels="src/reporting/labels.csv",
         output:
             csv=f"<results>/tables/table_{name}.csv",
             md=f"<results>/tables/table_{name}.md",
@@ -176,6 +177,7 @@ for number, (writer, shown, words) in FIGURES.items():
         input:
             **inputs(shown),
             reported="experiments/reported/figures.csv",
+            labels="src/reporting/labels.csv",
         output:
             png=f"<results>/figures/figure_{number}.png",
             html=report(

@@ -7,6 +7,7 @@ rule overview:
     input:
         claims=rules.claims.output.csv,
         tables=rules.tables.input,
+        labels="src/reporting/labels.csv",
     output:
         scoreboard=report(
             "<results>/figures/scoreboard.html",
@@ -50,8 +51,10 @@ rule article:
     input:
         claims=rules.claims.output.csv,
         tables=rules.tables.input,
+        labels="src/reporting/labels.csv",
         figures=rules.figures.input,
         template="report/article.typ",
+        fixed="report/article.yaml",
         deviations="docs/deviations.md",
     output:
         pdf=report(

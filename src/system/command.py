@@ -27,7 +27,10 @@ NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors take one line, like all others."""
+    """A parser that says a module's first line, and whose errors take one line, like all others."""
+
+    def __init__(self, prog: str, description: str | None = None) -> None:
+        super().__init__(prog, description=(description or "").partition("\n")[0])
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; `{self.prog} --help` says more")
