@@ -20,55 +20,17 @@ from reporting.findings import Results
 from reporting.labels import label
 from reporting.ledger.verdicts import NOT_REPLICATED, NOT_TESTED, THEORY
 from system import command
+from system.reading import read_yaml
 from system.writing import copy_file
 
 ROOT = Path(__file__).resolve().parents[2]
-# (file, width in percent of the page, caption).
-FIGURES = (
-    (
-        "figure_1",
-        92,
-        "The landscape of Appendix D with the paths of Adam and of Adam with PCGrad. What to see: "
-        "where each path ends, and the two gradients there.",
-    ),
-    (
-        "figure_4",
-        95,
-        "Curvature, conflict and return of two Meta-World tasks. Line: mean over seeds, in (a) on "
-        "the axis's scale; shade: 95% interval. What to see: whether curvature grows, whether the "
-        "dashed and dotted shares stay high, and whether a method's return on task 2 rises.",
-    ),
-    (
-        "figure_3",
-        95,
-        "Success on Meta-World's task sets. Dotted: where the paper's curves end, for MT10 at 5 "
-        "million steps. What to see: whether SAC + PCGrad (vermilion) lies above SAC (blue).",
-    ),
-    (
-        "figure_tasks",
-        95,
-        "Success of every single task. What to see: which tasks each method learns.",
-    ),
-    (
-        "figure_conflicts",
-        85,
-        "Cosine, magnitude similarity Φ (Definition 2) and the median of ξ (Definition 5) along "
-        "training. What to see: whether Φ and ξ differ between the methods.",
-    ),
-)
-REFERENCES = (
-    "T. Yu, S. Kumar, A. Gupta, S. Levine, K. Hausman, C. Finn. Gradient Surgery for Multi-Task "
-    "Learning. NeurIPS 2020. arXiv:2001.06782.",
-    "V. Kurin, A. De Palma, I. Kostrikov, S. Whiteson, M. P. Kumar. In Defense of the Unitary "
-    "Scalarization for Deep Multi-Task Learning. NeurIPS 2022.",
-    "O. Sener, V. Koltun. Multi-Task Learning as Multi-Objective Optimization. NeurIPS 2018.",
-    "D. Xin, B. Ghorbani, A. Garg, O. Firat, J. Gilmer. Do Current Multi-Task Optimization Methods "
-    "in Deep Learning Even Help? NeurIPS 2022.",
-    "A. Navon et al. Multi-Task Learning as a Bargaining Game. ICML 2022.",
-    "P. Quinton, V. Rey. Jacobian Descent for Multi-Objective Optimization. arXiv:2406.16232.",
-    "T. Yu et al. Meta-World: A Benchmark and Evaluation for Multi-Task and Meta Reinforcement "
-    "Learning. CoRL 2019.",
-)
+# Settings that say how large a run is.
+SIZES = (
+    "epochs", "train_examples", "collections", "samples_per_collection", "updates_per_collection",
+    "width",
+)  # fmt: skip
+# Its figures and references, which no result changes.
+FIXED = read_yaml(ROOT / "report" / "article.yaml", "restore it from the repository")
 
 
 def content(
@@ -111,7 +73,7 @@ def content(
             [line["source"], line["claim"], plain(str(line["reason"]))]
             for line in claims[claims["verdict"] == NOT_TESTED].to_dict("records")
         ],
-        "references": [[text] for text in REFERENCES],
+        "references": [[text] for text in FIXED["references"]],
     }
 
 
@@ -163,29 +125,14 @@ def settings(results: Sequence[Results]) -> list[list[str]]:
             methods = {record["method"] for record in found}
             data = found[0]["data"]
             name = str(data.get("name") or f"Meta-World {data.get('metaworld', '')}")
-            keys = (
-                "epochs",
-                "train_examples",
-                "collections",
-                "samples_per_collection",
-                "updates_per_collection",
-                "width",
-            )
             size = [
                 # 0 examples stand for the whole training set.
                 f"{key.replace('_', ' ')} {found[0]['settings'][key] or 'all'}"
-                for key in keys
+                for key in SIZES
                 if key in found[0]["settings"]
             ]
-            rows.append(
-                [
-                    f"{experiment} ({one.scale})",
-                    name,
-                    str(len(methods)),
-                    str(len(seeds)),
-                    ", ".join(size),
-                ]
-            )
+            counts = [str(len(methods)), str(len(seeds))]
+            rows.append([f"{experiment} ({one.scale})", name, *counts, ", ".join(size)])
     return rows
 
 
@@ -227,14 +174,8 @@ def table_of(one: Results, name: str) -> dict[str, Any]:
         if set(cells) != {render.DASH}:
             # A row "a - b" is the difference of two methods.
             names = " − ".join(label(part) for part in str(method).split(" - "))
-            rows.append(
-                [
-                    names,
-                    *cells,
-                    " / ".join(papers) or render.DASH,
-                    str(lines["seeds"].max() or render.DASH),
-                ]
-            )
+            seeds = str(lines["seeds"].max() or render.DASH)
+            rows.append([names, *cells, " / ".join(papers) or render.DASH, seeds])
     notes = "Brackets: 95% interval over seeds; differences are paired by seed."
     return {
         "header": header,
@@ -268,12 +209,8 @@ def _cell(line: dict[Any, Any]) -> str:
 def drawing(results: Sequence[Results], name: str) -> Path | None:
     """The smaller file (PDF or PNG) of a figure, from the strongest scale that has the figure."""
     for one in results:
-        found = [
-            p
-            for kind in ("pdf", "png")
-            if (p := one.folder / "figures" / f"{name}.{kind}").is_file()
-        ]
-        if found:
+        paths = [one.folder / "figures" / f"{name}.{kind}" for kind in ("pdf", "png")]
+        if found := [path for path in paths if path.is_file()]:
             return min(found, key=lambda path: path.stat().st_size)
     return None
 
@@ -283,12 +220,8 @@ def statements(results: Sequence[Results]) -> list[list[str]]:
     for one in results:
         table = one.table("table_theory")
         if len(table):
-            order = THEORY
-            table = table.sort_values(
-                "verdict",
-                key=lambda words: words.map({w: k for k, w in enumerate(order)}),
-                kind="stable",
-            )
+            order = {word: place for place, word in enumerate(THEORY)}
+            ranked = table.sort_values("verdict", key=lambda one: one.map(order), kind="stable")
             return [
                 [
                     str(row["source"]),
@@ -300,7 +233,7 @@ def statements(results: Sequence[Results]) -> list[list[str]]:
                     # Tables of older results call the column `rests_on`.
                     str(row.get("decided_by", row.get("rests_on"))),
                 ]
-                for row in table.to_dict("records")
+                for row in ranked.to_dict("records")
             ]
     return []
 
@@ -344,11 +277,11 @@ def write(folders: Sequence[Path], out: Path, root: Path = ROOT) -> Path:
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         overview.write(folders, place, benchmarks / "speed_cpu.csv")
-        for name, width, caption in FIGURES:
+        for name, words in FIXED["figures"].items():
             source = drawing(evidence(results), name)
             if source is not None:
                 shutil.copyfile(source, place / source.name)
-                data["figures"].append({"file": source.name, "width": width, "caption": caption})
+                data["figures"].append({"file": source.name, **words})
         # With few panels, a full-width figure would be enlarged too much.
         panels = overview.paper_numbers(results)["metric"].nunique()
         data["width"] = 88 if panels > 2 else 40
@@ -365,9 +298,7 @@ def write(folders: Sequence[Path], out: Path, root: Path = ROOT) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; a fault is reported in one line."""
-    parser = command.Parser(
-        prog="python -m publishing.article", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = command.Parser(prog="python -m publishing.article", description=__doc__)
     parser.add_argument(
         "folders", nargs="+", type=Path, help="folders of results, for example results/laptop"
     )
