@@ -77,7 +77,7 @@ def narrow_tables(folder: Path) -> None:
         if not found["rows"]:
             continue
         shown = pd.DataFrame(found["rows"], columns=found["header"])
-        text = render.narrow(shown, found["header"], caption=found["caption"], label=f"tab:{name}")
+        text = render.narrow(shown, caption=found["caption"], label=f"tab:{name}")
         render.write_text(text, folder / "tables" / "narrow" / f"{name}.tex")
 
 

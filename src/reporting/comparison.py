@@ -25,27 +25,17 @@ LENGTHS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """The content of one table: a row per method, then a row per difference of two methods.
+    """The content of one table: a row per method, then a row per difference of two methods."""
 
-    Attributes:
-        source: The paper's table, for example "Table 2".
-        title: Title of the HTML page.
-        experiment: Folder of `experiments/` whose runs are compared.
-        methods: Rows of the table, in this order.
-        pairs: (a, b) for every row "a - b" of seed-paired differences.
-        quantities: Columns of the table.
-        paper_rows: {method: its row in the paper's table}.
-        notes: Lines below the table that only this table has; (rows, line) for a line that is left
-            out where none of these rows has runs.
-    """
-
-    source: str
+    source: str  # the paper's table, for example "table_2"
     title: str
-    experiment: str
-    methods: Sequence[str]
-    pairs: Sequence[tuple[str, str]]
-    quantities: Sequence[Quantity]
-    paper_rows: Mapping[str, str] = field(default_factory=dict)
+    experiment: str  # folder of `experiments/` whose runs are compared
+    methods: Sequence[str]  # rows, in this order
+    pairs: Sequence[tuple[str, str]]  # (a, b) for every row "a - b" of seed-paired differences
+    quantities: Sequence[Quantity]  # columns
+    paper_rows: Mapping[str, str] = field(default_factory=dict)  # {method: the paper's row}
+    # Lines below the table that only this table has; (rows, line) for a line that is left out where
+    # none of these rows has runs.
     notes: Sequence[str | tuple[Sequence[str], str]] = ()
 
     def rows(self, runs: Runs) -> pd.DataFrame:
@@ -96,30 +86,17 @@ class Comparison:
         return render.latex(self.printed(table), below, rules=(first_difference,))
 
     def write(
-        self,
-        paths: Sequence[str],
-        *,
-        paper: Mapping[str, Any] | None = None,
-        csv: str,
-        md: str,
-        tex: str,
-        html: str,
+        self, paths: Sequence[str], *, paper: Mapping[str, Any] | None = None, **files: str
     ) -> None:
-        """Read the runs and write the table as CSV, Markdown, LaTeX and HTML.
+        """Read the runs' `metrics.csv`; write the table in long form and printed (md, tex, html).
 
-        Args:
-            paths: The runs' `metrics.csv` files.
-            paper: Settings of the paper scale; differences from them are listed below the table.
-            csv: Path of the table in long form.
-            md: Path of the printed table in Markdown.
-            tex: Path of the printed table in LaTeX.
-            html: Path of the printed table as an HTML page.
+        Settings that differ from those of the scale `paper` are listed below the table.
         """
         runs = read_runs(paths)
         table, below = self.table(runs), self.footer(runs, paper)
-        render.write_csv(table, csv)
-        render.write_text(self.markdown(table, below), md)
-        render.write_text(self.latex(table, below), tex)
+        render.write_csv(table, files["csv"])
+        render.write_text(self.markdown(table, below), files["md"])
+        render.write_text(self.latex(table, below), files["tex"])
         scale = runs.infos[0]["scale"] if runs.infos else "none"
         page = render.page(f"{self.title} (scale: {scale})", self.printed(table), below)
-        render.write_text(page, html)
+        render.write_text(page, files["html"])

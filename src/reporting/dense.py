@@ -85,13 +85,9 @@ def depth(relative_decimals: int) -> tuple[Quantity, ...]:
 
 @dataclass(frozen=True)
 class DenseTable(Comparison):
-    """A table of dense prediction: three tasks, each with a block of columns.
+    """A table of dense prediction: three tasks, each with a block of columns."""
 
-    Attributes:
-        sources: The paper's tables that hold numbers of these rows.
-    """
-
-    sources: Sequence[str] = ()
+    sources: Sequence[str] = ()  # the paper's tables that hold numbers of these rows
 
     def rows(self, runs: Runs) -> pd.DataFrame:
         """The records from which the table is made; see `last_epochs`."""
@@ -130,10 +126,10 @@ class DenseTable(Comparison):
 
     def blocks(self, table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         """The printed table split by task, because all columns are too wide for a page."""
-        cut = {
-            title: [q for q in self.quantities if q.task == task] for task, title in BLOCKS.items()
+        shown = {
+            title: printed(table, [q for q in self.quantities if q.task == task])
+            for task, title in BLOCKS.items()
         }
-        shown = {title: printed(table, part) for title, part in cut.items()}
         return {title: part for title, part in shown.items() if not part.empty}
 
     def markdown(self, table: pd.DataFrame, below: Sequence[str]) -> str:
@@ -233,9 +229,7 @@ def printed(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame
     for method, lines in table.groupby("method", sort=False):
         by_quantity = {(line["task"], line["metric"]): line for line in lines.to_dict("records")}
         found = {
-            q: by_quantity[q.task, q.metric]
-            for q in quantities
-            if (q.task, q.metric) in by_quantity
+            q: by_quantity[key] for q in quantities if (key := (q.task, q.metric)) in by_quantity
         }
         if not found:
             continue

@@ -74,21 +74,15 @@ def save(
     *,
     png: str | Path | None = None,
     pdf: str | Path | None = None,
-    dpi: int | None = None,
+    dpi: int = RC["savefig.dpi"],
 ) -> None:
     """Write the figure as PNG, PDF or both, and close it.
 
     The files hold no dates and no program versions, so the same figure gives the same bytes.
-
-    Args:
-        fig: The figure.
-        png: Path of the PNG file.
-        pdf: Path of the PDF file.
-        dpi: Resolution of the PNG; by default the style's.
     """
     if png is not None:
         drawn = io.BytesIO()
-        fig.savefig(drawn, format="png", dpi=dpi or RC["savefig.dpi"])
+        fig.savefig(drawn, format="png", dpi=dpi)
         # A palette takes a third of the bytes; dithering would speckle plain areas, and a median
         # cut would mix the colors of thin marks.
         few = (
@@ -151,19 +145,9 @@ def band(
 ) -> pd.DataFrame:
     """Draw the mean over seeds as a line and return the drawn values.
 
-    With five or more seeds the interval is shaded; with fewer, every seed is a thin line.
-
-    Args:
-        ax: The panel.
-        frame: Records of one method, task and metric with the columns x, seed and value.
-        method: The method, which selects color and label.
-        x: Name of the column on the horizontal axis.
-        smooth: Number of x over which each seed's running mean is taken.
-        text: Label of the line; by default the method's.
-        single: Draw every seed as a thin line, however many there are.
-        limits: The smallest and the largest possible value, at which the shade ends.
-        shade: Opacity of the shade.
-        **line: Further options of the line.
+    With five or more seeds the interval is shaded, up to the possible values `limits`; with fewer,
+    or if `single`, every seed is a thin line. `frame` holds one method, task and metric in columns
+    x, seed and value; `smooth` is the number of x of each seed's running mean.
     """
     if smooth > 1:
         frame = frame.sort_values([x], kind="stable").copy()

@@ -78,15 +78,9 @@ def paper_ends(group: str, methods: Sequence[str]) -> list[tuple[str, float, boo
     frame = frame[
         (frame["source"] == "figure_3") & (frame["group"] == group) & (frame["column"] == "success")
     ]
-    found = {
-        row: (value / 100, note)
-        for row, value, note in zip(frame["row"], frame["value"], frame["note"], strict=True)
-    }
-    return [
-        (method, found[label(method)][0], found[label(method)][1] == "less than")
-        for method in methods
-        if label(method) in found
-    ]
+    found = {line["row"]: line for line in frame.to_dict("records")}
+    lines = [(method, found[label(method)]) for method in methods if label(method) in found]
+    return [(method, line["value"] / 100, line["note"] == "less than") for method, line in lines]
 
 
 def measured(runs: Runs, metric: str) -> str:
@@ -98,10 +92,9 @@ def measured(runs: Runs, metric: str) -> str:
 def curve(runs: Runs, method: str, task: str, metric: str) -> pd.DataFrame:
     """The metric against the environment steps of all tasks: columns seed, steps, value."""
     rows = runs.select(method=method, task=task, metric=metric)[["seed", "step", "value"]]
-    steps = runs.select(method=method, task="all", metric="environment_steps")[
-        ["seed", "step", "value"]
-    ]
-    return rows.merge(steps.rename(columns={"value": "steps"}), on=["seed", "step"])
+    steps = runs.select(method=method, task="all", metric="environment_steps")
+    steps = steps[["seed", "step", "value"]].rename(columns={"value": "steps"})
+    return rows.merge(steps, on=["seed", "step"])
 
 
 def window(experiment: str, metric: str) -> int:

@@ -17,28 +17,19 @@ from reporting import render
 from reporting.figures import PALE, legend_above, save, stamp, style
 from reporting.findings import Results, count, is_real, ledger, order, read
 from reporting.labels import label
-from reporting.ledger.verdicts import (
-    FALSE,
-    HOLDS,
-    INCONCLUSIVE,
-    MISPRINT,
-    NOT_REPLICATED,
-    NOT_TESTED,
-    OPEN,
-    READING,
-    REPLICATED,
-)
+from reporting.ledger import verdicts
+from reporting.ledger.verdicts import NOT_TESTED
 
 # {verdict: (color, sign)}; the signs keep verdicts apart without colors.
 SIGNS = {
-    REPLICATED: ("#009E73", "✔"),
-    HOLDS: ("#009E73", "✔"),
-    READING: ("#56B4E9", "✚"),
-    INCONCLUSIVE: ("#E69F00", "?"),
-    NOT_REPLICATED: ("#D55E00", "✘"),
-    FALSE: ("#D55E00", "✘"),
-    MISPRINT: ("#D55E00", "≠"),
-    OPEN: ("#E69F00", "?"),
+    verdicts.REPLICATED: ("#009E73", "✔"),
+    verdicts.HOLDS: ("#009E73", "✔"),
+    verdicts.READING: ("#56B4E9", "✚"),
+    verdicts.INCONCLUSIVE: ("#E69F00", "?"),
+    verdicts.NOT_REPLICATED: ("#D55E00", "✘"),
+    verdicts.FALSE: ("#D55E00", "✘"),
+    verdicts.MISPRINT: ("#D55E00", "≠"),
+    verdicts.OPEN: ("#E69F00", "?"),
     NOT_TESTED: ("#9A9A9A", "–"),
 }
 DPI = 120  # tall figures, published for every scale
@@ -48,18 +39,13 @@ NEXT = 0.68  # height of a claim's further lines in rows
 BESIDE, WHOLE, HALF = 76, 150, 62
 # Panels of the paper's numbers against ours: {metric of the tables: title}.
 QUANTITIES = {
-    "test_accuracy": "accuracy, %",
-    "test_error": "classification error, %",
-    "test_mIoU_per_image": "mIoU, %",
-    "test_PixAcc_per_image": "pixel accuracy, %",
-    "test_AbsErr": "absolute depth error",
-    "test_RelErr": "relative depth error",
-    "test_mean_angle": "mean angle, °",
-    "test_median_angle": "median angle, °",
-    "test_within_11.25": "within 11.25°, %",
-    "test_within_22.5": "within 22.5°, %",
+    "test_accuracy": "accuracy, %", "test_error": "classification error, %",
+    "test_mIoU_per_image": "mIoU, %", "test_PixAcc_per_image": "pixel accuracy, %",
+    "test_AbsErr": "absolute depth error", "test_RelErr": "relative depth error",
+    "test_mean_angle": "mean angle, °", "test_median_angle": "median angle, °",
+    "test_within_11.25": "within 11.25°, %", "test_within_22.5": "within 22.5°, %",
     "test_within_30": "within 30°, %",
-}
+}  # fmt: skip
 # {implementation in the benchmarks: (name, color, marker)}; the first is drawn first.
 CODES = {
     "pcgrad": ("ours", "#D55E00", "o"),
@@ -97,14 +83,12 @@ def scoreboard(results: Sequence[Results]) -> Figure:
 
 def sign_of(word: str) -> tuple[str, str]:
     """Color and sign of a verdict; an unknown word gets those of an open verdict."""
-    return SIGNS.get(word, SIGNS[INCONCLUSIVE])
+    return SIGNS.get(word, SIGNS[verdicts.INCONCLUSIVE])
 
 
 def numbers_in_order(numbers: dict[str, int]) -> list[str]:
     """The verdicts that occur, in the order of SIGNS."""
-    return sorted(
-        numbers, key=lambda word: list(SIGNS).index(word) if word in SIGNS else len(SIGNS)
-    )
+    return sorted(numbers, key=lambda word: [*SIGNS, word].index(word))
 
 
 def _counts(fig: Figure, numbers: dict[str, int]) -> None:
@@ -116,16 +100,8 @@ def _counts(fig: Figure, numbers: dict[str, int]) -> None:
     for word in numbers_in_order(numbers):
         number = numbers[word]
         ax.barh(0, number, left=left, color=sign_of(word)[0], edgecolor="white", height=1)
-        ax.text(
-            left + number / 2,
-            0,
-            str(number),
-            color="white",
-            ha="center",
-            va="center",
-            fontsize=12,
-            weight="bold",
-        )
+        style: dict[str, Any] = {"color": "white", "fontsize": 12, "weight": "bold"}
+        ax.text(left + number / 2, 0, str(number), ha="center", va="center", **style)
         left += number
     ax.set_xlim(0, total)
     items = [
@@ -258,12 +234,9 @@ def paper_against_ours(results: Sequence[Results]) -> Figure:
 
 
 def cost(table: pd.DataFrame) -> Figure:
-    """Draw the cost of surgery alone over tasks T and parameters P.
+    """Draw the cost of surgery alone, of `speed_cpu.csv`, over tasks T and parameters P.
 
     The unit of time is one read of the gradients; memory is counted without the gradients.
-
-    Args:
-        table: The benchmarks' `speed_cpu.csv`.
     """
     style()
     rows = table[(table["kind"] == "surgery") & table["median_ms"].notna()]
@@ -302,11 +275,8 @@ def cost(table: pd.DataFrame) -> Figure:
     ]
     legend_above(fig, handles)
     first = rows.iloc[0]
-    stamp(
-        fig,
-        "benchmarks",
-        f"surgery alone · {first['machine']}, {first['threads']} thread(s) · {first['date']}",
-    )
+    machine = f"{first['machine']}, {first['threads']} thread(s)"
+    stamp(fig, "benchmarks", f"surgery alone · {machine} · {first['date']}")
     return fig
 
 
@@ -317,7 +287,6 @@ def _pale(code: str) -> dict[str, Any]:
 
 def write(folders: Sequence[str | Path], out: Path, benchmarks: Path | None = None) -> None:
     """Write the overview figures as PNG and PDF into `out`."""
-
     results = read(folders)
     figures = {"scoreboard": scoreboard(results), "paper_against_ours": paper_against_ours(results)}
     if benchmarks is not None and benchmarks.is_file():

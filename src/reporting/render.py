@@ -16,67 +16,25 @@ from system import writing
 DASH = "—"
 NOT_RUN = "not run at this scale"
 RANGE = "median"  # the estimator whose bounds are a range over seeds
+_STYLE = (
+    "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:3px "
+    "9px;text-align:right;vertical-align:top}td.prose,th.prose{text-align:left}"
+    "tr{border-bottom:1px solid #ddd}li{color:#555;font-size:12px}"
+)
 _LATEX = {
-    "\\": r"\textbackslash{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": r"\textbar{}",
-    "−": "$-$",
-    "—": "---",
-    "–": "--",
-    "‖": r"$\|$",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "≤": r"$\leq$",
-    "≥": r"$\geq$",
-    "≈": r"$\approx$",
-    "°": r"$^\circ$",
-    "²": r"$^2$",
-    "₁": r"$_1$",
-    "₂": r"$_2$",
-    "→": r"$\to$",
-    "↔": r"$\leftrightarrow$",
-    "√": r"$\surd$",
-    "ℓ": r"$\ell$",
-    "μ": r"$\mu$",
-    "½": r"$\frac12$",
-    "∇": r"$\nabla$",
-    "…": r"\ldots{}",
-    "ᴾ": r"$^{P}$",
-    "ᶜ": r"$^{C}$",
-    "ξ": r"$\xi$",
-    "φ": r"$\varphi$",
-    "Φ": r"$\Phi$",
-    "θ": r"$\theta$",
-    "α": r"$\alpha$",
-    "β": r"$\beta$",
-    "γ": r"$\gamma$",
-    "δ": r"$\delta$",
-    "ε": r"$\varepsilon$",
-    "η": r"$\eta$",
-    "λ": r"$\lambda$",
-    "π": r"$\pi$",
-    "ρ": r"$\rho$",
-    "σ": r"$\sigma$",
-    "τ": r"$\tau$",
-    "Δ": r"$\Delta$",
-    "Π": r"$\Pi$",
-    "Σ": r"$\Sigma$",
-    "¼": r"$\frac14$",
-    "¾": r"$\frac34$",
-    "∞": r"$\infty$",
-    "³": r"$^3$",
-    "₃": r"$_3$",
-    "“": "``",
-    "”": "''",
-    "⁺": "$^+$",
-    "∓": r"$\mp$",
-    "≠": r"$\neq$",
-}
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$",
+    ">": "$>$", "|": r"\textbar{}", "−": "$-$", "—": "---", "–": "--", "‖": r"$\|$", "±": r"$\pm$",
+    "×": r"$\times$", "·": r"$\cdot$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$",
+    "°": r"$^\circ$", "²": "$^2$", "₁": "$_1$", "₂": "$_2$", "→": r"$\to$",
+    "↔": r"$\leftrightarrow$", "√": r"$\surd$", "ℓ": r"$\ell$", "μ": r"$\mu$", "½": r"$\frac12$",
+    "∇": r"$\nabla$", "…": r"\ldots{}", "ᴾ": "$^{P}$", "ᶜ": "$^{C}$", "ξ": r"$\xi$",
+    "φ": r"$\varphi$", "Φ": r"$\Phi$", "θ": r"$\theta$", "α": r"$\alpha$", "β": r"$\beta$",
+    "γ": r"$\gamma$", "δ": r"$\delta$", "ε": r"$\varepsilon$", "η": r"$\eta$", "λ": r"$\lambda$",
+    "π": r"$\pi$", "ρ": r"$\rho$", "σ": r"$\sigma$", "τ": r"$\tau$", "Δ": r"$\Delta$",
+    "Π": r"$\Pi$", "Σ": r"$\Sigma$", "¼": r"$\frac14$", "¾": r"$\frac34$", "∞": r"$\infty$",
+    "³": "$^3$", "₃": "$_3$", "“": "``", "”": "''", "⁺": "$^+$", "∓": r"$\mp$", "≠": r"$\neq$",
+}  # fmt: skip
 
 
 def cell(mean: float, low: float, high: float, decimals: int, estimator: str = "mean") -> str:
@@ -176,24 +134,12 @@ def latex(shown: pd.DataFrame, footer: Sequence[str], rules: Sequence[int] = ())
     return "\n".join([*lines, *(escape(line) + r"\par" for line in footer), "}", ""])
 
 
-def narrow(
-    shown: pd.DataFrame, columns: Sequence[str], *, caption: str, label: str, footer: str = ""
-) -> str:
-    """Render some of the columns as a LaTeX `table` environment that fits a page of text."""
-    part = shown[[column for column in columns if column in shown]]
-    # The footer becomes part of the caption; drop the one that `latex` appends.
-    body = latex(part, ()).split(r"\par\smallskip")[0].rstrip()
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering\footnotesize",
-            rf"\caption{{{escape(caption)}{'. ' * bool(footer)}{escape(footer)}}}",
-            rf"\label{{{label}}}",
-            body,
-            r"\end{table}",
-            "",
-        ]
-    )
+def narrow(shown: pd.DataFrame, *, caption: str, label: str) -> str:
+    """Render as a LaTeX `table` environment that fits a page of text."""
+    # The caption takes the place of the footer that `latex` appends.
+    body = latex(shown, ()).split(r"\par\smallskip")[0].rstrip()
+    head = [r"\begin{table}", r"\centering\footnotesize", rf"\caption{{{escape(caption)}}}"]
+    return "\n".join([*head, rf"\label{{{label}}}", body, r"\end{table}", ""])
 
 
 def escape(text: str) -> str:
@@ -203,32 +149,24 @@ def escape(text: str) -> str:
 
 def page(title: str, shown: pd.DataFrame, footer: Sequence[str]) -> str:
     """Render as one self-contained HTML page for the report."""
-    css = (
-        "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:3px "
-        "9px;text-align:right;vertical-align:top}"
-    )
-    css += (
-        "td.prose,th.prose{text-align:left}tr{border-bottom:1px solid #ddd}"
-        "li{color:#555;font-size:12px}"
-    )
     notes = "".join(f"<li>{html.escape(line)}</li>" for line in footer)
-    body = table_html(shown)
+    name = html.escape(title)
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
-        f"<title>{html.escape(title)}</title><style>{css}</style>"
-        f"<h1>{html.escape(title)}</h1>{body}<ul>{notes}</ul></html>\n"
+        f"<title>{name}</title><style>{_STYLE}</style>"
+        f"<h1>{name}</h1>{table_html(shown)}<ul>{notes}</ul></html>\n"
     )
 
 
 def table_html(shown: pd.DataFrame) -> str:
     """The table as HTML; words are aligned left and numbers right."""
-    prose = [is_prose(shown[column]) for column in shown.columns]
+    marks = [' class="prose"' if is_prose(shown[column]) else "" for column in shown.columns]
     lines = ["<table>"]
     for tag, cells in (("th", shown.columns), *(("td", row) for _, row in shown.iterrows())):
-        texts = []
-        for text, words in zip(cells, prose, strict=True):
-            attribute = ' class="prose"' if words else ""
-            texts.append(f"<{tag}{attribute}>{html.escape(str(text))}</{tag}>")
+        texts = (
+            f"<{tag}{mark}>{html.escape(str(text))}</{tag}>"
+            for mark, text in zip(marks, cells, strict=True)
+        )
         lines.append(f"<tr>{''.join(texts)}</tr>")
     return "\n".join([*lines, "</table>"])
 
@@ -245,21 +183,13 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> None:
 
 
 def write_table(
-    table: pd.DataFrame,
-    shown: pd.DataFrame,
-    below: Sequence[str],
-    title: str,
-    *,
-    csv: str,
-    md: str,
-    tex: str,
-    html: str,
+    table: pd.DataFrame, shown: pd.DataFrame, below: Sequence[str], title: str, **files: str
 ) -> None:
-    """Write a table in long form as CSV, and as printed in Markdown, LaTeX and HTML."""
-    write_csv(table, csv)
-    write_text(markdown(shown, below), md)
-    write_text(latex(shown, below), tex)
-    write_text(page(title, shown, below), html)
+    """Write a table in long form (`csv`), and as printed (`md`, `tex`, `html`)."""
+    write_csv(table, files["csv"])
+    write_text(markdown(shown, below), files["md"])
+    write_text(latex(shown, below), files["tex"])
+    write_text(page(title, shown, below), files["html"])
 
 
 def write_text(text: str, path: str | Path) -> None:

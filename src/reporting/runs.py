@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,7 @@ def metrics_below(folder: Path, experiment: str = "*") -> list[Path]:
 
 
 def read_runs(paths: Iterable[str | Path]) -> Runs:
-    """Read jobs, given the paths of their metrics. Hidden folders are skipped.
-
-    Args:
-        paths: Files `metrics.csv` or `metrics.csv.gz`.
+    """Read jobs, given the paths of their metrics, packed or not. Hidden folders are skipped.
 
     Raises:
         ValueError: A file was changed after it was written, or the jobs mix scales, data or
@@ -99,10 +97,8 @@ def _costs(info: dict[str, Any]) -> pd.DataFrame:
         for seed, value in info.get("seconds", {}).items()
     ]
     if "peak_memory_mb" in info:
-        rows += [
-            (seed, 0, "all", "peak_memory_mb", float(info["peak_memory_mb"]))
-            for seed in info["seeds"]
-        ]
+        peak = float(info["peak_memory_mb"])
+        rows += [(seed, 0, "all", "peak_memory_mb", peak) for seed in info["seeds"]]
     return pd.DataFrame(rows, columns=COLUMNS[2:])
 
 
@@ -121,20 +117,14 @@ def check_same(infos: list[dict[str, Any]]) -> None:
         tuning = [info for info in group if "tuning" in info]
         _check_one(tuning, lambda info: info["tuning"]["budget"], "tuning")
         for method in sorted({info["method"] for info in tuning}):
-            _check_one(
-                [i for i in tuning if i["method"] == method],
-                lambda info: info["chosen"],
-                "tuned values",
-            )
-    seen: set[tuple[str, str, int]] = set()
-    for info in infos:
-        for seed in info["seeds"]:
-            key = (info["experiment"], info["method"], seed)
-            if key in seen:
-                raise ValueError(
-                    f"{'/'.join(key[:2])} has seed {seed} twice; delete one of the two run folders"
-                )
-            seen.add(key)
+            rows = [info for info in tuning if info["method"] == method]
+            _check_one(rows, lambda info: info["chosen"], "tuned values")
+    seeds = Counter(
+        (f"{info['experiment']}/{info['method']}", seed) for info in infos for seed in info["seeds"]
+    )
+    for (name, seed), count in seeds.items():
+        if count > 1:
+            raise ValueError(f"{name} has seed {seed} twice; delete one of the two run folders")
 
 
 def _check_settings(infos: list[dict[str, Any]]) -> None:
@@ -206,9 +196,7 @@ def seed_values(frame: pd.DataFrame) -> dict[int, float]:
         raise ValueError(
             "seed_values: a seed has several values; select one task and one metric first"
         )
-    return {
-        int(seed): float(value) for seed, value in zip(frame["seed"], frame["value"], strict=True)
-    }
+    return dict(zip(map(int, frame["seed"]), map(float, frame["value"]), strict=True))
 
 
 def footer(infos: list[dict[str, Any]], *, deviations: Iterable[str] = ()) -> list[str]:
@@ -308,10 +296,8 @@ def _short(value: Any) -> str:
 
 
 def _device(info: dict[str, Any]) -> str:
-    machine = info.get("machine", {})
-    return ", ".join(
-        filter(None, [str(info.get("device", "unknown device")), str(machine.get("processor", ""))])
-    )
+    processor = info.get("machine", {}).get("processor", "")
+    return ", ".join(filter(None, [str(info.get("device", "unknown device")), str(processor)]))
 
 
 def _hashes(infos: list[dict[str, Any]]) -> str:

@@ -29,18 +29,9 @@ LEARNED = 0.5  # a seed learns a task if its success in these evaluations is at 
 # The interval of a row of the paper that a scale does not run.
 NOT_RUN = Interval(NAN, NAN, NAN, 0, "mean", NAN)
 COLUMNS = [
-    "method",
-    "task",
-    "metric",
-    "mean",
-    "ci_low",
-    "ci_high",
-    "seeds",
-    "paper",
-    "difference",
-    "estimator",
-    "p_holm",
-]
+    "method", "task", "metric", "mean", "ci_low", "ci_high", "seeds",
+    "paper", "difference", "estimator", "p_holm",
+]  # fmt: skip
 
 # Costs are skewed and few: they get a median and a range, not an interval.
 COSTS = ("run_seconds", "run_minutes", "peak_memory_mb", "update_seconds")
@@ -64,27 +55,16 @@ def bounds(metric: str) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One column of the printed table: the records that it averages and its format.
+    """One column of the printed table: the records that it averages and its format."""
 
-    Attributes:
-        task: Task of the records; "all" for metrics of the whole run.
-        metric: Metric of the records.
-        title: Head of the column.
-        decimals: Digits after the decimal point.
-        over: "last" for the mean over the last steps, "all" for the mean over all steps of a run.
-        last: Number of last steps.
-        compare: Whether the column gets lines of seed-paired differences.
-        reported: The paper's column; empty if it has none.
-    """
-
-    task: str
+    task: str  # of the records; "all" for metrics of the whole run
     metric: str
     title: str
     decimals: int = 2
-    over: str = "last"
-    last: int = 1
-    compare: bool = False
-    reported: str = ""
+    over: str = "last"  # "last" for the mean over the last steps, "all" over all steps of a run
+    last: int = 1  # number of last steps
+    compare: bool = False  # whether the column gets lines of seed-paired differences
+    reported: str = ""  # the paper's column; empty if it has none
 
 
 # The last columns of tables of supervised experiments.

@@ -14,17 +14,10 @@ from reporting.ledger.verdicts import NOT_TESTED, VERDICTS
 HEADLINE_ROWS = 10
 # Claims that open the report, before others that were tested.
 HEADLINES = (
-    "figure-3-mt10-solved",
-    "figure-3-mt50-70",
-    "table-1-miou",
-    "table-1-depth",
-    "table-2-independent",
-    "table-2-routing",
-    "table-3",
-    "table-4-left",
-    "table-4-right",
+    "figure-3-mt10-solved", "figure-3-mt50-70", "table-1-miou", "table-1-depth",
+    "table-2-independent", "table-2-routing", "table-3", "table-4-left", "table-4-right",
     "table-5-miou",
-)
+)  # fmt: skip
 
 
 def claim_sentence(line: Mapping[Any, Any]) -> str:

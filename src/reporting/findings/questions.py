@@ -7,40 +7,21 @@ from pathlib import Path
 
 import pandas as pd
 
+from reporting.findings import experiments
 from reporting.findings.claims import counted
-from reporting.findings.experiments import (
-    conditions,
-    cost,
-    headline,
-    landscape,
-    learned,
-    learned_alone,
-    rewards,
-    second_task,
-    step_of_theorem_2,
-    theory,
-)
 from reporting.findings.results import RANK, Results, first, ledger, rank, strongest
 from reporting.findings.standings import compared, differences, short_standing
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A question and its answer.
-
-    Attributes:
-        question: The question.
-        answer: The answer; empty if no result file gives one.
-        sources: Figures and tables whose claims support the answer, for example "Figure 1".
-        where: The file that shows it: relative to the scale's folder, or to the repository.
-        scale: The scale of the result files; empty if they belong to no scale.
-    """
+    """A question and its answer."""
 
     question: str
-    answer: str
-    sources: tuple[str, ...]
-    where: str = ""
-    scale: str = ""
+    answer: str  # empty if no result file gives one
+    sources: tuple[str, ...]  # figures and tables whose claims support it, such as "Figure 1"
+    where: str = ""  # the file that shows it: in the scale's folder, or in the repository
+    scale: str = ""  # of the result files; empty if they belong to no scale
 
 
 def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[Answer]:
@@ -57,20 +38,10 @@ def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[
             found.append(_answer(claims, question, template(one), one, where, *sources))
 
     figure_1, figure_3, figure_4 = (f"figures/figure_{number}.png" for number in (1, 3, 4))
-    ask(
-        "Does PCGrad escape where Adam stalls?",
-        "landscape/summary.json",
-        landscape,
-        figure_1,
-        "Figure 1",
-    )
-    ask(
-        "Does PCGrad gain more than 30 points over SAC on MT10?",
-        "runs/metaworld_mt10",
-        _on_mt10,
-        figure_3,
-        "Figure 3",
-    )
+    question = "Does PCGrad escape where Adam stalls?"
+    ask(question, "landscape/summary.json", experiments.landscape, figure_1, "Figure 1")
+    question = "Does PCGrad gain more than 30 points over SAC on MT10?"
+    ask(question, "runs/metaworld_mt10", _on_mt10, figure_3, "Figure 3")
     # One question per table, answered at the strongest scale with real data; MT10 has its own.
     for name, one in strongest(results).items():
         if name == "table_mt10":
@@ -80,34 +51,38 @@ def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[
         text = _of_table(one, name)
         found.append(_answer(claims, question, text, one, f"tables/{name}.md", source))
     table = "tables/table_experts"
-    ask("Are the rewards of Meta-World those of the paper?", f"{table}.csv", rewards, f"{table}.md")
     ask(
-        "Do conflict, curvature and the conditions of Theorem 2 occur in RL?",
-        "runs/triad",
-        conditions,
-        figure_4,
-        "Figure 4",
+        "Are the rewards of Meta-World those of the paper?",
+        f"{table}.csv",
+        experiments.rewards,
+        f"{table}.md",
     )
-    ask("Does only PCGrad start to learn the second task?", "runs/triad", second_task, figure_4)
-    ask("Does Theorem 2 explain training?", "runs/triad", step_of_theorem_2, figure_4)
+    question = "Do conflict, curvature and the conditions of Theorem 2 occur in RL?"
+    ask(question, "runs/triad", experiments.conditions, figure_4, "Figure 4")
+    ask(
+        "Does only PCGrad start to learn the second task?",
+        "runs/triad",
+        experiments.second_task,
+        figure_4,
+    )
+    ask("Does Theorem 2 explain training?", "runs/triad", experiments.step_of_theorem_2, figure_4)
     statements = tuple(
         name for name in claims["source"].unique() if name.startswith(("Theorem", "Prop", "Cor"))
     )
-    ask(
-        "Is the theory right as printed?",
-        "claims.csv",
-        lambda one: theory(claims),
-        "tables/table_theory.md",
-        *statements,
-    )
+    question, table = "Is the theory right as printed?", "tables/table_theory.md"
+    ask(question, "claims.csv", lambda one: experiments.theory(claims), table, *statements)
     if benchmarks is not None:
-        found.append(Answer("What does it cost?", cost(benchmarks), (), "benchmarks/README.md"))
+        found.append(
+            Answer("What does it cost?", experiments.cost(benchmarks), (), "benchmarks/README.md")
+        )
     return [one for one in found if one.answer]
 
 
 def _on_mt10(one: Results) -> str:
-    text = headline(one) if rank(one.scale) < len(RANK) else ""
-    parts = [text, learned(one, "metaworld_mt10"), learned_alone(one)] if text else []
+    text = experiments.headline(one) if rank(one.scale) < len(RANK) else ""
+    if not text:
+        return ""
+    parts = [text, experiments.learned(one, "metaworld_mt10"), experiments.learned_alone(one)]
     return " ".join(filter(None, parts))
 
 
@@ -117,7 +92,7 @@ def _of_table(one: Results, name: str) -> str:
     text = f"{text} {_size(table, one.footer(name))}" if text else ""
     tasks = f"metaworld_{name.removeprefix('table_')}"
     ran = (one.folder / "runs" / tasks).is_dir()
-    return f"{text} {learned(one, tasks)}" if text and ran else text
+    return f"{text} {experiments.learned(one, tasks)}" if text and ran else text
 
 
 # Settings that say how large a run was, in words; a number 0 takes the whole set.

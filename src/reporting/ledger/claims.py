@@ -15,41 +15,13 @@ from reporting.ledger.verdicts import NOT_TESTED, VERDICTS, agreement, verdict
 from reporting.runs import describe_data, footer, read_runs
 from reporting.statistics import NAN, holm
 
-REQUIRED = {
-    "id",
-    "source",
-    "claim",
-    "quantity",
-    "direction",
-    "smallest_effect",
-    "scales",
-    "seeds",
-    "test",
-}
 # Columns of the ledger that are copied from the claim.
 COPIED = ("id", "source", "claim", "quantity", "direction", "smallest_effect")
+REQUIRED = {*COPIED, "scales", "seeds", "test"}
 COLUMNS = [
-    "id",
-    "source",
-    "claim",
-    "verdict",
-    "reason",
-    "effect",
-    "ci_low",
-    "ci_high",
-    "seeds",
-    "p",
-    "p_holm",
-    "ours",
-    "ours_low",
-    "ours_high",
-    "paper",
-    "agrees",
-    "quantity",
-    "direction",
-    "smallest_effect",
-    "scale",
-]
+    "id", "source", "claim", "verdict", "reason", "effect", "ci_low", "ci_high", "seeds", "p",
+    "p_holm", "ours", "ours_low", "ours_high", "paper", "agrees", *COPIED[3:], "scale",
+]  # fmt: skip
 
 
 def read_ledger(path: str | Path) -> list[dict[str, Any]]:
@@ -70,17 +42,13 @@ def read_ledger(path: str | Path) -> list[dict[str, Any]]:
         # A misspelt key would otherwise switch off a condition of its claim in silence.
         missing, unknown = REQUIRED - set(claim), set(claim) - REQUIRED - {"reported"}
         if missing or unknown:
-            wrong = [
-                *(f"lacks {key}" for key in sorted(missing)),
-                *(f"has {key}" for key in sorted(unknown)),
-            ]
+            wrong = [f"lacks {key}" for key in sorted(missing)]
+            wrong += [f"has {key}" for key in sorted(unknown)]
             raise ValueError(f"{path}: claim {name} {', '.join(wrong)}")
         if name in seen:
             raise ValueError(f"{path}: claim {name} occurs twice")
-        if (
-            claim["direction"] not in ("higher", "lower", "equal")
-            or claim["test"].get("kind") not in KINDS
-        ):
+        kind, way = claim["test"].get("kind"), claim["direction"]
+        if way not in ("higher", "lower", "equal") or kind not in KINDS:
             raise ValueError(f"{path}: claim {name} has an unknown direction or kind of test")
         seen.add(name)
     return list(claims)
@@ -135,23 +103,21 @@ def paper_number(claim: Mapping[str, Any]) -> float:
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The ledger as printed: one row per claim, with rounded numbers and intervals."""
-    rows = []
-    for line in table.to_dict("records"):
-        rows.append(
-            {
-                "source": line["source"],
-                "claim": line["claim"],
-                "verdict": f"**{line['verdict']}**",
-                "why": line["reason"],
-                "effect [95%]": render.significant(line["effect"], line["ci_low"], line["ci_high"]),
-                "seeds": str(line["seeds"] or render.DASH),
-                "ours [95%]": render.significant(
-                    line["ours"], line["ours_low"], line["ours_high"], 4
-                ),
-                "paper": render.DASH if math.isnan(line["paper"]) else f"{line['paper']:g}",
-                "paper in our interval": line["agrees"] or render.DASH,
-            }
-        )
+    significant = render.significant
+    rows = [
+        {
+            "source": line["source"],
+            "claim": line["claim"],
+            "verdict": f"**{line['verdict']}**",
+            "why": line["reason"],
+            "effect [95%]": significant(line["effect"], line["ci_low"], line["ci_high"]),
+            "seeds": str(line["seeds"] or render.DASH),
+            "ours [95%]": significant(line["ours"], line["ours_low"], line["ours_high"], 4),
+            "paper": render.DASH if math.isnan(line["paper"]) else f"{line['paper']:g}",
+            "paper in our interval": line["agrees"] or render.DASH,
+        }
+        for line in table.to_dict("records")
+    ]
     return pd.DataFrame(rows)
 
 
@@ -196,15 +162,13 @@ def write(
     html: str | None = None,
 ) -> None:
     """Judge every claim and write the ledger as CSV, Markdown and, for the report, HTML."""
-    found = read_runs(runs)
-    statements = {
-        Path(path).stem: json.loads(Path(path).read_text(encoding="utf-8")) for path in proofs
-    }
+
+    def content(path: str) -> Any:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+    statements = {Path(path).stem: content(path) for path in proofs}
     # The landscape and the gallery are deterministic and have one file each.
-    drawn, pictured = (
-        json.loads(Path(path).read_text(encoding="utf-8")) for path in (landscape, gallery)
-    )
-    material = Material(found, drawn, statements, pictured)
+    material = Material(read_runs(runs), content(landscape), statements, content(gallery))
     table = ledger(read_ledger(ledger_path), material, scale)
     below = notes(material, scale)
     render.write_csv(table, csv)
@@ -212,12 +176,8 @@ def write(
     if html is not None:
         title = f"Claims at scale {scale}"
         # The HTML table shows plain text: drop Markdown's bold marks.
-        render.write_text(
-            render.page(
-                title, shown(table).replace(r"\*\*", "", regex=True), [count(table), *below]
-            ),
-            html,
-        )
+        plain = shown(table).replace(r"\*\*", "", regex=True)
+        render.write_text(render.page(title, plain, [count(table), *below]), html)
 
 
 def notes(material: Material, scale: str) -> list[str]:

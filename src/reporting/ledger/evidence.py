@@ -4,6 +4,7 @@ The kinds are those of `experiments/claims.yaml`; KINDS lists them.
 """
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,19 +27,12 @@ CLAIMED = 1_000_000  # samples after which the claims on MT10 compare its runs
 
 @dataclass(frozen=True)
 class Material:
-    """The result files of one scale by which its claims are judged.
+    """The result files of one scale by which its claims are judged."""
 
-    Attributes:
-        runs: Records of all training runs.
-        landscape: Content of the landscape's `summary.json`.
-        proofs: {statement: content of its JSON file}.
-        gallery: Content of the gallery's `tasks.json`.
-    """
-
-    runs: Runs
-    landscape: Mapping[str, Any] = field(default_factory=dict)
-    proofs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    gallery: Mapping[str, Any] = field(default_factory=dict)
+    runs: Runs  # all training runs
+    landscape: Mapping[str, Any] = field(default_factory=dict)  # its `summary.json`
+    proofs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # {statement: its JSON}
+    gallery: Mapping[str, Any] = field(default_factory=dict)  # its `tasks.json`
 
 
 def gather(claim: Mapping[str, Any], material: Material) -> Evidence:
@@ -46,15 +40,11 @@ def gather(claim: Mapping[str, Any], material: Material) -> Evidence:
     test = claim["test"]
     if test["kind"] == "later":
         return Evidence(missing=test["reason"])
-    if test["kind"] == "endpoint":
-        return endpoint(test, material.landscape)
-    if test["kind"] == "proof":
-        return proof(test, material.proofs)
-    if test["kind"] == "gallery":
-        return gallery(test, material.gallery)
-    if test["kind"] == "several":
-        return several(test, material.runs.of(test["experiment"]))
-    return sampled(claim, material.runs.of(test["experiment"]))
+    if test["kind"] in ONCE:
+        name, read = ONCE[test["kind"]]
+        return read(test, getattr(material, name))
+    runs = material.runs.of(test["experiment"])
+    return several(test, runs) if test["kind"] == "several" else sampled(claim, runs)
 
 
 def sampled(claim: Mapping[str, Any], runs: Runs) -> Evidence:
@@ -120,13 +110,8 @@ def at_bound(test: Test, level: Interval, *, sign: float, reference: float) -> I
     low, high = bounds(test["metrics"][0])
     first, last = sorted(sign * (end - reference) for end in (level.low, level.high))
     away = abs(reference - level.center) / (high - low)
-    return replace(
-        level,
-        center=sign * (level.center - reference),
-        low=first,
-        high=last,
-        p=min(1.0, 2 * (1 - away) ** level.seeds),
-    )
+    p = min(1.0, 2 * (1 - away) ** level.seeds)
+    return replace(level, center=sign * (level.center - reference), low=first, high=last, p=p)
 
 
 def in_bounds(test: Test, found: Interval) -> Interval:
@@ -139,15 +124,9 @@ def in_bounds(test: Test, found: Interval) -> Interval:
 
 def unfinished(runs: Runs, test: Test) -> str:
     """How many runs were written before their end, in words; empty if none was."""
-    open_ends = [
-        seed
-        for info in runs.infos
-        if info["method"] in methods_of(test)
-        for seed in info.get("unfinished", {})
-    ]
-    if not open_ends:
-        return ""
-    return f"{len(open_ends)} {'run' if len(open_ends) == 1 else 'runs'} not finished"
+    infos = [info for info in runs.infos if info["method"] in methods_of(test)]
+    count = sum(len(info.get("unfinished", {})) for info in infos)
+    return f"{count} {'run' if count == 1 else 'runs'} not finished" if count else ""
 
 
 def samples(frame: pd.DataFrame) -> pd.DataFrame:
@@ -353,7 +332,6 @@ PER_SEED: dict[str, Callable[[pd.DataFrame, Test], tuple[Seeds, Seeds]]] = {
     "trend": trend,
     "steps_to": steps_to,
 }
-KINDS = (*PER_SEED, "several", "endpoint", "proof", "gallery", "later")
 
 
 def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
@@ -372,12 +350,8 @@ def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
     names = [label(key) for key in test["path"] if key not in ("runs", "adam", 0, "last_tenth")]
     if value is None:
         return Evidence(decided=NOT_REPLICATED, note=f"{': '.join(names)} is undefined")
-    ok = {
-        "equals": lambda x: value == x,
-        "above": lambda x: value > x,
-        "below": lambda x: value < x,
-    }
-    held = all(ok[key](test[key]) for key in ok if key in test)
+    ok = {"equals": operator.eq, "above": operator.gt, "below": operator.lt}
+    held = all(ok[key](value, test[key]) for key in ok if key in test)
     shown = value if isinstance(value, str) else f"{': '.join(names)} {value:.3g}"
     return Evidence(decided=REPLICATED if held else NOT_REPLICATED, note=str(shown))
 
@@ -421,3 +395,12 @@ def gallery(test: Test, found: Mapping[str, Any]) -> Evidence:
         f"; not built: {', '.join(absent)}" if absent else ""
     )
     return Evidence(decided=REPLICATED if pictured == named == asked else NOT_REPLICATED, note=note)
+
+
+# {kind of test without seeds: (the material that it reads, how)}.
+ONCE: dict[str, tuple[str, Callable[[Test, Any], Evidence]]] = {
+    "endpoint": ("landscape", endpoint),
+    "proof": ("proofs", proof),
+    "gallery": ("gallery", gallery),
+}
+KINDS = (*PER_SEED, *ONCE, "several", "later")

@@ -28,21 +28,13 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence of the result files on one claim.
+    """The evidence of the result files on one claim."""
 
-    Attributes:
-        effect: The effect over seeds; positive on the claimed side.
-        ours: Our value of the quantity for which the paper gives a number.
-        decided: The verdict, if the evidence is deterministic (end points, proofs).
-        missing: Why there is no evidence.
-        note: The observation in words; for effects over seeds, how many are on the claimed side.
-    """
-
-    effect: Interval | None = None
-    ours: Interval | None = None
-    decided: str = ""
-    missing: str = ""
-    note: str = ""
+    effect: Interval | None = None  # over seeds; positive on the claimed side
+    ours: Interval | None = None  # our value of the quantity for which the paper gives a number
+    decided: str = ""  # the verdict, if the evidence is deterministic (end points, proofs)
+    missing: str = ""  # why there is no evidence
+    note: str = ""  # the observation in words, or how many seeds are on the claimed side
 
 
 def verdict(
@@ -70,13 +62,7 @@ def statistical(effect: Interval, *, seeds: int, smallest: float, p_holm: float)
 
     Not replicated: the whole interval is at or below zero. Replicated: the whole interval is above
     zero, the effect is significant after Holm's correction and not below `smallest`, and there are
-    enough seeds. Anything else is inconclusive.
-
-    Args:
-        effect: The effect over seeds with its 95% interval.
-        seeds: Number of seeds that the claim asks for.
-        smallest: Smallest effect that counts, in the unit of the effect.
-        p_holm: The Holm-corrected p-value of the effect.
+    enough seeds. Anything else is inconclusive. `smallest` is in the unit of the effect.
     """
     if effect.seeds < LEAST_SEEDS:
         return NOT_TESTED, f"{seeds_text(effect.seeds)}; needs {seeds}"
