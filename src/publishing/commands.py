@@ -32,7 +32,12 @@ DRY_RUN = "`snakemake -n -q rules` lists the jobs"
 
 def seconds(root: Path, scale: str) -> dict[str, float]:
     """{rule: core-seconds} of a published scale; empty if the scale is not published."""
-    path = root / "results" / "published" / scale / "runtimes.csv"
+    return seconds_of(root / "results" / "published" / scale)
+
+
+def seconds_of(folder: Path) -> dict[str, float]:
+    """{rule: core-seconds}, read from a scale's run times; empty if it has none."""
+    path = folder / "runtimes.csv"
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
@@ -51,9 +56,7 @@ def manifest(root: Path, scale: str) -> dict[str, Any]:
 
 def training(root: Path, scale: str) -> dict[str, float]:
     """{experiment: seconds of training, summed over methods and seeds}."""
-    return {
-        str(name): float(value) for name, value in manifest(root, scale).get("seconds", {}).items()
-    }
+    return {name: float(value) for name, value in manifest(root, scale).get("seconds", {}).items()}
 
 
 def hardware(root: Path, scale: str) -> str:
@@ -76,55 +79,28 @@ def rows(root: Path) -> list[tuple[str, str, str, str, str]]:
     """The rows of the table: purpose, command, hardware, time, file."""
     quick, laptop = seconds(root, "quick"), training(root, "laptop")
     proofs = sum(value for rule, value in quick.items() if rule.startswith("proof_"))
-    machine = hardware(root, "quick")
+    cores = hardware(root, "quick")
+    figure = "figures/figure_1.png"
+    times = [elapsed(root, "quick"), proofs / CORES, quick.get("landscape", 0)]
+    all_quick, theory, landscape = map(duration, times)
+    published = "results/published/laptop"
+    ours, all_laptop = hardware(root, "laptop"), duration(elapsed(root, "laptop"))
     found = [
-        (
-            "everything, quick",
-            "`make reproduce`",
-            machine,
-            duration(elapsed(root, "quick")),
-            "`results/quick/report.html`",
-        ),
-        (
-            "the theory",
-            "`snakemake --cores all theory`",
-            machine,
-            duration(proofs / CORES),
-            "`results/quick/proofs/`",
-        ),
-        (
-            "Figure 1, in full",
-            "`snakemake --cores 1 results/quick/figures/figure_1.png`",
-            "1 core",
-            duration(quick.get("landscape", 0)),
-            "[figure 1](results/published/laptop/figures/figure_1.png)",
-        ),
-        (
-            "all published laptop runs",
-            "`make laptop`",
-            hardware(root, "laptop"),
-            duration(elapsed(root, "laptop")),
-            "[laptop](results/published/laptop)",
-        ),
-    ]
+        ("everything, quick", "`make reproduce`", cores, all_quick, "`results/quick/report.html`"),
+        ("the theory", "`snakemake --cores all theory`", cores, theory, "`results/quick/proofs/`"),
+        ("Figure 1, in full", f"`snakemake --cores 1 results/quick/{figure}`", "1 core", landscape,
+         f"[figure 1]({published}/{figure})"),
+        ("all published laptop runs", "`make laptop`", ours, all_laptop, f"[laptop]({published})"),
+    ]  # fmt: skip
     for name, (what, file) in SHOWN.items():
-        if name in laptop and (root / "results/published/laptop" / file).is_file():
+        if name in laptop and (root / published / file).is_file():
             target = Path(file).with_suffix(".csv" if file.endswith(".md") else ".png")
             command = f"`snakemake --workflow-profile profiles/laptop results/laptop/{target}`"
-            cell = f"[{Path(file).stem.replace('_', ' ')}](results/published/laptop/{file})"
-            found.append(
-                (what, command, hardware(root, "laptop"), duration(laptop[name] / CORES), cell)
-            )
-    found.append(
-        (
-            "the paper's settings",
-            "`snakemake --workflow-profile profiles/paper`",
-            "GPUs",
-            "not run" if not manifest(root, "paper") else duration(elapsed(root, "paper")),
-            "`results/paper/`",
-        )
-    )
-    return found
+            cell = f"[{Path(file).stem.replace('_', ' ')}]({published}/{file})"
+            found.append((what, command, ours, duration(laptop[name] / CORES), cell))
+    paper = duration(elapsed(root, "paper")) if manifest(root, "paper") else "not run"
+    command = "`snakemake --workflow-profile profiles/paper`"
+    return [*found, ("the paper's settings", command, "GPUs", paper, "`results/paper/`")]
 
 
 def table(root: Path = ROOT) -> str:

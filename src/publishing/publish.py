@@ -11,6 +11,7 @@ file, the command, commit, config, machines and seconds. Metrics of more than 2,
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,33 +27,13 @@ from system.writing import ENDING, scratch
 ROOT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 30_000_000  # limit of everything below results/published
 PATTERNS = (
-    "figures/*.png",
-    "figures/*.pdf",
-    "tables/*.csv",
-    "tables/*.md",
-    "tables/*.tex",
-    "tables/narrow/*.tex",
-    "tables/*.html",
-    "notebooks/*.ipynb",
-    "article.pdf",
-    "article.json",
-    "proofs/*.json",
-    "proofs/THEOREMS.pdf",
-    "proofs/theorems_*.png",
-    "claims.csv",
-    "claims.md",
-    "landscape/*.json",
-    "landscape/*.npz",
-    "gallery/*.json",
-    "metaworld/*.json",
-    "data/*.json",
-    "tuning/*/*/chosen.json",
-    "runs/*/*/*/metrics.csv",
-    "runs/*/*/*/run.json",
-    "runtimes.csv",
-    "runtimes.md",
-    "report.zip",
-)
+    "figures/*.png", "figures/*.pdf", "tables/*.csv", "tables/*.md", "tables/*.tex",
+    "tables/narrow/*.tex", "tables/*.html", "notebooks/*.ipynb", "article.pdf", "article.json",
+    "proofs/*.json", "proofs/THEOREMS.pdf", "proofs/theorems_*.png", "claims.csv", "claims.md",
+    "landscape/*.json", "landscape/*.npz", "gallery/*.json", "metaworld/*.json", "data/*.json",
+    "tuning/*/*/chosen.json", "runs/*/*/*/metrics.csv", "runs/*/*/*/run.json", "runtimes.csv",
+    "runtimes.md", "report.zip",
+)  # fmt: skip
 # {script that writes several tables: their names}.
 SEVERAL = {"table_metaworld": ("table_reach", "table_mt3", "table_mt10", "table_mt50")}
 
@@ -67,24 +48,17 @@ def expected(root: Path, experiments: Collection[str]) -> list[str]:
     def shown(script: Path) -> bool:
         return script.parent.name in experiments or not script.with_name("task.py").is_file()
 
-    names = [
-        f"figures/{s.stem}.{kind}"
-        for s in filter(shown, root.glob("experiments/*/figure_*.py"))
-        for kind in ("png", "pdf")
-    ]
-    tables = [
-        t
-        for s in filter(shown, root.glob("experiments/*/table_*.py"))
-        for t in SEVERAL.get(s.stem, (s.stem,))
-    ]
-    names += [f"tables/{table}.{kind}" for table in tables for kind in ("csv", "md", "tex")]
-    names += [f"notebooks/{notebook.name}" for notebook in root.glob("notebooks/*.ipynb")]
+    figures, scripts = (
+        [path.stem for path in root.glob(f"experiments/*/{kind}_*.py") if shown(path)]
+        for kind in ("figure", "table")
+    )
+    tables = [table for stem in scripts for table in SEVERAL.get(stem, (stem,))]
     # Claims about the theory name the statements that have a file of proofs.
     tests = [claim["test"] for claim in read_ledger(root / "experiments" / "claims.yaml")]
-    names += [
-        f"proofs/{statement}.json"
-        for statement in {t["statement"] for t in tests if t["kind"] == "proof"}
-    ]
+    names = {f"proofs/{test['statement']}.json" for test in tests if test["kind"] == "proof"}
+    names |= {f"figures/{figure}.{kind}" for figure in figures for kind in ("png", "pdf")}
+    names |= {f"tables/{table}.{kind}" for table in tables for kind in ("csv", "md", "tex")}
+    names |= {f"notebooks/{notebook.name}" for notebook in root.glob("notebooks/*.ipynb")}
     return sorted([*names, "claims.csv", "claims.md"])
 
 
@@ -102,10 +76,7 @@ def absent_runs(config: dict[str, Any], runs: Runs) -> list[str]:
         for method, seeds in rows(block).items()
         for seed in seeds
     }
-    return [
-        f"runs/{experiment}/{method}/seed {seed}"
-        for experiment, method, seed in sorted(wanted - found)
-    ]
+    return ["runs/{}/{}/seed {}".format(*run) for run in sorted(wanted - found)]
 
 
 def sources(folder: Path) -> Iterator[Path]:
@@ -168,15 +139,10 @@ def publish(
             "seconds": seconds(runs),
             "files": files,
         }
-        (built / "manifest.json").write_text(
-            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+        (built / "manifest.json").write_text(text, encoding="utf-8")
         # The limit holds for all scales together; the old folder of this one is replaced.
-        others = [
-            f
-            for f in place.parent.iterdir()
-            if f.is_dir() and f != place and not f.name.startswith(".")
-        ]
+        others = [f for f in place.parent.glob("[!.]*") if f.is_dir() and f != place]
         refuse_large(built, sum(map(size, others)))
         replace(built, place, temporary / "old")
     return place
@@ -238,25 +204,18 @@ def size(folder: Path) -> int:
 
 def seconds(runs: Runs) -> dict[str, float]:
     """Seconds of training per experiment, summed over methods and seeds."""
-    total: dict[str, float] = {}
+    total = defaultdict[str, float](float)
     for info in runs.infos:
-        total[info["experiment"]] = total.get(info["experiment"], 0.0) + sum(
-            info.get("seconds", {}).values()
-        )
+        total[info["experiment"]] += sum(info.get("seconds", {}).values())
     return {experiment: round(value, 1) for experiment, value in total.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; a fault is reported in one line with exit status 2."""
-    parser = command.Parser(
-        prog="python -m publishing.publish", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = command.Parser(prog="python -m publishing.publish", description=__doc__)
     parser.add_argument("scale", help="quick, laptop or paper")
-    parser.add_argument(
-        "--partial",
-        action="store_true",
-        help="publish what there is; the manifest lists what is absent",
-    )
+    what = "publish what there is; the manifest lists what is absent"
+    parser.add_argument("--partial", action="store_true", help=what)
     parser.add_argument(
         "--results", type=Path, help="folder of the results (default: results/ of the checkout)"
     )

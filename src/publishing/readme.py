@@ -100,19 +100,16 @@ def main(arguments: list[str]) -> int:
         if "--check" not in arguments:
             write_text(path, new)
         elif new != old:
-            print(
-                f"{page} differs from the published results; run `python -m publishing.readme`",
-                file=sys.stderr,
-            )
+            words = "differs from the published results; run `python -m publishing.readme`"
+            print(f"{page} {words}", file=sys.stderr)
             differing.append(page)
     if "--check" not in arguments and (published(ROOT) / "quick").is_dir():
         # Imported here, because only the figures need matplotlib.
         from reporting import overview
 
         folder = published(ROOT)
-        overview.write(
-            sorted(folder.glob("*")), folder / "overview", folder / "benchmarks" / "speed_cpu.csv"
-        )
+        scales, costs = sorted(folder.glob("*")), folder / "benchmarks" / "speed_cpu.csv"
+        overview.write(scales, folder / "overview", costs)
     return int(bool(differing))
 
 

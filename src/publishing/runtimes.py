@@ -81,13 +81,9 @@ def runtimes(folder: Path) -> pd.DataFrame:
     before = folder / "runtimes.csv"
     if not rows:
         raise UserError(f"no benchmark files below {folder}/benchmarks; run the pipeline first")
-    grouped = pd.DataFrame(rows).groupby("rule", as_index=False)
-    table = grouped.agg(
-        jobs=("seconds", "size"),
-        core_seconds=("seconds", "sum"),
-        longest=("seconds", "max"),
-        memory=("memory", "max"),
-    )
+    spans = pd.DataFrame(rows).groupby("rule")
+    table = spans["seconds"].agg(jobs="size", core_seconds="sum", longest="max")
+    table = table.assign(memory=spans["memory"].max()).reset_index()
     if before.is_file():
         old = read(before, {"rule": str, "jobs": int, **dict.fromkeys(SPANS, float)})
         table = pd.concat([table, old[~old["rule"].isin(table["rule"])]])
@@ -111,18 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = runtimes(folder)
     text = table.to_csv(index=False, float_format="%.1f", lineterminator="\n")
     write_text(folder / "runtimes.csv", text)
-    total = pd.DataFrame(
-        [
-            {
-                "rule": "**total**",
-                "jobs": table["jobs"].sum(),
-                "core_seconds": table["core_seconds"].sum(),
-                "longest": table["longest"].max(),
-                "memory": table["memory"].max(),
-            }
-        ]
-    )
-    shown = pd.concat([table, total]).rename(columns=UNITS)
+    total = table.agg({"jobs": "sum", "core_seconds": "sum", "longest": "max", "memory": "max"})
+    total["rule"] = "**total**"
+    shown = pd.concat([table, total.to_frame().T]).rename(columns=UNITS)
     text = shown.to_markdown(index=False, floatfmt=".0f")
     write_text(folder / "runtimes.md", f"{text}\n\nMeasured on: {machine(folder)}.\n")
 

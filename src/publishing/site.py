@@ -76,20 +76,14 @@ def write_pages(source: Path, root: Path, folder: Path, scales: list[Results]) -
     )
     for path in [source / p.relative_to(root / "docs") for p in (root / "docs").rglob("*.md")]:
         # Hand-written pages link to files of the repository. The others were rewritten above.
-        if path.name not in (
-            "findings.md",
-            "benchmarks.md",
-            "theorems.md",
-            "commands.md",
-            "contributing.md",
-        ):
+        if path.stem not in ("findings", "benchmarks", "theorems", "commands", "contributing"):
             name = path.relative_to(source)
             page(source, root, str(name), path.read_text("utf-8"), at=f"docs/{name.parent}")
     write_ledger(source, scales)
     made = [output_page(source, root, name, scales) for name in outputs(scales)]
     toc = "\n".join(["ledger", *filter(None, made)])
     (source / "results" / "index.md").write_text(
-        f"# Figures and tables\n\n{gallery(source, scales)}\n\n"
+        f"# Figures and tables\n\n{gallery(scales)}\n\n"
         f"```{{toctree}}\n:maxdepth: 1\n\n{toc}\n```\n",
         "utf-8",
     )
@@ -160,18 +154,13 @@ def notebooks(source: Path, scales: list[Results]) -> list[str]:
     return []
 
 
-# ------------------------------------------------------------------ pages of figures and tables
-
-
 def outputs(scales: list[Results]) -> list[str]:
     """The names of figures and tables in the paper's order, then ours."""
     names = {path.stem for one in scales for path in one.folder.glob("figures/figure_*.png")}
     names |= {name for one in scales for name in one.tables()}
     # Names that end in a number are the paper's: figure_4, but not table_mt10.
-    numbered = sorted((n for n in names if n.rpartition("_")[2].isdigit()), key=findings.order)
-    figures = [n for n in numbered if n.startswith("figure")]
-    tables = [n for n in numbered if n.startswith("table")]
-    return [*figures, *tables, *sorted(names - set(numbered))]
+    own = {name: not name.rpartition("_")[2].isdigit() for name in names}
+    return sorted(names, key=lambda name: (own[name], "table" in name, findings.order(name)))
 
 
 def title(name: str, scales: list[Results]) -> str:
@@ -188,12 +177,8 @@ def output_page(source: Path, root: Path, name: str, scales: list[Results]) -> s
     for one in scales:
         file = one.folder / kind / f"{name}.{'png' if kind == 'figures' else 'md'}"
         if file.is_file():
-            parts += [
-                f"## Scale {one.scale}",
-                show(source, root, one, file),
-                caption(root, one, name),
-                provenance(one, file),
-            ]
+            parts += [f"## Scale {one.scale}", show(source, one, file)]
+            parts += [caption(root, one, name), provenance(one, file)]
     (source / "results").mkdir(exist_ok=True)
     (source / "results" / f"{name}.md").write_text("\n\n".join(filter(None, parts)) + "\n", "utf-8")
     return name
@@ -219,7 +204,7 @@ def claims_of(name: str, scales: list[Results]) -> str:
     return "\n".join(lines)
 
 
-def show(source: Path, root: Path, one: Results, file: Path) -> str:
+def show(source: Path, one: Results, file: Path) -> str:
     """The picture, or the rows of a table with its footer in a box."""
     if file.suffix == ".md":
         # A table's file has its rows first, then the lines of its footer as a list.
@@ -271,26 +256,20 @@ def provenance(one: Results, file: Path) -> str:
     target = f"results/{one.scale}/{relative}".replace(".md", ".csv")
     # Manifests of older results have no machines.
     machines = manifest.get("machines") or [{}]
-    rules = (
-        pd.read_csv(one.folder / "runtimes.csv").set_index("rule")["core_seconds"]
-        if (one.folder / "runtimes.csv").is_file()
-        else pd.Series(dtype=float)
-    )
-    own = f"{rules[file.stem]:.0f} s" if file.stem in rules.index else "not recorded"
+    rules = commands.seconds_of(one.folder)
+    own = f"{rules[file.stem]:.0f} s" if file.stem in rules else "not recorded"
+    machine = f"{machines[0].get('processor', 'unknown')}, {machines[0].get('cores', '?')} cores"
     rows = [
         ("command", f"`snakemake --cores all --configfile config/{one.scale}.yaml {target}`"),
         ("seconds of this rule, without the runs behind it", own),
-        (
-            "machine",
-            f"{machines[0].get('processor', 'unknown')}, {machines[0].get('cores', '?')} cores",
-        ),
+        ("machine", machine),
         ("commit", f"`{str(manifest.get('commit', 'unknown'))[:12]}`"),
         ("sha256", f"`{str(line.get('sha256', 'not published'))[:16]}`"),
     ]
     return "\n".join(["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows)])
 
 
-def gallery(source: Path, scales: list[Results]) -> str:
+def gallery(scales: list[Results]) -> str:
     """One line for each output with its name and the verdicts on its claims."""
     claims = findings.ledger(scales)
     lines = [
@@ -314,10 +293,8 @@ def write_ledger(source: Path, scales: list[Results]) -> None:
         f'<button data-verdict="{word}" aria-pressed="false">{word} {number}</button>'
         for word, number in numbers.items()
     ]
-    rows = [
-        "<tr><th>source</th><th>claim</th><th>verdict</th><th>why</th><th>effect "
-        "[95%]</th><th>ours</th><th>paper</th><th>scale</th></tr>"
-    ]
+    heads = ("source", "claim", "verdict", "why", "effect [95%]", "ours", "paper", "scale")
+    rows = [f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>"]
     for line in claims.to_dict("records"):
         effect = render.significant(line["effect"], line["ci_low"], line["ci_high"])
         ours = render.significant(line["ours"], line["ours_low"], line["ours_high"], 4)

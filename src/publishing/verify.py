@@ -11,6 +11,7 @@ Exit status: 0 every published number is found again, 1 a number differs (the fi
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +64,7 @@ def compare(fresh: Path, published: Path) -> str:
     """
     manifest = check_manifest(published)
     tolerance = SAME if same_machine(fresh, manifest) else OTHER
-    names = sorted(
-        n
-        for n in manifest["files"]
-        if n == "claims.csv" or (n.startswith("tables/") and n.endswith(".csv"))
-    )
+    names = [n for n in sorted(manifest["files"]) if re.fullmatch(r"claims\.csv|tables/.*\.csv", n)]
     if not names:
         raise ValueError(f"{published} holds no table; publish the whole scale first")
     for name in names:
@@ -99,15 +96,12 @@ def read(path: Path) -> pd.DataFrame:
 def difference(fresh: pd.DataFrame, published: pd.DataFrame, tolerance: Tolerance) -> str:
     """Describe the first cell that differs by more than its tolerance; "" if none does."""
     if list(fresh.columns) != list(published.columns):
-        return (
-            f"columns: published {', '.join(published.columns)}; fresh {', '.join(fresh.columns)}"
-        )
+        there, here = (", ".join(table.columns) for table in (published, fresh))
+        return f"columns: published {there}; fresh {here}"
     for key in [*published.index, *fresh.index]:
         if key not in fresh.index or key not in published.index:
-            return (
-                f"row {show(key)}: only in the "
-                f"{'published' if key in published.index else 'fresh'} table"
-            )
+            where = "published" if key in published.index else "fresh"
+            return f"row {show(key)}: only in the {where} table"
     for key in published.index:
         old, new = published.loc[key], fresh.loc[key]
         for column in published.columns:
@@ -179,24 +173,18 @@ def same_machine(fresh: Path, manifest: dict[str, Any]) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
-    parser = command.Parser(
-        prog="python -m publishing.verify", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = command.Parser(prog="python -m publishing.verify", description=__doc__)
     parser.add_argument("fresh", type=Path, help="results of a new run, for example results/quick")
-    parser.add_argument(
-        "published", type=Path, help="published results, for example results/published/quick"
-    )
+    published = "published results, for example results/published/quick"
+    parser.add_argument("published", type=Path, help=published)
     args = parser.parse_args(arguments)
     try:
         found = compare(args.fresh, args.published)
     except (ValueError, OSError, KeyError) as error:
         command.tell(f"error: {command.told(error)}")
         return 2
-    print(
-        f"differs: {found}"
-        if found
-        else f"every cell of {args.published} is found again in {args.fresh}"
-    )
+    same = f"every cell of {args.published} is found again in {args.fresh}"
+    print(f"differs: {found}" if found else same)
     return int(bool(found))
 
 
