@@ -16,6 +16,7 @@ the config. Methods that the config does not list can be trained by name.
 """
 
 import argparse
+import math
 import os
 import shutil
 import subprocess
@@ -72,21 +73,18 @@ def targets(names: Sequence[str], config: dict[str, Any]) -> list[Target]:
         experiment, _, rest = name.partition("/")
         method, _, seeds = rest.partition("/")
         if experiment not in blocks:
-            raise UserError(
-                f"no experiment {experiment!r} in the config; it has {', '.join(blocks)}"
-            )
+            known = ", ".join(blocks)
+            raise UserError(f"no experiment {experiment!r} in the config; it has {known}")
         named = [method] if method else blocks[experiment].get("methods", [])
         asked = rows({**blocks[experiment], "methods": named, "tuning": {}})
         if seeds:
             asked = dict.fromkeys(named, parse_seeds(seeds))
         for seed in sorted({seed for row in asked.values() for seed in row}):
-            found |= dict.fromkeys(
-                Target(experiment, one, seed) for one, row in asked.items() if seed in row
-            )
+            methods = [method for method, row in asked.items() if seed in row]
+            found |= dict.fromkeys(Target(experiment, method, seed) for method in methods)
     if not found:
-        raise UserError(
-            f"{' '.join(names)} asks for no run; name a method: experiment/method/seeds"
-        )
+        wanted = " ".join(names)
+        raise UserError(f"{wanted} asks for no run; name a method: experiment/method/seeds")
     return list(found)
 
 
@@ -95,19 +93,16 @@ def is_done(target: Target, results: Iterable[Path], config: dict[str, Any]) -> 
     method = target.method.removesuffix(TUNED)
     wanted = configs.settings_of(config, target.experiment, method)
     usual = defaults(configs.declared()[target.experiment])
-    for folder in results:
-        for path in (folder / "runs" / target.experiment / target.method).glob("*/run.json"):
-            info = read_info(path)
-            if not any(path.with_name(name).is_file() for name in (METRICS, PACKED)):
-                continue
-            kept = {key: value for key, value in wanted.items() if key not in PLACES}
-            whole = target.seed in info["seeds"] and "unfinished" not in info
-            # Compare only settings that the method reads; older runs hold others as well, and a
-            # setting that is newer than the run is at its default.
-            had = {**usual, **info.get("settings", {})}
-            same = all(had.get(key) == kept[key] for key in kept)
-            if whole and same:
-                return True
+    for path in (path for one in results for path in target.folder(one).parent.glob("*/run.json")):
+        info = read_info(path)
+        # Compare only settings that the method reads; older runs hold others as well, and a
+        # setting that is newer than the run is at its default.
+        had = {**usual, **info.get("settings", {})}
+        same = all(had.get(key) == value for key, value in wanted.items() if key not in PLACES)
+        whole = target.seed in info["seeds"] and "unfinished" not in info
+        there = any(path.with_name(name).is_file() for name in (METRICS, PACKED))
+        if there and whole and same:
+            return True
     return False
 
 
@@ -122,9 +117,8 @@ def git(*words: str) -> str:
     """
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(
-            f"git {' '.join(words)}: {(done.stderr.strip() or 'failed').splitlines()[-1]}"
-        )
+        why = (done.stderr.strip() or "failed").splitlines()[-1]
+        raise UserError(f"git {' '.join(words)}: {why}")
     return done.stdout.strip()
 
 
@@ -245,12 +239,9 @@ class Campaign:
                 # Checked under the lock, so that no run starts after the others were stopped.
                 if self.stopping:
                     return command.STOPPED
+                variables = environment(self.config) | self.lifeline
                 process = subprocess.Popen(
-                    words,
-                    cwd=self.folder,
-                    env=environment(self.config) | self.lifeline,
-                    stdout=file,
-                    stderr=file,
+                    words, cwd=self.folder, env=variables, stdout=file, stderr=file
                 )
                 self.processes.append(process)
             status = process.wait()
@@ -273,18 +264,16 @@ class Campaign:
         now, parts, left = time.monotonic(), [], []
         for target, (began, first) in self.running.items():
             step, last = step_of(target, self.results), steps(self.config, target.experiment)
-            rate = (step - first) / (now - began)
-            hours = (last - step) / rate / 3600 if rate else float("nan")
-            left.append((hours, last / rate / 3600 if rate else float("nan")))
-            parts.append(
-                f"{target} at {step} of {last}" + (f", {hours:.1f} h left" if rate else "")
-            )
+            # Hours for one step; nan before the first.
+            each = (now - began) / (step - first) / 3600 if step != first else math.nan
+            left.append((hours := (last - step) * each, last * each))
+            more = "" if math.isnan(each) else f", {hours:.1f} h left"
+            parts.append(f"{target} at {step} of {last}{more}")
         words = [time.strftime("%m-%d %H:%M"), f"{self.done} done", *parts]
         words += [f"{self.failed} failed"] if self.failed else []
-        if self.waiting:
-            words.append(f"{len(self.waiting)} waiting")
+        words += [f"{len(self.waiting)} waiting"] if self.waiting else []
         # Without a rate for every run (nan) the total cannot be estimated.
-        if left and all(hours == hours for hours, _ in left):
+        if left and not any(math.isnan(hours) for hours, _ in left):
             whole = sum(one for _, one in left) / len(left)
             total = (sum(hours for hours, _ in left) + whole * len(self.waiting)) / len(left)
             words.append(f"about {total:.0f} h in all")
@@ -339,9 +328,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("scale", help="a scale: config/<scale>.yaml")
     parser.add_argument("targets", nargs="*", help="experiment[/method[/seeds]]; none: all")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default: 2)")
-    parser.add_argument(
-        "--tag", default="", help="the tag to train from; made at the last commit if new"
-    )
+    tag = "the tag to train from; made at the last commit if new"
+    parser.add_argument("--tag", default="", help=tag)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--status", action="store_true", help="print the last status line")
     what.add_argument("--so-far", action="store_true", help="write unfinished runs as well")

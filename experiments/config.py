@@ -65,9 +65,7 @@ class Globals(Block):
         pattern="^(?!published$)[a-z][a-z0-9_]{0,39}$",
     )
     data_root: str = given(
-        "data",
-        "",
-        "Folder of the data sets; the environment variable PCGRAD_DATA wins over it.",
+        "data", "", "Folder of the data sets; the environment variable PCGRAD_DATA wins over it."
     )
     torch_threads: int = given(
         1,
@@ -139,12 +137,8 @@ def _block(experiment: str) -> dict[str, Any]:
         # A METHODS that is computed at run time has no names in the source: any text passes here.
         row: dict[str, Any] = {"enum": list(names)} if names else {"type": "string"}
         methods = {"type": "array", "uniqueItems": True, "items": row}
-        seeds = {
-            "type": "array",
-            "items": {"type": "integer", "minimum": 0},
-            "minItems": 1,
-            "uniqueItems": True,
-        }
+        seed = {"type": "integer", "minimum": 0}
+        seeds = {"type": "array", "items": seed, "minItems": 1, "uniqueItems": True}
         others = {"type": "object", "propertyNames": row, "additionalProperties": seeds}
         block["properties"] |= {"methods": methods, "seeds": seeds, "seeds_of": others}
         if issubclass(cls, Supervised):
@@ -157,9 +151,7 @@ def _block(experiment: str) -> dict[str, Any]:
 def read(text: str) -> dict[str, Any]:
     """Read a config, check it and fill in the paper's settings.
 
-    Args:
-        text: Path of a scale's YAML file, or JSON text with the part of a config that one job
-            reads.
+    The text is the path of a scale's YAML file, or JSON with the part that one job reads.
 
     Raises:
         UserError: The config is not valid. The message names line and column, or the key.
@@ -190,11 +182,8 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 def settings_of(config: Mapping[str, Any], experiment: str, method: str = "") -> dict[str, Any]:
     """The settings that one run reads: the globals and those of its experiment.
 
-    Args:
-        config: A complete config.
-        experiment: Folder of `experiments/`.
-        method: The run's method. Settings that it does not read are left out; without a method,
-            those that some method does not read.
+    Settings that the method does not read are left out; without a method, those that some method
+    does not read.
 
     Raises:
         UserError: The config lacks the experiment or a global setting.
@@ -221,10 +210,7 @@ def settings_of(config: Mapping[str, Any], experiment: str, method: str = "") ->
 def check(config: Mapping[str, Any], *, part: bool = False) -> None:
     """Check the config against the schema and the largest allowed values.
 
-    Args:
-        config: The config as read.
-        part: Whether the config holds only what one job reads, so that methods, seeds and theory
-            may be missing.
+    A `part` holds only what one job reads: methods, seeds and theory may be missing.
 
     Raises:
         UserError: A key is not valid. The message names the first one in the order of the file.
@@ -240,39 +226,34 @@ def check(config: Mapping[str, Any], *, part: bool = False) -> None:
     for place, value in _leaves(config):
         # An item of a list has the limit of the list's key.
         key = next(part for part in reversed(place) if not part.isdigit())
+        at = f"config, {'.'.join(place)}"
         if isinstance(value, str) and not (value and value.isprintable()):
-            raise UserError(
-                f"config, {'.'.join(place)}: {value!r:.60} is empty or holds a line break or "
-                "a control character; write it in one line"
-            )
+            odd = "is empty or holds a line break or a control character; write it in one line"
+            raise UserError(f"{at}: {value!r:.60} {odd}")
         most = LARGEST.get(key, MOST)
         if isinstance(value, int | float) and value > most:
-            raise UserError(f"config, {'.'.join(place)}: {value} is too large; {most:,} at most")
+            raise UserError(f"{at}: {value} is too large; {most:,} at most")
         if isinstance(value, float) and 0 < value < LEAST:
-            raise UserError(f"config, {'.'.join(place)}: {value} is too small; {LEAST} at least")
+            raise UserError(f"{at}: {value} is too small; {LEAST} at least")
 
 
 def _require(config: Mapping[str, Any]) -> None:
     """Raise UserError for the first missing key without which a scale cannot run."""
-    for key in ("scale", "experiments", THEORY):
-        if key not in config:
-            raise UserError(f"config, top level: {key!r} is missing; {DESCRIBED}")
-    for key in notes(declared()[THEORY]):
-        if key not in config[THEORY]:
-            raise UserError(f"config, {THEORY}: {key!r} is missing; {DESCRIBED}")
-    for name, block in config["experiments"].items():
-        needed = [("", key, block) for key in ("methods", "seeds") if trains(name)]
-        if "tuning" in block:
-            needed += [(".tuning", key, block["tuning"]) for key in notes(Tuning)]
-        for place, key, holder in needed:
+
+    def need(place: str, holder: Mapping[str, Any], keys: Iterable[str]) -> None:
+        for key in keys:
             if key not in holder:
-                raise UserError(
-                    f"config, experiments.{name}{place}: {key!r} is missing; {DESCRIBED}"
-                )
+                raise UserError(f"config, {place}: {key!r} is missing; {DESCRIBED}")
+
+    need("top level", config, ("scale", "experiments", THEORY))
+    need(THEORY, config[THEORY], notes(declared()[THEORY]))
+    for name, block in config["experiments"].items():
+        place = f"experiments.{name}"
+        need(place, block, ("methods", "seeds") if trains(name) else ())
+        if "tuning" in block:
+            need(f"{place}.tuning", block["tuning"], notes(Tuning))
         for method in set(block.get("seeds_of", ())) - rows(block).keys():
-            raise UserError(
-                f"config, experiments.{name}.seeds_of: {method!r} is no row; add it to methods"
-            )
+            raise UserError(f"config, {place}.seeds_of: {method!r} is no row; add it to methods")
 
 
 def _words(error: Any) -> str:
@@ -332,16 +313,11 @@ def printed(config: Mapping[str, Any]) -> str:
 
 
 def _lines(cls: type[Block], values: Mapping[str, Any], indent: str) -> list[str]:
-    found = {name: note for name, note in notes(cls).items() if name in values}
-    return [
-        _line(
-            name,
-            values[name],
-            "; ".join(filter(None, (note["text"].rstrip("."), note.get("source")))),
-            indent,
-        )
-        for name, note in found.items()
-    ]
+    lines = []
+    for name, note in notes(cls).items():
+        comment = "; ".join(filter(None, (note["text"].rstrip("."), note.get("source"))))
+        lines += [_line(name, values[name], comment, indent)] if name in values else []
+    return lines
 
 
 def _line(key: str, value: Any, comment: str, indent: str) -> str:
@@ -353,9 +329,8 @@ def _line(key: str, value: Any, comment: str, indent: str) -> str:
 def main(arguments: Sequence[str]) -> None:
     """Print the complete configuration of a scale."""
     if len(arguments) != 1:
-        raise UserError(
-            "python -m experiments.config FILE prints the complete configuration of a scale"
-        )
+        what = "prints the complete configuration of a scale"
+        raise UserError(f"python -m experiments.config FILE {what}")
     print(printed(read(arguments[0])), end="")
 
 

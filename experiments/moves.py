@@ -11,7 +11,6 @@ nothing is trained again. Results of older code are not affected. An experiment 
 changed, and that has no golden trace of its own, gets a new hash.
 """
 
-import argparse
 import io
 import math
 import os
@@ -26,27 +25,15 @@ from pathlib import Path
 
 import yaml
 
-from multitask.runs.sources import (
-    MOVES,
-    ROOT,
-    code_hash,
-    entry_hash,
-    method_names,
-    training_hash,
-)
+from multitask.runs.sources import MOVES, ROOT, code_hash, entry_hash, method_names, training_hash
 from system import command
 from system.errors import UserError
 from system.writing import whole
 
 GOLDEN = "tests/golden"
 # Test files that write their golden file when they are run as a script.
-WRITERS = (
-    "core/test_golden.py",
-    *(
-        f"experiments/test_{name}.py"
-        for name in ("landscape", "multimnist", "cifar100", "dense_trace", "celeba", "triad")
-    ),
-)
+TRACED = ("landscape", "multimnist", "cifar100", "dense_trace", "celeba", "triad")
+WRITERS = ("core/test_golden.py", *(f"experiments/test_{name}.py" for name in TRACED))
 FOLDERS = ("src", "experiments", "tests", "config")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
@@ -57,9 +44,8 @@ def unpack(commit: str, folder: Path) -> None:
     """Extract the code of a commit into a folder."""
     archive = subprocess.run(["git", "archive", commit, *FOLDERS], cwd=ROOT, capture_output=True)
     if archive.returncode:
-        raise UserError(
-            f"{commit} is no commit of this checkout; name the last one before the change"
-        )
+        why = "is no commit of this checkout; name the last one before the change"
+        raise UserError(f"{commit} {why}")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as file:
         file.extractall(folder, filter="data")
 
@@ -98,11 +84,7 @@ def require_same(before: dict[str, list[float]], after: dict[str, list[float]]) 
 def hashes(before: Path, traced: set[str]) -> Hashes:
     """{experiment: {method: [hash of the code in `before`, present hash]}}, where they differ.
 
-    The method "" stands for an experiment's data.
-
-    Args:
-        before: The code before the change.
-        traced: The experiments that have a golden trace.
+    The method "" stands for an experiment's data. `traced` are experiments with a golden trace.
     """
     found: Hashes = {}
     for path in sorted(ROOT.glob("experiments/*/task.py")):
@@ -119,9 +101,8 @@ def hashes(before: Path, traced: set[str]) -> Hashes:
             name: [training_hash(experiment, name, root) for root in (before, ROOT)]
             for name in sorted(names)
         }
-    found["landscape"] = {
-        "": [entry_hash("experiments.landscape.run", "run", root) for root in (before, ROOT)]
-    }
+    entry = ("experiments.landscape.run", "run")
+    found["landscape"] = {"": [entry_hash(*entry, root) for root in (before, ROOT)]}
     return {
         experiment: changed
         for experiment, methods in found.items()
@@ -152,12 +133,10 @@ def record(commit: str, reason: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    parser = command.Parser(
-        prog="python -m experiments.moves", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = command.Parser(prog="python -m experiments.moves", description=__doc__)
     parser.add_argument("commit", help="the last commit before the change")
     parser.add_argument("reason", help="one sentence: what changed, and why no number did")
-    args: argparse.Namespace = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     record(args.commit, args.reason)
 
 

@@ -7,7 +7,6 @@ of the training: `experiments.watch` reads the lines of all running jobs.
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from experiments.run import PROGRESS
@@ -20,30 +19,17 @@ EVERY_SECONDS = 55.0  # a little less than the time between two checkpoints
 class ToldSession(Session):
     """A session that prints a line with its checkpoints.
 
-    Args:
-        path: The checkpoint file.
-        identity: What identifies the run.
-        name: What the line calls the run.
-        settings: The run's settings; `epochs` or `collections` is its length.
-        later: Runs of the same length that the job trains after this one.
-        options: Further arguments of `Session`.
+    The line calls the run `name`. The settings `epochs` or `collections` give its length; `later`
+    runs of this length follow in the same job.
     """
 
     def __init__(
-        self,
-        path: Path,
-        identity: State,
-        *,
-        name: str,
-        settings: Mapping[str, Any],
-        later: int = 0,
-        **options: Any,
+        self, *arguments: Any, name: str, settings: Mapping[str, Any], later: int = 0, **more: Any
     ) -> None:
-        super().__init__(path, identity, **options)
+        super().__init__(*arguments, **more)
         self.name, self.later = name, later
         self.unit = "epoch" if "epochs" in settings else "collection"
         self.last = int(settings.get("epochs") or settings.get("collections") or 0)
-        self.told = False
         self._ticks = 0
         self._start: tuple[int, int] = (0, 0)
         self._begun = self._said = time.monotonic()
@@ -67,10 +53,9 @@ class ToldSession(Session):
         if "finished" not in state and now - self._said >= EVERY_SECONDS:
             # On a terminal the training shows a bar of its own.
             if not sys.stderr.isatty():
-                print(
-                    f"{PROGRESS}{self.line(state, now - self._begun)}", file=sys.stderr, flush=True
-                )
-            self._said, self.told = now, True
+                line = self.line(state, now - self._begun)
+                print(f"{PROGRESS}{line}", file=sys.stderr, flush=True)
+            self._said = now
 
     def line(self, state: State, seconds: float) -> str:
         """The line for a state that was reached `seconds` after the start of this process."""

@@ -139,9 +139,8 @@ def reproduce(scale: str, cores: str, targets: Sequence[str] = ()) -> int:
     lock, number = STATE / "reproduce.lock", secrets.token_hex(8)
     held = lifeline.hold(lock, number)
     if held is None:
-        raise UserError(
-            f"another `make reproduce` runs in {Path.cwd()}; wait for its end or stop it"
-        )
+        here = Path.cwd()
+        raise UserError(f"another `make reproduce` runs in {here}; wait for its end or stop it")
     with held:
         marker = str(lock.absolute())
         clear(Path.cwd(), marker)
@@ -170,9 +169,7 @@ def reproduce(scale: str, cores: str, targets: Sequence[str] = ()) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int | None:
     """Run the command."""
-    parser = command.Parser(
-        prog="python -m experiments.reproduce", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = command.Parser(prog="python -m experiments.reproduce", description=__doc__)
     parser.add_argument("scale", help="quick, laptop or paper")
     parser.add_argument("--cores", default="all", help="cores to use (default: all)")
     parser.add_argument("--targets", nargs="+", default=[], help="files to make, instead of all")

@@ -48,10 +48,9 @@ def report(root: Path, now: float) -> str:
         f"{line}  ({duration(age)} ago, {scale_of(path)})" for path, age, line in running(root, now)
     ]
     head = time.strftime("%H:%M:%S", time.localtime(now))
+    recent = duration(RECENT_SECONDS)
     if not lines:
-        return (
-            f"{head}  no training has written its progress in the last {duration(RECENT_SECONDS)}"
-        )
+        return f"{head}  no training has written its progress in the last {recent}"
     return "\n".join([f"{head}  {len(lines)} running", *(f"  {line}" for line in lines)])
 
 
@@ -62,9 +61,7 @@ def scale_of(path: Path) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
-    parser = command.Parser(
-        prog="python -m experiments.watch", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = command.Parser(prog="python -m experiments.watch", description=__doc__)
     parser.add_argument("--once", action="store_true", help="print once and end")
     once = parser.parse_args(arguments).once
     # Ctrl-C is how this command ends; nothing is lost by it.

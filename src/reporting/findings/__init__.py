@@ -1,4 +1,3 @@
-# ruff: noqa: F401, I001
 """Writes the sentences about results from templates that read the result files.
 
 `read` collects the result files of one or more scales. `answers` returns the questions with their
