@@ -16,29 +16,16 @@ from torch import Tensor
 
 from benchmarks.measure import Candidates
 from multitask.rl.replay import Batch
-from multitask.rl.sac import (
-    METHODS,
-    Learner,
-    actor_losses,
-    critic_losses,
-    draw_orders,
-    td_target,
-)
+from multitask.rl.sac import METHODS, Learner, actor_losses, critic_losses, draw_orders, td_target
 from multitask.rl.sac.descent import Descent
 from multitask.rl.sac.gradients import ByAutograd, ByHand
 
 LAYERS = 6
 SETTINGS = {
-    "layers": LAYERS,
-    "learning_rate": 3e-4,
-    "discount": 0.99,
-    "target_rate": 5e-3,
-    "critic_surgery": "separate",
-    "reduction": "sum",
-    "gradnorm_alpha": 1.5,
-    "gradnorm_rate": 0.025,
+    "layers": LAYERS, "learning_rate": 3e-4, "discount": 0.99, "target_rate": 5e-3,
+    "critic_surgery": "separate", "reduction": "sum", "gradnorm_alpha": 1.5, "gradnorm_rate": 0.025,
     "cosreg_weight": 0.1,
-}
+}  # fmt: skip
 OTHERS = ("sac", "multihead_sac_pcgrad", "independent", "gradnorm", "cosreg")
 SIZES, BATCH = (39, 4), 128
 SQUARE = 1024  # rows and columns of the product that gives the machine's rate
@@ -52,10 +39,8 @@ class Plain(Learner):
     ) -> dict[str, Tensor]:
         """Run one backward pass of the summed losses for each network."""
         alpha, codes = self.log_alpha().exp(), self.codes
-        discount = self.settings["discount"]
-        target = td_target(
-            batch, codes, self.actor, self.targets, alpha, noise[0], discount=discount
-        )
+        given = (batch, codes, self.actor, self.targets, alpha, noise[0])
+        target = td_target(*given, discount=self.settings["discount"])
         of_critics = self.descend(
             self.critics_descent, lambda p: critic_losses(p, batch, codes, target)
         )
@@ -135,11 +120,10 @@ def updates(
         # CosReg differentiates through task gradients, which the passes by hand cannot.
         for precision in ("float32", "bfloat16")[: 1 if METHODS[method].cosreg else 2]:
             cases[f"{method}, {precision}"] = (precision, method)
+    learners = {name: new_learner(*case, tasks, width, device) for name, case in cases.items()}
     return {
-        name: partial(
-            new_learner(route, method, tasks, width, device).update, batch, noise, orders, False
-        )
-        for name, (route, method) in cases.items()
+        name: partial(learner.update, batch, noise, orders, False)
+        for name, learner in learners.items()
     }
 
 

@@ -59,15 +59,9 @@ def interleaved(
     A quick call is timed right after an untimed call of the same code, because training repeats a
     step and does not see caches and memory as other code left them.
 
-    Args:
-        candidates: the calls to time.
-        most: the largest number of repeats.
-        budget: seconds after which repeats stop.
-        least: the smallest number of repeats. If it does not fit into the budget, the slowest
-            candidates leave the turns and are timed FEW times.
-        always: the first so many candidates keep their turns in any case.
-        first: the seconds of an earlier call of each candidate, which serves slow ones as warm-up.
-        device: the device of the calls.
+    After `budget` seconds repeats stop, but not before the `least` number. If that does not fit
+    into the budget, the slowest candidates but the first `always` leave the turns and are timed FEW
+    times. `first` has the seconds of earlier calls, which serve slow candidates as warm-up.
 
     Returns:
         The seconds of every repeat of every candidate.

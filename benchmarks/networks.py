@@ -20,28 +20,16 @@ Parameters = Sequence[Tensor]
 
 @dataclass(frozen=True)
 class Network:
-    """A network, its batch and its losses.
-
-    Attributes:
-        shared: the shared parameters.
-        own: the own parameters of every task.
-        losses: returns one scalar per task, from one forward pass if the tasks share their input,
-            else from one per task.
-        plain: returns the sum of the losses by the fastest forward pass, for the plain joint step.
-        shares_input: whether the tasks share their input.
-        features: returns the trunk's output and the losses, if there is one such output.
-        chunk: torchjd's number of tasks per vectorized backward pass; None is all.
-        routes: our steps that do not start from such losses, by code.
-    """
+    """A network, its batch and its losses."""
 
     shared: Parameters
-    own: Sequence[Parameters]
-    losses: Losses
-    plain: Callable[[], Tensor]
+    own: Sequence[Parameters]  # of every task
+    losses: Losses  # a scalar per task, from one forward pass if the tasks share their input
+    plain: Callable[[], Tensor]  # the sum of the losses by the fastest forward pass
     shares_input: bool
-    features: Features | None = None
-    chunk: int | None = None
-    routes: Candidates = field(default_factory=dict)
+    features: Features | None = None  # the trunk's output and the losses, if there is one output
+    chunk: int | None = None  # torchjd's tasks per vectorized backward pass; None is all
+    routes: Candidates = field(default_factory=dict)  # our steps that do not start from such losses
 
     @property
     def everything(self) -> list[Tensor]:

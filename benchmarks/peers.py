@@ -107,14 +107,7 @@ def steps(
 ) -> Candidates:
     """Return the peers' ways from a forward pass to `.grad` of all parameters.
 
-    Args:
-        losses: runs the forward pass and returns the losses.
-        shared: the shared parameters.
-        own: the own parameters of every task.
-        features: runs the forward pass and returns the trunk's output and the losses, if there is
-            one such output.
-        generator: draws the orders.
-        chunk: torchjd's number of tasks per vectorized backward pass; None is all, its default.
+    The arguments are those of `networks.Network`; `generator` draws the orders.
     """
     heads = [parameter for mine in own for parameter in mine]
     network, aggregator, operator = nn.ParameterList(shared), PCGrad(), PCGradOperator()
@@ -129,14 +122,11 @@ def steps(
     def by_torchjd() -> None:
         if features is not None:
             inner, values = features()
-            mtl_backward(
-                values, inner, tasks_params=own, shared_params=shared, parallel_chunk_size=chunk
-            )
+            parameters: dict[str, Any] = {"tasks_params": own, "shared_params": shared}
+            mtl_backward(values, inner, **parameters, parallel_chunk_size=chunk)
         else:
-            values = losses()
-            torchjd_backward(
-                values, inputs=shared, retain_graph=bool(heads), parallel_chunk_size=chunk
-            )
+            values, keep = losses(), bool(heads)
+            torchjd_backward(values, inputs=shared, retain_graph=keep, parallel_chunk_size=chunk)
             if heads:
                 torch.stack(values).sum().backward(inputs=heads)
         jac_to_grad(shared, aggregator)
@@ -151,12 +141,8 @@ def steps(
             vectors.append(get_gradient_vector(network))
         apply_gradient_vector(network, operator.calculate_gradient(vectors))
 
-    calls: Candidates = {
-        "literal": by_algorithm,
-        "torchjd": by_torchjd,
-        "conflictfree": by_conflictfree,
-    }
-    weighting = libmtl(len(own), shared)
-    if weighting is not None:
+    calls: Candidates = {"literal": by_algorithm, "torchjd": by_torchjd}
+    calls["conflictfree"] = by_conflictfree
+    if (weighting := libmtl(len(own), shared)) is not None:
         calls["libmtl"] = lambda: weighting.backward(losses())
     return calls

@@ -11,7 +11,6 @@ and run, which is no limit. Times are process time on one thread. Writes `precis
 """
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from torch import Generator, Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.measure import seconds
 from multitask import attributes
 from multitask.data.scenes import Scenes
 from multitask.dense import problem as dense
@@ -39,19 +39,10 @@ from system import command
 
 SIDE = 1024  # of the matrices whose product the rates are compared with
 SETTINGS: dict[str, Any] = {
-    "device": "cpu",
-    "optimizer": "adam",
-    "learning_rate": 1e-4,
-    "momentum": 0.9,
-    "weight_decay": 0.0,
-    "clip_norm": 0.0,
-    "reduction": "sum",
-    "width": 64,
-    "blocks": 2,
-    "classes": 13,
-    "widths": [64, 128, 256, 512, 512],
-    "batch_size": 2,
-}
+    "device": "cpu", "optimizer": "adam", "learning_rate": 1e-4, "momentum": 0.9,
+    "weight_decay": 0.0, "clip_norm": 0.0, "reduction": "sum", "width": 64, "blocks": 2,
+    "classes": 13, "widths": [64, 128, 256, 512, 512], "batch_size": 2,
+}  # fmt: skip
 
 
 def _problem(model: Any, tasks: int, data: Data, losses: Any) -> Problem:
@@ -121,13 +112,6 @@ CASES: dict[str, tuple[Callable[[Generator], Problem], int]] = {  # and turns
     "MTAN, 2 images of 64x96": (mtan, 3),
     "ResNet-18, 10 tasks, 8 images of 64x64": (celeba, 2),
 }
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Return the process time of one call."""
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 def square_rate(precision: str, turns: int = 7) -> float:

@@ -63,13 +63,9 @@ def short(value: float) -> str:
 def ratios(case: pd.DataFrame) -> dict[str, str]:
     """Return the times of a case's codes as formatted multiples of the reference."""
     cells = {}
-    for row in case.to_dict("records"):
-        if row["code"] in LABELS:
-            known = row["repeats"] > 0
-            cells[LABELS[row["code"]]] = (
-                printed(row["ratio"], row["ratio_low"], row["ratio_high"])
-                if known else row["note"]
-            )  # fmt: skip
+    for row in case[case["code"].isin(LABELS)].to_dict("records"):
+        ratio = printed(row["ratio"], row["ratio_low"], row["ratio_high"])
+        cells[LABELS[row["code"]]] = ratio if row["repeats"] > 0 else row["note"]
     return cells
 
 
@@ -80,15 +76,9 @@ def memory(case: pd.DataFrame) -> dict[str, str]:
 
 
 def shown(table: pd.DataFrame, kind: str, cells: str) -> pd.DataFrame:
-    """Return the printed table of one kind of case.
+    """Return the printed table of one kind of case ("step", "surgery"): "time" or "memory".
 
-    Args:
-        table: the measurements.
-        kind: "step" or "surgery".
-        cells: "time" or "memory".
-
-    Returns:
-        One row per case, with T, P, the reference, and a column per code.
+    It has one row per case, with T, P, the reference, and a column per code.
     """
     rows: list[Mapping[str, str]] = []
     for name, case in table[table["kind"] == kind].groupby("case", sort=False):
@@ -99,10 +89,8 @@ def shown(table: pd.DataFrame, kind: str, cells: str) -> pd.DataFrame:
             unit = "plain step" if kind == "step" else "two reads"
             row |= {f"{unit}, ms": short(reference["median_ms"]), **ratios(case)}
             # Only networks with shared input have the bound, so this column may be empty.
-            bound = case[(case["code"] == "bound") & (case["repeats"] > 0)]
-            row |= (
-                {"ours / T task gradients": short(bound["ours_over"].iloc[0])} if len(bound) else {}
-            )
+            for over in case[(case["code"] == "bound") & (case["repeats"] > 0)]["ours_over"]:
+                row["ours / T task gradients"] = short(over)
         else:
             row |= {"T x P, MB": short(4e-6 * reference["T"] * reference["P"]), **memory(case)}
         rows.append(row)
@@ -136,20 +124,15 @@ def beaten(table: pd.DataFrame) -> str:
 
 def text(table: pd.DataFrame) -> str:
     """Return the Markdown page: tables of time and memory, and circumstances."""
-    titles = {
-        ("step", "time"): "A full training step: time as a multiple of the plain joint step",
-        (
-            "step",
-            "memory",
-        ): "A full training step: peak memory beyond the plain step's, in multiples of T x P",
-        ("surgery", "time"): "Surgery alone: time as a multiple of reading the gradients twice",
-        (
-            "surgery",
-            "memory",
-        ): "Surgery alone: peak memory beyond the given gradients, in multiples of T x P",
-    }
+    step, alone, unit = "A full training step", "Surgery alone", "in multiples of T x P"
+    titles = (
+        ("step", "time", f"{step}: time as a multiple of the plain joint step"),
+        ("step", "memory", f"{step}: peak memory beyond the plain step's, {unit}"),
+        ("surgery", "time", f"{alone}: time as a multiple of reading the gradients twice"),
+        ("surgery", "memory", f"{alone}: peak memory beyond the given gradients, {unit}"),
+    )
     parts = []
-    for (kind, cells), title in titles.items():
+    for kind, cells, title in titles:
         if (table["kind"] == kind).any():
             parts.append(f"**{title}**\n\n{render.markdown(shown(table, kind, cells), [])}")
     one = table.iloc[0]
@@ -176,9 +159,8 @@ def write(path: str | Path) -> str:
 def main() -> None:
     """Run the command."""
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_file():
-        raise UserError(
-            f"{' '.join(sys.argv[1:]) or 'no file'} is no CSV; name one that `benchmarks.run` wrote"
-        )
+        given = " ".join(sys.argv[1:]) or "no file"
+        raise UserError(f"{given} is no CSV; name one that `benchmarks.run` wrote")
     print(write(sys.argv[1]))
 
 

@@ -32,16 +32,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmarks.learners import (
-    BATCH,
-    OTHERS,
-    SIZES,
-    SQUARE,
-    new_learner,
-    operations,
-    products,
-    updates,
-)
+from benchmarks import learners
+from benchmarks.learners import BATCH, SIZES, SQUARE, new_learner
 from benchmarks.measure import interleaved
 from benchmarks.report import write_csv
 from experiments import config as configs
@@ -60,14 +52,9 @@ SETS = {"MT3": (MT3, 160), "MT10": (MT10, 160), "MT50": (MT50, 300)}  # width: A
 EPISODE = 150
 # Of one collection: an episode, and an update per step of a task.
 LEARNING: dict[str, Any] = {
-    "samples_per_collection": EPISODE,
-    "updates_per_collection": EPISODE,
-    "horizon": EPISODE,
-    "batch_per_task": BATCH,
-    "order": "random",
-    "reward_scale": 1.0,
-    "curvature_every": 0,
-}
+    "samples_per_collection": EPISODE, "updates_per_collection": EPISODE, "horizon": EPISODE,
+    "batch_per_task": BATCH, "order": "random", "reward_scale": 1.0, "curvature_every": 0,
+}  # fmt: skip
 PAPER_SCALE = Path(__file__).parents[1] / "config/paper.yaml"
 Row = tuple[str, str, float, str, float | None]  # tasks, what, value, unit, ratio to plain
 
@@ -83,9 +70,8 @@ def training(
 ) -> tuple[float, float]:
     """Time one collection of MT10 (one episode, one update per step) by SAC + PCGrad.
 
-    Returns:
-        Samples of all tasks per second of process time, and the percentage of wall-clock time in
-        which the process does not learn.
+    Returns samples of all tasks per second of process time, and the percentage of wall-clock time
+    in which the process does not learn.
     """
     tasks, width = SETS["MT10"]
     settings = {**LEARNING, "overlap": overlap}
@@ -169,10 +155,8 @@ def buffer_bytes(experiment: str) -> int:
     """Return the bytes of an experiment's replay buffers at paper scale, in float32."""
     paper = configs.read(str(PAPER_SCALE))["experiments"][experiment]
     # A buffer never holds more than a run plays.
-    played = (
-        paper["warm_up_paths"] * paper["horizon"]
-        + paper["collections"] * paper["samples_per_collection"]
-    )
+    played = paper["warm_up_paths"] * paper["horizon"]
+    played += paper["collections"] * paper["samples_per_collection"]
     numbers = 2 * SIZES[0] + SIZES[1] + 2  # two observations, action, reward, terminated
     return 4 * numbers * min(paper["buffer_capacity"], played) * len(SETS[paper["tasks"]][0])
 
@@ -180,7 +164,7 @@ def buffer_bytes(experiment: str) -> int:
 def update_rows(name: str, repeats: int, device: torch.device) -> list[Row]:
     """Return the milliseconds of every route; on MT10 also those of the other methods."""
     tasks, width = len(SETS[name][0]), SETS[name][1]
-    cases = updates(tasks, width, device, OTHERS if name == "MT10" else ())
+    cases = learners.updates(tasks, width, device, learners.OTHERS if name == "MT10" else ())
     times = interleaved(cases, repeats, least=repeats, device=device)
     medians = {case: statistics.median(seconds) for case, seconds in times.items()}
     plain = medians["sac_pcgrad, plain"]
@@ -189,14 +173,14 @@ def update_rows(name: str, repeats: int, device: torch.device) -> list[Row]:
         for case, median in medians.items()
     ]
     for precision in ("float32", "bfloat16"):
-        rate = operations(tasks, width) / medians[f"sac_pcgrad, {precision}"] / 1e9
+        rate = learners.operations(tasks, width) / medians[f"sac_pcgrad, {precision}"] / 1e9
         rows.append((name, f"products of an update, {precision}", rate, "GFLOP/s", None))
     return rows
 
 
 def machine_rows(repeats: int, device: torch.device) -> list[Row]:
     """Return the machine's rates of one large product."""
-    times = interleaved(products(device), repeats, least=repeats, device=device)
+    times = interleaved(learners.products(device), repeats, least=repeats, device=device)
     rates = {precision: 2e-9 * SQUARE**3 / statistics.median(t) for precision, t in times.items()}
     return [
         ("", f"one product of {SQUARE} x {SQUARE}, {precision}", rate, "GFLOP/s", None)
@@ -260,9 +244,7 @@ def measure(repeats: int, device: torch.device) -> pd.DataFrame:
 
 def main() -> None:
     """Run the benchmark and write its table."""
-    parser = command.Parser(
-        prog="python -m benchmarks.rl", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = command.Parser(prog="python -m benchmarks.rl", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")

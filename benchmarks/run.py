@@ -38,18 +38,11 @@ PEERS = ("torchjd", "conflictfree", "LibMTL")
 def measured(
     case: Case, budget: float, device: torch.device, before: dict[tuple[str, int], float]
 ) -> pd.DataFrame:
-    """Measure one case.
+    """Measure one case: a row per code with milliseconds, ratios to the first code, and bytes.
 
-    Args:
-        case: the case.
-        budget: seconds for its repeats.
-        device: the device.
-        before: seconds per shared value of each code at the same T and a smaller P; updated. A code
-            whose FEW calls are predicted to exceed the budget more than three times is left out,
-            and its row says so.
-
-    Returns:
-        One row per code: milliseconds, ratios to the first code, and bytes.
+    `before` has the seconds per shared value of each code at the same T and a smaller P, and is
+    updated. A code whose FEW calls are predicted to exceed the budget of seconds more than three
+    times is left out, and its row says so.
     """
     size, candidates = case.make()
     absent = {
@@ -74,19 +67,13 @@ def measured(
     times = interleaved(present, budget=budget, always=always, first=first, device=device)
     rows: list[dict[str, Any]] = []
     for name in candidates:
-        row: dict[str, Any] = {
-            "kind": case.kind,
-            "case": case.name,
-            "code": name,
-            "T": case.tasks,
-            "P": size,
-        }
+        row: dict[str, Any] = {"kind": case.kind, "case": case.name, "code": name}
+        row |= {"T": case.tasks, "P": size}
         if name in absent:
             rows.append({**row, "repeats": 0, "note": absent[name]})
             continue
-        row["ours_over"] = (
-            quartiles(times["pcgrad"], times[name])["ratio"] if "pcgrad" in times else float("nan")
-        )
+        ours = times.get("pcgrad")
+        row["ours_over"] = quartiles(ours, times[name])["ratio"] if ours else float("nan")
         beyond = peaks[name] - peaks[reference]
         row |= {
             "repeats": len(times[name]),
@@ -110,9 +97,8 @@ def circumstances(device: torch.device) -> dict[str, str]:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            print(
-                f"{name} is not installed and left out; `make bench` installs it", file=sys.stderr
-            )
+            words = "is not installed and left out; `make bench` installs it"
+            print(f"{name} {words}", file=sys.stderr)
     return {
         "device": device.type,
         "threads": str(torch.get_num_threads()),
@@ -141,29 +127,25 @@ def measure(cases: Sequence[Case], budget: float, device: torch.device, path: Pa
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark and write its table and figure."""
-    parser = command.Parser(
-        prog="python -m benchmarks.run", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = command.Parser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
-    parser.add_argument(
-        "--seconds", type=float, default=3.0, help="per case, for repeats beyond the least number"
-    )
-    parser.add_argument(
-        "--cases", nargs="*", default=[""], help="only those whose name contains one of these words"
-    )
+    seconds = "per case, for repeats beyond the least number"
+    parser.add_argument("--seconds", type=float, default=3.0, help=seconds)
+    words = "only those whose name contains one of these words"
+    parser.add_argument("--cases", nargs="*", default=[""], help=words)
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     # torchjd's vmap of batch norm warns about its speed.
     warnings.filterwarnings("ignore", message="There is a performance drop because")
     device = choose_device(args.device)
-    every = [*steps.cases(device), *surgery.cases(device)]
-    cases = [
-        case for case in every if any(word in f"{case.kind} {case.name}" for word in args.cases)
-    ]
+    every = {
+        f"{one.kind} {one.name}": one for one in (*steps.cases(device), *surgery.cases(device))
+    }
+    cases = [case for name, case in every.items() if any(word in name for word in args.cases)]
     if not cases:
-        known = ", ".join(f"{case.kind} {case.name}" for case in every)
+        known = ", ".join(every)
         raise UserError(f"no case's name contains {' or '.join(args.cases)}; there are: {known}")
     path = args.out / f"speed_{device.type}.csv"
     measure(cases, args.seconds, device, path)

@@ -70,10 +70,8 @@ def cases(device: torch.device) -> list[Case]:
     makers: dict[str, tuple[int, Callable[[], Network]]] = {}
     for name, (tasks, inputs, layers, units, outputs) in LINEAR.items():
         sizes = [inputs + tasks, *[units] * layers, outputs]
-        makers[f"{name}, {layers}x{units}"] = (
-            tasks,
-            partial(networks.linear, sizes, tasks, 128, device),
-        )
+        make = partial(networks.linear, sizes, tasks, 128, device)
+        makers[f"{name}, {layers}x{units}"] = (tasks, make)
     makers |= {
         f"CIFAR-100 net, 20 x {each} images": (
             20, partial(networks.cifar100, 20, each, 160, 320, device)),

@@ -17,19 +17,13 @@ MOST_BYTES = 2e9  # of the task gradients in float32
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table.
+    """One row of the table."""
 
-    Attributes:
-        kind: "surgery" or "step".
-        name: the name of the case in the table.
-        tasks: the number of tasks T.
-        make: returns the number of shared values P and the candidates. It is called just before the
-            case is measured, because the candidates hold the data.
-    """
-
-    kind: str
+    kind: str  # "surgery" or "step"
     name: str
-    tasks: int
+    tasks: int  # T
+    # Returns the number of shared values P and the candidates. It is called just before the case is
+    # measured, because the candidates hold the data.
     make: Callable[[], tuple[int, Candidates]]
 
 
@@ -99,11 +93,6 @@ def cases(device: torch.device) -> list[Case]:
     grid = [(tasks, size) for tasks in TASKS for size in SIZES if 4 * tasks * size <= MOST_BYTES]
     grid += [(50, 60_000), (1000, 10**3)]
     return [
-        Case(
-            "surgery",
-            f"T={tasks} P={named(size)}",
-            tasks,
-            partial(candidates, tasks, size, device),
-        )
-        for tasks, size in grid
+        Case("surgery", f"T={t} P={named(size)}", t, partial(candidates, t, size, device))
+        for t, size in grid
     ]
