@@ -149,8 +149,8 @@ def attracting(report: dict[str, Any]) -> Figure:
         end = (row["predicted_largest_ratio"], row["observed_largest_ratio"])
         text = f"$tL = {row['step']:g}$"
         # Right of the first point, which is next to the axis, and otherwise below the diagonal.
-        place = (9, -3) if end[0] == min(predicted) else (6, -10)
-        right.annotate(text, end, place, textcoords="offset points", fontsize=8)
+        beside = (9, -3) if end[0] == min(predicted) else (6, -10)
+        right.annotate(text, end, beside, textcoords="offset points", fontsize=8)
     for axis in (right.xaxis, right.yaxis):
         axis.set_major_formatter("{x:g}")
     left.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])

@@ -177,7 +177,8 @@ def draw(ax: Axes, panel: Panel, runs: Runs) -> list[str]:
         high = low + (1.08 * (top - low) or 1.0)
     ax.set_ylim(low, high)
     ax.margins(x=0.02)
-    side_by_side(ax.get_figure(root=True), groups)
+    if fig := ax.get_figure(root=True):
+        side_by_side(fig, groups)
     return present
 
 
