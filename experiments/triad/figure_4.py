@@ -126,7 +126,7 @@ def figure_4(runs: Runs) -> Figure:
         if number > 1:
             # One seed's success would hide another's of a thirtieth of its return.
             ax.set_yscale("symlog", linthresh=SMALL, linscale=0.5)
-            ax.set_yticks([0, *(10.0**power for power in range(2, 6))])
+            ax.set_yticks([0, *(10.0**power for power in range(3, 6))])
             ax.minorticks_off()
             ax.set_ylabel(f"log beyond ±{SMALL}", fontsize=8)
         ax.yaxis.set_major_formatter(EngFormatter(sep=""))
