@@ -107,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = runtimes(folder)
     text = table.to_csv(index=False, float_format="%.1f", lineterminator="\n")
     write_text(folder / "runtimes.csv", text)
-    total = table.agg({"jobs": "sum", "core_seconds": "sum", "longest": "max", "memory": "max"})
+    summed = {"jobs": "sum", "core_seconds": "sum", "longest": "max", "memory": "max"}
+    # Beside the numbers stands a word.
+    total = table.agg(summed).astype(object)
     total["rule"] = "**total**"
     shown = pd.concat([table, total.to_frame().T]).rename(columns=UNITS)
     text = shown.to_markdown(index=False, floatfmt=".0f")
