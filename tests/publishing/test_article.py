@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("typst", reason="typst is not installed")
+typst = pytest.importorskip("typst", reason="typst is not installed")
 
 from publishing import article, front
 from reporting import findings
@@ -78,3 +78,18 @@ def test_every_table_has_a_narrow_latex_form(tmp_path):
     widths = {line.count(" & ") for line in text.splitlines() if line.endswith(r"\\")}
     assert widths == {4}  # method, left, right, paper, seeds
     assert text.isascii()  # pdflatex reads it
+
+
+def test_an_article_that_typst_cannot_tag_is_written_without_tags(monkeypatch, tmp_path):
+    calls = []
+
+    def fails_to_tag(template, *, output, pdf_tags=True):
+        calls.append(pdf_tags)
+        if pdf_tags:
+            raise typst.TypstError("internal error: parent group")
+        output.write_bytes(b"%PDF")
+
+    monkeypatch.setattr(typst, "compile", fails_to_tag)
+    article.write([ROOT / "results" / "published" / "quick"], tmp_path)
+    assert calls == [True, False]
+    assert (tmp_path / "article.pdf").read_bytes() == b"%PDF"
