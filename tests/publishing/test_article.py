@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-typst = pytest.importorskip("typst", reason="typst is not installed")
+pytest.importorskip("typst", reason="typst is not installed")
+
+import typst
 
 from publishing import article, front
 from reporting import findings
