@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from reporting import render
-from reporting.alone import ALONE, beside_mt10, steps_of_a_task
+from reporting.alone import ALONE, TASKS, beside_mt10, steps_of_a_task
 from reporting.labels import label
-from reporting.ledger.evidence import to_claimed
+from reporting.ledger.evidence import CLAIMED, to_claimed
 from reporting.runs import Runs, final, footer, read_runs
 from reporting.statistics import bounded, interval
 from reporting.tables import EVALUATIONS, LEARNED
@@ -38,8 +38,8 @@ NOTES = (
     f"over the last evaluations ({', '.join(f'{SETS[one]}: {EVALUATIONS[one]}' for one in SETS)}) "
     "and over seeds (MT10: of those up to 1 million samples, once all runs are there); "
     f"in parentheses: seeds with at least {LEARNED:g}, of all",
-    "independent: one network per task, which learns from the same samples of its task alone; a "
-    "task that fails there as well is too hard for SAC at this budget, with or without other tasks",
+    "independent: one network per task, which learns from the samples of its task alone; a task "
+    "that fails there as well is hard for SAC at that row's budget, with or without other tasks",
     "which tasks the scripted policy solves, and what the rewards pay for, is in table_experts",
 )
 
@@ -84,7 +84,10 @@ def _budget(runs: Runs) -> list[str]:
     if not any(info["experiment"] == ALONE for info in runs.infos):
         return []
     least = steps_of_a_task(runs).groupby("method").max().min()
-    return [f"MT10, independent: trained in parts (metaworld_alone), {least:,.0f} steps of a task"]
+    return [
+        f"MT10, independent: trained in parts (metaworld_alone), {least:,.0f} steps of a task; the "
+        f"other rows have {CLAIMED / TASKS:,.0f} at 1 million samples; precisions below"
+    ]
 
 
 def write(paths: Sequence[str], **files: str) -> None:

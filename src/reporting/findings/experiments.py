@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from reporting import render
-from reporting.alone import steps_of_a_task
+from reporting.alone import TASKS, steps_of_a_task
 from reporting.findings.claims import by_id, standing_of
 from reporting.findings.results import Results
 from reporting.labels import label, seeds_text
@@ -205,9 +205,11 @@ def learned_alone(one: Results) -> str:
     never = ", ".join(_task(task) for task in won.index[won["sum"] == 0])
     steps = steps_of_a_task(runs).groupby("method").max().min()
     rest = f"; not {never}" if never else ""
+    size = f"{steps:,.0f} steps of a task, {CLAIMED / TASKS:,.0f} above"
+    conditions = f"{size}; {seeds_text(won['size'].max())}; {_conditions_of(runs)}"
     return (
-        f"Each task alone, with a network of its own ({steps:,.0f} steps of a task; "
-        f"{_conditions_of(runs)}): SAC learns {', '.join(words) or 'none'}{rest}."
+        f"Each task alone, with a network of its own ({conditions}): SAC learns "
+        f"{', '.join(words) or 'none'}{rest}."
     )
 
 
