@@ -47,7 +47,7 @@ def content(
         "verdicts": findings.tally(claims),
         "abstract": abstract(answers),
         "answers": [
-            {"question": one.question, "text": plain(one.answer), "claims": sentences(claims, one)}
+            {"question": one.question, "text": text_of(one), "claims": sentences(claims, one)}
             for one in answers
             if not one.question.startswith("Is the theory")
         ],
@@ -82,14 +82,15 @@ def plain(text: str) -> str:
     return text.replace("*", "")
 
 
+def text_of(answer: findings.Answer) -> str:
+    """An answer as a paragraph: the verdicts of its claims, the short answer, its details."""
+    claims = f"Claims: {answer.claims}." if answer.claims else ""
+    return plain(" ".join(filter(None, [claims, answer.answer, answer.details])))
+
+
 def abstract(answers: Sequence[findings.Answer]) -> str:
-    """The first sentences of the answers that claims support."""
-    parts = []
-    for one in answers:
-        # Answers that claims support open with the verdicts in bold.
-        opening = one.answer.partition("**")[2].partition("**")[0].rstrip(".")
-        if opening:
-            parts.append(f"{one.question.rstrip('?')}: {opening[:1].lower()}{opening[1:]}")
+    """The verdicts of the claims by question."""
+    parts = [f"{one.question.rstrip('?')}: claims: {one.claims}" for one in answers if one.claims]
     return ("By question: " + "; ".join(parts) + ".") if parts else ""
 
 

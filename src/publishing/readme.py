@@ -15,6 +15,7 @@ from pathlib import Path
 
 from publishing.commands import table as commands
 from reporting import findings
+from reporting.render import DASH
 from system import command
 from system.writing import write_text
 
@@ -31,9 +32,19 @@ def published(root: Path) -> Path:
 
 
 def verdicts(root: Path) -> str:
-    """The number of claims per verdict over all published scales."""
+    """A table of the number of claims per verdict over all published scales."""
     claims = findings.ledger(findings.read(published(root).glob("*")))
-    return re.sub(r"\d+", r"**\g<0>**", findings.tally(claims))
+    words = [word for word, number in findings.count(claims).items() if number]
+    lines = [f"| {len(claims)} claims | {' | '.join(words)} |", "|---|" + ":-:|" * len(words)]
+    mine = findings.is_ours(claims)
+    for rows, whose in (
+        (claims[~mine], "the paper's"),
+        (claims[mine], "ours: repairs of its theorems, further experiments"),
+    ):
+        numbers = findings.count(rows)
+        cells = [f"**{numbers[word]}**" if numbers[word] else DASH for word in words]
+        lines.append(f"| {whose} ({len(rows)}) | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def answers(root: Path) -> str:
@@ -51,7 +62,10 @@ def all_answers(root: Path) -> str:
     lines = []
     for one in found:
         at = f"../results/published/{one.scale}/{one.where}" if one.scale else f"../{one.where}"
-        lines += [f"**{one.question}** {one.answer} [{Path(one.where).stem}]({at})", ""]
+        shown = f"[{Path(one.where).stem.replace('_', ' ')}]({at})"
+        claims = f"*Claims: {one.claims}.*" if one.claims else ""
+        parts = filter(None, [claims, one.answer, one.details, shown])
+        lines += [f"### {one.question}", "", " ".join(parts), ""]
     return "\n".join(lines).strip()
 
 

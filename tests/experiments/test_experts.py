@@ -79,7 +79,10 @@ def test_the_finding_about_rewards_is_read_from_the_table(tmp_path):
     table_path = tmp_path / "tables" / "table_experts.csv"
     render.write_csv(table_experts.experts(found), table_path)
     text = findings.rewards(findings.Results(tmp_path))
-    assert "nothing in 2 of 3 tasks, of MT10 in window-close;" in text
-    assert "random actions in 1 of 3 tasks, of MT10 in window-close." in text
+    assert "of 3 tasks" in text
+    assert "nothing in 2 and less than standing still or random actions in 1." in text
+    text = findings.rewards_of_mt10(findings.Results(tmp_path))
+    assert "nothing: window-close; less" in text
+    assert "random actions: window-close." in text
     table_path.unlink()
     assert findings.rewards(findings.Results(tmp_path)) == ""

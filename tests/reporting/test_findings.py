@@ -83,8 +83,12 @@ def test_exchanged_methods_change_every_sentence_about_them(both):
     plain, swapped = both
     for template in (
         findings.second_task,
+        findings.returns_on_second_task,
         findings.conditions,
+        findings.curvatures,
         findings.step_of_theorem_2,
+        findings.xi_of_theorem_2,
+        findings.gains_of_tasks,
         lambda one: findings.learned(one, "metaworld_mt10"),
         findings.headline,
         lambda one: findings.standing(one.table("table_mt10"), "sac_pcgrad"),
@@ -117,10 +121,10 @@ def test_the_jump_of_figure_4_belongs_to_the_method_that_made_it(both):
     """The README once gave PCGrad's jump to SAC."""
     plain, swapped = both
     for one in (plain, swapped):
-        text = findings.second_task(one)
+        text = findings.returns_on_second_task(one)
         runs = one.runs("triad")
         task = runs.infos[0]["settings"]["tasks"][1]
-        for method, name in (("sac", "SAC succeeds"), ("sac_pcgrad", "SAC + PCGrad succeeds")):
+        for method, name in (("sac", "SAC "), ("sac_pcgrad", "SAC + PCGrad ")):
             best = runs.select(method=method, task=task, metric="return")["value"].max()
             sentence = text[text.index(name) :].partition(" (seed")[0]
             assert f"highest return is {render.number(best, 0)}" in sentence

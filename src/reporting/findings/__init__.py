@@ -17,17 +17,23 @@ from reporting.findings.claims import (
 from reporting.findings.experiments import (
     conditions,
     cost,
+    curvatures,
+    gains_of_tasks,
     headline,
     learned,
     learned_alone,
+    returns_on_second_task,
     rewards,
+    rewards_of_mt10,
     second_task,
     step_of_theorem_2,
     theory,
+    xi_of_theorem_2,
 )
 from reporting.findings.questions import Answer, answers, markdown
 from reporting.findings.results import RANK, Results, is_real, ledger, order, read, strongest
 from reporting.findings.standings import compared, short_standing, standing
+from reporting.ledger.claims import is_ours
 
 __all__ = [
     "RANK",
@@ -40,8 +46,11 @@ __all__ = [
     "cost",
     "count",
     "counted",
+    "curvatures",
+    "gains_of_tasks",
     "headline",
     "headlines",
+    "is_ours",
     "is_real",
     "learned",
     "learned_alone",
@@ -49,7 +58,9 @@ __all__ = [
     "markdown",
     "order",
     "read",
+    "returns_on_second_task",
     "rewards",
+    "rewards_of_mt10",
     "second_task",
     "short_standing",
     "standing",
@@ -59,4 +70,5 @@ __all__ = [
     "theory",
     "untested",
     "verdict_words",
+    "xi_of_theorem_2",
 ]

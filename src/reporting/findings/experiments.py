@@ -1,5 +1,6 @@
 """Writes sentences about single experiments, the theory and the benchmarks."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,27 @@ from reporting.runs import Runs, final
 from reporting.statistics import interval, spread
 from reporting.tables import EVALUATIONS, LEARNED
 
+PAIR = ("sac", "sac_pcgrad")  # the methods whose difference is the paper's claim on MT10
 PEERS = ("conflictfree", "libmtl", "torchjd", "literal")  # other implementations of the step
 
 
 def landscape(one: Results) -> str:
-    """Where the two paths of Figure 1 end, and the geometry at Adam's end."""
+    """The number of Figure 1's starts from which each method reaches the joint optimum."""
     found = one.file("landscape/summary.json")
     if not found:
         return ""
     reached = found["reached_joint_optimum"]
+    return (
+        f"Of {reached['starts']} starts Adam reaches the joint optimum from {reached['adam']}, "
+        f"with PCGrad from {reached['adam_pcgrad']}."
+    )
+
+
+def geometry(one: Results) -> str:
+    """Where the two paths of Figure 1 end, and the geometry at Adam's end."""
+    found = one.file("landscape/summary.json")
+    if not found:
+        return ""
     adam, surgery = (found["runs"][name][0] for name in ("adam", "adam_pcgrad"))
     tail = adam["last_tenth"]
     along_update, along_gradient = (
@@ -33,37 +46,50 @@ def landscape(one: Results) -> str:
     )
     return (
         f"From (0.5, −3) Adam ends in: {adam['verdict']}; with PCGrad: {surgery['verdict']}. "
-        f"Of {reached['starts']} starts Adam reaches the joint optimum from {reached['adam']}, "
-        f"with PCGrad from {reached['adam_pcgrad']}. Where Adam ends, "
-        f"{tail['conflict_share']:.0%} of the updates conflict, the gradients' lengths differ "
-        f"{tail['median_norm_ratio']:.0f}-fold, and "
-        f"the median curvature is {along_update} along Adam's update and {along_gradient} along "
-        "the plain gradient."
+        f"Where Adam ends, {tail['conflict_share']:.0%} of the updates conflict, the gradients' "
+        f"lengths differ {tail['median_norm_ratio']:.0f}-fold, and the median curvature is "
+        f"{along_update} along Adam's update and {along_gradient} along the plain gradient."
     )
 
 
 def second_task(one: Results) -> str:
-    """Figure 4: each method's successes on the second task, and its highest return."""
+    """Figure 4: the number of seeds in which each method ever succeeds on the second task."""
     runs = one.runs("triad")
     if not runs.infos:
         return ""
-    task = runs.infos[0]["settings"]["tasks"][1]
     parts = []
-    for method in sorted({info["method"] for info in runs.infos}):
-        success = runs.select(method=method, task=task, metric="success")
-        returns = runs.select(method=method, task=task, metric="return")
+    for method, success, _ in _on_second_task(runs):
+        won = success[success["value"] > 0]["seed"].nunique()
+        parts.append(f"{label(method)} succeeds in {won} of {success['seed'].nunique()} seeds")
+    settings = runs.infos[0]["settings"]
+    return (
+        f"On {_task(settings['tasks'][1])}, in {settings['collections']} collections, "
+        f"{', '.join(parts)} ({_conditions_of(runs)})."
+    )
+
+
+def returns_on_second_task(one: Results) -> str:
+    """Figure 4: when each method succeeds on the second task, and its highest return there."""
+    runs = one.runs("triad")
+    parts = []
+    for method, success, returns in _on_second_task(runs) if runs.infos else []:
         # A stable sort picks the same run among equal returns on every machine.
         best = returns.sort_values("value", kind="stable").iloc[-1]
         ever = success[success["value"] > 0]
-        when = "" if ever.empty else f" (collections {_range(ever['step'])})"
+        when = "" if ever.empty else f" succeeds in collections {_range(ever['step'])};"
         parts.append(
-            f"{label(method)} succeeds in {ever['seed'].nunique()} of {success['seed'].nunique()} "
-            f"seeds{when}; its highest return is {render.number(best['value'], 0)} (seed "
-            f"{best['seed']}, collection {best['step']})"
+            f"{label(method)}{when or ' never succeeds;'} its highest return is "
+            f"{render.number(best['value'], 0)} (seed {best['seed']}, collection {best['step']})."
         )
-    collections = runs.infos[0]["settings"]["collections"]
-    name = task.removesuffix("-v3")
-    return f"On {name}, in {collections} collections ({_conditions_of(runs)}): {'. '.join(parts)}."
+    return " ".join(parts)
+
+
+def _on_second_task(runs: Runs) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Each method with its success and its return on the second task of Figure 4."""
+    task = runs.infos[0]["settings"]["tasks"][1]
+    for method in sorted({info["method"] for info in runs.infos}):
+        rows = runs.select(method=method, task=task)
+        yield method, rows[rows["metric"] == "success"], rows[rows["metric"] == "return"]
 
 
 def _range(steps: "pd.Series[int]") -> str:
@@ -71,7 +97,7 @@ def _range(steps: "pd.Series[int]") -> str:
 
 
 def conditions(one: Results) -> str:
-    """Figure 4: the curvature and two conditions of Theorem 2 along training."""
+    """Figure 4: two conditions of Theorem 2 along training with PCGrad."""
     claims, runs = by_id(one.claims), one.runs("triad")
     parts = []
     for name, words in (
@@ -87,28 +113,30 @@ def conditions(one: Results) -> str:
             parts.append(
                 f"{words} {render.significant(line['ours'], line['ours_low'], line['ours_high'])}"
             )
+    if not parts:
+        return ""
+    seeds = {seed for info in runs.infos for seed in info["seeds"]}
+    return f"{'; '.join(parts)} ({seeds_text(len(seeds))}; {_conditions_of(runs)})."
+
+
+def curvatures(one: Results) -> str:
+    """Figure 4: the curvature along training without PCGrad."""
+    rows = one.runs("triad").select(method="sac", task="all")
+    parts = []
     # Curvatures of seeds differ by orders of magnitude, so their mean would be that of one seed.
-    for names, words in (
-        (("actor",), "without it the mean curvature over a run is, for the actor,"),
-        (("q1", "q2"), "for the critics"),
-    ):
-        rows = runs.select(method="sac", task="all")
-        rows = rows[rows["metric"].isin([f"curvature_remainder_{name}" for name in names])]
-        if len(rows):
-            found = spread(rows.groupby("seed")["value"].mean())
+    for names, words in ((("actor",), "the actor"), (("q1", "q2"), "the critics")):
+        own = rows[rows["metric"].isin([f"curvature_remainder_{name}" for name in names])]
+        if len(own):
+            found = spread(own.groupby("seed")["value"].mean())
             middle, low, high = (
                 render.significant(value, np.nan, np.nan)
                 for value in (found.center, found.low, found.high)
             )
-            parts.append(f"{words} {middle} in the median seed ({low} to {high})")
-    if not parts:
-        return ""
-    seeds = {seed for info in runs.infos for seed in info["seeds"]}
-    both = [f"{'; '.join(parts)} ({seeds_text(len(seeds))}; {_conditions_of(runs)}).", _shares(one)]
-    return " ".join(filter(None, both))
+            parts.append(f"for {words} {middle} in the median seed ({low} to {high})")
+    return f"Without it the mean curvature over a run is {', '.join(parts)}." if parts else ""
 
 
-def _shares(one: Results) -> str:
+def shares_on_mt10(one: Results) -> str:
     """MT10: the shares of the conflicts in which two conditions of Theorem 2 hold, by network."""
     runs = one.runs("metaworld_mt10")
     parts = []
@@ -131,24 +159,38 @@ def step_of_theorem_2(one: Results) -> str:
 
     ξ is the median over the medians of all collections, networks and seeds of a method.
     """
-    runs = one.runs("triad")
     parts = []
-    for method in sorted({info["method"] for info in runs.infos}):
-        rows = runs.select(method=method, task="all")
-        xi = rows[rows["metric"].str.startswith("xi_median")]["value"].dropna()
-        if xi.empty:
-            continue
+    for method, xi in _medians_of_xi(one):
         middle = float(xi.median())
         # Condition (c): t ≥ 2/(ℓ − ξL) ≥ (2/L) / (1 − ξ), because ℓ ≤ L.
         words = f"{1 / (1 - middle):,.0f} times 2/L" if middle < 1 else "no step"
-        none = f"in {(xi >= 1).mean():.0%} of the collections the median is above 1: no step"
-        parts.append(f"{words} ({label(method)}, ξ = {middle:.4f}; {none})")
+        parts.append(f"{words} ({label(method)})")
     if not parts:
         return ""
     return (
         "Its condition (c), t ≥ 2/(ℓ − ξL), asks with ℓ = L and at the median ξ for a step of "
         f"{'; '.join(parts)}. Theorem 1 allows 1/L."
     )
+
+
+def xi_of_theorem_2(one: Results) -> str:
+    """The median ξ of Figure 4's runs, and how often no step meets condition (c)."""
+    parts = [
+        f"{label(method)}: ξ = {xi.median():.4f}; in {(xi >= 1).mean():.0%} of the collections the "
+        "median is above 1, and no step is long enough."
+        for method, xi in _medians_of_xi(one)
+    ]
+    return " ".join(parts)
+
+
+def _medians_of_xi(one: Results) -> Iterator[tuple[str, "pd.Series[float]"]]:
+    """Each method of Figure 4 with its medians of ξ over a collection, where there are any."""
+    runs = one.runs("triad")
+    for method in sorted({info["method"] for info in runs.infos}):
+        rows = runs.select(method=method, task="all")
+        xi = rows[rows["metric"].str.startswith("xi_median")]["value"].dropna()
+        if len(xi):
+            yield method, xi
 
 
 def equal_samples(frame: pd.DataFrame) -> tuple[pd.DataFrame, float]:
@@ -222,42 +264,52 @@ def headline(one: Results) -> str:
 
     A level is the mean of the last evaluations up to there, as in the ledger.
     """
-    pair = ("sac", "sac_pcgrad")
-    runs = one.runs("metaworld_mt10")
-    frame = runs.frame
-    seeds = [set(frame[frame["method"] == method]["seed"]) for method in pair]
-    both = sorted(seeds[0] & seeds[1])
-    if not both:
+    levels, budget = _levels(one)
+    if levels.empty:
         return ""
-    frame, budget = equal_samples(frame[frame["method"].isin(pair) & frame["seed"].isin(both)])
-    rows = frame[(frame["task"] == "all") & (frame["metric"] == "evaluation_success")]
-    rows = rows.sort_values("step")
-    ends = {
-        method: rows[rows["method"] == method]
-        .groupby("seed")["value"]
-        .apply(lambda values: values.tail(EVALUATIONS["metaworld_mt10"]).mean())
-        for method in pair
-    }
-    gain = interval([ends["sac_pcgrad"][seed] - ends["sac"][seed] for seed in both])
-    levels = [f"{label(method)} {values[both].mean():.2f}" for method, values in ends.items()]
-    # Only an average over tasks can hide that a gain is one task's.
-    tasks = frame[(frame["task"] != "all") & (frame["metric"] == "evaluation_success")]
-    last = EVALUATIONS["metaworld_mt10"]
-    levels_of = final(tasks, last=last).groupby(["task", "method"])["value"].mean().unstack()
-    gains = (levels_of["sac_pcgrad"] - levels_of["sac"]).sort_values(key=abs, ascending=False)
+    ends = levels[levels["task"] == "all"].set_index(["method", "seed"])["value"]
+    gains = ends[PAIR[1]] - ends[PAIR[0]]
+    gain = interval(gains.to_list())
+    words = [f"{label(method)} {ends[method].mean():.2f}" for method in PAIR]
+    runs = one.runs("metaworld_mt10")
+    return (
+        f"Share of the ten tasks that is solved after {budget / 1e6:.2g} million samples (the "
+        f"paper's curves end at 5 million): {', '.join(words)}; difference "
+        f"{render.significant(gain.center, gain.low, gain.high)} "
+        f"({len(gains)} paired {'seed' if len(gains) == 1 else 'seeds'}; {_conditions_of(runs)})."
+        f"{standing_of(one, gain.center)}"
+    )
+
+
+def gains_of_tasks(one: Results) -> str:
+    """MT10: the gain of PCGrad over SAC in single tasks, which an average could hide."""
+    levels, _ = _levels(one)
+    levels = levels[levels["task"] != "all"]
+    if levels.empty:
+        return ""
+    means = levels.groupby(["task", "method"])["value"].mean().unstack()
+    gains = (means[PAIR[1]] - means[PAIR[0]]).sort_values(key=abs, ascending=False)
     single = [
         f"{_task(task)} {render.number(value, 2, sign=True)}"
         for task, value in gains.items()
         if abs(value) >= 0.005
     ]
-    return (
-        f"Share of the ten tasks that is solved after {budget / 1e6:.2g} million samples (the "
-        f"paper's curves end at 5 million): {', '.join(levels)}; difference "
-        f"{render.significant(gain.center, gain.low, gain.high)} "
-        f"({len(both)} paired {'seed' if len(both) == 1 else 'seeds'}; {_conditions_of(runs)})."
-        f"{standing_of(one, gain.center)} Differences of single tasks: "
-        f"{', '.join(single) or 'none'}; of the others 0."
-    )
+    return f"Differences of single tasks: {', '.join(single) or 'none'}; of the others 0."
+
+
+def _levels(one: Results) -> tuple[pd.DataFrame, float]:
+    """The success of SAC with and without PCGrad at the end of their paired seeds on MT10.
+
+    One row per method, seed and task, and the number of samples at which they are read.
+    """
+    frame = one.runs("metaworld_mt10").frame
+    seeds = [set(frame[frame["method"] == method]["seed"]) for method in PAIR]
+    frame = frame[frame["method"].isin(PAIR) & frame["seed"].isin(seeds[0] & seeds[1])]
+    if frame.empty:
+        return frame, 0.0
+    frame, budget = equal_samples(frame)
+    rows = frame[frame["metric"] == "evaluation_success"]
+    return final(rows, last=EVALUATIONS["metaworld_mt10"]), budget
 
 
 def _conditions_of(runs: Runs) -> str:
@@ -269,24 +321,37 @@ def _conditions_of(runs: Runs) -> str:
 
 def rewards(one: Results) -> str:
     """In how many tasks version 1 of Meta-World's rewards pays the scripted policy too little."""
-    table = one.table("table_experts")
-    if table.empty:
+    groups = _badly_paid(one)
+    if not groups:
         return ""
-    paid, others = table["expert_reward_v1"], table[["random_reward_v1", "still_reward_v1"]]
-    # A policy that solves a task should earn more than one that ignores it.
-    groups = (
-        ("nothing", table[paid <= 0]),
-        ("less than standing still or random actions", table[paid < others.max(axis=1)]),
-    )
-    parts = [
-        f"{words} in {len(part)} of {len(table)} tasks, of MT10 in "
-        + (", ".join(part[part["mt10"]]["task"].str.removesuffix("-v3")) or "none")
-        for words, part in groups
-    ]
+    parts = [f"{words} in {len(part)}" for words, part in groups.items()]
     return (
         "Version 1 has the formulas of 2019 in the present Meta-World, not its constants and "
-        f"geometry: it pays the scripted policy, which solves the tasks, {'; '.join(parts)}."
+        f"geometry: of {len(one.table('table_experts'))} tasks it pays the scripted policy, which "
+        f"solves them, {' and '.join(parts)}."
     )
+
+
+def rewards_of_mt10(one: Results) -> str:
+    """The tasks of MT10 in which version 1 of the rewards pays the scripted policy too little."""
+    parts = [
+        f"{words}: " + (", ".join(map(_task, part[part["mt10"]]["task"])) or "none")
+        for words, part in _badly_paid(one).items()
+    ]
+    return f"The tasks of MT10 among them: {'; '.join(parts)}." if parts else ""
+
+
+def _badly_paid(one: Results) -> dict[str, pd.DataFrame]:
+    """{how little version 1 of the rewards pays the scripted policy: the tasks}."""
+    table = one.table("table_experts")
+    if table.empty:
+        return {}
+    paid, others = table["expert_reward_v1"], table[["random_reward_v1", "still_reward_v1"]]
+    # A policy that solves a task should earn more than one that ignores it.
+    return {
+        "nothing": table[paid <= 0],
+        "less than standing still or random actions": table[paid < others.max(axis=1)],
+    }
 
 
 def theory(claims: pd.DataFrame) -> str:

@@ -10,7 +10,10 @@ import pandas as pd
 from reporting.findings import experiments
 from reporting.findings.claims import counted
 from reporting.findings.results import RANK, Results, first, ledger, rank, strongest
-from reporting.findings.standings import compared, differences, short_standing
+from reporting.findings.standings import against_plain, compared, differences, short_standing
+from reporting.render import DASH
+
+Template = Callable[[Results], str]  # makes sentences from the result files of a scale
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,9 @@ class Answer:
     """A question and its answer."""
 
     question: str
-    answer: str  # empty if no result file gives one
+    answer: str  # short; empty if no result file gives one
+    details: str  # further sentences
+    claims: str  # the verdicts of the claims that support it, in words
     sources: tuple[str, ...]  # figures and tables whose claims support it, such as "Figure 1"
     where: str = ""  # the file that shows it: in the scale's folder, or in the repository
     scale: str = ""  # of the result files; empty if they belong to no scale
@@ -30,69 +35,85 @@ def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[
     found = []
 
     def ask(
-        question: str, kind: str, template: Callable[[Results], str], where: str, *sources: str
+        question: str, kind: str, short: Template, details: Template, where: str, *sources: str
     ) -> None:
         # The strongest scale that has the files of this kind.
         one = first(results, kind)
         if one:
-            found.append(_answer(claims, question, template(one), one, where, *sources))
+            texts = short(one), details(one)
+            found.append(_answer(claims, question, *texts, where, sources, one.scale))
 
     figure_1, figure_3, figure_4 = (f"figures/figure_{number}.png" for number in (1, 3, 4))
-    question = "Does PCGrad escape where Adam stalls?"
-    ask(question, "landscape/summary.json", experiments.landscape, figure_1, "Figure 1")
-    question = "Does PCGrad gain more than 30 points over SAC on MT10?"
-    ask(question, "runs/metaworld_mt10", _on_mt10, figure_3, "Figure 3")
+    question, kind = "Does PCGrad escape where Adam stalls?", "landscape/summary.json"
+    ask(question, kind, experiments.landscape, experiments.geometry, figure_1, "Figure 1")
+    question, kind = "Does PCGrad gain more than 30 points over SAC on MT10?", "runs/metaworld_mt10"
+    ask(question, kind, _on_mt10, _details_on_mt10, figure_3, "Figure 3")
     # One question per table, answered at the strongest scale with real data; MT10 has its own.
     for name, one in strongest(results).items():
         if name == "table_mt10":
             continue
         source, _, rest = one.title(name).partition(": ")
         question = f"Does it help on {rest if source.startswith('Table') else source}?"
-        text = _of_table(one, name)
-        found.append(_answer(claims, question, text, one, f"tables/{name}.md", source))
-    table = "tables/table_experts"
-    ask(
-        "Are the rewards of Meta-World those of the paper?",
-        f"{table}.csv",
-        experiments.rewards,
-        f"{table}.md",
-    )
+        texts = _of_table(one, name), _details_of_table(one, name)
+        place = f"tables/{name}.md"
+        found.append(_answer(claims, question, *texts, place, (source,), one.scale))
+    question, table = "Are the rewards of Meta-World those of the paper?", "tables/table_experts"
+    sentences = experiments.rewards, experiments.rewards_of_mt10
+    ask(question, f"{table}.csv", *sentences, f"{table}.md")
     question = "Do conflict, curvature and the conditions of Theorem 2 occur in RL?"
-    ask(question, "runs/triad", experiments.conditions, figure_4, "Figure 4")
     ask(
-        "Does only PCGrad start to learn the second task?",
-        "runs/triad",
-        experiments.second_task,
-        figure_4,
+        question, "runs/triad", experiments.conditions, _details_on_conditions, figure_4, "Figure 4"
     )
-    ask("Does Theorem 2 explain training?", "runs/triad", experiments.step_of_theorem_2, figure_4)
+    question = "Does only PCGrad start to learn the second task?"
+    sentences = experiments.second_task, experiments.returns_on_second_task
+    ask(question, "runs/triad", *sentences, figure_4)
+    question = "Does Theorem 2 explain training?"
+    sentences = experiments.step_of_theorem_2, experiments.xi_of_theorem_2
+    ask(question, "runs/triad", *sentences, figure_4)
     statements = tuple(
         name for name in claims["source"].unique() if name.startswith(("Theorem", "Prop", "Cor"))
     )
     question, table = "Is the theory right as printed?", "tables/table_theory.md"
-    ask(question, "claims.csv", lambda one: experiments.theory(claims), table, *statements)
+    text = experiments.theory(claims)
+    ask(question, "claims.csv", lambda one: text, lambda one: "", table, *statements)
     if benchmarks is not None:
-        found.append(
-            Answer("What does it cost?", experiments.cost(benchmarks), (), "benchmarks/README.md")
-        )
+        text, where = experiments.cost(benchmarks), "benchmarks/README.md"
+        found.append(_answer(claims, "What does it cost?", text, "", where, (), ""))
     return [one for one in found if one.answer]
 
 
 def _on_mt10(one: Results) -> str:
-    text = experiments.headline(one) if rank(one.scale) < len(RANK) else ""
-    if not text:
-        return ""
-    parts = [text, experiments.learned(one, "metaworld_mt10"), experiments.learned_alone(one)]
+    return experiments.headline(one) if rank(one.scale) < len(RANK) else ""
+
+
+def _details_on_mt10(one: Results) -> str:
+    parts = [
+        experiments.gains_of_tasks(one),
+        experiments.learned(one, "metaworld_mt10"),
+        experiments.learned_alone(one),
+    ]
+    return " ".join(filter(None, parts))
+
+
+def _details_on_conditions(one: Results) -> str:
+    parts = [experiments.curvatures(one), experiments.shares_on_mt10(one)]
     return " ".join(filter(None, parts))
 
 
 def _of_table(one: Results, name: str) -> str:
     table = one.table(name)
     text = " ".join(short_standing(table, method) for method in compared(table))
-    text = f"{text} {_size(table, one.footer(name))}" if text else ""
+    return f"{text} {_size(table, one.footer(name))}" if text else ""
+
+
+def _details_of_table(one: Results, name: str) -> str:
+    table = one.table(name)
+    parts = [against_plain(table, method) for method in compared(table)]
+    # The short answer has them already.
+    parts = [text for text in parts if text not in _of_table(one, name)]
     tasks = f"metaworld_{name.removeprefix('table_')}"
     ran = (one.folder / "runs" / tasks).is_dir()
-    return f"{text} {experiments.learned(one, tasks)}" if text and ran else text
+    return " ".join(filter(None, [*parts, experiments.learned(one, tasks) if ran else ""]))
 
 
 # Settings that say how large a run was, in words; a number 0 takes the whole set.
@@ -120,19 +141,25 @@ def _size(table: pd.DataFrame, footer: Sequence[str]) -> str:
 
 
 def _answer(
-    claims: pd.DataFrame, question: str, text: str, one: Results, where: str, *sources: str
+    claims: pd.DataFrame,
+    question: str,
+    answer: str,
+    details: str,
+    where: str,
+    sources: tuple[str, ...],
+    scale: str,
 ) -> Answer:
-    rows = claims[claims["source"].isin(sources)]
-    opening = f"**Claims: {counted(rows)}.** " if len(rows) else ""
-    return Answer(question, opening + text if text else "", sources, where, one.scale)
+    verdicts = counted(claims[claims["source"].isin(sources)])
+    return Answer(question, answer, details, verdicts, sources, where, scale)
 
 
 def markdown(found: Sequence[Answer], link: str = "results/published/{scale}/{where}") -> str:
-    """The answers as a Markdown table with links to the files that show them."""
-    lines = ["| question | answer |", "|---|---|"]
+    """The short answers as a Markdown table with links to the files that show them."""
+    lines = ["| question | answer | claims | shown in |", "|---|---|---|---|"]
     for one in found:
         at = one.where if not one.scale else link.format(scale=one.scale, where=one.where)
+        shown = f"[{Path(one.where).stem.replace('_', ' ')}]({at})"
         # A bar in the text would end the table's cell; chr(92) is the backslash.
-        text = f"{one.answer} [{Path(one.where).stem.replace('_', ' ')}]({at})"
-        lines.append(f"| {one.question} | {text.replace('|', chr(92) + '|')} |")
+        text = one.answer.replace("|", chr(92) + "|")
+        lines.append(f"| **{one.question}** | {text} | {one.claims or DASH} | {shown} |")
     return "\n".join(lines)

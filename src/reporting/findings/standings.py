@@ -83,14 +83,41 @@ def compared(table: pd.DataFrame) -> list[str]:
     return [name for name in names if "pcgrad" in name]
 
 
+MOST_NUMBERS = 2  # differences to the plain sum that a short answer prints
 PLAIN = ("sum", "one_fc")  # the rows whose network is trained by the plain sum of losses
 
 
 def short_standing(table: pd.DataFrame, left: str) -> str:
     """A shorter `standing` for the table of answers: what Holm's correction leaves.
 
-    It opens with the differences to the same network without surgery, whatever they are.
+    It opens with the difference to the same network without surgery, whatever it is, unless there
+    are too many metrics.
     """
+    lines = [line for line in differences(table) if line["left"] == left]
+    firm = [line for line in lines if line["p_holm"] < SIGNIFICANCE]
+    groups = [
+        f"{words} than {_names(part, lines)}"
+        for words, part in (
+            ("better", [line for line in firm if line["gain"] > 0]),
+            ("worse", [line for line in firm if line["gain"] <= 0]),
+        )
+        if part
+    ]
+    rest = len(lines) - len(firm)
+    of = label(left)
+    none = rest == len(lines)
+    many = f"All {rest} comparisons of {of}" if none else f"{rest} of {len(lines)} comparisons"
+    plain = against_plain(table, left)
+    parts = [
+        plain if plain.count("[") <= MOST_NUMBERS else "",
+        f"After Holm's correction {of} is {', and '.join(groups)}." if groups else "",
+        f"{many} {'is' if rest == 1 else 'are'} undecided." if rest else "",
+    ]
+    return " ".join(filter(None, parts))
+
+
+def against_plain(table: pd.DataFrame, left: str) -> str:
+    """The differences of a method to the same network without surgery, in every metric."""
     lines = [line for line in differences(table) if line["left"] == left]
     plain = (left.removesuffix("_pcgrad"),) if left.endswith("_pcgrad") else PLAIN
     against = [
@@ -98,22 +125,7 @@ def short_standing(table: pd.DataFrame, left: str) -> str:
         for line in lines
         if line["right"] in plain and not line["metric"].startswith("validation_")
     ]
-    firm = [line for line in lines if line["p_holm"] < SIGNIFICANCE]
-    better = [line for line in firm if line["gain"] > 0]
-    worse = [line for line in firm if line["gain"] <= 0]
-    groups = [
-        f"{words} than {_names(part, lines)}"
-        for words, part in (("better", better), ("worse", worse))
-        if part
-    ]
-    rest = len(lines) - len(firm)
-    many = "All comparisons" if rest == len(lines) else f"{rest} of {len(lines)} comparisons"
-    parts = [
-        f"{label(left)} against {_names(against, lines, interval=True)}." if against else "",
-        f"After Holm's correction {label(left)} is {', and '.join(groups)}." if groups else "",
-        f"{many} {'is' if rest == 1 else 'are'} undecided." if rest else "",
-    ]
-    return " ".join(filter(None, parts))
+    return f"{label(left)} against {_names(against, lines, interval=True)}." if against else ""
 
 
 def _names(
