@@ -84,20 +84,9 @@ def cyclic_orders(tasks: int) -> tuple[tuple[int, ...], ...]:
 
 
 def hessian(loss: Callable[..., Any], size: int) -> sp.Matrix:
-    """Return the Hessian of a quadratic, exactly, from its values alone.
-
-    The entries are second differences at 0, which are exact for a quadratic.
-    """
-
-    def at(*steps: int) -> Any:
-        place = [Fraction(0)] * size
-        for k in steps:
-            place[k] += 1
-        return loss(*place)
-
-    zero = at()
-    entries = [[at(i, k) - at(i) - at(k) + zero for k in range(size)] for i in range(size)]
-    return sp.Matrix(size, size, lambda i, k: sp.Rational(str(entries[i][k])))
+    """Return the Hessian of a loss with rational coefficients, exactly."""
+    theta = sp.symbols(f"x:{size}")
+    return sp.hessian(loss(*theta), theta)
 
 
 def convex_and_smooth(
