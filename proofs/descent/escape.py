@@ -22,7 +22,7 @@ import mpmath as mp
 import torch
 
 from proofs.certificates import identity
-from proofs.exact import in_digits
+from proofs.exact import Vector, add, dot, in_digits, scale, update
 from proofs.problems import Point
 from proofs.tally import BrokenError
 
@@ -74,6 +74,12 @@ def slopes(x: Any, y: Any, m: Any) -> tuple[Any, Any]:
     return -y * y / (r * (r + x)), y / r
 
 
+def gradients(x: Any, y: Any, m: Any) -> list[Vector]:
+    """Return g₁ and g₂ at a point outside the unit disk."""
+    a, b = slopes(x, y, m)
+    return [(a, b + y - 1), (a, b + y + 1)]
+
+
 def height(x: Any, y: Any, m: Any) -> Any:
     """L − 1."""
     return 2 * y * y / (m.sqrt(x * x + y * y) + x) + y * y
@@ -100,18 +106,9 @@ def premises() -> Premises:
 
 def far_step(theta: tuple[float, float]) -> tuple[tuple[float, float], float]:
     """Return one update at t = 1/(2L), and cos φ before it."""
-    x, y = theta
-    a, b = slopes(x, y, math)
-    one, two = (a, b + y - 1), (a, b + y + 1)
-    product = one[0] * two[0] + one[1] * two[1]
-    squares = [g[0] ** 2 + g[1] ** 2 for g in (one, two)]
-    weights = [1 - min(product, 0.0) / square for square in squares]
-    step = 1 / (2 * CONSTANT)
-    after = tuple(
-        z - step * (weights[0] * g + weights[1] * h)
-        for z, g, h in zip(theta, one, two, strict=True)
-    )
-    return (after[0], after[1]), product / math.sqrt(squares[0] * squares[1])
+    one, two = pair = gradients(*theta, math)
+    x, y = add(theta, scale(-1 / (2 * CONSTANT), update(pair)))
+    return (x, y), dot(one, two) / math.sqrt(dot(one, one) * dot(two, two))
 
 
 def by_core(updates: int) -> Core:
@@ -119,14 +116,13 @@ def by_core(updates: int) -> Core:
     theta = torch.tensor([float(v) for v in START], dtype=torch.float64)
     conflict = ordered = True
     for _ in range(updates):
-        a, b = slopes(float(theta[0]), float(theta[1]), math)
-        pull = float(theta[1]) + b
-        point = Point.of(torch.tensor([[[a, pull - 1], [a, pull + 1]]], dtype=torch.float64))
+        x, y = theta.tolist()
+        point = Point.of(torch.tensor([gradients(x, y, math)], dtype=torch.float64))
         after = theta - point.g_pc[0] / (2 * CONSTANT)
         conflict &= bool(point.gramian[0, 0, 1] < 0)
         ordered &= bool(after[0] > theta[0]) and bool(0 < after[1] <= theta[1])
         theta = after
-    x, y = (float(v) for v in theta)
+    x, y = theta.tolist()
     return Core(x, y, height(x, y, math), conflict, ordered)
 
 
@@ -137,18 +133,17 @@ def by_mpmath(updates: int) -> Digits:
         x, y = (in_digits(v) for v in START)
         t = mp.mpf(1) / (2 * CONSTANT)
         for k in range(1, updates + 1):
-            a, b = slopes(x, y, mp)
-            u1, u2 = b + y - 1, b + y + 1
-            p, s1, s2 = a * a + u1 * u2, a * a + u1 * u1, a * a + u2 * u2
-            w1, w2 = 1 - min(p, 0) / s1, 1 - min(p, 0) / s2
-            before, x, y = y, x - t * (w1 + w2) * a, y - t * (w1 * u1 + w2 * u2)
+            one, two = pair = gradients(x, y, mp)
+            before = y
+            x, y = add((x, y), scale(-t, update(pair)))
             # ρ = 1 − y⁺/y.
             total += 1 - y / before
             if k in SHOWN or k == updates:
                 values = {"x": x, "y": y, "loss_above_infimum": height(x, y, mp), "sum_rho": total}
                 # 1 + cos φ without cancellation.
-                root = mp.sqrt(s1 * s2)
-                values["one_plus_cos"] = (s1 * s2 - p * p) / (root * (root - p))
+                product, squares = dot(one, two), dot(one, one) * dot(two, two)
+                root = mp.sqrt(squares)
+                values["one_plus_cos"] = (squares - product**2) / (root * (root - product))
                 shown = {key: mp.nstr(value, 20) for key, value in values.items()}
                 rows.append({"updates": k, **shown})
     return Digits(DIGITS, rows)

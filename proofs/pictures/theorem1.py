@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from proofs import exact
 from proofs.descent import escape
 from proofs.opposite_points import largest_ratio
 from proofs.pictures.common import (
@@ -111,17 +112,13 @@ def walk_to_infinity(report: dict[str, Any], updates: int = 4000) -> Figure:
     return figure
 
 
-def _plain_step(theta: tuple[float, float]) -> tuple[float, float]:
-    (x, y), (a, b) = theta, escape.slopes(*theta, math)
-    # t = 1/(2L), and the sum of the gradients is 2(h_x, h_y + y).
-    return x - a / escape.CONSTANT, y - (b + y) / escape.CONSTANT
-
-
 def _walk(method: str, updates: int) -> Array:
-    points = [(float(escape.START[0]), float(escape.START[1]))]
+    points: list[exact.Vector] = [tuple(map(float, escape.START))]
     for _ in range(updates):
-        last = points[-1]
-        points.append(_plain_step(last) if method == "sum" else escape.far_step(last)[0])
+        x, y = points[-1]
+        pair = escape.gradients(x, y, math)
+        pull = exact.update(pair) if method == "pcgrad" else exact.add(*pair)
+        points.append(exact.add(points[-1], exact.scale(-1 / (2 * escape.CONSTANT), pull)))
     return np.array(points)
 
 
