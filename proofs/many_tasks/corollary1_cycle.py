@@ -13,7 +13,6 @@ with cos(g, g^PC) > 1/2 at every step.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -31,23 +30,6 @@ DIGITS, UPDATES = 50, 60
 Loss = Callable[..., Any]
 
 
-@dataclass(frozen=True)
-class Ascent:
-    """The step in all orders."""
-
-    smallest_cos: float
-    smallest_rise: float
-    refutes: bool
-
-
-@dataclass(frozen=True)
-class Cycle:
-    """The two points of the limit's cycle."""
-
-    alternates: bool
-    smallest_cos: float
-
-
 def symmetric(x: Any, y: Any) -> list[exact.Vector]:
     """(x, y, y), (y, x, y), (y, y, x)."""
     return [(x, y, y), (y, x, y), (y, y, x)]
@@ -58,30 +40,27 @@ SLOPES = symmetric(Fraction(8, 3), Fraction(-4, 3))  # uᵢ
 
 def bowls() -> list[Loss]:
     """Lᵢ = ‖θ‖²/6 + gᵢ·θ."""
-
-    def task(row: exact.Vector) -> Loss:
-        return lambda *theta: exact.dot(theta, theta) / 6 + exact.dot(row, theta)
-
-    return [task(row) for row in symmetric(*ROW)]
+    return [
+        lambda *theta, row=row: exact.dot(theta, theta) / 6 + exact.dot(row, theta)
+        for row in symmetric(*ROW)
+    ]
 
 
 def troughs() -> list[Loss]:
     """Lᵢ = s²/18 + uᵢ·θ."""
-
-    def task(row: exact.Vector) -> Loss:
-        return lambda *theta: sum(theta) ** 2 / 18 + exact.dot(row, theta)
-
-    return [task(row) for row in SLOPES]
+    return [lambda *theta, row=row: sum(theta) ** 2 / 18 + exact.dot(row, theta) for row in SLOPES]
 
 
-def ascent_in_rationals() -> Ascent:
-    """Take the step from 0 at t = 1/L = 1 in all 8 orders; L(θ) = ‖θ‖²/2 + g·θ."""
+def ascent_in_rationals() -> tuple[Fraction, Fraction]:
+    """Return the smallest cos²(g, g^PC) and rise of the loss over all 8 orders.
+
+    The step is −g^PC, from 0 at t = 1/L = 1, and L(θ) = ‖θ‖²/2 + g·θ.
+    """
     gradients = exact.rationals(symmetric(*ROW))
     g = exact.add(*gradients)
-    ends = [exact.update(gradients, orders) for orders in exact.all_orders(3)]
-    rise = min(exact.dot(end, end) / 2 - exact.dot(g, end) for end in ends)
-    square = min(exact.squared_cosine(g, end) for end in ends)
-    return Ascent(float(square) ** 0.5, float(rise), square > Fraction(1, 4) and rise > 0)
+    updates = [exact.update(gradients, orders) for orders in exact.all_orders(3)]
+    rise = min(exact.dot(g_pc, g_pc) / 2 - exact.dot(g, g_pc) for g_pc in updates)
+    return min(exact.squared_cosine(g, g_pc) for g_pc in updates), rise
 
 
 def ascent_by_core() -> bool:
@@ -103,8 +82,11 @@ def ascent_by_core() -> bool:
     return bool((beyond & (cos > 0.5)).all())
 
 
-def cycle_in_rationals() -> Cycle:
-    """Map s = 3 and s = −3 in every order, exactly; gᵢ = (s/9)(1, 1, 1) + uᵢ."""
+def cycle_in_rationals() -> tuple[bool, Fraction]:
+    """Return whether s alternates between 3 and −3 in every order, and the smallest cos²(g, g^PC).
+
+    The gradients are gᵢ = (s/9)(1, 1, 1) + uᵢ.
+    """
     after, squares = set(), []
     for s in (START, -START):
         gradients = [tuple(s / 9 + x for x in row) for row in SLOPES]
@@ -113,8 +95,7 @@ def cycle_in_rationals() -> Cycle:
             g_pc = exact.update(gradients, orders)
             after.add((s, s - STEP * sum(g_pc)))
             squares.append(exact.squared_cosine(g, g_pc))
-    alternates = after == {(START, -START), (-START, START)} and min(squares) > Fraction(1, 4)
-    return Cycle(alternates, float(min(squares)) ** 0.5)
+    return after == {(START, -START), (-START, START)}, min(squares)
 
 
 def drawn_to_the_cycle() -> bool:
@@ -135,24 +116,24 @@ def drawn_to_the_cycle() -> bool:
 
 def ascending() -> Counterexample:
     """The counterexample to the descent step."""
-    rational = ascent_in_rationals()
+    square, rise = ascent_in_rationals()
     return Counterexample(
         "exact example",
         f"g_i = ({ROW[0]}, {ROW[1]}, {ROW[1]}) and its permutations, L_i = ‖θ‖²/6 + g_i · θ, "
-        f"t = 1/L = 1: in all 8 orders cos(g, g^PC) ≥ {rational.smallest_cos:.3f} and the loss "
-        f"rises by {rational.smallest_rise:.3g} or more",
+        f"t = 1/L = 1: in all 8 orders cos(g, g^PC) ≥ {float(square) ** 0.5:.3f} and the loss "
+        f"rises by {float(rise):.3g} or more",
         {
             **exact.convex_and_smooth(bowls(), 3, 1),
-            "cos(g, g^PC) ≥ 1/2 in every order": rational.smallest_cos >= 0.5,
+            "cos(g, g^PC) ≥ 1/2 in every order": square >= Fraction(1, 4),
         },
         "L(θ⁺) ≤ L(θ) fails in every order",
-        {"rationals": rational.refutes, "the core in float64": ascent_by_core()},
+        {"rationals": rise > 0, "the core in float64": ascent_by_core()},
     )
 
 
 def cycling(invariant: str, routes: dict[str, bool]) -> Counterexample:
     """The counterexample to the limit; `routes` are those of the strongly convex case."""
-    rational = cycle_in_rationals()
+    alternates, square = cycle_in_rationals()
     return Counterexample(
         "exact example",
         f"L_i = s²/18 + u_i · θ, t = {STEP} < 1/L = 1: s alternates between {START} and −{START} "
@@ -160,8 +141,8 @@ def cycling(invariant: str, routes: dict[str, bool]) -> Counterexample:
         {
             **exact.convex_and_smooth(troughs(), 3, 1),
             "t ≤ 1/L": STEP <= 1,
-            "cos(g, g^PC) ≥ 1/2 at every step": rational.smallest_cos >= 0.5,
+            "cos(g, g^PC) ≥ 1/2 at every step": square >= Fraction(1, 4),
         },
         "the loss never approaches its optimal value, and cos φ = −1 for all pairs is impossible",
-        {"rationals": rational.alternates, "50 digits": drawn_to_the_cycle(), **routes},
+        {"rationals": alternates, "50 digits": drawn_to_the_cycle(), **routes},
     )
