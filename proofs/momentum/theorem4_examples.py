@@ -13,7 +13,6 @@ refutes the corrected theorem, in conflict at every iterate, is in `three_cycle.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from math import isqrt
@@ -31,14 +30,6 @@ from proofs.tally import BrokenError
 Matrix = tuple[Any, Any, Any]  # [[a, b], [b, c]] as (a, b, c)
 Gradients = Callable[[Vector], list[Vector]]
 F = Fraction
-
-
-@dataclass(frozen=True)
-class Orbit:
-    """Iterates of the method, with αₖ of each step."""
-
-    path: list[Vector]
-    alpha: list[Any]
 
 
 def root(x: Any) -> Any:
@@ -67,11 +58,11 @@ def coefficients(weights: tuple[Any, Any], mu: Any, top: Any, rule: str) -> tupl
 
 def orbit(
     gradients: Gradients, mu: Any, top: Any, start: Vector, previous: Vector, steps: int, rule: str
-) -> Orbit:
+) -> list[Vector]:
     """Return θ₀ … θ_steps; exact for Fractions."""
-    found = Orbit([start], [])
+    path = [start]
     for _ in range(steps):
-        now = found.path[-1]
+        now = path[-1]
         g = gradients(now)
         s1, s2, p = exact.dot(g[0], g[0]), exact.dot(g[1], g[1]), exact.dot(*g)
         weights = (1 - min(p, 0) / s1, 1 - min(p, 0) / s2)
@@ -80,9 +71,8 @@ def orbit(
         # Algorithm 1 itself, so that the update does not depend on the formula of the weights.
         pull = exact.update(g)
         previous = now
-        found.path.append(exact.add(now, exact.scale(-alpha, pull), exact.scale(beta, momentum)))
-        found.alpha.append(alpha)
-    return found
+        path.append(exact.add(now, exact.scale(-alpha, pull), exact.scale(beta, momentum)))
+    return path
 
 
 def through_the_core(
@@ -127,21 +117,23 @@ def printed() -> Counterexample:
     """The printed αₖ on L₁ = L₂ = 16θ²: integers that grow."""
     half, start = (F(32), F(32)), (F(1),)
     gradients = scalar(lambda x: 32 * x)
-    found = orbit(gradients, half, half, start, start, 6, "printed")
+    path = orbit(gradients, half, half, start, start, 6, "printed")
     core = through_the_core(gradients, half, half, start, start, 6, "printed")
-    shown = ", ".join(str(theta[0]) for theta in found.path[:5])
+    shown = ", ".join(str(theta[0]) for theta in path[:5])
+    # The gradients are equal, never in conflict, so that both weights are 1.
+    alpha, _ = coefficients((F(1), F(1)), half, half, "printed")
     bend = exact.hessian(lambda x: 16 * x**2, 1)[0]
     return Counterexample(
         "exact example",
-        f"L_1 = L_2 = 16θ², μ_k = L_k = 64, α_k L_k = {found.alpha[0] * 64}: θ = {shown}, …",
+        f"L_1 = L_2 = 16θ², μ_k = L_k = 64, α_k L_k = {alpha * 64}: θ = {shown}, …",
         {
             "both tasks 32-strongly convex and 32-smooth": bend == 32,
-            "α_k = 4/(√L_k + √μ_k) as printed": found.alpha[0] == F(1, 4),
+            "α_k = 4/(√L_k + √μ_k) as printed": alpha == F(1, 4),
         },
         "the iterates grow without bound; cos φ = 1 throughout",
         {
-            "rationals": all(abs(b[0]) > abs(a[0]) for a, b in pairwise(found.path)),
-            "the core in float64": close(found.path, core),
+            "rationals": all(abs(b[0]) > abs(a[0]) for a, b in pairwise(path)),
+            "the core in float64": close(path, core),
         },
     )
 
@@ -158,4 +150,4 @@ START, BEFORE = (F(792, 1225),), (F(2592, 1225),)
 def piecewise_path() -> list[Vector]:
     """The cycle of Lessard, Recht and Packard as two tasks f/2, in rationals."""
     gradients = scalar(lambda x: piecewise_slope(x) / 2)
-    return orbit(gradients, MU, TOP, START, BEFORE, 6, "corrected").path
+    return orbit(gradients, MU, TOP, START, BEFORE, 6, "corrected")

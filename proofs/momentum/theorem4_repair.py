@@ -10,6 +10,7 @@ is the plain heavy ball.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -131,12 +132,11 @@ def one_step(
 def large(seed: int, dimensions: list[int]) -> Counts:
     """Test the contraction in high dimensions, on three shapes."""
     rows = {}
-    for dimension in dimensions:
-        for shape in heavy_ball.SLOPES:
-            condition, span = "condition 100 to 10,000", (dimension, dimension)
-            rows[f"{shape} {dimension}"] = one_step(
-                shape, condition, LARGE[dimension], seed, dimensions=span
-            )
+    for dimension, shape in product(dimensions, heavy_ball.SLOPES):
+        condition, span = "condition 100 to 10,000", (dimension, dimension)
+        rows[f"{shape} {dimension}"] = one_step(
+            shape, condition, LARGE[dimension], seed, dimensions=span
+        )
     return total(rows)
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import mpmath as mp
+import numpy as np
 from mpmath import iv
 
 from proofs.momentum.theorem4_examples import quadratics, through_the_core
@@ -39,37 +40,30 @@ class Dual:
     """A number with its derivatives with respect to the four unknowns."""
 
     value: Any
-    slopes: tuple[Any, ...]
+    slopes: np.ndarray  # of numbers of mpmath; the left factor, as mpmath multiplies no arrays
 
     def __add__(self, other: Dual) -> Dual:
-        return Dual(self.value + other.value, _sum(self.slopes, other.slopes))
+        return Dual(self.value + other.value, self.slopes + other.slopes)
 
     def __sub__(self, other: Dual) -> Dual:
-        return self + other.times(-1)
+        return Dual(self.value - other.value, self.slopes - other.slopes)
 
     def __mul__(self, other: Dual) -> Dual:
-        left, right = self.times(other.value).slopes, other.times(self.value).slopes
-        return Dual(self.value * other.value, _sum(left, right))
+        slopes = self.slopes * other.value + other.slopes * self.value
+        return Dual(self.value * other.value, slopes)
 
     def __truediv__(self, other: Dual) -> Dual:
         value = self.value / other.value
-        rest = tuple(
-            (a - value * b) / other.value for a, b in zip(self.slopes, other.slopes, strict=True)
-        )
-        return Dual(value, rest)
+        return Dual(value, (self.slopes - other.slopes * value) / other.value)
 
     def times(self, factor: Any) -> Dual:
         """Multiply by a constant."""
-        return Dual(self.value * factor, tuple(factor * slope for slope in self.slopes))
+        return Dual(self.value * factor, self.slopes * factor)
 
     def sqrt(self, context: Any) -> Dual:
         """Take the square root."""
         root = context.sqrt(self.value)
-        return Dual(root, tuple(slope / (2 * root) for slope in self.slopes))
-
-
-def _sum(left: tuple[Any, ...], right: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(a + b for a, b in zip(left, right, strict=True))
+        return Dual(root, self.slopes / (2 * root))
 
 
 @dataclass(frozen=True)
@@ -118,23 +112,21 @@ def move(
     low = (weights[0].times(mu[0]) + weights[1].times(mu[1])).sqrt(context)
     high = (weights[0].times(top[0]) + weights[1].times(top[1])).sqrt(context)
     total, rate = high + low, (high - low) / (high + low)
-    four = Dual(total.value * 0 + 4, tuple(0 * slope for slope in total.slopes))
-    alpha, beta = four / (total * total), rate * rate
     after = []
     for k in range(2):
         pull = weights[0] * first[k] + weights[1] * second[k]
-        after.append(now[k] - alpha * pull + beta * (now[k] - before[k]))
+        # αₖ = 4/(√Lₖ + √μₖ)², and βₖ is the square of `rate`.
+        step = pull.times(4) / (total * total)
+        after.append(now[k] - step + rate * rate * (now[k] - before[k]))
     return (after[0], after[1]), product
 
 
 def residual(point: list[Any], context: Any) -> tuple[list[Dual], list[Dual]]:
     """Return F and the products g₁·g₂ at θ₁, θ₂, θ₃."""
     zero, one = context.mpf(0), context.mpf(1)
-    y, u_1, u_2, s = (
-        Dual(value, tuple(one if j == k else zero for j in range(4)))
-        for k, value in enumerate(point)
-    )
-    start = Dual(one, (zero,) * 4), y
+    units = np.array([[one if j == k else zero for j in range(4)] for k in range(4)], dtype=object)
+    y, u_1, u_2, s = map(Dual, point, units)
+    start = Dual(one, units[0] * 0), y
     path, products = [start, (u_1, u_2)], []
     for _ in range(3):
         after, product = move(path[-1], path[-2], context)

@@ -220,7 +220,7 @@ def momentum(steps: int = 120) -> Figure:
         "corrected": ("$\\alpha_k$ with its square", VERMILION),
     }
     for rule, (label, color) in rules.items():
-        path = examples.orbit(gradients, mu, top, start, start, steps, rule).path
+        path = examples.orbit(gradients, mu, top, start, start, steps, rule)
         sizes = [mp.norm(theta) / mp.norm(start) for theta in path]
         left.plot([float(mp.log10(size)) for size in sizes], color=color, label=label)
     left.set(title="one minimizer, in conflict at every step", xlabel="updates", ylim=(-4, 8))
