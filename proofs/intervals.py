@@ -34,9 +34,9 @@ class Interval:
         """Return a number as an interval: exact for a whole number or a float, else enclosed."""
         if isinstance(value, Interval):
             return value
-        if isinstance(value, Fraction) and Fraction(float(value)) != value:
-            return outward(np.array(float(value)), np.array(float(value)))
-        return Interval(np.array(float(value)), np.array(float(value)))
+        near = np.array(float(value))
+        rounded = isinstance(value, Fraction) and Fraction(float(value)) != value
+        return outward(near, near) if rounded else Interval(near, near)
 
     def __neg__(self) -> Interval:
         return Interval(-self.high, -self.low)
@@ -71,13 +71,11 @@ class Interval:
 
     def square(self) -> Interval:
         """x², which is tighter than x · x for an interval that contains 0."""
-        most = np.maximum(np.abs(self.low), np.abs(self.high))
-        least = np.where(
-            (self.low <= 0) & (self.high >= 0), 0.0, np.minimum(np.abs(self.low), np.abs(self.high))
-        )
-        return Interval(
-            np.maximum(np.nextafter(least * least, -np.inf), 0.0), np.nextafter(most * most, np.inf)
-        )
+        most = np.maximum(-self.low, self.high)
+        # The distance of 0 from the interval.
+        least = np.maximum(np.maximum(self.low, -self.high), 0.0)
+        found = outward(least * least, most * most)
+        return Interval(np.maximum(found.low, 0.0), found.high)
 
     def sqrt(self) -> Interval:
         """√x of intervals that are not negative.

@@ -130,9 +130,8 @@ def settled(corners: Array, width: float) -> tuple[NDArray[np.bool_], NDArray[np
     lowest = np.ones(len(inside))
     for image in images(s, x, y):
         # A step changes the sign of s; images are reflected to positive s for the comparison.
-        opposite = -image.s.high, -image.s.low
-        low = np.where(s.low > 0, opposite[0], image.s.low)
-        high = np.where(s.low > 0, opposite[1], image.s.high)
+        low = np.where(s.low > 0, (-image.s).low, image.s.low)
+        high = np.where(s.low > 0, (-image.s).high, image.s.high)
         cos2 = np.where(image.inner.low > 0, image.inner.low**2, 0) / (square * image.length2).high
         inside &= (low >= LOW) & (high <= HIGH) & (image.radius2.high <= SQUARED_RADIUS)
         inside &= cos2 >= COS_SQUARED
