@@ -111,10 +111,9 @@ def remaining_gap(runs: list[Run]) -> dict[str, float]:
     """
     gaps = []
     for one in runs:
-        if one.best is None:
+        if one.gap is None:
             return {}
-        which = torch.from_numpy(one.end == "opposite") & (one.updates > 0)
-        gaps.append(((one.loss - one.best) / (one.first - one.best))[which])
+        gaps.append(one.gap[torch.from_numpy(one.end == "opposite") & (one.updates > 0)])
     found = torch.cat(gaps)
     if len(found) == 0:
         return {}

@@ -139,10 +139,8 @@ class Origin(NamedTuple):
         opposite = (1 + point.cos <= OPPOSITE) & located
         if self.best is None:
             stationary = point.g.norm(dim=-1) <= NEAR * self.g[rows]
-            return {
-                **{"stationary": stationary, "opposite": opposite},
-                "product": guaranteed(point) <= NEAR**2 * self.m[rows],
-            }
+            product = guaranteed(point) <= NEAR**2 * self.m[rows]
+            return {"stationary": stationary, "opposite": opposite, "product": product}
         span = self.loss[rows] - self.best[rows]
         above = value - self.best[rows]
         return {
@@ -156,9 +154,7 @@ class Run(NamedTuple):
     """How a batch of trajectories ended, each field [N]."""
 
     end: np.ndarray  # a name of `convergence.ENDS`
-    first: Tensor  # L(0)
-    loss: Tensor  # L at the end
-    best: Tensor | None  # L*; None if the run looked for stationary points
+    gap: Tensor | None  # (L − L*)/(L₀ − L*); None if the run looked for stationary points
     updates: Tensor
     conflicts: Tensor  # updates at which the tasks are in conflict
     violations: Tensor  # updates that miss the descent step's bound
@@ -203,7 +199,8 @@ def run(problems: Problems, updates: int, *, stationary: bool = False) -> Run:
         conflicts[alive] += point.conflict
         violations[alive] += missed
         theta, loss, point = after, reached_loss, look(left, after)
-    return Run(end, origin.loss, final, best, made, conflicts, violations)
+    gap = None if best is None else (final - best) / (origin.loss - best)
+    return Run(end, gap, made, conflicts, violations)
 
 
 def _end(
