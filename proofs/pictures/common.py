@@ -15,14 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BINS = np.linspace(-6, 3, 37)  # log10, as in proofs/tally.py
-BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#E69F00",
-    "#CC79A7",
-    "#7F7F7F",
-)
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#7F7F7F")
+BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY = COLORS
 PLAIN, SURGERY = BLUE, VERMILION  # colors of the plain sum and of PCGrad
 SMALL = dict(zip("0123456789ijk", "₀₁₂₃₄₅₆₇₈₉ᵢⱼₖ", strict=True))
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,12 +46,6 @@ def small(text: str) -> str:
     """Return the checks' plain text with small indices: g₁^PC becomes g₁ᴾᶜ."""
     text = text.replace("^PC", "ᴾᶜ").replace("^MT", "ᴹᵀ").replace("_{k+3}", "ₖ₊₃")
     return re.sub(r"_([0-9ijk])(?![\w{])", lambda match: SMALL[match[1]], text)
-
-
-def judgement(report: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return one judgement of a report."""
-    found: dict[str, Any] = next(row for row in report["judgements"] if row["name"] == name)
-    return found
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -100,7 +88,8 @@ def instance(report: dict[str, Any], name: str) -> str:
 
     Its hypotheses are ticked off, and the routes that confirm it are named.
     """
-    example = judgement(report, name)["counterexample"]
+    found = {row["name"]: row["counterexample"] for row in report["judgements"]}
+    example = found[name]
     ticks = "\n".join(f"- ✓ {text}" for text in example["hypotheses"])
     routes = ", ".join(example["routes"])
     return small(
@@ -136,9 +125,8 @@ def panels(columns: int, height: float = 3.6) -> tuple[Figure, Sequence[Axes]]:
 def margins(parts: dict[str, dict[str, Any]], unit: str) -> Figure:
     """Draw histograms of the margins of every family."""
     figure, axes = panels(len(parts))
-    colors = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY)
     for ax, (title, report) in zip(axes, parts.items(), strict=True):
-        for color, (family, row) in zip(colors, report["families"].items(), strict=False):
+        for color, (family, row) in zip(COLORS, report["families"].items(), strict=False):
             # The last bin has no upper end and is not drawn.
             shares = np.array(row["histogram"][:-1]) / row["accepted"]
             ax.step(BINS, shares, where="pre", color=color, lw=1.3, label=family.replace("_", " "))

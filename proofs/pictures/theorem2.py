@@ -10,18 +10,7 @@ from matplotlib.figure import Figure
 
 import pcgrad
 from proofs.comparison.counterexample import EXAMPLES, task_losses
-from proofs.pictures.common import (
-    BLUE,
-    GRAY,
-    GREEN,
-    ORANGE,
-    PLAIN,
-    PURPLE,
-    SURGERY,
-    VERMILION,
-    panels,
-    table,
-)
+from proofs.pictures.common import BLUE, COLORS, GRAY, PLAIN, SURGERY, VERMILION, panels, table
 from proofs.problems import Point
 from proofs.sampling import Array
 
@@ -108,8 +97,7 @@ def region() -> Figure:
 def coverage(report: dict[str, Any]) -> Figure:
     """Draw, by family, how often PCGrad's step is no worse and how often (a)–(c) hold."""
     figure, (left, right) = panels(2, 3.4)
-    colors = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, GRAY)
-    for color, (family, rows) in zip(colors, report["coverage"].items(), strict=True):
+    for color, (family, rows) in zip(COLORS, report["coverage"].items(), strict=True):
         steps, name = [row["step"] for row in rows], family.replace("_", " ")
         left.semilogx(
             steps, [row["no_worse"] for row in rows], "o-", color=color, label=name, base=2
