@@ -100,16 +100,10 @@ def trajectory(
     arrows(ax, run)
     ax.scatter(*run["start"], **START)
     ax.scatter(*run["end"], facecolor=TIME(1.0), **END)
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=color(f"task_{task}"),
-            linewidth=2.2,
-            label=f"−∇L{'₁₂'[task - 1]} at the end, length {run[f'g{task}_norm']:,.0f}",
-        )
-        for task in (1, 2)
-    ]
+    handles = []
+    for task, name in ((1, "−∇L₁"), (2, "−∇L₂")):
+        words = f"{name} at the end, length {run[f'g{task}_norm']:,.0f}"
+        handles.append(Line2D([], [], color=color(f"task_{task}"), linewidth=2.2, label=words))
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=7)
     return line
 
@@ -121,14 +115,9 @@ def all_starts(
     contours(ax, surface, surface["losses"].sum(0))
     # Reversed, so that the first method is drawn on top.
     for v, variant in reversed(list(enumerate(variants))):
+        look: dict[str, Any] = {"color": color(variant), "linewidth": 1, "zorder": 3 + (v == 0)}
         for s in range(len(starts)):
-            ax.plot(
-                *theta[:, v, s].T,
-                color=color(variant),
-                linewidth=1,
-                zorder=3 + (v == 0),
-                rasterized=True,
-            )
+            ax.plot(*theta[:, v, s].T, rasterized=True, **look)
             ax.scatter(*theta[-1, v, s], facecolor=color(variant), **END)
     ax.scatter(*starts.T, **{**START, "s": 14, "zorder": 5})
 

@@ -31,29 +31,12 @@ def arrow(
     """
     end = np.array(tip)
     away = end if aside is None else aside
-    patch = FancyArrowPatch(
-        (0, 0),
-        (tip[0], tip[1]),
-        arrowstyle="-|>",
-        mutation_scale=14,
-        shrinkA=0,
-        shrinkB=0,
-        zorder=3,
-    )
-    patch.set(color=shade, linewidth=2.2, alpha=0.35 if faded else 1)
+    patch = FancyArrowPatch((0, 0), (tip[0], tip[1]), arrowstyle="-|>", shrinkA=0, shrinkB=0)
+    patch.set(color=shade, linewidth=2.2, alpha=0.35 if faded else 1, mutation_scale=14, zorder=3)
     ax.add_patch(patch)
     x, y = end + 0.17 * away / np.linalg.norm(away)
-    label = ax.text(
-        x,
-        y,
-        text,
-        color=shade,
-        size=11,
-        ha="center",
-        va="center",
-        alpha=0.6 if faded else 1,
-        zorder=4,
-    )
+    label = ax.text(x, y, text, color=shade, size=11, alpha=0.6 if faded else 1, zorder=4)
+    label.set(ha="center", va="center")
     # The white outline keeps the name readable where it crosses a line.
     label.set_path_effects([withStroke(linewidth=3, foreground="white")])
 
@@ -63,6 +46,7 @@ def projection(
 ) -> None:
     """Draw panel (b) or (c): a gradient, the normal plane of the other, and its projection."""
     i, j = names
+    mine, others = (color(f"task_{'ij'.index(name) + 1}") for name in names)
     normal = np.array([-other[1], other[0]]) / np.linalg.norm(other)
     # Of the normal plane, draw the side on which the projection ends.
     line = np.outer((-0.2, 1.15), normal * np.sign(normal @ after))
@@ -75,15 +59,10 @@ def projection(
         linestyle=":",
         zorder=2,
     )
-    arrow(ax, other, f"$g_{j}$", color(f"task_{'ij'.index(j) + 1}"))
-    arrow(ax, before, f"$g_{i}$", color(f"task_{'ij'.index(i) + 1}"), faded=True)
-    arrow(
-        ax,
-        after,
-        f"$g_{i}^{{\\mathrm{{PC}}}}$",
-        color(f"task_{'ij'.index(i) + 1}"),
-        aside=np.subtract(after, before),
-    )
+    arrow(ax, other, f"$g_{j}$", others)
+    arrow(ax, before, f"$g_{i}$", mine, faded=True)
+    aside = np.subtract(after, before)
+    arrow(ax, after, f"$g_{i}^{{\\mathrm{{PC}}}}$", mine, aside=aside)
 
 
 def schematic(vectors: dict[str, Any]) -> Figure:
