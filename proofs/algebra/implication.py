@@ -26,21 +26,18 @@ class GoalError(ArithmeticError):
     """z3 does not prove a goal, or its hypotheses cannot all hold."""
 
 
+def decide(*formulas: Any) -> Any:
+    """Return z3's answer, sat, unsat or unknown, on whether the formulas have a solution."""
+    solver = z3.Solver()
+    solver.set("timeout", MILLISECONDS)
+    solver.add(*formulas)
+    return solver.check()
+
+
 def proves(hypotheses: list[Any], claim: Any) -> bool:
     """Test whether z3 proves the implication; unknown counts as no."""
-    solver = z3.Solver()
-    solver.set("timeout", MILLISECONDS)
     # The implication holds iff its negation has no solution.
-    solver.add(*hypotheses, z3.Not(claim))
-    return bool(solver.check() == z3.unsat)
-
-
-def satisfiable(hypotheses: list[Any]) -> bool:
-    """Test whether z3 finds an instance of the hypotheses."""
-    solver = z3.Solver()
-    solver.set("timeout", MILLISECONDS)
-    solver.add(*hypotheses)
-    return bool(solver.check() == z3.sat)
+    return bool(decide(*hypotheses, z3.Not(claim)) == z3.unsat)
 
 
 def prove(goal: Goal) -> None:
@@ -51,7 +48,7 @@ def prove(goal: Goal) -> None:
     """
     hypotheses = list(goal.hypotheses.values())
     # Contradictory hypotheses would imply any claim.
-    if not satisfiable(hypotheses):
+    if decide(*hypotheses) != z3.sat:
         raise GoalError(f"no instance satisfies {', '.join(goal.hypotheses)}")
     if not proves(hypotheses, goal.claim):
         raise GoalError(f"z3 does not prove {goal.claim}")
