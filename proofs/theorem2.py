@@ -23,14 +23,7 @@ from proofs.attack import Found, Search, attack, attacked
 from proofs.certificates import certified
 from proofs.comparison import counterexample
 from proofs.comparison.coverage import Covered, coverage, largest, short
-from proofs.comparison.two_steps import (
-    GRID,
-    compared,
-    curvature,
-    fast_curvature,
-    long_step,
-    opposed,
-)
+from proofs.comparison.two_steps import GRID, compared, curvature, long_step, opposed
 from proofs.judgement import Judgement, judge, sampled
 from proofs.problems import CONSTANT_HESSIAN, CONVEX, Point, Problems, look
 from proofs.sampling import LARGE, edges, power
@@ -62,11 +55,11 @@ def effective(problems: Problems, point: Point, step: Tensor, form: str, *, fast
 
     It is H/‖g‖² in the given form, and ℓ²/L for Theorem C.
     """
-    by = fast_curvature if fast else curvature
     if form != "theorem_c":
-        return by(problems, point, step, form)
+        return curvature(problems, point, step, form, fast=fast)
     # ℓ²/L bounds the remainder only for ℓ ≥ 0; a negative ℓ must not become positive by squaring.
-    return by(problems, point, step, "uniform").clamp(min=0) ** 2 / problems.lipschitz()
+    ell = curvature(problems, point, step, "uniform", fast=fast).clamp(min=0)
+    return ell**2 / problems.lipschitz()
 
 
 def instances(
@@ -136,14 +129,14 @@ def large(seed: int, high: list[int]) -> Counts:
     """
     rows: dict[str, Counts] = {}
     for dimension in high:
-        count = LARGE[dimension]
-        for family, share in LARGE_SHARES.items():
-            rows[f"{family} {dimension}"] = one_step(
-                family, int(share * count), seed, "remainder", (dimension, dimension)
-            )
-        # Only the rows of this dimension are counted.
-        if sum(row.accepted for row in list(rows.values())[-len(LARGE_SHARES) :]) < count:
+        count, span = LARGE[dimension], (dimension, dimension)
+        found = {
+            f"{family} {dimension}": one_step(family, int(share * count), seed, "remainder", span)
+            for family, share in LARGE_SHARES.items()
+        }
+        if total(found).accepted < count:
             raise BrokenError(f"theorem2: fewer than {count} instances in dimension {dimension}")
+        rows |= found
     return total(rows)
 
 

@@ -22,7 +22,7 @@ from proofs.attack import Found, Search, attack, attacked
 from proofs.certificates import certified
 from proofs.comparison import counterexample, theorem3_examples
 from proofs.comparison.theorem3_cases import around, bound_trial, cases, short_step
-from proofs.comparison.two_steps import compared, curvature, fast_curvature, long_step, opposed
+from proofs.comparison.two_steps import compared, curvature, long_step, opposed
 from proofs.judgement import Counterexample, Judgement, judge, sampled
 from proofs.problems import CONVEX, Point, Problems, aim, look, near_minimizers
 from proofs.sampling import LARGE, draw, edges, power, sideways
@@ -87,7 +87,7 @@ def trial(
     An instance is accepted if a case holds. The margin is L(θ^MT) − L(θ^PC) in units of t‖g‖².
     """
     constant = problems.lipschitz()
-    ell = (fast_curvature if fast else curvature)(problems, point, step, form)
+    ell = curvature(problems, point, step, form, fast=fast)
     here = cases(point.gramian, constant, ell, step)
     margin, noise = compared(problems, point, step)
     unit = step * point.square
@@ -144,13 +144,15 @@ def large(seed: int, high: list[int]) -> Counts:
     rows: dict[str, Counts] = {}
     for dimension in high:
         count, span = LARGE[dimension], (dimension, dimension)
-        for case in (1, 2):
-            # A few more than half, because not every problem has a step in its case.
-            rows[f"quadratic {dimension}, case {case}"] = one_direction(
-                "quadratic", count // 2 + 2, seed, case, span
-            )
-        if sum(row.accepted for row in list(rows.values())[-2:]) < count:
+        # A few more than half, because not every problem has a step in its case.
+        half = count // 2 + 2
+        found = {
+            f"quadratic {dimension}, case {k}": one_direction("quadratic", half, seed, k, span)
+            for k in (1, 2)
+        }
+        if total(found).accepted < count:
             raise BrokenError(f"theorem3: fewer than {count} instances in dimension {dimension}")
+        rows |= found
     return total(rows)
 
 

@@ -33,7 +33,6 @@ from proofs.problems import (
 )
 from proofs.sampling import LARGE, draw, power, sideways
 
-WEIGHTINGS = ("uniform", "remainder")
 # Steps that are tried, in units of 2/L: below 1 neither (c) nor t ≥ τ can hold.
 GRID = np.geomspace(1, 64, 31)
 BLOCK = 2_000_000  # numbers in one batch of curvatures
@@ -47,10 +46,18 @@ def compared(problems: Problems, point: Point, step: Tensor) -> tuple[Tensor, Te
     return margin, rounding(problems, theta, (plain, surgery), step)
 
 
-def curvature(problems: Problems, point: Point, step: Tensor, form: str) -> Tensor:
-    """Return ℓ = H/‖g‖² from Hessians, the largest that is allowed, at most L, [N]."""
+def curvature(
+    problems: Problems, point: Point, step: Tensor, form: str, *, fast: bool = False
+) -> Tensor:
+    """Return ℓ = H/‖g‖², the largest that is allowed, at most L, [N].
+
+    It comes from Hessians. If `fast`, as in searches, it comes from the losses where the form has
+    such a formula.
+    """
     if form == "pointwise":
         found = smallest_curvature(problems, point, step)
+    elif fast:
+        found = curvature_by_losses(problems, point, step, form)
     else:
         theta = problems.start()
         after = theta - step.unsqueeze(-1) * point.g
@@ -72,13 +79,6 @@ def curvature_by_losses(problems: Problems, point: Point, step: Tensor, weightin
     if weighting == "uniform":
         return (point.g * (point.g - problems.gradients(after).sum(-2))).sum(-1) / (step * square)
     return 2 * (problems.loss(after) - problems.loss(theta) + step * square) / (step**2 * square)
-
-
-def fast_curvature(problems: Problems, point: Point, step: Tensor, form: str) -> Tensor:
-    """Return ℓ for searches: by the losses where the form has such a formula, [N]."""
-    if form == "pointwise":
-        return curvature(problems, point, step, form)
-    return torch.minimum(curvature_by_losses(problems, point, step, form), problems.lipschitz())
 
 
 def smallest_curvature(problems: Problems, point: Point, step: Tensor) -> Tensor:
