@@ -88,10 +88,10 @@ def trial(problems: Problems, point: Point, step: Tensor) -> Trial:
 def joined(trials: list[Trial]) -> Trial:
     """Concatenate several batches."""
     # Batches of different numbers of tasks have tensors of different shapes and run separately.
-    details = {name: torch.cat([t.details[name] for t in trials]) for name in trials[0].details}
-    fields = ("accepted", "slack", "margin", "unit", "noise")
-    parts = {name: torch.cat([getattr(t, name) for t in trials]) for name in fields}
-    return Trial(**parts, details=details)
+    *fields, details = zip(*trials, strict=True)
+    described = {name: torch.cat([one[name] for one in details]) for name in details[0]}
+    accepted, slack, margin, unit, noise = map(torch.cat, fields)
+    return Trial(accepted, slack, margin, unit, noise, described)
 
 
 def one_step(family: str, trials: int, seed: int) -> Counts:

@@ -139,8 +139,7 @@ def total(families: dict[str, Counts]) -> Counts:
     """Sum the counts over the families, and keep the smallest margin."""
     names = ("trials", "accepted", "skipped", "undecided", "violations")
     sums = {name: sum(getattr(row, name) for row in families.values()) for name in names}
-    margins = [m for row in families.values() if (m := row.smallest_margin) is not None]
-    return Counts(**sums, smallest_margin=min(margins, default=None), families=families)
+    return Counts(**sums, smallest_margin=smallest(*families.values()), families=families)
 
 
 def smallest(*counts: Counts) -> float | None:

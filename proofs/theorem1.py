@@ -14,6 +14,7 @@ functions below test them on random instances.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -160,17 +161,15 @@ def large(
 
     The families share the instances of each dimension equally.
     """
-    reports = {}
-    for dimension in high:
-        for family in families:
-            # Ceiling division: the families together have at least LARGE instances.
-            share = -(-LARGE[dimension] // len(families))
-            # Each dimension is tested separately, so that a failure names it.
-            purpose, span = f"{statement}/large", (dimension, dimension)
-            reports[f"{family} {dimension}"] = one_step(
-                family, share, seed, dimensions=span, statement=purpose
-            )
-    return total(reports)
+    rows = {}
+    # Each dimension is tested separately, so that a failure names it.
+    for dimension, family in product(high, families):
+        # Ceiling division: the families together have at least LARGE instances.
+        share, span = -(-LARGE[dimension] // len(families)), (dimension, dimension)
+        rows[f"{family} {dimension}"] = one_step(
+            family, share, seed, dimensions=span, statement=f"{statement}/large"
+        )
+    return total(rows)
 
 
 def searched(problems: Problems, u: Tensor) -> Trial:
