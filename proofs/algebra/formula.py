@@ -68,9 +68,7 @@ class Proved:
 
 
 def prove(
-    *equations: Equation,
-    given: Meaning | None = None,
-    cases: Sequence[Meaning] = ({},),
+    *equations: Equation, given: Meaning | None = None, cases: Sequence[Meaning] = ({},)
 ) -> Proved:
     """Prove equations and return them as LaTeX.
 

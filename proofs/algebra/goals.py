@@ -40,10 +40,7 @@ def descent() -> Goal:
 
 def no_longer_than_twice() -> Goal:
     """‖g^PC‖ ≤ (1 + |c|)‖g‖ in conflict, with |c| = −c."""
-    return Goal(
-        {"conflict": C <= 0},
-        LENGTH2 <= (1 - C) * (1 - C) * SQUARE,
-    )
+    return Goal({"conflict": C <= 0}, LENGTH2 <= (1 - C) * (1 - C) * SQUARE)
 
 
 def b_implies_a() -> Goal:
@@ -57,10 +54,7 @@ def b_implies_a() -> Goal:
 def c_is_long() -> Goal:
     """(c) with ξ ≥ 0 implies t ≥ 2/ℓ."""
     xi_l = z3.Real("xi_L")
-    return Goal(
-        {"t > 0": T > 0, "ξL ≥ 0": xi_l >= 0, "(c)": T * (ELL - xi_l) >= 2},
-        T * ELL >= 2,
-    )
+    return Goal({"t > 0": T > 0, "ξL ≥ 0": xi_l >= 0, "(c)": T * (ELL - xi_l) >= 2}, T * ELL >= 2)
 
 
 def c_is_outside_theorem_1() -> Goal:
@@ -124,18 +118,12 @@ def theorem3_sound() -> Goal:
     tau = z3.Real("tau")
     first = z3.And(D < 0, tau >= T)
     second = z3.And(D > 0, tau <= T)
-    return Goal(
-        {"τ = N/D": tau * D == N, "a case": z3.Or(first, second)},
-        D * T - N >= 0,
-    )
+    return Goal({"τ = N/D": tau * D == N, "a case": z3.Or(first, second)}, D * T - N >= 0)
 
 
 def gap_between_the_cases() -> Goal:
     """c < −Φ with ℓ < ξL makes the bound negative for every t > 0."""
-    return Goal(
-        {"t > 0": T > 0, "c < −Φ": N > 0, "ℓ < ξL": D < 0},
-        T * (D * T - N) < 0,
-    )
+    return Goal({"t > 0": T > 0, "c < −Φ": N > 0, "ℓ < ξL": D < 0}, T * (D * T - N) < 0)
 
 
 def first_case_is_short() -> Goal:
@@ -149,8 +137,7 @@ def first_case_is_short() -> Goal:
 def second_case_is_long() -> Goal:
     """Case 2, t ≥ τ with D > 0, implies t ≥ 2/L."""
     return Goal(
-        {**PAIR, "L > 0": L > 0, "ℓ ≤ L": ELL <= L, "D > 0": D > 0, "t ≥ τ": T * D >= N},
-        T * L >= 2,
+        {**PAIR, "L > 0": L > 0, "ℓ ≤ L": ELL <= L, "D > 0": D > 0, "t ≥ τ": T * D >= N}, T * L >= 2
     )
 
 
@@ -186,11 +173,7 @@ def rearrangement() -> Goal:
     """Theorem C: (1 − a − λ)(f'' − f_0) ≥ 0 for 0 ≤ f'' ≤ L and f_0 = L·[a ≥ 1 − λ]."""
     a, curve, late, share = z3.Reals("a curve late lambda")
     return Goal(
-        {
-            "f'' ≥ 0": curve >= 0,
-            "f'' ≤ L": curve <= L,
-            "f_0": late == z3.If(a >= 1 - share, L, 0),
-        },
+        {"f'' ≥ 0": curve >= 0, "f'' ≤ L": curve <= L, "f_0": late == z3.If(a >= 1 - share, L, 0)},
         (1 - a - share) * (curve - late) >= 0,
     )
 
@@ -323,10 +306,7 @@ def escape_stays_in_conflict() -> Goal:
 def rise_beyond_one_over_l() -> Goal:
     """1/L is sharp: the loss rises at (1 + δ)/L if η < 2δ/(1 + δ), η = 1 + c, equal lengths."""
     delta, eta = z3.Reals("delta eta")
-    return Goal(
-        {"near": eta * (1 + delta) < 2 * delta},
-        2 * delta - (1 + delta) * eta > 0,
-    )
+    return Goal({"near": eta * (1 + delta) < 2 * delta}, 2 * delta - (1 + delta) * eta > 0)
 
 
 def printed_momentum() -> Goal:

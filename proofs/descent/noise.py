@@ -148,8 +148,5 @@ def to_the_optimum() -> Counterexample:
             "the optimum of L_1 + L_2, g = 0": exact.add((1, 0), (-1, 0)) == (0, 0),
         },
         "the mean update at the optimum is not zero: PCGrad leaves it along the front",
-        {
-            "rationals": drifted != 0,
-            "the core in float64": abs(core - float(drifted)) < 1e-12,
-        },
+        {"rationals": drifted != 0, "the core in float64": abs(core - float(drifted)) < 1e-12},
     )
