@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pcgrad._parameters import shown
+from pcgrad._parameters import is_dense, shown
 from pcgrad._surgery import check_gramian
 
 ROUNDING = 16 * 2.0**-23
@@ -26,8 +26,13 @@ def _length(gramian: Tensor, weights: Tensor) -> Tensor:
 def _lengths(gramian: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Return ||sum_j w_j g_j|| and ||sum_j g_j||."""
     check_gramian(gramian)
-    if not isinstance(weights, Tensor) or weights.shape[-1:] != gramian.shape[-1:]:
-        raise ValueError(f"weights must be a tensor [..., T] of the Gramian, got {shown(weights)}")
+    real = isinstance(weights, Tensor) and is_dense(weights) and not weights.is_complex()
+    if not real or weights.shape[-1:] != gramian.shape[-1:]:
+        raise ValueError(f"weights must be real and dense [..., T], got {shown(weights)}")
+    if weights.device != gramian.device:
+        raise ValueError(
+            f"weights must be on {gramian.device} as the Gramian, not {weights.device}"
+        )
     return _length(gramian, weights), _length(gramian, torch.ones_like(weights))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial, reduce
-from operator import index, or_
+from operator import or_
 from typing import Any, Never
 
 import torch
@@ -20,7 +20,15 @@ from pcgrad._gramian import Weights, add_gradients, own_gradient, products
 from pcgrad._graph import Reach
 from pcgrad._method import Granularity, Method, refuse_not_finite
 from pcgrad._orders import Orders, check_tasks
-from pcgrad._parameters import Parameters, check_losses, named, own_listed, refuse_positional
+from pcgrad._parameters import (
+    Parameters,
+    check_losses,
+    integers,
+    named,
+    own_listed,
+    refuse_positional,
+    shown,
+)
 from pcgrad._precision import full_precision
 from pcgrad._surgery import Reduction, Surgery, Weighting
 from pcgrad._task_gradients import Stacks, Strategy, check_strategy, dense, plus, warn_single
@@ -45,8 +53,9 @@ def backward(
 
     The update is that of Yu et al. 2020, Algorithm 1. The other leaves that the losses reach (task
     heads) receive the plain sum of their gradients. As with ``Tensor.backward``, gradients are
-    **added** to ``.grad`` and post-accumulate hooks run. Frozen parameters, and parameters that no
-    loss reaches, keep their ``.grad``. If an error is raised, no ``.grad`` has changed.
+    **added** to ``.grad`` and post-accumulate hooks run, but not hooks of AccumulateGrad nodes.
+    Frozen parameters, and parameters that no loss reaches, keep their ``.grad``. If an error is
+    raised, no ``.grad`` has changed.
 
     There is one backward pass per task, and tensor hooks run once per task (once more, with zeros,
     where hooks pack what the heads save, as save_on_cpu does). Two calls are two surgeries whose
@@ -152,10 +161,16 @@ class Accumulator:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        check_tasks(tasks)
+        self.tasks = tasks = check_tasks(tasks)
         kept = dtype is None or isinstance(dtype, torch.dtype)
         if not kept or (dtype and not (dtype.is_floating_point and dtype.itemsize > 1)):
-            raise ValueError(f"the dtype must be torch's floating-point of 16 bits on, got {dtype}")
+            raise ValueError(
+                f"the dtype must be torch's floating-point of 16 bits on, got {shown(dtype)}"
+            )
+        try:
+            where = None if device is None else torch.device(device)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"no device of torch here: {shown(device)}; use 'cpu'") from error
         # Listed once, because iterators such as module.parameters() are empty after the first use.
         self._shared_parameters = named(shared_parameters, "shared parameters")
         self._table = _listed(self._shared_parameters)
@@ -163,13 +178,7 @@ class Accumulator:
             None if own_parameters is None else named(own_parameters, "own parameters")
         )
         self._store: dict[str, Any] = {"dtype": dtype, "device": device}
-        self.tasks = tasks
-        self._stacks = Stacks(
-            list(self._table.values()),
-            tasks,
-            dtype=dtype,
-            device=torch.device(device) if device is not None else None,
-        )
+        self._stacks = Stacks(list(self._table.values()), tasks, dtype=dtype, device=where)
         self._plain: dict[int, tuple[Tensor, Tensor]] = {}
 
     def add(
@@ -190,7 +199,9 @@ class Accumulator:
         """
         losses = check_losses(losses)
         # Numbers of other kinds, such as tensors, would name no row of the stacks.
-        numbers = [index(task) for task in (range(self.tasks) if tasks is None else tasks)]
+        numbers = integers(range(self.tasks) if tasks is None else tasks)
+        if numbers is None:
+            raise TypeError(f"tasks must be integers, got {shown(tasks)}")
         if len(numbers) != len(losses) or len(set(numbers)) != len(numbers):
             raise ValueError(
                 f"there must be one loss for each listed task, got {len(losses)} losses for tasks "
@@ -396,8 +407,11 @@ def _refuse_joined(names: Sequence[str], stacks: Stacks, reach: Reach) -> None:
 
     The graph does not show it, as when losses are stacked and taken apart again, but the gradients
     of the other tasks are zeros. Zeros prove nothing for a task that has no gradient at all, nor
-    for a leaf that some operation of a single loss takes, as at a boundary condition in x = 0.
+    for a leaf that some operation of a single loss takes, as at a boundary condition in x = 0. Meta
+    tensors have no values.
     """
+    if stacks.shared[0].is_meta:
+        return
     peaks = [
         torch.linalg.vector_norm(block.reshape(len(block), -1), torch.inf, dim=1)
         if block.numel() else block.new_zeros(len(block)) for block in stacks.blocks()

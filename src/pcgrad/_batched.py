@@ -11,6 +11,8 @@ from torch.func import grad_and_value, vmap
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._pytree import tree_leaves, tree_map
 
+from pcgrad._parameters import shown
+
 Tree = Any
 """A tensor, or a list, tuple or dict of trees."""
 
@@ -47,10 +49,12 @@ def task_gradients_batched(
 
     Raises:
         RuntimeError: if ``vmap`` cannot transform a module of the loss.
-        TypeError: if an argument holds anything but tensors.
+        TypeError: if the loss is no function, or another argument holds anything but tensors.
         ValueError: if the leading dimensions differ, there are no shared parameters, or the loss
             uses other trainable tensors.
     """
+    if not callable(loss):
+        raise TypeError(f"the loss must be a function of (shared, own, batch), got {shown(loss)}")
     # None is a leaf, which grad and vmap refuse: an absent `own` is passed through unmapped.
     owned = [] if own is None else tree_leaves(own)
     mapped, has_own = [*tree_leaves(batch), *owned], bool(owned)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pcgrad._parameters import check_option, integers, shown
+
 WEIGHTINGS = ("uniform", "remainder")
 
 
@@ -45,14 +47,19 @@ def multitask_curvature(
         ``[...]``, in the dtype of theta.
 
     Raises:
+        TypeError: if ``loss_or_hvp`` is no function.
         ValueError: if the weighting is unknown, the shapes differ, or ``nodes`` is not positive.
     """
-    if weighting not in WEIGHTINGS:
-        raise ValueError(f"unknown weighting {weighting!r}; use one of {', '.join(WEIGHTINGS)}")
-    if not theta.shape == theta_next.shape == direction.shape or theta.dim() == 0:
-        shapes = ", ".join(str(list(t.shape)) for t in (theta, theta_next, direction))
+    check_option("weighting", weighting, WEIGHTINGS)
+    if not callable(loss_or_hvp):
+        raise TypeError(f"loss_or_hvp must be a function of theta, got {shown(loss_or_hvp)}")
+    vectors = theta, theta_next, direction
+    if not all(isinstance(v, Tensor) and v.is_floating_point() and v.dim() for v in vectors) or (
+        not theta.shape == theta_next.shape == direction.shape
+    ):
         raise ValueError(
-            f"theta, theta_next and direction must have one shape [..., P], got {shapes}"
+            "theta, theta_next and direction must be floating-point, of one shape [..., P], got "
+            + ", ".join(map(shown, vectors))
         )
     theta, theta_next, direction = theta.detach(), theta_next.detach(), direction.detach()
     hvp = loss_or_hvp if _takes_direction(loss_or_hvp) else _hessian_vector_product(loss_or_hvp)
@@ -88,8 +95,8 @@ def _gauss_legendre(nodes: int) -> list[tuple[float, float]]:
     They come from the eigenvalues of the Jacobi matrix and the first components of its eigenvectors
     (Golub and Welsch 1969).
     """
-    if nodes < 1:
-        raise ValueError(f"nodes must be positive, got {nodes}")
+    if not integers([nodes]) or nodes < 1:
+        raise ValueError(f"nodes must be positive and an integer, got {shown(nodes)}")
     # Recurrence coefficients of the Legendre polynomials on [-1, 1], mapped to [0, 1] at the end.
     k = torch.arange(1, nodes, dtype=torch.float64, device="cpu")
     off = k / (4 * k**2 - 1).sqrt()
@@ -100,7 +107,11 @@ def _gauss_legendre(nodes: int) -> list[tuple[float, float]]:
 
 
 def _takes_direction(function: Callable[..., Tensor]) -> bool:
-    required = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # built-in functions, such as torch.sum, show no parameters: a loss
+        return False
+    required = [p for p in parameters if p.default is p.empty]
     return len([p for p in required if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]) == 2
 
 

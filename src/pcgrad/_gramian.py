@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pcgrad._distributed import Group, average, world
-from pcgrad._parameters import Parameters, named
+from pcgrad._parameters import Parameters, is_dense, named, shown
 from pcgrad._precision import full_precision, working_dtype
 
 Blocks = Sequence[Tensor] | Mapping[str, Tensor]
@@ -40,10 +40,10 @@ def as_blocks(gradients: Blocks) -> list[Tensor]:
         raise ValueError("there are no gradients: the list is empty")
     for k, block in enumerate(blocks):
         number = block.is_floating_point() or block.is_complex()
-        if block.dim() == 0 or not number or block.layout != torch.strided:
+        if not number or not is_dense(block) or block.dim() == 0:
             raise ValueError(
                 f"gradient {k} must be floating-point or complex [T, *shape], and dense, got "
-                f"{block.dtype} {list(block.shape)} ({block.layout})"
+                + shown(block)
             )
         if block.shape[0] != blocks[0].shape[0]:
             raise ValueError(

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import get_gradient_edge
@@ -66,6 +67,36 @@ def refuse_hidden(parameters: Sequence[Tensor]) -> Iterator[None]:
             f"parameter {list(hidden[0].shape)} from surgery; make it part of the graph, as "
             "checkpoint(use_reentrant=False) does"
         )
+
+
+REFUSED = {
+    "selective activation checkpoint": "a selective checkpoint allows one backward pass, and each "
+    "task takes its own; use checkpoint without context_fn, or an Accumulator, one graph per task",
+    "_will_engine_execute_node": "a hook that waits for several parameters runs in Tensor.backward "
+    "alone; use Tensor.register_hook on each",
+}
+"""What torch refuses in passes of single tasks, by words of its message, and what to do."""
+
+
+def gradients(
+    roots: Tensor | Sequence[Tensor],
+    inputs: Sequence[Any],
+    seeds: Sequence[Tensor] | None = None,
+    *,
+    keep: bool,
+) -> Sequence[Tensor | None]:
+    """Return the gradients of the sum of the roots; ``keep`` keeps the graph.
+
+    Raises:
+        RuntimeError: if the graph allows no such pass.
+    """
+    try:
+        return torch.autograd.grad(roots, inputs, seeds, retain_graph=keep, allow_unused=True)
+    except RuntimeError as error:
+        for words, message in REFUSED.items():
+            if words in str(error):
+                raise RuntimeError(message) from error
+        raise
 
 
 def _topological(roots: Sequence[Any]) -> list[tuple[Any, tuple[Any, ...]]]:

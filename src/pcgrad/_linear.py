@@ -25,7 +25,7 @@ from pcgrad._gramian import Weights, add_gradients, own_gradient, products
 from pcgrad._graph import refuse_hidden
 from pcgrad._method import Granularity, Method, refuse_not_finite
 from pcgrad._orders import Orders, check_tasks
-from pcgrad._parameters import Parameters, check_losses, named, own_listed
+from pcgrad._parameters import Parameters, check_losses, integers, named, own_listed, shown
 from pcgrad._precision import full_precision, is_full
 from pcgrad._surgery import Reduction, Surgery, Weighting
 from pcgrad._taps import Calls, Leaf, Tap, backward_pass, calls_of, mixed_rows, other_leaves
@@ -85,9 +85,8 @@ class LinearRecorder:
     ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"a recorder takes a module, got a {type(module).__name__}")
-        check_tasks(tasks)
-        self.module, self.tasks, self.check = module, tasks, check
-        self.rows = _checked_rows(rows, tasks)
+        self.module, self.tasks, self.check = module, check_tasks(tasks), check
+        self.rows = _checked_rows(rows, self.tasks)
         self._taps: list[Tap] = []
         self._handles: list[RemovableHandle] = []
         self._space: dict[int, Stack] = {}
@@ -419,7 +418,8 @@ class LinearRecorder:
         calls_before, proven = self._seen.get(kind, (0, False))
         # n & (n + 1) is 0 for n = 0, 1, 3, 7, ...: calls number 1, 2, 4, 8, ... are checked.
         due = not proven or calls_before & (calls_before + 1) == 0
-        check = self.check and self.tasks > 1 and due
+        # Meta tensors have no values to check.
+        check = self.check and self.tasks > 1 and due and not roots[0].is_meta
         calls, formed = calls_of(taps), set[int]()
 
         def arrive(tap: Tap) -> None:
@@ -471,13 +471,11 @@ def _checked_rows(rows: Sequence[int] | None, tasks: int) -> tuple[int, ...] | N
     """Return the checked numbers of rows of the tasks, or ``None`` for equal numbers."""
     if rows is None:
         return None
-    counts = rows.tolist() if isinstance(rows, Tensor) else rows
-    if (
-        not isinstance(counts, Sequence)
-        or len(counts) != tasks
-        or not all(isinstance(n, int) and n >= 0 for n in counts)
-    ):
-        raise ValueError(f"rows must be {tasks} integers from 0 on, one per task, got {rows!r}")
+    counts = integers(rows)
+    if counts is None or len(counts) != tasks or min(counts) < 0:
+        raise ValueError(
+            f"rows must be {tasks} integers from 0 on, one per task, got {shown(rows)}"
+        )
     return tuple(counts)
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pcgrad._parameters import check_option, shown
+from pcgrad._parameters import check_option, integers, shown
 
 Orders = Literal["random", "shared", "fixed"]
 
@@ -22,22 +22,22 @@ FEW = 10
 six times."""
 
 
-def check_tasks(tasks: int) -> None:
-    """Raise if the argument is no number of tasks."""
-    if not isinstance(tasks, int) or isinstance(tasks, bool) or not 1 <= tasks <= MOST_TASKS:
+def check_tasks(tasks: int) -> int:
+    """Return the number of tasks as Python's integer, or raise if it is none."""
+    found = integers([tasks])
+    if not found or not 1 <= found[0] <= MOST_TASKS:
         raise ValueError(
             f"the number of tasks must be a positive integer up to {MOST_TASKS}, got {shown(tasks)}"
         )
+    return found[0]
 
 
-def check_batch(batch: Sequence[int]) -> None:
-    """Raise if the argument is no sequence of sizes."""
-    sized = isinstance(batch, Sequence) and not isinstance(batch, str)
-    # numpy's integers are sizes too; truth values are not meant as ones.
-    if not sized or not all(
-        hasattr(size, "__index__") and not isinstance(size, bool) and size >= 0 for size in batch
-    ):
+def check_batch(batch: Sequence[int]) -> list[int]:
+    """Return the sizes as Python's integers, or raise if they are none."""
+    sizes = integers(batch)
+    if sizes is None or any(size < 0 for size in sizes):
         raise ValueError(f"batch must be a tuple of sizes, such as (4,), got {shown(batch)}")
+    return sizes
 
 
 def check_generator(generator: object) -> None:
@@ -80,8 +80,7 @@ def random_orders(
     Returns:
         A CPU LongTensor ``[*batch, T, T-1]``; row i is a permutation of {0..T-1} without i.
     """
-    check_tasks(tasks)
-    check_batch(batch)
+    tasks, batch = check_tasks(tasks), check_batch(batch)
     check_generator(generator)
     own = torch.arange(tasks, device="cpu").unsqueeze(-1)  # every task's number, [T, 1]
     if shared:
@@ -104,7 +103,7 @@ def fixed_orders(tasks: int) -> Tensor:
     Returns:
         A CPU LongTensor ``[T, T-1]``.
     """
-    check_tasks(tasks)
+    tasks = check_tasks(tasks)
     ones = torch.ones(tasks, tasks - 1, dtype=torch.int64, device="cpu")
     return ones.triu_().add_(torch.arange(tasks - 1, device="cpu"))  # 1 from i on
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import index
 from typing import Any
 
 import torch
@@ -20,9 +21,24 @@ Parameters = Iterable[Tensor] | Iterable[tuple[str, Tensor]] | Mapping[str, Tens
 
 def shown(value: object) -> str:
     """Return a value in one line for a message: a tensor by its shape, the rest cut."""
-    if isinstance(value, Tensor):
-        return f"a tensor {list(value.shape)} of {value.dtype}"
+    if isinstance(value, Tensor) and not value.is_nested:
+        layout = "" if value.layout == torch.strided else f" ({value.layout})"
+        return f"a tensor {list(value.shape)} of {value.dtype}{layout}"
     return " ".join(repr(value).split())[:100]
+
+
+def integers(values: Any) -> list[int] | None:
+    """Return integers of any kind, such as numpy's, as Python's; ``None`` for anything else."""
+    try:
+        items = values.tolist() if isinstance(values, Tensor) else list(values)
+        return None if any(isinstance(item, bool) for item in items) else [*map(index, items)]
+    except (TypeError, RuntimeError):  # no sequence, no integers, or a tensor without values
+        return None
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Return whether a tensor is neither sparse nor nested."""
+    return tensor.layout == torch.strided and not tensor.is_nested
 
 
 def check_option(argument: str, value: object, known: Sequence[str]) -> None:

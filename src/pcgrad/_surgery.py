@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pcgrad._many_tasks import CROWD, in_blocks
 from pcgrad._orders import FEW, check_orders
-from pcgrad._parameters import check_option, shown
+from pcgrad._parameters import check_option, is_dense, shown
 from pcgrad._precision import full_precision, working_dtype
 
 Weighting = Callable[[Tensor], Tensor]
@@ -89,11 +89,10 @@ def check_gramian(gramian: Tensor) -> None:
         raise TypeError(
             f"a Gramian is a tensor [..., T, T], got a {type(gramian).__name__}; see pcgrad.gramian"
         )
-    square = gramian.dim() >= 2 and gramian.shape[-1] == gramian.shape[-2]
-    if not gramian.is_floating_point() or not square:
+    whole = is_dense(gramian) and gramian.is_floating_point() and gramian.dim() >= 2
+    if not whole or gramian.shape[-1] != gramian.shape[-2]:
         raise ValueError(
-            "a Gramian is a floating-point [..., T, T], "
-            f"got {gramian.dtype} {list(gramian.shape)}; "
+            f"a Gramian is a floating-point [..., T, T], and dense, got {shown(gramian)}; "
             "pcgrad.gramian makes it from task gradients"
         )
 
@@ -124,6 +123,8 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
     if tasks == 0:
         raise ValueError("there are no tasks: the Gramian is empty")
     check_orders(orders, tasks)
+    if orders.is_meta and not gramian.is_meta:
+        raise ValueError("orders on the meta device have no values; make them on the CPU")
     gramian = gramian.detach().double()
     # For a few tasks on the CPU, the overhead of tensor operations exceeds their arithmetic.
     if (
@@ -207,10 +208,9 @@ def project_conflicting(gradients: Tensor, orders: Tensor) -> Tensor:
     """
     if not isinstance(gradients, Tensor):
         raise TypeError(f"gradients must be a tensor [..., T, P], got {shown(gradients)}")
-    if gradients.dim() < 2 or not gradients.is_floating_point():
+    if not is_dense(gradients) or gradients.dim() < 2 or not gradients.is_floating_point():
         raise ValueError(
-            f"gradients must be floating-point [..., T, P], got {gradients.dtype} "
-            f"{list(gradients.shape)}"
+            "gradients must be floating-point [..., T, P], and dense, got " + shown(gradients)
         )
     with full_precision(gradients.device):
         g = gradients.detach().to(working_dtype(gradients.dtype))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from pcgrad._graph import Reach, is_leaf, refuse_reentrant
+from pcgrad._graph import Reach, gradients, is_leaf, refuse_reentrant
 from pcgrad._linear_gradients import outer_products, row_sums
 from pcgrad._precision import working_dtype
 
@@ -393,4 +393,4 @@ def _grad(
     if scales is not None:
         parts = scales.unbind() if len(roots) > 1 else (scales,)
         seeds = [seed * part.to(seed.dtype) for seed, part in zip(seeds, parts, strict=True)]
-    return torch.autograd.grad(roots, inputs, seeds, retain_graph=retain_graph, allow_unused=True)
+    return gradients(roots, inputs, seeds, keep=retain_graph)

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pcgrad._graph import Reach, can_release, refuse_hidden, release
+from pcgrad._graph import Reach, can_release, gradients, refuse_hidden, release
 from pcgrad._parameters import Parameters, check_losses, check_option, named
 
 Strategy = Literal["loop", "batched"]
@@ -228,7 +228,9 @@ class Stacks:
         current: list[int] = []
         hooked = [k for k in self.large if masks[k]]
         handles = [self.shared[k].register_hook(partial(self._keep, k, current)) for k in hooked]
-        handles += [loss.register_hook(partial(_begin, current)) for loss in losses if hooked]
+        if hooked:
+            begins = [partial(_begin, current, task) for task in tasks]
+            handles += [loss.register_hook(at) for loss, at in zip(losses, begins, strict=True)]
         guarded = [p for p in self.shared if p.is_leaf] if reach.custom else []
         plain: dict[int, Tensor] = {}
         try:
@@ -238,7 +240,7 @@ class Stacks:
                     current[:] = [tasks[n]]
                     self._kept.clear()
                     wanted = [leaves[k] for k in reached[n]]
-                    found = _pass(losses[n], wanted, keep=keep or n > 0)
+                    found = gradients(losses[n], wanted, keep=keep or n > 0) if wanted else ()
                     if not keep:
                         release(parts[n])
                     given = {k: g for k, g in zip(reached[n], found, strict=True) if g is not None}
@@ -293,9 +295,10 @@ class Stacks:
         self.begun.add(task)
 
 
-def _begin(current: list[int], _: Tensor) -> None:
-    """Note the number of the pass that has just begun at its loss."""
-    if len(current) == 1:
+def _begin(current: list[int], task: int, _: Tensor) -> None:
+    """Note the number of the pass that has just begun at the loss of its task."""
+    # A hook may run a pass of another task's loss before.
+    if current == [task]:
         current.append(torch._C._current_graph_task_id())
 
 
@@ -315,10 +318,3 @@ def plus(first: Tensor, second: Tensor) -> Tensor:
 def dense(gradient: Tensor) -> Tensor:
     """Return a gradient in dense form; embeddings may produce sparse ones."""
     return gradient if gradient.layout == torch.strided else gradient.to_dense()
-
-
-def _pass(loss: Tensor, wanted: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor | None]:
-    """Return the gradients of a loss with respect to the leaves that it reaches."""
-    if not wanted:
-        return ()
-    return torch.autograd.grad(loss, wanted, retain_graph=keep, allow_unused=True)

@@ -104,7 +104,7 @@ def test_result_is_detached_and_inputs_stay() -> None:
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="unknown weighting 'linear'"):
         pcgrad.multitask_curvature(quartic, THETA, NEXT, D, weighting="linear")
-    with pytest.raises(ValueError, match=r"one shape \[..., P\], got \[5, 3\], \[5, 3\], \[3\]"):
+    with pytest.raises(ValueError, match=r"one shape \[..., P\], got .*\[5, 3\].*\[5, 3\].*\[3\]"):
         pcgrad.multitask_curvature(quartic, THETA, NEXT, D[0])
     with pytest.raises(ValueError, match="nodes must be positive"):
         pcgrad.multitask_curvature(quartic, THETA, NEXT, D, nodes=0)

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import register_multi_grad_hook
 from torch.distributed.optim import _apply_optimizer_in_backward
 from torch.func import functional_call
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import prune
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 import pcgrad
 from pcgrad._surgery import algorithm_1 as definition
@@ -347,7 +349,7 @@ def test_rows_of_any_shape(rows: str, streaming: bool, width: int) -> None:
         (lambda t, r: r(t, 3).backward(torch.ones(3)), ValueError, "no graph"),
         (lambda t, r: r(t, 1).backward([t[0].bias.sum() * 1j]), TypeError, "is complex"),
         (lambda t, r: pcgrad.Accumulator(t.parameters(), tasks=2.0), ValueError, "positive"),
-        (lambda t, r: pcgrad.Accumulator(t, tasks=2, dtype="float64"), ValueError, "got float64"),
+        (lambda t, r: pcgrad.Accumulator(t, tasks=2, dtype="float64"), ValueError, "got 'float64'"),
         (lambda t, r: pcgrad.Accumulator(t, tasks=2, dtype=torch.float8_e5m2), ValueError, "16"),
     ],
 )  # fmt: skip
@@ -412,6 +414,14 @@ def leaf() -> Tensor:
     return torch.ones(2, requires_grad=True)
 
 
+def ragged() -> Tensor:
+    return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+
+
+def curvature(loss: Any, theta: Any, **options: Any) -> Tensor:
+    return pcgrad.multitask_curvature(loss, theta, theta, theta, **options)
+
+
 def given(**options: Any) -> Any:
     p = leaf()
     return pcgrad.backward([p.sum()], [p], **options)
@@ -439,10 +449,33 @@ def given(**options: Any) -> Any:
         lambda: given(reduction=np.ones(2)),
         lambda: pcgrad.direction_only(torch.eye(2), torch.ones(3)),
         lambda: pcgrad.magnitude_only(torch.eye(2), [1.0, 1.0]),  # type: ignore[arg-type]
+        lambda: pcgrad.magnitude_only(torch.eye(2), torch.ones(2).to_sparse()),
+        lambda: pcgrad.direction_only(torch.eye(2), torch.ones(2, device="meta")),
+        lambda: pcgrad.condition_a(torch.eye(2).to_sparse_csr()),
+        lambda: pcgrad.surgery(ragged(), pcgrad.fixed_orders(2)),
+        lambda: pcgrad.surgery(torch.eye(2), pcgrad.fixed_orders(2).to("meta")),
+        lambda: pcgrad.project_conflicting(torch.eye(2).to_sparse_csr(), pcgrad.fixed_orders(2)),
+        lambda: pcgrad.gramian([ragged()]),
+        lambda: given(reduction=ragged()),
+        lambda: pcgrad.random_orders(3, batch=(torch.ones(2),)),  # type: ignore[arg-type]
+        lambda: pcgrad.random_orders(3, batch=(True,)),
+        lambda: pcgrad.LinearRecorder(nn.Linear(2, 2), 2, rows=np.eye(2)),
+        lambda: pcgrad.LinearRecorder(nn.Linear(2, 2), 2, rows=torch.ones(2) > 0),  # type: ignore[arg-type]
+        lambda: pcgrad.Accumulator([leaf()], tasks=2, dtype=torch.eye(3)),  # type: ignore[arg-type]
+        lambda: pcgrad.Accumulator([leaf()], tasks=2, device="gpu"),
+        lambda: pcgrad.Accumulator([leaf()], tasks=2, device=torch.eye(3)),  # type: ignore[arg-type]
+        lambda: pcgrad.task_gradients_batched(3, leaf(), None, leaf()),  # type: ignore[arg-type]
+        lambda: curvature(3, leaf()),
+        lambda: curvature(Tensor.sum, np.ones(2)),
+        lambda: curvature(Tensor.sum, torch.tensor([1, 2])),
+        lambda: curvature(Tensor.sum, leaf(), nodes="many"),
+        lambda: curvature(Tensor.sum, leaf(), weighting=np.ones(2)),
     ],
 )
 def test_wrong_types_get_one_line(call: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match=r"must|is a|unknown") as found:
+    with pytest.raises(
+        (TypeError, ValueError), match=r"must|is a|unknown|no device|no values"
+    ) as found:
         call()
     text = str(found.value)
     assert "\n" not in text
@@ -531,8 +564,16 @@ def test_an_accumulator_takes_task_numbers_of_any_kind(kind: Any) -> None:
         accumulator.add([scale * p.sum()], tasks=[kind(task)])
     result = accumulator.backward(**FIXED)
     assert result.gramian.tolist() == [[2.0, -6.0], [-6.0, 18.0]]
-    with pytest.raises(TypeError, match="float"):
-        accumulator.add([p.sum()], tasks=[0.5])  # type: ignore[list-item]
+    for wrong in (
+        [0.5],
+        0,
+        "a",
+        torch.ones(1),
+        [True],
+        torch.ones(1, dtype=torch.int64).to("meta"),
+    ):
+        with pytest.raises(TypeError, match="tasks must be integers, got"):
+            accumulator.add([p.sum()], tasks=wrong)  # type: ignore[arg-type]
 
 
 def test_threads_do_not_read_each_other_s_gradients() -> None:
@@ -672,6 +713,69 @@ def test_a_pass_inside_the_pass_writes_no_rows(way: str) -> None:
         accumulator.add(losses())
     accumulator.backward(**FIXED)  # added to the first update
     torch.testing.assert_close(update([w]), 3 * truth)
+
+
+def test_a_hook_may_run_another_task_s_pass() -> None:
+    """Bug: its gradients are taken for those of the task whose hook it is."""
+    w, x = nn.Parameter(torch.randn(70, 70) / 9), torch.randn(9, 70)
+
+    def losses() -> list[Tensor]:
+        z = (x @ w).tanh()
+        return [z.square().sum(), -z.sum(), (z - 1).square().sum()]
+
+    truth, found = expected(losses(), [w]), losses()
+    for one in found[1:]:
+        one.register_hook(
+            lambda _: torch.autograd.grad(found[0], w, retain_graph=True) and None  # a log
+        )
+    pcgrad.backward(found, [w], **FIXED)
+    torch.testing.assert_close(update([w]), truth)
+
+
+@pytest.mark.parametrize("kind", ["selective checkpoint", "hook that waits"])
+def test_what_torch_allows_in_one_pass_alone_is_refused(kind: str) -> None:
+    """Bug: torch's words, of a pass that the user has not called."""
+    trunk, x = nn.Sequential(nn.Linear(6, 6), nn.Tanh()), torch.randn(9, 6)
+
+    def losses() -> list[Tensor]:
+        context = partial(create_selective_checkpoint_contexts, [torch.ops.aten.addmm.default])
+        options = {"context_fn": context} if kind == "selective checkpoint" else {}
+        z = checkpoint(trunk, x, use_reentrant=False, **options)
+        return [z.square().sum(), -z.sum()]
+
+    if kind == "hook that waits":
+        register_multi_grad_hook(list(trunk.parameters()), lambda _: None)
+    with pytest.raises(RuntimeError, match=f"a {kind}.*; use ") as found:
+        pcgrad.backward(losses(), trunk.parameters())
+    assert "\n" not in str(found.value)
+    assert all(p.grad is None for p in trunk.parameters())
+
+
+def test_on_the_meta_device_there_is_nothing_to_check() -> None:
+    """Bug: a check reads values that do not exist, and torch says so in its own words."""
+    with torch.device("meta"):
+        trunk, heads = nn.Linear(6, 6), nn.ModuleList(nn.Linear(6, 1) for _ in range(3))
+        x = torch.ones(9, 6)
+    pcgrad.backward([head(trunk(x)).mean() for head in heads])
+    recorder = pcgrad.LinearRecorder(trunk, 3)
+    with recorder:
+        z = trunk(x)
+    losses = [head(part).mean() for head, part in zip(heads, z.chunk(3), strict=True)]
+    recorder.backward(losses)
+    assert all(p.grad is not None for p in trunk.parameters())
+
+
+def test_numpy_s_integers_are_numbers_of_tasks_and_rows() -> None:
+    """Bug: numbers counted by numpy, as those of the rows of a batch, are refused."""
+    counts = np.bincount([0, 0, 1, 2, 2, 2])
+    trunk, tasks = nn.Linear(6, 6), np.int64(len(counts))
+    for rows in (counts, list(counts), torch.tensor(counts)):
+        recorder = pcgrad.LinearRecorder(trunk, tasks, rows=rows)  # type: ignore[arg-type]
+        with recorder:
+            z = trunk(torch.randn(6, 6))
+        recorder.backward([part.square().sum() for part in z.split(counts.tolist())])
+    assert type(pcgrad.Accumulator(trunk.parameters(), tasks=tasks).tasks) is int  # type: ignore[arg-type]
+    assert pcgrad.random_orders(tasks, batch=counts[1:2]).shape == (1, 3, 2)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("streaming", [False, True])
