@@ -13,7 +13,7 @@ from multitask.methods import DynamicAverage, Method, Uncertainty, pcgrad
 from multitask.runs import devices
 from multitask.runs.checkpoint import Stopped
 from multitask.runs.devices import choose_device
-from multitask.runs.errors import UserError
+from multitask.runs.errors import NonFiniteError, UserError
 from multitask.runs.seeding import generator
 from multitask.supervised import Fit, epoch_batches, epoch_orders, make_optimizer
 
@@ -275,6 +275,16 @@ def test_a_gradient_that_is_not_finite_is_named_too(tmp_path):
     problem = broken(toy(), 2, lambda loss: (loss - loss.detach()).sqrt())  # value 0, slope inf
     with pytest.raises(UserError, match=r"right at epoch 1, step 3"):
         fit(problem, "pcgrad", 0, SETTINGS, unbroken(tmp_path / "c.pt"))
+
+
+def test_weights_that_one_step_makes_infinite_enter_no_checkpoint(tmp_path):
+    # Loss and gradient of the step are finite; a checkpoint of its end would fail every start.
+    path = tmp_path / "c.pt"
+    fast = {**SETTINGS, "learning_rate": 3e38, "momentum": 0.0, "optimizer": "sgd"}
+    words = r"state\.model\.\S+ is not finite after a step; lower the learning rate"
+    with pytest.raises(NonFiniteError, match=words):
+        fit(toy(dtype=torch.float32), "pcgrad", 0, fast, StopAfter(path, 1))
+    assert not path.exists()
 
 
 def test_a_metric_that_is_not_finite_stops_the_run(tmp_path):

@@ -22,7 +22,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from multitask.runs.errors import UserError
+from multitask.runs.errors import NonFiniteError, UserError
 from system import stopping
 from system.reading import open_plain, reason
 from system.stopping import Stopped
@@ -71,6 +71,8 @@ class Session:
         # The code hashes under which parts of the run were made, in order.
         self.code_hashes = [str(identity.get("code_hash"))]
         self._saved: State | None = None
+        # Tensors that are not finite before a run begins, such as the weights of DWA.
+        self._undefined: set[str] | None = None
         self._started = self._last_save = time.monotonic()
         self._save_seconds = 0.0
         self._shown = 0
@@ -85,6 +87,8 @@ class Session:
         Raises:
             UserError: The checkpoint is damaged or belongs to another run.
         """
+        if like is not None:
+            self._undefined = set(not_finite(like, "state"))
         # `lexists`: a broken link is an error to report, not a first start.
         if self._saved is None and os.path.lexists(self.path):
             self._saved = self._read()
@@ -163,8 +167,22 @@ class Session:
         return time.monotonic() - self._started
 
     def save(self, state: State) -> None:
-        """Writes the checkpoint whole; a failure (such as a full disk) leaves the old one."""
+        """Writes the checkpoint whole; a failure (such as a full disk) leaves the old one.
+
+        Raises:
+            NonFiniteError: A weight or another tensor of the state is not finite.
+            UserError: The file could not be written.
+        """
         began = time.monotonic()
+        # Losses and gradients can be finite while a step makes a weight infinite. Such a checkpoint
+        # would be refused by every later start.
+        if self._undefined is not None:
+            bad = [place for place in not_finite(state, "state") if place not in self._undefined]
+            if bad:
+                raise NonFiniteError(
+                    f"{bad[0]} is not finite after a step; lower the learning rate, then start "
+                    "again: the last checkpoint is intact"
+                )
         content = {
             "identity": self.identity,
             "state": state,
@@ -227,6 +245,21 @@ class Session:
             stopping.proceed()
             # `proceed` raises if a signal asked to stop; otherwise it was the deadline.
             raise Stopped(f"stopped by --max-minutes; {stopping.RESUME}")
+
+
+def not_finite(part: Any, place: str) -> Iterator[str]:
+    """Returns the places of the tensors of a state that are not finite."""
+    if isinstance(part, Tensor):
+        if not part.isfinite().all():
+            yield place
+    elif isinstance(part, Mapping):
+        for key, value in part.items():
+            yield from not_finite(value, f"{place}.{key}")
+    elif isinstance(part, list | tuple):
+        for index, value in enumerate(part):
+            # Rows of records, which are many, hold no tensors.
+            if not isinstance(value, tuple):
+                yield from not_finite(value, f"{place}.{index}")
 
 
 def seal(file: IO[bytes]) -> None:
