@@ -1,5 +1,6 @@
 """Writes tables that compare the methods of one experiment, each in four file formats."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,11 +9,16 @@ import pandas as pd
 
 from reporting import render, reported
 from reporting.runs import Runs, footer, read_runs
+from reporting.statistics import BOOTSTRAP_SEEDS
 from reporting.tables import Quantity, deviations, difference_lines, method_lines
 
 INTERVALS = (
     "in brackets: 95% interval over seeds (Student t below 10 seeds, cut to the possible values); "
     "none below 3 seeds; in parentheses, of costs: range over seeds around the median"
+)
+MANY_SEEDS = (
+    f"rows and differences of {BOOTSTRAP_SEEDS} seeds or more: interquartile mean with a "
+    "percentile bootstrap interval; of fewer: mean"
 )
 DIFFERENCES = (
     "a − b: differences paired by seed; p: Holm-corrected over all differences of this table"
@@ -66,6 +72,9 @@ class Comparison:
         ran = {info["method"] for info in runs.infos}
         notes = [note for note in self.notes if isinstance(note, str) or ran & {*note[0]}]
         words = [note if isinstance(note, str) else note[1] for note in notes]
+        seeds = Counter(info["method"] for info in runs.infos for _ in info["seeds"])
+        if any(number >= BOOTSTRAP_SEEDS for number in seeds.values()):
+            words.insert(0, MANY_SEEDS)
         return [*self.reading(runs), *words, *below]
 
     def reading(self, runs: Runs) -> list[str]:

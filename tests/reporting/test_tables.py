@@ -336,3 +336,13 @@ def test_a_note_about_rows_that_did_not_run_is_left_out():
     assert "always" in found
     assert "about MGDA" in found
     assert "about routing" not in found
+
+
+@pytest.mark.parametrize(("seeds", "said"), [(9, False), (10, True)])
+def test_a_table_of_ten_seeds_names_its_estimator(seeds, said):
+    runs = [
+        {"method": "sum", "seeds": [seed], "scale": "laptop", "data": {}} for seed in range(seeds)
+    ]
+    infos = [{**info, "experiment": "multimnist", "settings": {}} for info in runs]
+    lines = TABLE.footer(Runs(pd.DataFrame(columns=COLUMNS), infos))
+    assert any(line.startswith("rows and differences of 10 seeds") for line in lines) is said
