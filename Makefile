@@ -65,7 +65,7 @@ test: $(STAMP)  ## style, types, workflow and tests
 	OMP_NUM_THREADS=1 $(IN_ENV) pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 publish: $(STAMP) known-scale  ## copy the scale's results into results/published/, with a manifest, and its tables into the README
-	$(MODULE) publishing.publish $(SCALE) $(filter --partial,$(PARTIAL))
+	$(MODULE) publishing.publish $(SCALE) $${PARTIAL:+"$$PARTIAL"}
 	$(MODULE) publishing.readme
 
 # The copy leaves out the results, so that every rule runs again.

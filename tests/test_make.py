@@ -101,6 +101,7 @@ def test_options_of_make_become_no_command(folder):
         make(folder, target, "PARTIAL=;touch x", "CORES=1;touch x", "OUT=;touch x", "SCALE=laptop")
     told = (folder / "told").read_text()
     assert "--cores 1;touch x" in told
+    assert "publishing.publish laptop ;touch x" in told  # the command refuses it
     assert told.count("--out ;touch x") == 3
     assert not (folder / "x").exists()
 
