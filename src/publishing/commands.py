@@ -105,7 +105,7 @@ def rows(root: Path) -> list[tuple[str, str, str, str, str]]:
 
 def table(root: Path = ROOT) -> str:
     """The README's table of commands."""
-    lines = ["| what | command | hardware | time, at least | result |", "|---|---|---|---|---|"]
+    lines = ["| what | command | hardware | time, about | result |", "|---|---|---|---|---|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows(root))])
 
 
@@ -127,7 +127,7 @@ def estimate(root: Path, scale: str) -> str:
     if not seconds(root, scale) and not training(root, scale):
         return f"{scale}: no published run to estimate the time from"
     return (
-        f"{scale}: at least {duration(elapsed(root, scale))} on {hardware(root, scale)}, "
+        f"{scale}: about {duration(elapsed(root, scale))} on {hardware(root, scale)}, "
         f"as published; {DRY_RUN}"
     )
 

@@ -20,6 +20,9 @@ MANY_SEEDS = (
     f"rows and differences of {BOOTSTRAP_SEEDS} seeds or more: interquartile mean with a "
     "percentile bootstrap interval; of fewer: mean"
 )
+PROCESSORS = (
+    "seconds: seeds ran on different processors and beside other jobs; they compare rows roughly"
+)
 DIFFERENCES = (
     "a − b: differences paired by seed; p: Holm-corrected over all differences of this table"
 )
@@ -75,6 +78,8 @@ class Comparison:
         seeds = Counter(info["method"] for info in runs.infos for _ in info["seeds"])
         if any(number >= BOOTSTRAP_SEEDS for number in seeds.values()):
             words.insert(0, MANY_SEEDS)
+        if len({info.get("machine", {}).get("processor") for info in runs.infos}) > 1:
+            words.append(PROCESSORS)
         return [*self.reading(runs), *words, *below]
 
     def reading(self, runs: Runs) -> list[str]:

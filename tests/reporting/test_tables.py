@@ -346,3 +346,22 @@ def test_a_table_of_ten_seeds_names_its_estimator(seeds, said):
     infos = [{**info, "experiment": "multimnist", "settings": {}} for info in runs]
     lines = TABLE.footer(Runs(pd.DataFrame(columns=COLUMNS), infos))
     assert any(line.startswith("rows and differences of 10 seeds") for line in lines) is said
+
+
+@pytest.mark.parametrize("processors", [("a", "a"), ("a", "b")])
+def test_seconds_of_different_processors_are_said_to_be_rough(processors):
+    infos = [
+        {
+            "experiment": "multimnist",
+            "method": "sum",
+            "seeds": [seed],
+            "scale": "laptop",
+            "data": {},
+            "settings": {},
+            "machine": {"processor": name},
+        }
+        for seed, name in enumerate(processors)
+    ]
+    lines = TABLE.footer(Runs(pd.DataFrame(columns=COLUMNS), infos))
+    rough = any("different processors" in line for line in lines)
+    assert rough is (len(set(processors)) > 1)

@@ -83,15 +83,14 @@ def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[
 
 
 def _on_mt10(one: Results) -> str:
-    return experiments.headline(one) if rank(one.scale) < len(RANK) else ""
+    if rank(one.scale) >= len(RANK):
+        return ""
+    # An average alone would hide that a gain is one task's.
+    return " ".join(filter(None, [experiments.headline(one), experiments.gains_of_tasks(one)]))
 
 
 def _details_on_mt10(one: Results) -> str:
-    parts = [
-        experiments.gains_of_tasks(one),
-        experiments.learned(one, "metaworld_mt10"),
-        experiments.learned_alone(one),
-    ]
+    parts = [experiments.learned(one, "metaworld_mt10"), experiments.learned_alone(one)]
     return " ".join(filter(None, parts))
 
 
@@ -107,10 +106,10 @@ def _of_table(one: Results, name: str) -> str:
 
 
 def _details_of_table(one: Results, name: str) -> str:
-    table = one.table(name)
+    table, short = one.table(name), _of_table(one, name)
     parts = [against_plain(table, method) for method in compared(table)]
-    # The short answer has them already.
-    parts = [text for text in parts if text not in _of_table(one, name)]
+    # The short answer may have them already.
+    parts = [text for text in parts if text not in short]
     tasks = f"metaworld_{name.removeprefix('table_')}"
     ran = (one.folder / "runs" / tasks).is_dir()
     return " ".join(filter(None, [*parts, experiments.learned(one, tasks) if ran else ""]))
