@@ -113,11 +113,12 @@ def large(seed: int, high: list[int]) -> Counts:
     for dimension in high:
         for n, part in ((3, LARGE[dimension] - MANY), (10, MANY)):
             purpose, span = f"corollary1/large/{n}", (dimension, dimension)
-            tally = Tally(purpose, "quadratic", seed)
+            family = f"quadratic {dimension}"  # as the report names the stream
+            tally = Tally(purpose, family, seed)
             for chunk, size in enumerate(chunks(part, dimension)):
-                rng = stream(seed, purpose, f"quadratic {dimension}", chunk)
+                rng = stream(seed, purpose, family, chunk)
                 tally.add(trial(*instances("quadratic", size, rng, tasks=n, dimensions=span)))
-            rows[f"quadratic {dimension}, {n} tasks"] = tally.report()
+            rows[f"{family}, {n} tasks"] = tally.report()
     return total(rows)
 
 

@@ -6,9 +6,9 @@ again from the numbers in a report. `edges` reaches cos → −1, cos → 0, Φ 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ LARGE = {100: 20, 300: 20, 1000: 20}
 def stream(seed: int, purpose: str, family: str, chunk: int) -> np.random.Generator:
     """Return the random generator of one chunk of one family."""
     # A checksum, because Python's hash of a string differs between processes.
-    return np.random.default_rng([seed, zlib.crc32(f"{purpose}/{family}".encode()), chunk])
+    return np.random.default_rng([seed, crc32(f"{purpose}/{family}".encode()), chunk])
 
 
 def chunks(total: int, dimension: int = 20) -> list[int]:

@@ -31,8 +31,6 @@ class Covered:
     printed: float  # (a)–(c) with Definition 3
     theorem_c: float  # with ℓ²/L instead of ℓ, ℓ of Definition 3
     remainder: float  # with the exact remainder
-    tight: float  # t ≥ t*, the bound's own threshold, with the exact remainder
-    printed_but_worse: float  # violations of the printed theorem
 
 
 def coverage(count: int, seed: int) -> dict[str, list[Covered]]:
@@ -51,7 +49,7 @@ def short(rows: dict[str, list[Covered]]) -> float:
 
 
 def _family(family: str, count: int, seed: int) -> list[Covered]:
-    sums = np.zeros((len(STEPS), 6))
+    sums = np.zeros((len(STEPS), 4))
     for chunk, size in enumerate(chunks(count)):
         rng = stream(seed, "theorem2/coverage", family, chunk)
         # In one dimension every conflict has cos φ = −1, which is not generic.
@@ -77,10 +75,7 @@ def _which(problems: Problems, point: Point, factor: float) -> tuple[Tensor, ...
         gap = curvature - xi * constant
         return a & (gap > 0) & (step * gap >= 2)
 
-    gap = exact - xi * constant
-    tight = (gap > 0) & (step * point.square * gap >= 2 * (point.square - point.inner))
     margin, noise = compared(problems, point, step)
     worse = margin < -noise
     sharp = ell.clamp(min=0) ** 2 / constant
-    printed = under_c(ell)
-    return ~worse, printed, under_c(sharp), under_c(exact), tight, printed & worse
+    return ~worse, under_c(ell), under_c(sharp), under_c(exact)

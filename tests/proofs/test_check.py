@@ -1,10 +1,13 @@
 import json
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from proofs import check
+from proofs import check, sampling
 from proofs.momentum import three_cycle
 from proofs.pictures import common, overview, theorem1, theorem2
 from proofs.tally import BrokenError, Tally, Trial, total
@@ -22,9 +25,39 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with every statement."""
     path = tmp_path_factory.mktemp("results")
     for statement in check.STATEMENTS:
-        out = str(path / "proofs" / f"{statement}.json")
-        assert check.main([statement, "--config", CONFIG, "--out", out]) == 0
+        drawn: list[str] = []  # names of the random streams
+
+        def checksum(name: bytes, drawn: list[str] = drawn) -> int:
+            drawn.append(f"{SETTINGS['seed']}/{name.decode()}")
+            return zlib.crc32(name)
+
+        out = path / "proofs" / f"{statement}.json"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sampling, "crc32", checksum)
+            assert check.main([statement, "--config", CONFIG, "--out", str(out)]) == 0
+        (path / f"{statement}_drawn.json").write_text(json.dumps(drawn))
     return path
+
+
+def streams(report: Any) -> Iterator[str]:
+    """The streams that a report names for its instances."""
+    if isinstance(report, dict):
+        if report.get("stream"):
+            yield report["stream"]
+        report = list(report.values())
+    if isinstance(report, list):
+        for value in report:
+            yield from streams(value)
+
+
+def test_instances_come_from_the_streams_that_the_reports_name(folder: Path) -> None:
+    named = 0
+    for statement in check.STATEMENTS:
+        report = json.loads((folder / "proofs" / f"{statement}.json").read_text())
+        found = set(streams(report))
+        assert found <= set(json.loads((folder / f"{statement}_drawn.json").read_text())), statement
+        named += len(found)
+    assert named > 20
 
 
 VERDICTS = {
