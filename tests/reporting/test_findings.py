@@ -279,3 +279,13 @@ def test_an_answer_on_a_table_says_how_small_its_runs_were():
     assert questions._size(table, ["chosen from: 1, 2"]) == "(5 paired seeds; tuned)"
     other = comparison(1.0, 0.5, 1.5, seeds=3)
     assert questions._size(pd.concat([table, other]), []).startswith("(3–5 paired seeds")
+
+
+def test_every_measured_claim_supports_an_answer():
+    results = [findings.Results(LAPTOP)]
+    found = questions.answers(results)
+    claims = findings.ledger(results)
+    measured = claims[claims["effect"].notna()]
+    assert len(measured) > 10
+    assert set(measured["source"]) <= {source for one in found for source in one.sources}
+    assert all(one.claims for one in found if set(one.sources) & set(measured["source"]))

@@ -53,10 +53,13 @@ def answers(results: Sequence[Results], benchmarks: Path | None = None) -> list[
         if name == "table_mt10":
             continue
         source, _, rest = one.title(name).partition(": ")
-        question = f"Does it help on {rest if source.startswith('Table') else source}?"
+        data = rest if source.startswith("Table") else source
         texts = _of_table(one, name), _details_of_table(one, name)
-        place = f"tables/{name}.md"
-        found.append(_answer(claims, question, *texts, place, (source,), one.scale))
+        # A claim of ours about a set of data has the source "Ours, <set>".
+        ours = (text for text in claims["source"].unique() if text.startswith("Ours, "))
+        sources = source, *(mine for mine in ours if data.startswith(mine.removeprefix("Ours, ")))
+        question, place = f"Does it help on {data}?", f"tables/{name}.md"
+        found.append(_answer(claims, question, *texts, place, sources, one.scale))
     question, table = "Are the rewards of Meta-World those of the paper?", "tables/table_experts"
     sentences = experiments.rewards, experiments.rewards_of_mt10
     ask(question, f"{table}.csv", *sentences, f"{table}.md")
