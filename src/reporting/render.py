@@ -15,6 +15,7 @@ from system import writing
 
 DASH = "—"
 NOT_RUN = "not run at this scale"
+DIGITS = ".10g"  # of numbers in CSV files
 RANGE = "median"  # the estimator whose bounds are a range over seeds
 _STYLE = (
     "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:3px "
@@ -64,8 +65,9 @@ def number(value: float, decimals: int, *, sign: bool = False) -> str:
     """Format a number with fixed decimals and a true minus sign; never as -0.00."""
     if math.isnan(value):
         return DASH
+    # Of the digits that a CSV keeps, so that a table and a sentence made of its CSV agree at a tie.
     # Adding 0.0 turns −0.0 into 0.0.
-    rounded = round(value, decimals) + 0.0
+    rounded = round(float(f"{value:{DIGITS}}"), decimals) + 0.0
     return f"{rounded:{'+' if sign else ''}.{decimals}f}".replace("-", "−")
 
 
@@ -179,7 +181,7 @@ def is_prose(column: "pd.Series[str]") -> bool:
 
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
     """Write the table in long form as CSV with 10 digits."""
-    write_text(table.to_csv(index=False, float_format="%.10g", lineterminator="\n"), path)
+    write_text(table.to_csv(index=False, float_format=f"%{DIGITS}", lineterminator="\n"), path)
 
 
 def write_table(

@@ -166,6 +166,8 @@ def test_markdown_escapes_bars():
         (-1.236, 2, False, "−1.24"),
         (0.5, 1, True, "+0.5"),
         (float("nan"), 2, False, "—"),
+        # As a reader of the CSV prints it, which holds 0.325.
+        (0.325 - 1e-13, 2, False, "0.33"),
     ],
 )
 def test_numbers(value, decimals, sign, text):
