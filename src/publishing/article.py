@@ -9,6 +9,7 @@ of `report/article.typ` describes methods and no results.
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ SIZES = (
     "epochs", "train_examples", "collections", "samples_per_collection", "updates_per_collection",
     "width",
 )  # fmt: skip
+ELSEWHERE = ("Is the theory", "What does it cost")  # questions that have a section of their own
 # Its figures and references, which no result changes.
 FIXED = read_yaml(ROOT / "report" / "article.yaml", "restore it from the repository")
 
@@ -49,7 +51,7 @@ def content(
         "answers": [
             {"question": one.question, "text": text_of(one), "claims": sentences(claims, one)}
             for one in answers
-            if not one.question.startswith("Is the theory")
+            if not one.question.startswith(ELSEWHERE)
         ],
         "settings": settings(results),
         "deviations": deviations(root),
@@ -90,13 +92,13 @@ def text_of(answer: findings.Answer) -> str:
 
 def abstract(answers: Sequence[findings.Answer]) -> str:
     """The verdicts of the claims by question."""
-    parts = [f"{one.question.rstrip('?')}: claims: {one.claims}" for one in answers if one.claims]
-    return ("By question: " + "; ".join(parts) + ".") if parts else ""
+    parts = [f"{one.question} {one.claims}." for one in answers if one.claims]
+    return f"By question: {' '.join(parts)}" if parts else ""
 
 
 def sentences(claims: pd.DataFrame, answer: findings.Answer) -> list[str]:
     """One sentence for each tested claim that supports an answer."""
-    rows = claims[claims["source"].isin(answer.sources) & (claims["verdict"] != NOT_TESTED)]
+    rows = claims[claims["id"].isin(answer.ids) & (claims["verdict"] != NOT_TESTED)]
     return [plain(findings.claim_sentence(line)) for line in rows.to_dict("records")]
 
 
@@ -122,8 +124,8 @@ def settings(results: Sequence[Results]) -> list[list[str]]:
     rows = []
     for one in evidence(results):
         for experiment, found in records(one).items():
-            seeds = {seed for record in found for seed in record["seeds"]}
-            methods = {record["method"] for record in found}
+            runs = Counter(record["method"] for record in found for _ in record["seeds"])
+            seeds = sorted({min(runs.values()), max(runs.values())})
             data = found[0]["data"]
             name = str(data.get("name") or f"Meta-World {data.get('metaworld', '')}")
             size = [
@@ -132,7 +134,7 @@ def settings(results: Sequence[Results]) -> list[list[str]]:
                 for key in SIZES
                 if key in found[0]["settings"]
             ]
-            counts = [str(len(methods)), str(len(seeds))]
+            counts = [str(len(runs)), "–".join(map(str, seeds))]
             rows.append([f"{experiment} ({one.scale})", name, *counts, ", ".join(size)])
     return rows
 

@@ -62,7 +62,7 @@ def all_answers(root: Path) -> str:
     lines = []
     for one in found:
         at = f"../results/published/{one.scale}/{one.where}" if one.scale else f"../{one.where}"
-        shown = f"[{Path(one.where).stem.replace('_', ' ')}]({at})"
+        shown = f"[{findings.place(one)}]({at})"
         claims = f"*Claims: {one.claims}.*" if one.claims else ""
         parts = filter(None, [claims, one.answer, one.details, shown])
         lines += [f"### {one.question}", "", " ".join(parts), ""]

@@ -186,11 +186,11 @@ def output_page(source: Path, root: Path, name: str, scales: list[Results]) -> s
 
 def claims_of(name: str, scales: list[Results]) -> str:
     """One sentence for every claim about the figure or table, then sentences about its rows."""
-    source = name.replace("_", " ").capitalize()
     claims = findings.ledger(scales)
+    sources = findings.sources_of(claims, title(name, scales))
     lines = [
         f"- {findings.claim_sentence(line)}"
-        for line in claims[claims["source"] == source].to_dict("records")
+        for line in claims[claims["source"].isin(sources)].to_dict("records")
     ]
     one = findings.strongest(scales).get(name)
     if one is not None:
@@ -306,8 +306,8 @@ def write_ledger(source: Path, scales: list[Results]) -> None:
         rows.append(f'<tr data-verdict="{line["verdict"]}">{texts}</tr>')
     table = f'<div class="wide"><table>{"".join(rows)}</table></div>'
     text = (
-        "Effect: above 0 on the claimed side. The rules are in `experiments/claims.yaml`, written "
-        "before the runs."
+        "Effect: above 0 on the claimed side. The rules are in `experiments/claims.yaml`, which "
+        "also says what was written after the runs."
     )
     (source / "results").mkdir(exist_ok=True)
     (source / "results" / "ledger.md").write_text(

@@ -30,7 +30,7 @@ from reporting.findings.experiments import (
     theory,
     xi_of_theorem_2,
 )
-from reporting.findings.questions import Answer, answers, markdown
+from reporting.findings.questions import Answer, answers, markdown, place, sources_of
 from reporting.findings.results import RANK, Results, is_real, ledger, order, read, strongest
 from reporting.findings.standings import compared, short_standing, standing
 from reporting.ledger.claims import is_ours
@@ -57,12 +57,14 @@ __all__ = [
     "ledger",
     "markdown",
     "order",
+    "place",
     "read",
     "returns_on_second_task",
     "rewards",
     "rewards_of_mt10",
     "second_task",
     "short_standing",
+    "sources_of",
     "standing",
     "step_of_theorem_2",
     "strongest",

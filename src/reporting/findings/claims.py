@@ -30,9 +30,7 @@ def claim_sentence(line: Mapping[Any, Any]) -> str:
     reason = str(line["reason"] or "").replace("_", " ")
     if np.isfinite(line["effect"]):
         effect = render.significant(line["effect"], line["ci_low"], line["ci_high"])
-        parts.append(
-            f"effect {effect} over {int(line['seeds'])} seeds, above 0 on the claimed side"
-        )
+        parts.append(f"effect toward the claim {effect} over {int(line['seeds'])} seeds")
     if reason:
         parts.append(reason)
     if np.isfinite(line["ours"]):
@@ -125,4 +123,5 @@ def untested(results: Sequence[Results]) -> str:
     claims = ledger(results)
     rows = claims[claims["verdict"] == NOT_TESTED]
     parts = [f"{source} ({len(part)})" for source, part in rows.groupby("source", sort=False)]
-    return ", ".join(parts)
+    # Sources of ours contain a comma.
+    return "; ".join(parts)
