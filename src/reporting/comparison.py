@@ -10,7 +10,7 @@ import pandas as pd
 from reporting import render, reported
 from reporting.runs import Runs, footer, read_runs
 from reporting.statistics import BOOTSTRAP_SEEDS
-from reporting.tables import Quantity, deviations, difference_lines, method_lines
+from reporting.tables import COSTS, Quantity, deviations, difference_lines, method_lines
 
 INTERVALS = (
     "in brackets: 95% interval over seeds (Student t below 10 seeds, cut to the possible values); "
@@ -20,9 +20,8 @@ MANY_SEEDS = (
     f"rows and differences of {BOOTSTRAP_SEEDS} seeds or more: interquartile mean with a "
     "percentile bootstrap interval; of fewer: mean"
 )
-PROCESSORS = (
-    "seconds: seeds ran on different processors and beside other jobs; they compare rows roughly"
-)
+TIMES = "run times compare rows roughly: runs may share the machine with other jobs"
+PROCESSORS = f"{TIMES}, on different processors"
 DIFFERENCES = (
     "a − b: differences paired by seed; p: Holm-corrected over all differences of this table"
 )
@@ -78,9 +77,11 @@ class Comparison:
         seeds = Counter(info["method"] for info in runs.infos for _ in info["seeds"])
         if any(number >= BOOTSTRAP_SEEDS for number in seeds.values()):
             words.insert(0, MANY_SEEDS)
-        if len({info.get("machine", {}).get("processor") for info in runs.infos}) > 1:
-            words.append(PROCESSORS)
-        return [*self.reading(runs), *words, *below]
+        processors = {info.get("machine", {}).get("processor") for info in runs.infos}
+        if processors and any(quantity.metric in COSTS for quantity in self.quantities):
+            words.append(PROCESSORS if len(processors) > 1 else TIMES)
+        # A table without a row needs no key.
+        return [*self.reading(runs), *words, *below] if runs.infos or self.paper() else below
 
     def reading(self, runs: Runs) -> list[str]:
         """The lines below the table on how to read it."""

@@ -114,10 +114,8 @@ class DenseTable(Comparison):
         tested = last_epochs(runs.frame[runs.frame["metric"].str.startswith("test_")])
         # The number of evaluations in these epochs depends on the setting evaluate_every.
         count = tested.groupby(["method", "seed"])["step"].nunique().max() if len(tested) else 0
-        value = (
-            f"the number of a run: mean over the evaluations of its last {EPOCHS} epochs "
-            f"(here {count})"
-        )
+        here = f" (here {count})" if count else ""
+        value = f"the number of a run: mean over the evaluations of its last {EPOCHS} epochs{here}"
         return [value, *NOTES]
 
     def printed(self, table: pd.DataFrame) -> pd.DataFrame:

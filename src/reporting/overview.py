@@ -54,6 +54,10 @@ CODES = {
     "libmtl": ("LibMTL", "#009E73", "^"),
 }
 TABLES = tuple(f"table_{number}" for number in range(1, 9))
+STAMP = (
+    "effect: above 0 on the claimed side, with its 95% interval over seeds · "
+    "ours, paper: the level with PCGrad where two methods are compared"
+)
 OURS, PAPER = "#0072B2", "#D55E00"
 
 
@@ -77,7 +81,7 @@ def scoreboard(results: Sequence[Results]) -> Figure:
     for word, part in groups:
         y = _group(ax, y, word, part)
     scales = ", ".join(dict.fromkeys(claims["scale"]))
-    stamp(fig, scales, "effect: above 0 on the claimed side, with its 95% interval over seeds")
+    stamp(fig, scales, STAMP)
     return fig
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.metaworld.table_metaworld import table as taskset
 from experiments.multimnist.table_4 import TABLE
 from reporting import render
 from reporting.comparison import Comparison
@@ -367,3 +368,16 @@ def test_seconds_of_different_processors_are_said_to_be_rough(processors):
     lines = TABLE.footer(Runs(pd.DataFrame(columns=COLUMNS), infos))
     rough = any("different processors" in line for line in lines)
     assert rough is (len(set(processors)) > 1)
+    assert any("compare rows roughly" in line for line in lines)
+
+
+def test_a_tie_is_rounded_alike_before_and_after_it_is_written():
+    """A table once printed 0.32 where the sentence about it printed 0.33."""
+    below = 0.32499999999999996
+    assert render.number(below, 2) == render.number(float(f"{below:.10g}"), 2) == "0.33"
+
+
+def test_a_table_without_a_row_has_no_key():
+    empty = Runs(pd.DataFrame(columns=COLUMNS), [])
+    assert not any("in brackets" in line for line in taskset("mt50").footer(empty))
+    assert any("in brackets" in line for line in TABLE.footer(empty))

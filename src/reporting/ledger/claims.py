@@ -183,7 +183,8 @@ def write(
 def notes(material: Material, scale: str) -> list[str]:
     """The lines below the ledger: how to read it, the scale, and every experiment's footer."""
     below = [
-        "effect: positive on the claimed side; rules and tests: experiments/claims.yaml",
+        "effect: positive on the claimed side; ours, paper: the level with PCGrad where two "
+        "methods are compared; rules and tests: experiments/claims.yaml",
         f"scale: {scale}",
     ]
     if "reached_joint_optimum" in material.landscape:
