@@ -36,7 +36,7 @@ def claim_sentence(line: Mapping[Any, Any]) -> str:
     if np.isfinite(line["ours"]):
         ours = render.significant(line["ours"], line["ours_low"], line["ours_high"], 4)
         against = f" against {line['paper']:g} in the paper" if np.isfinite(line["paper"]) else ""
-        parts.append(f"ours {ours}{against}")
+        parts.append(f"our level {ours}{against}")
     return f"{text} ({'; '.join(parts)}; scale {line['scale']})."
 
 

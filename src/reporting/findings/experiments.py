@@ -54,8 +54,9 @@ def geometry(one: Results) -> str:
     return (
         f"From (0.5, −3) Adam ends in: {adam['verdict']}; with PCGrad: {surgery['verdict']}. "
         f"Where Adam ends, {tail['conflict_share']:.0%} of the updates conflict ({others}), "
-        f"the gradients' lengths differ {tail['median_norm_ratio']:.0f}-fold, and the median curvature is "
-        f"{along_update} along Adam's update and {along_gradient} along the plain gradient."
+        f"the gradients' lengths differ {tail['median_norm_ratio']:.0f}-fold, and the median "
+        f"curvature is {along_update} along Adam's update and {along_gradient} along the plain "
+        "gradient."
     )
 
 
@@ -395,7 +396,8 @@ def cost(benchmarks: Path) -> str:
         for case, line in ours.iterrows()
         if (peers[peers["case"] == case]["ratio"] > line["ratio"]).all()
     ]
-    low, high = ours.loc[ours["ratio"].idxmin()], ours.loc[ours["ratio"].idxmax()]
+    by_ratio = ours.sort_values("ratio")
+    low, high = by_ratio.iloc[0], by_ratio.iloc[-1]
     return (
         f"One training step takes {low['ratio']:.2f} times ({low['T']} tasks) to "
         f"{high['ratio']:.1f} times ({high['T']} tasks) the step without surgery; in {len(faster)} "
