@@ -258,7 +258,8 @@ def main() -> None:
     machine = f"The learner on {where}, torch {torch.__version__}, {platform.machine()}"
     if not has_bfloat16_units(device):
         machine += "; no units for bfloat16: what is called bfloat16 ran in float32"
-    text = table.to_markdown(index=False, floatfmt=".4g")
+    shown = table.astype(object).where(table.notna(), "")
+    text = shown.to_markdown(index=False, floatfmt=".4g")
     text += f"\n\n{machine}; medians of {args.repeats} repeats.\n"
     write_text(args.out / "rl.md", text)
     print(text)
