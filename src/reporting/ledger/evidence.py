@@ -352,7 +352,7 @@ def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
         return Evidence(decided=NOT_REPLICATED, note=f"{': '.join(names)} is undefined")
     ok = {"equals": operator.eq, "above": operator.gt, "below": operator.lt}
     held = all(ok[key](value, test[key]) for key in ok if key in test)
-    shown = value if isinstance(value, str) else f"{': '.join(names)} {value:.3g}"
+    shown = value if isinstance(value, str) else f"{': '.join(names)} {value:.3g}".replace("-", "−")
     return Evidence(decided=REPLICATED if held else NOT_REPLICATED, note=str(shown))
 
 
