@@ -19,6 +19,7 @@ Exit status: 0 done, 2 a fault that the message names, 3 stopped and resumable.
 import argparse
 import importlib
 import itertools
+import os
 import re
 import resource
 import sys
@@ -35,9 +36,9 @@ from multitask.runs.errors import NonFiniteError, UserError
 from multitask.runs.provenance import ROOT, commit, machine, numeric_settings, versions
 from multitask.runs.sources import training_hash
 from multitask.runs.startup import keep_freed_memory, loading
-from system import command, stopping
+from system import command, lifeline, stopping
 from system.reading import read_json
-from system.results import CHECKS
+from system.results import CHECKS, read_info
 from system.settings import TUNED
 from system.writing import probe
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 BUDGET = ("methods", "seeds", "validation_share", "epochs")
 # Settings that do not identify a run: the data have a fingerprint, and workers change no number.
 PLACES = ("data_root", "workers")
+KEPT = ("pt", "csv", "lock")  # endings of a seed's files in the folder of checkpoints
 EXIT_FAULT, EXIT_STOPPED = command.FAULT, command.STOPPED
 PROGRESS = "progress: "  # how a line about a training's progress begins
 MOST_SEEDS = 10_000  # largest number of seeds of one job
@@ -239,9 +241,9 @@ def train(args: argparse.Namespace) -> None:
         asked = jobs(args, task.METHODS)
         settings = asked[0].settings
         # A folder that cannot be written is reported before hours of training.
-        probe(args.out)
         for job in asked:
-            refuse_folders(job)
+            refuse_irregular(job)
+            probe(job.out)
             probe(job.checkpoints)
         # Done within `loading`, because it imports torch's compiler.
         prepare_torch(settings)
@@ -281,21 +283,21 @@ def train(args: argparse.Namespace) -> None:
     # Only after all jobs are written: an interrupted grid resumes from its finished points.
     for job in () if args.so_far else asked:
         for seed in job.seeds:
-            for left in ("pt", "csv"):
+            for left in KEPT:
                 (job.checkpoints / f"seed{seed}.{left}").unlink(missing_ok=True)
 
 
-def refuse_folders(job: Job) -> None:
-    """Refuse folders where files must be, before the training that would end in them.
+def refuse_irregular(job: Job) -> None:
+    """Refuse folders, pipes and broken links where files must be, before a training meets them.
 
     Raises:
-        UserError: One of the files that a job writes is a folder.
+        UserError: Something else is in the place of a file that a job writes.
     """
     files = [job.out / name for name in ("metrics.csv", "run.json")]
-    files += [job.checkpoints / f"seed{seed}.{end}" for seed in job.seeds for end in ("pt", "csv")]
+    files += [job.checkpoints / f"seed{seed}.{end}" for seed in job.seeds for end in KEPT]
     for path in files:
-        if path.is_dir():
-            raise UserError(f"{path} is a folder; delete it or choose another place")
+        if os.path.lexists(path) and not path.is_file():
+            raise UserError(f"{path} is no regular file; delete it or choose another place")
 
 
 def prepare_torch(settings: dict[str, Any]) -> None:
@@ -343,15 +345,19 @@ def train_seeds(
             every_seconds=args.checkpoint_seconds,
             accept_code_change=args.accept_code_change,
         )
-        saved = session.load()
-        if saved is None or "finished" not in saved:
-            rows = train_one(task, job, seed, session, validation_only=args.grid)
-            peak = peak_memory_mb(job.settings["device"])
-            saved = {"finished": rows, "seconds": session.elapsed(), "peak_memory_mb": peak}
-            # Hold signals back until the finished seed is saved.
-            stopping.wait()
-            session.save(saved)
-            stopping.proceed()
+        lock = lifeline.hold(session.path.with_suffix(".lock"), str(os.getpid()), attempts=1)
+        if lock is None:
+            raise UserError(f"another process trains into {session.path}; wait for it or stop it")
+        with lock:
+            saved = session.load()
+            if saved is None or "finished" not in saved:
+                rows = train_one(task, job, seed, session, validation_only=args.grid)
+                peak = peak_memory_mb(job.settings["device"])
+                saved = {"finished": rows, "seconds": session.elapsed(), "peak_memory_mb": peak}
+                # Hold signals back until the finished seed is saved.
+                stopping.wait()
+                session.save(saved)
+                stopping.proceed()
         if len(session.code_hashes) > 1:
             changes[str(seed)] = session.code_hashes
         done[seed] = saved
@@ -371,24 +377,37 @@ def so_far(
     """Read the records and costs of a job from its checkpoints without training.
 
     Raises:
-        UserError: A seed has no checkpoint, or one without rows.
+        UserError: A seed has no checkpoint or one without rows, or the run is finished.
     """
     from multitask.runs.checkpoint import Session
     from multitask.runs.records import Records
 
+    info = job.out / "run.json"
+    whole = info.is_file() and "unfinished" not in read_info(info)
     records, seconds, unfinished = {}, {}, {}
+    changes: dict[str, list[str]] = {}
     for seed in job.seeds:
         path = job.checkpoints / f"seed{seed}.pt"
-        session = Session(path, {**identity, "method": args.method, "seed": seed})
-        saved = session.load()
-        rows = (saved or {}).get("finished", (saved or {}).get("records"))
-        if not saved or not rows:
-            raise UserError(f"no rows in {path}; train the run before it is written so far")
+        session = Session(
+            path,
+            {**identity, "method": args.method, "seed": seed},
+            accept_code_change=args.accept_code_change,
+        )
+        saved = session.load() or {}
+        rows = saved.get("finished", saved.get("records"))
+        # A point of a grid that diverged is finished without a row.
         if "finished" not in saved:
+            if whole:
+                raise UserError(f"{job.out} holds a finished run; delete it, or leave out --so-far")
+            if not rows:
+                raise UserError(f"no rows in {path}; train the run before it is written so far")
             unfinished[str(seed)] = max(row[0] for row in rows)
+        if len(session.code_hashes) > 1:
+            changes[str(seed)] = session.code_hashes
         records[seed] = Records([tuple(row) for row in rows])
         seconds[str(seed)] = round(session.elapsed(), 1)
-    return records, {"seconds": seconds, **({"unfinished": unfinished} if unfinished else {})}
+    notes = {"unfinished": unfinished, "accepted_code_changes": changes}
+    return records, {"seconds": seconds, **{key: value for key, value in notes.items() if value}}
 
 
 def train_one(
@@ -471,6 +490,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--so-far", action="store_true", help="train nothing: write what the checkpoints hold"
     )
     args = parser.parse_args(arguments)
+    if args.so_far and args.max_minutes is not None:
+        parser.error("--so-far trains nothing and takes no --max-minutes")
     if args.checkpoints is None:
         # results/<scale>/runs/<experiment>/<method>/seeds0-4 -> results/<scale>/checkpoints
         parents = args.out.absolute().parents

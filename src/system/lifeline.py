@@ -29,9 +29,12 @@ def hold(path: Path, run: str, *, attempts: int = 20) -> IO[str] | None:
     for _ in range(attempts):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             time.sleep(0.1)
             continue
+        # A file system without locks refuses nobody.
+        except OSError:
+            pass
         # Written under the lock, so that no job reads a mixture of two numbers.
         file.truncate(0)
         file.write(run)

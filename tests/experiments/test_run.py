@@ -1,5 +1,6 @@
 """The training command: what it writes, how it stops, how it refuses."""
 
+import argparse
 import errno
 import gc
 import importlib
@@ -13,8 +14,10 @@ import torch
 
 from experiments import config as configs
 from experiments import run
+from multitask.runs import checkpoint
 from multitask.runs.records import Records
 from multitask.runs.startup import loading
+from system import lifeline
 
 CONFIG = {
     "scale": "tiny",
@@ -39,7 +42,13 @@ def toy_train(method, seed, settings, session):
     for step in range(state["step"], settings["steps"]):
         x = x + torch.randn((), generator=generator)
         records.add(step, "all", "x", x.item())
-        now = {"step": step + 1, "x": x, "rng": generator.get_state(), "rows": records.rows}
+        now = {
+            "step": step + 1,
+            "x": x,
+            "rng": generator.get_state(),
+            "rows": records.rows,
+            "records": records.rows,
+        }
         session.tick(lambda now=now: now)
     return records
 
@@ -83,13 +92,17 @@ def test_a_path_that_cannot_be_printed_is_one_line(capsys, option, place):
         "checkpoints/toy/walk/seed0.csv",
     ],
 )
-def test_a_folder_in_the_place_of_a_file_is_named_before_training(
-    tmp_path, toy, monkeypatch, capsys, name
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("x", path)])
+def test_what_is_no_file_in_the_place_of_a_file_is_named_before_training(
+    tmp_path, toy, monkeypatch, capsys, name, make
 ):
+    """Bug: a pipe waited for a reader at the first evaluation; a link led rows elsewhere."""
     monkeypatch.setattr(toy, "train", lambda *_: pytest.fail("trained"))
-    (tmp_path / "results/tiny" / name).mkdir(parents=True)
+    path = tmp_path / "results/tiny" / name
+    path.parent.mkdir(parents=True)
+    make(path)
     assert command(tmp_path)[0] == 2
-    assert f"{name} is a folder" in capsys.readouterr().err
+    assert f"{name} is no regular file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -123,6 +136,45 @@ def test_writes_metrics_and_provenance_then_drops_checkpoints(tmp_path, toy, mon
     assert 50 < info["peak_memory_mb"] < 50_000
     assert not {"chosen", "tuning", "point"} & set(info)
     assert not list((tmp_path / "results/tiny/checkpoints").rglob("*.pt"))
+
+
+def test_a_run_is_written_so_far_and_never_over_a_finished_one(tmp_path, toy, capsys, monkeypatch):
+    _, out = command(tmp_path, "--max-minutes", "0", seeds="0")
+    monkeypatch.setattr(run, "training_hash", lambda experiment, method: "f" * 16)
+    assert command(tmp_path, "--so-far", seeds="0")[0] == 2
+    assert "or pass --accept-code-change" in capsys.readouterr().err
+    # Bug: what the message offers was ignored, and the change was not recorded.
+    assert command(tmp_path, "--so-far", "--accept-code-change", seeds="0")[0] == 0
+    info = json.loads((out / "run.json").read_text())
+    assert info["unfinished"] == {"0": 0}
+    assert info["accepted_code_changes"] == {"0": ["0123456789abcdef", "f" * 16]}
+    saved = tmp_path / "results/tiny/checkpoints/toy/walk/seed0.pt"
+    before = saved.read_bytes()
+    assert command(tmp_path, "--accept-code-change", seeds="0")[0] == 0
+    written = (out / "run.json").read_bytes()
+    for place in (lambda: None, lambda: saved.write_bytes(before)):
+        place()
+        assert command(tmp_path, "--so-far", "--accept-code-change", seeds="0")[0] == 2
+        assert "holds a finished run" in capsys.readouterr().err
+        assert (out / "run.json").read_bytes() == written
+
+
+def test_a_point_that_diverged_is_written_so_far(tmp_path):
+    job = run.Job("walk", [0], {}, {}, {}, tmp_path, tmp_path)
+    args = argparse.Namespace(method="walk", accept_code_change=False)
+    checkpoint.Session(tmp_path / "seed0.pt", {"method": "walk", "seed": 0}).save({"finished": []})
+    records, costs = run.so_far(args, None, job, {})
+    assert (records[0].rows, "unfinished" in costs) == ([], False)
+
+
+def test_a_second_process_with_the_same_checkpoints_is_refused(tmp_path, toy, capsys):
+    """Bug: both trained, and mixed their rows in one file."""
+    lock = tmp_path / "results/tiny/checkpoints/toy/walk/seed1.lock"
+    with lifeline.hold(lock, "another"):
+        assert command(tmp_path)[0] == 2
+        assert "another process trains into" in capsys.readouterr().err
+    assert command(tmp_path)[0] == 0
+    assert not lock.exists()
 
 
 def test_stopped_run_resumes_to_the_same_bytes(tmp_path, toy, capsys):
@@ -192,6 +244,7 @@ def test_data_root_is_a_place_not_a_setting(tmp_path, toy):
             for option in ("--max-minutes", "--checkpoint-seconds")
             for value in ("nan", "inf", "-1", "1e999", "1_0", "")
         ),
+        (["multimnist", "sum", "--seeds", "0", "--so-far", "--max-minutes", "1"], "no --max-m"),
         (["multimnist", "sum", "--seeds", "0", "--config", '{"scale": "tiny"'], "line 1, column"),
         (["multimnist", "sum"], "--help"),
         (
