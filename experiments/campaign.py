@@ -18,6 +18,7 @@ the config. Methods that the config does not list can be trained by name.
 import argparse
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -115,26 +116,38 @@ def git(*words: str) -> str:
     Raises:
         UserError: The command fails.
     """
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError("git is not on the PATH; a campaign trains from a clone") from None
     if done.returncode:
         why = (done.stderr.strip() or "failed").splitlines()[-1]
         raise UserError(f"git {' '.join(words)}: {why}")
     return done.stdout.strip()
 
 
-def clone(scale: str, tag: str = "") -> Path:
-    """The folder of a clone, which is made if it is missing.
+def place(scale: str, tag: str = "") -> Path:
+    """The folder of a clone, named as its tag.
 
-    Its tag is the named one, else the newest campaign of the scale, else a new one at the last
+    The tag is the named one, else the newest campaign of the scale, else a new one at the last
     commit.
     """
+    if not re.fullmatch(r"(\w[\w.-]*)?", tag):
+        raise UserError(
+            f"--tag {tag!r}: a folder is named after it; use letters, digits, _, . and -"
+        )
     tags = git("tag", "--sort=-creatordate").splitlines()
     known = [one for one in tags if one.startswith(f"campaign-{scale}-")]
     tag = tag or next((one for one in known if (ROOT.parent / one).is_dir()), "")
-    tag = tag or f"campaign-{scale}-{git('rev-parse', '--short=10', 'HEAD')}"
-    if tag not in tags:
+    return ROOT.parent / (tag or f"campaign-{scale}-{git('rev-parse', '--short=10', 'HEAD')}")
+
+
+def clone(scale: str, tag: str = "") -> Path:
+    """The folder of a clone; clone and tag are made if they are missing."""
+    folder = place(scale, tag)
+    tag = folder.name
+    if tag not in git("tag").splitlines():
         git("tag", tag)
-    folder = ROOT.parent / tag
     if not folder.is_dir():
         # An interrupted clone must not be taken for a complete one.
         temporary = folder.with_suffix(".partial")
@@ -310,6 +323,7 @@ def copy(source: Path, target: Path) -> None:
 
 def write_so_far(campaign: Campaign, asked: Sequence[Target]) -> int:
     """Write the runs that have a checkpoint but no end; run.json marks them as unfinished."""
+    failed = False
     for target in asked:
         out = target.folder(campaign.mine)
         begun = target.checkpoint(campaign.results, "pt").exists()
@@ -317,9 +331,12 @@ def write_so_far(campaign: Campaign, asked: Sequence[Target]) -> int:
             continue
         kept = str((campaign.results / "checkpoints").absolute())
         words = train_command(target, campaign.scale, out, "--so-far", "--checkpoints", kept)
-        subprocess.run(words, cwd=campaign.folder, env=environment(campaign.config), check=False)
-        print(f"{target}: as far as it is, in {out}", flush=True)
-    return command.DONE
+        done = subprocess.run(words, cwd=campaign.folder, env=environment(campaign.config))
+        failed |= done.returncode != command.DONE
+        # The command itself has said what is wrong.
+        said = f"ended with {done.returncode}" if done.returncode else f"as far as it is, in {out}"
+        print(f"{target}: {said}", flush=True)
+    return command.FAULT if failed else command.DONE
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -341,9 +358,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse(arguments)
     if args.jobs < 1:
         raise UserError(f"--jobs {args.jobs}: at least one run at a time")
-    # Before a tag and a clone are made for it.
-    if not (ROOT / "config" / f"{args.scale}.yaml").is_file():
+    # A misspelt name, or a question, makes no tag and no clone.
+    here = ROOT / "config" / f"{args.scale}.yaml"
+    if not here.is_file():
         raise UserError(f"no scale {args.scale!r}: SCALE names a file config/SCALE.yaml")
+    if not (folder := place(args.scale, args.tag)).is_dir():
+        if args.status or args.so_far:
+            raise UserError(f"no campaign has begun in {folder}; without the option one begins")
+        targets(args.targets, configs.read(str(here)))
     folder = clone(args.scale, args.tag)
     config = configs.read(str(folder / "config" / f"{args.scale}.yaml"))
     campaign = Campaign(folder, args.scale, config)

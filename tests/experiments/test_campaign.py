@@ -136,9 +136,20 @@ def test_a_run_that_cannot_be_copied_is_not_counted_as_done(project, capsys, mon
     assert "No space left on device" in capsys.readouterr().out
 
 
-def test_an_unknown_scale_makes_neither_tag_nor_clone(project):
-    with pytest.raises(UserError, match="no scale 'labtop'"):
-        campaign.main(["labtop"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["labtop"], "no scale 'labtop'"),
+        (["laptop", "mt10"], "no experiment 'mt10'"),
+        (["laptop", "triad/sac/x"], "--seeds takes"),
+        (["laptop", "--tag", "../a"], "--tag '../a'"),
+        (["laptop", "--status"], "no campaign has begun"),
+        (["laptop", "--so-far", "--tag", "other"], "no campaign has begun"),
+    ],
+)
+def test_a_misspelt_name_and_a_question_make_neither_tag_nor_clone(project, words, said):
+    with pytest.raises(UserError, match=said):
+        campaign.main(words)
     assert not campaign.git("tag")
     assert [path.name for path in project.parent.iterdir()] == ["project"]
 
@@ -149,6 +160,20 @@ def test_a_fault_ends_its_run_alone(project, capsys):
     assert "metaworld_mt10/bad/0: ended with 2" in capsys.readouterr().out
     assert campaign.main(["laptop", "--status"]) == 0
     assert "1 done · 1 failed" in capsys.readouterr().out
+
+
+def test_a_run_that_cannot_be_written_so_far_is_told(project, capsys):
+    """Bug: it was said to be written, and the exit status was 0."""
+    folder = campaign.clone("laptop")
+    for method in ("bad", "sac"):
+        path = folder / f"results/laptop/checkpoints/metaworld_mt10/{method}/seed0.pt"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    names = ["metaworld_mt10/bad/0", "metaworld_mt10/sac/0"]
+    assert campaign.main(["laptop", "--so-far", *names]) == 2
+    said = capsys.readouterr().out
+    assert "bad/0: ended with 2\n" in said
+    assert "sac/0: as far as it is, in" in said
 
 
 def test_a_second_campaign_in_the_same_clone_is_refused(project):
