@@ -162,7 +162,7 @@ def refuse(source, target):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), source, None, target)
 
 
-@pytest.mark.parametrize("package", ["publishing", "proofs", "benchmarks"])
+@pytest.mark.parametrize("package", ["experiments", "publishing", "proofs", "benchmarks"])
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_a_signal_during_the_imports_of_a_command_is_one_line(package, name):
     # So Python begins `python -m package.module`.
@@ -177,6 +177,7 @@ def test_a_signal_during_the_imports_of_a_command_is_one_line(package, name):
 
 
 def test_an_import_by_other_code_leaves_its_signals_alone():
-    code = "import signal; old = signal.getsignal(signal.SIGINT); import publishing, proofs\n"
+    code = "import signal; old = signal.getsignal(signal.SIGINT)\n"
+    code += "import experiments, publishing, proofs\n"
     code += "assert signal.getsignal(signal.SIGINT) is old"
     subprocess.run([sys.executable, "-c", code], env=PATHS, check=True)
