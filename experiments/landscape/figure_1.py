@@ -1,6 +1,6 @@
 """Figure 1: the landscape of Appendix D and the paths of Adam and Adam + PCGrad on it."""
 
-import json
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -16,6 +16,7 @@ from matplotlib.patheffects import withStroke
 
 from reporting.figures import color, save, stamp, style
 from reporting.labels import label
+from system.reading import read_json
 
 Arrays = dict[str, np.ndarray]
 
@@ -175,9 +176,6 @@ def landscape(surface: Arrays, trajectories: Arrays, summary: dict[str, Any]) ->
 
 def write(surface: str, trajectories: str, summary: str, *, png: str, pdf: str) -> None:
     """Read the three files of the landscape and write the figure."""
-    with (
-        np.load(surface) as grid,
-        np.load(trajectories) as paths,
-        open(summary, encoding="utf-8") as file,
-    ):
-        save(landscape(dict(grid), dict(paths), json.load(file)), png=png, pdf=pdf)
+    content = read_json(Path(summary), "make it again")
+    with np.load(surface) as grid, np.load(trajectories) as paths:
+        save(landscape(dict(grid), dict(paths), content), png=png, pdf=pdf)

@@ -1,6 +1,6 @@
 """Figure 2: the projection of two gradients, drawn from vectors that the core computed."""
 
-import json
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -11,6 +11,7 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.patheffects import withStroke
 
 from reporting.figures import color, save, stamp, style
+from system.reading import read_json
 
 GREY = "#7F7F7F"
 PLANE: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": (0, (5, 3)), "zorder": 1}
@@ -93,5 +94,4 @@ def schematic(vectors: dict[str, Any]) -> Figure:
 
 def write(vectors: str, *, png: str, pdf: str) -> None:
     """Read the vectors and write the figure."""
-    with open(vectors, encoding="utf-8") as file:
-        save(schematic(json.load(file)), png=png, pdf=pdf)
+    save(schematic(read_json(Path(vectors), "make it again")), png=png, pdf=pdf)

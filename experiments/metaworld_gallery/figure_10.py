@@ -1,6 +1,5 @@
 """Figure 10: the tasks of MT50, pictured at the start of an episode."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from reporting.figures import save, stamp, style
+from system.reading import read_json
 
 COLUMNS = 5
 
@@ -37,7 +37,7 @@ def figure_10(pictures: np.ndarray, tasks: list[dict[str, Any]], note: str, scal
 def write(arrays: str, summary: str, *, png: str, pdf: str) -> None:
     """Read tasks.npz and tasks.json of a scale and write the figure."""
     scale = Path(summary).absolute().parents[1].name
-    found = json.loads(Path(summary).read_text(encoding="utf-8"))
+    found = read_json(Path(summary), "make it again")
     with np.load(arrays) as file:
         pictures = file["pictures"]
     versions = found["versions"]

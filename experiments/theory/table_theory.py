@@ -1,6 +1,5 @@
 """Table of the paper's theory: reading, verdict, deciding checks and reason of every statement."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from reporting import render
+from system.reading import read_json
 
 COLUMNS = (
     "name",
@@ -79,7 +79,7 @@ def notes(reports: Sequence[dict[str, Any]]) -> list[str]:
 
 def write(*paths: str, **files: str) -> None:
     """Read the JSON files of the checks and write the table; see `render.write_table`."""
-    reports = [json.loads(Path(path).read_text(encoding="utf-8")) for path in paths]
+    reports = [read_json(Path(path), "make it again") for path in paths]
     table = theory(reports)
     title = f"The paper's theory (scale: {reports[0]['scale']})"
     render.write_table(table, shown(table), notes(reports), title, **files)

@@ -22,6 +22,7 @@ from reporting.labels import label
 from reporting.ledger.verdicts import NOT_REPLICATED, NOT_TESTED, THEORY
 from system import command
 from system.reading import read_yaml
+from system.results import read_info
 from system.writing import copy_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +107,7 @@ def commit_of(one: Results) -> str:
     """The commit of the newest run."""
     # Results that are not published have no manifest; any run names the commit.
     for path in sorted(one.folder.glob("runs/*/*/*/run.json"), reverse=True):
-        return str(json.loads(path.read_text(encoding="utf-8")).get("commit", "unknown"))
+        return str(read_info(path).get("commit", "unknown"))
     return "unknown"
 
 
@@ -114,7 +115,7 @@ def records(one: Results) -> dict[str, list[dict[str, Any]]]:
     """{experiment: the `run.json` of its runs}."""
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(one.folder.glob("runs/*/*/*/run.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_info(path)
         found.setdefault(record["experiment"], []).append(record)
     return found
 

@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from reporting import findings
+from system.errors import UserError
 from system.reading import read_json
 from system.results import METRICS, PACKED, read_run
 
@@ -56,26 +58,34 @@ def check_manifest(folder: Path) -> dict[str, Any]:
     """Check a published scale against its manifest and return the manifest.
 
     Raises:
-        ValueError: A file is missing, not listed, or different from its entry.
+        UserError: A file is missing, not listed, or different from its entry.
     """
     path = folder / "manifest.json"
     if not path.is_file():
-        raise ValueError(f"no {path}; run `make publish` first")
+        raise UserError(f"no {path}; run `make publish` first")
     manifest = read_json(path, "publish again")
     try:
         digests = {name: line["sha256"] for name, line in manifest["files"].items()}
         [one.get for key in ("machines", "versions") for one in manifest[key]]
     except (AttributeError, KeyError, TypeError):
-        raise ValueError(f"{path} is no manifest; publish again") from None
+        raise UserError(f"{path} is no manifest; publish again") from None
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {
         "manifest.json"
     }
     for name in sorted(there ^ set(digests)):
-        raise ValueError(
+        raise UserError(
             f"{folder / name} is {'not in the manifest' if name in there else 'missing'}; publish "
             "again"
         )
     for name, found in digests.items():
         if digest(folder / name) != found:
-            raise ValueError(f"{folder / name} was changed after it was published; publish again")
+            raise UserError(f"{folder / name} was changed after it was published; publish again")
     return dict(manifest)
+
+
+def checked(folder: Path) -> list[findings.Results]:
+    """The published scales in a folder, each as its manifest says, strongest scale first."""
+    found = findings.read(folder.glob("*"))
+    for one in found:
+        check_manifest(one.folder)
+    return found

@@ -10,10 +10,11 @@ published results.
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from publishing.commands import table as commands
+from publishing.manifest import checked
 from reporting import findings
 from reporting.render import DASH
 from system import command
@@ -33,7 +34,7 @@ def published(root: Path) -> Path:
 
 def verdicts(root: Path) -> str:
     """A table of the number of claims per verdict over all published scales."""
-    claims = findings.ledger(findings.read(published(root).glob("*")))
+    claims = findings.ledger(checked(published(root)))
     words = [word for word, number in findings.count(claims).items() if number]
     lines = [f"| {len(claims)} claims | {' | '.join(words)} |", "|---|" + ":-:|" * len(words)]
     mine = findings.is_ours(claims)
@@ -50,15 +51,13 @@ def verdicts(root: Path) -> str:
 def answers(root: Path) -> str:
     """The table of questions and answers."""
     folder = published(root)
-    return findings.markdown(
-        findings.answers(findings.read(folder.glob("*")), folder / "benchmarks")
-    )
+    return findings.markdown(findings.answers(checked(folder), folder / "benchmarks"))
 
 
 def all_answers(root: Path) -> str:
     """Every question with its answer, for a page in `docs/`."""
     folder = published(root)
-    found = findings.answers(findings.read(folder.glob("*")), folder / "benchmarks")
+    found = findings.answers(checked(folder), folder / "benchmarks")
     lines = []
     for one in found:
         at = f"../results/published/{one.scale}/{one.where}" if one.scale else f"../{one.where}"
@@ -71,7 +70,7 @@ def all_answers(root: Path) -> str:
 
 def untested(root: Path) -> str:
     """The sources of claims that no published scale has tested."""
-    names = findings.untested(findings.read(published(root).glob("*")))
+    names = findings.untested(checked(published(root)))
     return f"Not tested so far (number of claims): {names}." if names else ""
 
 
@@ -102,8 +101,12 @@ def filled(text: str, root: Path = ROOT) -> str:
     return BLOCK.sub(replace, text)
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Rewrite the pages and the figures over all results, or check the pages."""
+    parser = command.Parser(prog="python -m publishing.readme", description=__doc__)
+    what = "change nothing; exit with 1 if a page is out of date"
+    parser.add_argument("--check", action="store_true", help=what)
+    check = parser.parse_args(arguments).check
     differing = []
     for page in PAGES:
         path = ROOT / page
@@ -111,13 +114,13 @@ def main(arguments: list[str]) -> int:
             continue
         old = path.read_text(encoding="utf-8")
         new = filled(old, ROOT)
-        if "--check" not in arguments:
+        if not check:
             write_text(path, new)
         elif new != old:
             words = "differs from the published results; run `python -m publishing.readme`"
             print(f"{page} {words}", file=sys.stderr)
             differing.append(page)
-    if "--check" not in arguments and (published(ROOT) / "quick").is_dir():
+    if not check and (published(ROOT) / "quick").is_dir():
         # Imported here, because only the figures need matplotlib.
         from reporting import overview
 
@@ -128,4 +131,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command.leave(lambda: main(sys.argv[1:]))
+    command.leave(main)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from publishing.manifest import check_manifest
 from system import command
-from system.errors import UserError
 from system.results import METRICS, PACKED, read_run
 from system.writing import copy_file, write_text
 
@@ -26,10 +25,7 @@ def restore(scale: str, root: Path = ROOT) -> int:
         UserError: Nothing is published of the scale, or a file differs from the manifest.
     """
     published, results = root / "results" / "published" / scale, root / "results" / scale
-    try:
-        manifest = check_manifest(published)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    manifest = check_manifest(published)
     copied = []
     for name in sorted(manifest["files"]):
         source, target = published / name, results / name

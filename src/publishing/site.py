@@ -7,11 +7,9 @@ The folder `docs/` is copied to `<out>/source`, pages of results are added, and 
 """
 
 import html
-import json
 import re
 import shutil
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,10 +18,12 @@ import jinja2
 import pandas as pd
 
 from publishing import commands
+from publishing.manifest import checked
 from publishing.readme import BLOCK, filled
 from reporting import findings, render
 from reporting.findings import Results
 from system import command
+from system.results import read_info
 
 ROOT = Path(__file__).resolve().parents[2]
 # {output that is not in the paper: its title}; listed after the paper's.
@@ -40,7 +40,7 @@ def build(out: Path, root: Path = ROOT, results: Path | None = None) -> Path:
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(root / "docs", source)
     folder = results or root / "results" / "published"
-    scales = findings.read(folder.glob("*"))
+    scales = checked(folder)
     write_pages(source, root, folder, scales)
     if _sphinx(source, out / "html"):
         raise ValueError(f"the site was not built; the messages above say why ({source})")
@@ -241,7 +241,7 @@ def whole(one: Results, experiments: Mapping[str, Any]) -> dict[str, Any]:
     landscape = one.file("landscape/summary.json").get("settings", {})
     for name, block in experiments.items():
         paths = sorted(one.folder.glob(f"runs/{name}/*/*/run.json"))
-        kept = json.loads(paths[0].read_text("utf-8"))["settings"] if paths else {}
+        kept = read_info(paths[0]).get("settings", {}) if paths else {}
         kept = landscape if name == "landscape" else kept
         found[name] = {**kept, **block}
     return found
@@ -317,12 +317,17 @@ def write_ledger(source: Path, scales: list[Results]) -> None:
     )
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Build the site into the given folder; a fault is reported in one line."""
-    out = Path(arguments[0]) if arguments else ROOT / "results" / "site"
+    parser = command.Parser(prog="python -m publishing.site", description=__doc__)
+    where = "folder of the site (default: results/site)"
+    parser.add_argument(
+        "out", nargs="?", type=command.place, default=ROOT / "results/site", help=where
+    )
+    args = parser.parse_args(arguments)
     try:
-        place = build(out.resolve())
-    except (ValueError, OSError, ImportError, json.JSONDecodeError) as error:
+        place = build(args.out.resolve())
+    except (ValueError, OSError, ImportError) as error:
         command.tell(f"error: {command.told(error)}")
         return 2
     print(f"open {place / 'index.html'}")
@@ -330,4 +335,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    command.leave(lambda: main(sys.argv[1:]))
+    command.leave(main)

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from reporting import render
 from reporting.figures import PALE, legend_above, save, stamp, style
 from reporting.findings import Results, count, is_real, ledger, order, read
+from reporting.findings.results import read_table
 from reporting.labels import label
 from reporting.ledger import verdicts
 from reporting.ledger.verdicts import NOT_TESTED
@@ -294,6 +295,6 @@ def write(folders: Sequence[str | Path], out: Path, benchmarks: Path | None = No
     results = read(folders)
     figures = {"scoreboard": scoreboard(results), "paper_against_ours": paper_against_ours(results)}
     if benchmarks is not None and benchmarks.is_file():
-        figures["cost"] = cost(pd.read_csv(benchmarks))
+        figures["cost"] = cost(read_table(benchmarks))
     for name, fig in figures.items():
         save(fig, png=out / f"{name}.png", pdf=out / f"{name}.pdf", dpi=DPI)

@@ -1,14 +1,17 @@
 """The publishing commands on a disk that takes no more, and with arguments that name nothing."""
 
+import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from publishing import commands, runtimes, verify
+from publishing import commands, readme, runtimes, verify
 from publishing.manifest import check_manifest
+from reporting import findings
 from system.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,3 +133,39 @@ def test_a_task_of_two_sets_is_two_rows(tmp_path):
 def test_the_list_of_commands_says_what_it_takes(words):
     with pytest.raises(UserError, match="takes help, estimate SCALE or targets SCALE"):
         commands.main(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("claims.csv", text) for text in ("", "id\na\n", 'id,"\n', "\0")),
+        *(("tables/table_4.csv", text) for text in ("", 'name,mean\na,"1')),
+        *(("manifest.json", text) for text in ("", "{", '{"a": NaN}', '{"a": 1, "a": 2}')),
+    ],
+)
+def test_a_damaged_result_is_named(folder, name, text):
+    """Bug: a traceback of pandas or json that did not name the file."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text(text)
+    one = findings.Results(folder)
+    read = {"claims.csv": lambda: one.claims, "manifest.json": lambda: one.file(name)}
+    with pytest.raises(UserError, match=f"{re.escape(name)}.*; make it again"):
+        read.get(name, lambda: one.table("table_4"))()
+
+
+@pytest.mark.parametrize("fill", [readme.verdicts, readme.answers, readme.untested])
+def test_pages_show_no_number_that_was_changed_after_publishing(tmp_path, fill):
+    """Bug: a digit changed in a published table went into the README."""
+    place = tmp_path / "results" / "published" / "quick"
+    shutil.copytree(PUBLISHED, place)
+    (place / "claims.csv").write_text(
+        (place / "claims.csv").read_text().replace(",quick", ",Quick")
+    )
+    with pytest.raises(UserError, match=r"claims\.csv was changed after it was published"):
+        fill(tmp_path)
+
+
+@pytest.mark.parametrize("module", ["publishing.readme", "publishing.site"])
+def test_an_unknown_option_does_nothing(module):
+    """Bug: `--chek` rewrote the pages, and `--help` was taken for the folder of the site."""
+    is_one_line(run(module, "--chek"), "--chek")

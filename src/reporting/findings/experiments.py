@@ -9,7 +9,7 @@ import pandas as pd
 from reporting import render
 from reporting.alone import TASKS, steps_of_a_task
 from reporting.findings.claims import by_id, standing_of
-from reporting.findings.results import Results
+from reporting.findings.results import Results, read_table
 from reporting.labels import label, seeds_text
 from reporting.ledger.claims import is_ours
 from reporting.ledger.evidence import CLAIMED, samples, up_to
@@ -386,7 +386,7 @@ def cost(benchmarks: Path) -> str:
     path = benchmarks / "speed_cpu.csv"
     if not path.is_file():
         return ""
-    table = pd.read_csv(path)
+    table = read_table(path)
     # A ratio compares a step with the same step without surgery, on the same machine.
     steps = table[(table["kind"] == "step") & table["ratio"].notna()]
     ours = steps[steps["code"] == "pcgrad"].set_index("case")

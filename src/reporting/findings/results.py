@@ -1,6 +1,5 @@
 """Reads the result files of one or more scales."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,10 @@ import pandas as pd
 
 from reporting.ledger.verdicts import NOT_TESTED
 from reporting.runs import Runs, metrics_below, read_runs
+from system.errors import UserError
+from system.reading import read_json
 
+LEDGER = ("id", "source", "claim", "verdict", "effect", "ours", "paper", "scale")
 RANK = ("paper", "gpu", "laptop")  # scales whose numbers are evidence, strongest first
 
 
@@ -29,12 +31,16 @@ class Results:
     @cached_property
     def claims(self) -> pd.DataFrame:
         """`claims.csv`."""
-        return pd.read_csv(self.folder / "claims.csv", dtype={"agrees": str, "reason": str})
+        found = read_table(self.folder / "claims.csv", dtype={"agrees": str, "reason": str})
+        if missing := [name for name in LEDGER if name not in found]:
+            path = self.folder / "claims.csv"
+            raise UserError(f"{path} has no column {', '.join(missing)}; make it again")
+        return found
 
     def table(self, name: str) -> pd.DataFrame:
         """`tables/<name>.csv`; empty if the scale has none."""
         path = self.folder / "tables" / f"{name}.csv"
-        return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+        return read_table(path) if path.is_file() else pd.DataFrame()
 
     def tables(self) -> list[str]:
         """The names of the scale's tables."""
@@ -59,7 +65,19 @@ class Results:
     def file(self, name: str) -> dict[str, Any]:
         """The content of a JSON file of the scale; empty if there is none."""
         path = self.folder / name
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+        return dict(read_json(path, "make it again")) if path.is_file() else {}
+
+
+def read_table(path: Path, **options: Any) -> pd.DataFrame:
+    """A table of results as it was written.
+
+    Raises:
+        UserError: The file is no table.
+    """
+    try:
+        return pd.read_csv(path, **options)
+    except ValueError as error:
+        raise UserError(f"{path} is no table ({error}); make it again") from None
 
 
 def read(folders: Iterable[str | Path]) -> list[Results]:

@@ -1,6 +1,5 @@
 """Judges every claim of `experiments/claims.yaml` by the result files and writes `claims.csv`."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from reporting.ledger.evidence import KINDS, Material, gather
 from reporting.ledger.verdicts import NOT_TESTED, VERDICTS, agreement, verdict
 from reporting.runs import describe_data, footer, read_runs
 from reporting.statistics import NAN, holm
+from system.reading import read_json
 
 # Columns of the ledger that are copied from the claim.
 COPIED = ("id", "source", "claim", "quantity", "direction", "smallest_effect")
@@ -164,7 +164,7 @@ def write(
     """Judge every claim and write the ledger as CSV, Markdown and, for the report, HTML."""
 
     def content(path: str) -> Any:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return read_json(Path(path), "make it again")
 
     statements = {Path(path).stem: content(path) for path in proofs}
     # The landscape and the gallery are deterministic and have one file each.
