@@ -394,7 +394,7 @@ def so_far(
             accept_code_change=args.accept_code_change,
         )
         saved = session.load() or {}
-        rows = saved.get("finished", saved.get("records", []))
+        rows: list[Any] = saved.get("finished", saved.get("records", []))
         # A point of a grid that diverged is finished without a row.
         if "finished" not in saved:
             if whole:
