@@ -38,7 +38,8 @@ article: $(STAMP) known-scale  ## the article as a PDF, from what is published a
 	$(MODULE) publishing.article results/published/$(SCALE) --out results/$(SCALE)
 
 docs: $(STAMP)  ## the site, from what is published; open results/site/html/index.html
-	@.venv/bin/python -c "import myst_nb, pydata_sphinx_theme, latex2mathml" 2>/dev/null || \
+	@.venv/bin/python -c "import sys, importlib.util as u; sys.exit(None in map(u.find_spec, sys.argv[1:]))" \
+	myst_nb pydata_sphinx_theme latex2mathml || \
 	.venv/bin/python -m pip install -q -c constraints.txt -e '.[docs]'
 	$(MODULE) publishing.site results/site
 
@@ -68,10 +69,11 @@ publish: $(STAMP) known-scale  ## copy the scale's results into results/publishe
 	$(MODULE) publishing.publish $(SCALE) $${PARTIAL:+"$$PARTIAL"}
 	$(MODULE) publishing.readme
 
-# The copy leaves out the results, so that every rule runs again.
+# The copy leaves out the results, so that every rule runs again. A pipe would hide that the first tar failed.
 verify: $(STAMP)  ## rerun quick elsewhere and compare it with what is published
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && \
-	tar -cf - --exclude=./.git --exclude=./.venv --exclude=./.snakemake --exclude=./data --exclude=./results . | tar -xf - -C "$$copy" && \
+	tar -cf "$$copy/.tar" --exclude=./.git --exclude=./.venv --exclude=./.snakemake --exclude=./data --exclude=./results . && \
+	tar -xf "$$copy/.tar" -C "$$copy" && rm "$$copy/.tar" && \
 	(cd "$$copy" && $(IN_ENV) snakemake --cores "$$CORES") && \
 	$(MODULE) publishing.verify "$$copy/results/quick" results/published/quick
 

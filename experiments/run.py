@@ -393,8 +393,8 @@ def so_far(
             {**identity, "method": args.method, "seed": seed},
             accept_code_change=args.accept_code_change,
         )
-        saved = session.load() or {}
-        rows: list[Any] = saved.get("finished", saved.get("records", []))
+        saved: dict[str, Any] = session.load() or {}
+        rows = saved.get("finished", saved.get("records", []))
         # A point of a grid that diverged is finished without a row.
         if "finished" not in saved:
             if whole:

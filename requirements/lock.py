@@ -5,6 +5,7 @@ uv finds every file that the index offers for the pinned versions, on every syst
 
 import re
 import subprocess
+import sys
 import tempfile
 import tomllib
 from pathlib import Path
@@ -22,7 +23,11 @@ def compiled(*arguments: str) -> list[str]:
     """Requirements with their hashes, one text each."""
     command = ["uv", "pip", "compile", "-q", "--generate-hashes", "--no-annotate", "--no-header"]
     command += ["--universal", "--python-version", "3.11.5", *arguments]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+    # uv itself has said on stderr what is wrong.
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        sys.exit(f"error: uv fails ({error!s:.60}); put it on the path (pip install uv)")
     return re.split(r"\n(?=\S)", done.stdout.strip())
 
 

@@ -1,5 +1,6 @@
 """The Makefile's own decisions, with substitutes for the programs that it calls."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,27 @@ def test_options_of_make_become_no_command(folder):
     assert "publishing.publish laptop ;touch x" in told  # the command refuses it
     assert told.count("--out ;touch x") == 3
     assert not (folder / "x").exists()
+
+
+def test_a_copy_that_is_not_whole_is_not_verified(folder):
+    """Bug: a pipe hid that tar had failed, and what had come through was run."""
+    program(folder / "bin/tar", 'PATH=/usr/bin:/bin; tar -cf "$2" Makefile; exit 2')
+    program(folder / ".venv/bin/snakemake", "touch ran")
+    assert make(folder, "verify", f"PATH={folder / 'bin'}:{os.environ['PATH']}").returncode != 0
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_the_site_needs_is_installed_only_where_it_is_missing(folder, there):
+    """Bug: a package that is there and broken was hidden behind an installation of nothing."""
+    for name in ("myst_nb", "pydata_sphinx_theme", "latex2mathml") if there else ():
+        (folder / f"{name}.py").write_text("raise ImportError")
+    program(
+        folder / ".venv/bin/python",
+        f'echo "$@" >> told; [ "$1" != -c ] || PYTHONPATH=. exec {sys.executable} -S "$@"',
+    )
+    make(folder, "docs")
+    assert ("pip install" in (folder / "told").read_text()) != there
 
 
 def test_the_checkout_may_lie_in_a_folder_with_a_space(folder):

@@ -43,7 +43,9 @@ def place(text: str) -> Path:
         argparse.ArgumentTypeError: It is empty, which would be the present folder, or holds a line
             break or another character that cannot be printed.
     """
-    if text and text.isprintable():
+    # A shell leaves the ~ of `--out=~/x` as it is, and a folder named ~ would be made.
+    text = os.path.expanduser(text)
+    if text and text.isprintable() and text[0] != "~":
         return Path(text)
     raise argparse.ArgumentTypeError(f"{text!r:.60} is no path; give one in printable characters")
 

@@ -76,7 +76,7 @@ def command(tmp_path, *more, seeds="0-1", config=CONFIG):
 
 
 @pytest.mark.parametrize("option", ["--out", "--checkpoints", "--chosen"])
-@pytest.mark.parametrize("place", ["", "a\nb", "a\0b", "a\udc80"])
+@pytest.mark.parametrize("place", ["", "a\nb", "a\0b", "a\udc80", "~nobody there/x"])
 def test_a_path_that_cannot_be_printed_is_one_line(capsys, option, place):
     words = ["toy", "walk", "--seeds", "0", "--config", "{}", "--out", "o", option, place]
     assert run.main(words) == 2

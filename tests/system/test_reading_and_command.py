@@ -176,6 +176,11 @@ def test_a_signal_during_the_imports_of_a_command_is_one_line(package, name):
     assert done.stderr.startswith(f"stopped by {name}; ")
 
 
+def test_a_path_of_an_option_may_begin_at_home():
+    """Bug: `--out=~/x`, which a shell leaves as it is, made a folder named ~."""
+    assert command.place("~/x") == Path.home() / "x"
+
+
 def test_an_import_by_other_code_leaves_its_signals_alone():
     code = "import signal; old = signal.getsignal(signal.SIGINT)\n"
     code += "import experiments, publishing, proofs\n"
