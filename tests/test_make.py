@@ -109,7 +109,8 @@ def test_options_of_make_become_no_command(folder):
 
 def test_a_copy_that_is_not_whole_is_not_verified(folder):
     """Bug: a pipe hid that tar had failed, and what had come through was run."""
-    program(folder / "bin/tar", 'PATH=/usr/bin:/bin; tar -cf "$2" Makefile; exit 2')
+    body = '[ "$1" = -xf ] && exec tar "$@"; tar -cf "$2" Makefile; exit 2'
+    program(folder / "bin/tar", f"PATH=/usr/bin:/bin; {body}")
     program(folder / ".venv/bin/snakemake", "touch ran")
     assert make(folder, "verify", f"PATH={folder / 'bin'}:{os.environ['PATH']}").returncode != 0
     assert not (folder / "ran").exists()
