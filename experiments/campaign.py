@@ -172,9 +172,10 @@ def train_command(target: Target, scale: str, out: Path, *more: str) -> list[str
 
 def environment(config: dict[str, Any]) -> dict[str, str]:
     """Environment of a run: imports from the clone, the project's data, the config's threads."""
-    data = os.environ.get("PCGRAD_DATA") or str(ROOT / config["data_root"])
+    # Absolute, because a run's working folder is the clone.
+    data = Path(os.environ.get("PCGRAD_DATA") or ROOT / config["data_root"]).absolute()
     # The clone has no data; without this variable every run would download them again.
-    more = {"PCGRAD_DATA": data} if Path(data).is_dir() else {}
+    more = {"PCGRAD_DATA": str(data)} if data.is_dir() else {}
     threads = {"OMP_NUM_THREADS": str(config["torch_threads"])}
     return {**os.environ, **threads, **more, "PYTHONPATH": os.pathsep.join(["src", "."])}
 

@@ -19,6 +19,8 @@ DONE, FAULT, STOPPED = 0, 2, 3
 OF_THE_MACHINE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ENAMETOOLONG, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    # A file in the place of a folder, or the other way round.
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
     # A limit of the shell on file sizes, and shared file systems.
     *(errno.EFBIG, errno.ESTALE, errno.ELOOP, errno.ETIMEDOUT, errno.EPIPE),
 }

@@ -176,6 +176,15 @@ def test_a_run_that_cannot_be_written_so_far_is_told(project, capsys):
     assert "sac/0: as far as it is, in" in said
 
 
+def test_a_relative_folder_of_data_is_that_of_the_caller(tmp_path, monkeypatch):
+    """Bug: every run looked for it below the clone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PCGRAD_DATA", "mine")
+    (tmp_path / "mine").mkdir()
+    found = campaign.environment({"data_root": "data", "torch_threads": 1})
+    assert found["PCGRAD_DATA"] == str(tmp_path / "mine")
+
+
 def test_a_second_campaign_in_the_same_clone_is_refused(project):
     folder = campaign.clone("laptop")
     with (

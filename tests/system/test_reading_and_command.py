@@ -54,6 +54,7 @@ def raises(error):
             "error: out of memory",
         ),
         (OSError(errno.ENOSPC, "No space left on device", "a.csv"), "error: a.csv: No space left"),
+        (OSError(errno.EISDIR, "Is a directory", "a.lock"), "error: a.lock: Is a directory"),
     ],
 )
 def test_faults_of_user_and_machine_are_one_line(capsys, error, said):
