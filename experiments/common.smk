@@ -105,10 +105,13 @@ def runs(*experiments):
     """The metrics of every job that the config asks for, or of those that are there."""
     if RENDER:
         there = Path("results", config["scale"], "runs")
-        return sorted(
-            str(path)
-            for experiment in experiments
-            for path in there.glob(f"{experiment}/*/seeds*/metrics.csv")
+        return sorted(  # a run that lost its metrics is a missing input, and not fewer seeds
+            {
+                str(path.with_name("metrics.csv"))
+                for experiment in experiments
+                for name in ("metrics.csv", "run.json")
+                for path in there.glob(f"{experiment}/*/seeds*/{name}")
+            }
         )
     return [
         f"<results>/runs/{experiment}/{method}/seeds{seeds}/metrics.csv"

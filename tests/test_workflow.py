@@ -254,6 +254,12 @@ def test_render_shows_the_runs_that_are_there_and_trains_none(done, tmp_path):
     text = (tree / "results/tiny/claims.csv").read_text(encoding="utf-8")
     row = next(line for line in text.splitlines() if line.startswith("figure-4-return,"))
     assert "not tested" in row
+    # Bug: a run that had lost its metrics was left out, and tables averaged fewer seeds.
+    lost = next(tree.glob("results/tiny/runs/multimnist/*/*/metrics.csv"))
+    lost.unlink()
+    status, output = snakemake(tree, *render, "-n")
+    assert status != 0
+    assert str(lost.relative_to(tree)) in output
 
 
 def test_an_edit_of_the_core_retrains_everything(done):
