@@ -51,7 +51,7 @@ def fetch(folder: Path, name: str, checksum: str, mirrors: Sequence[str]) -> Pat
     for mirror in mirrors:
         downloader = pooch.HTTPDownloader(timeout=TIMEOUT_SECONDS)
         try:
-            if path.is_file() and pooch.hashes_match(path, known):
+            if path.is_file() and pooch.hashes.hash_matches(path, known):
                 return path
             with scratch(path) as temporary:
                 found = pooch.retrieve(

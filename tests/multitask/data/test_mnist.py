@@ -208,6 +208,19 @@ def test_the_first_mirror_with_the_right_content_serves(server, tmp_path):
     assert list((tmp_path / "other").iterdir()) == []
 
 
+@pytest.mark.parametrize("there", [b"content", b"cont"])
+def test_a_file_that_is_there_is_kept_if_it_is_whole(server, tmp_path, there):
+    """Bug: an archive that somebody had put there, or that was not unpacked, was a traceback."""
+    site, url = server
+    (site / "file.gz").write_bytes(b"content")
+    path = tmp_path / "file.gz"
+    path.write_bytes(there)
+    before = path.stat().st_ino
+    fetch(tmp_path, "file.gz", hashlib.sha256(b"content").hexdigest(), [url])
+    assert path.read_bytes() == b"content"
+    assert (path.stat().st_ino == before) == (there == b"content")
+
+
 def test_data_root_from_the_environment_wins(tmp_path, monkeypatch):
     monkeypatch.delenv("PCGRAD_DATA", raising=False)
     assert str(data_root("data")) == "data"
