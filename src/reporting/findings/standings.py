@@ -54,7 +54,7 @@ def standing(table: pd.DataFrame, left: str) -> str:
         words = metric.removeprefix("test_").replace("_", " ")
         groups = _groups(part)
         seeds = sorted({int(line["seeds"]) for line in part})
-        paired = f"{'–'.join(map(str, seeds))} paired seeds"
+        paired = f"{'–'.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))} paired seeds"
         sentences.append(f"{label(left)} has {words}{where} {level}, {groups} ({paired})")
     return ". ".join(sentences) + "." * bool(sentences)
 
