@@ -75,7 +75,7 @@ def random_orders(
         generator: a CPU generator; ``None`` is torch's default CPU generator.
         batch: leading dimensions; ``batch=(n,)`` draws the same numbers as n single calls.
         shared: False (Algorithm 1) draws a uniform permutation of the other tasks for every task.
-            True (popular ports) draws one uniform permutation of all tasks and omits i in row i.
+            True draws one uniform permutation of all tasks and omits i in row i.
 
     Returns:
         A CPU LongTensor ``[*batch, T, T-1]``; row i is a permutation of {0..T-1} without i.

@@ -164,7 +164,7 @@ def surgery(gramian: Tensor, orders: Tensor, *, reduction: Reduction = "sum") ->
     Args:
         gramian: ``[..., T, T]``.
         orders: ``[..., T, T-1]`` int64, the visiting order of every task.
-        reduction: ``"sum"`` (Algorithm 1) gives weights_j = sum_i C_ij; ``"mean"`` (popular ports)
+        reduction: ``"sum"`` (Algorithm 1) gives weights_j = sum_i C_ij; ``"mean"`` (a popular port)
             divides them by T.
 
     Returns:

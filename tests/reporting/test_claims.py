@@ -33,7 +33,7 @@ LANDSCAPE = {
             }
         ]
         for variant, word, share in (
-            ("adam", "task 1's valley", 0.4),
+            ("adam", "task 1's valley", 0.3),
             ("adam_pcgrad", "joint optimum", 0.9),
         )
     },
@@ -285,7 +285,7 @@ def test_a_missing_metric_is_said(write_job):
     [
         ("figure-1-adam", "replicated", "task 1's valley"),
         ("figure-1-pcgrad", "replicated", "joint optimum"),
-        ("figure-1-conflict", "not replicated", "conflict share 0.4"),
+        ("figure-1-conflict", "not replicated", "conflict share 0.3"),
         ("figure-1-magnitudes", "replicated", "median norm ratio 40"),
         ("figure-1-curvature", "not replicated", "undefined"),
     ],
@@ -294,6 +294,16 @@ def test_landscape_verdicts_come_from_end_points(name, word, reason):
     line = ledger([claim(name)], Material(EMPTY.runs, LANDSCAPE), "quick").iloc[0]
     assert line["verdict"] == word
     assert reason in line["reason"]
+
+
+@pytest.mark.parametrize(
+    ("share", "word"), [(0.39, "not replicated"), (0.45, ""), (0.55, ""), (0.61, "replicated")]
+)
+def test_rounding_decides_no_share_of_conflicts(share, word):
+    found = copy.deepcopy(LANDSCAPE)
+    found["runs"]["adam"][0]["last_tenth"]["conflict_share"] = share
+    line = ledger([claim("figure-1-conflict")], Material(EMPTY.runs, found), "quick").iloc[0]
+    assert line["verdict"] == (word or "inconclusive")
 
 
 def test_a_short_landscape_is_no_test():

@@ -13,7 +13,13 @@ import pandas as pd
 import scipy  # scipy.stats is loaded on first use
 
 from reporting.labels import label
-from reporting.ledger.verdicts import NOT_REPLICATED, REPLICATED, THEORY, Evidence
+from reporting.ledger.verdicts import (
+    INCONCLUSIVE,
+    NOT_REPLICATED,
+    REPLICATED,
+    THEORY,
+    Evidence,
+)
 from reporting.runs import Runs, final, seed_values, whole_mean
 from reporting.statistics import NAN, Interval, bounded, clipped, interval
 from reporting.tables import INFINITE, bounds
@@ -337,7 +343,8 @@ PER_SEED: dict[str, Callable[[pd.DataFrame, Test], tuple[Seeds, Seeds]]] = {
 def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
     """Compare a value of the landscape's summary with `equals`, `above` or `below`.
 
-    `path` lists the keys that lead to the value. The landscape is deterministic: no seeds.
+    `path` lists the keys that lead to the value. The landscape has no seeds, but processors round
+    differently: a value within `undecided` of its bound decides nothing.
     """
     if not summary:
         return Evidence(missing="no run of the landscape")
@@ -353,6 +360,11 @@ def endpoint(test: Test, summary: Mapping[str, Any]) -> Evidence:
     ok = {"equals": operator.eq, "above": operator.gt, "below": operator.lt}
     held = all(ok[key](value, test[key]) for key in ok if key in test)
     shown = value if isinstance(value, str) else f"{': '.join(names)} {value:.3g}".replace("-", "−")
+    bound = test.get("above", test.get("below"))
+    if "undecided" in test and abs(value - bound) < test["undecided"]:
+        return Evidence(
+            decided=INCONCLUSIVE, note=f"{shown}, within {test['undecided']} of {bound}"
+        )
     return Evidence(decided=REPLICATED if held else NOT_REPLICATED, note=str(shown))
 
 
