@@ -285,8 +285,8 @@ def test_a_missing_metric_is_said(write_job):
     [
         ("figure-1-adam", "replicated", "task 1's valley"),
         ("figure-1-pcgrad", "replicated", "joint optimum"),
-        ("figure-1-conflict", "not replicated", "conflict share 0.3"),
-        ("figure-1-magnitudes", "replicated", "median norm ratio 40"),
+        ("figure-1-conflict", "not replicated", "share of conflicts 0.3"),
+        ("figure-1-magnitudes", "replicated", "median ratio of lengths 40"),
         ("figure-1-curvature", "not replicated", "undefined"),
     ],
 )

@@ -229,7 +229,7 @@ def test_the_headline_compares_paired_seeds_as_far_as_both_have_run(write_job, t
     # Neither SAC's steps after the end of the shorter run count, nor a seed without a partner.
     one = mt10(write_job, tmp_path / "laptop", {0: [0.4] * 10 + [1] * 5}, {0: [0.2] * 10, 1: [1]})
     text = findings.headline(one)
-    assert "after 1 million samples" in text
+    assert "after 1 million environment steps" in text
     assert (
         "SAC 0.40, SAC + PCGrad 0.20; difference −0.200 (1 paired seed; Meta-World 3, float32)."
         in text

@@ -115,7 +115,7 @@ def standing_of(one: Results, gain: float, claim: str = "figure-3-mt10-gain-1m")
     if np.isfinite(line["effect"]):
         effect = render.significant(line["effect"], line["ci_low"], line["ci_high"], 2)
         why = f"the difference minus the claimed {gain - line['effect']:.2f} is {effect}"
-    return f" The claim at 1 million samples is {line['verdict']} ({why})."
+    return f" The claim at 1 million steps is {line['verdict']} ({why})."
 
 
 def untested(results: Sequence[Results]) -> str:

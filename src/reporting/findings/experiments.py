@@ -283,7 +283,7 @@ def headline(one: Results) -> str:
     words = [f"{label(method)} {ends[method].mean():.2f}" for method in PAIR]
     runs = one.runs("metaworld_mt10")
     return (
-        f"Share of the ten tasks that is solved after {budget / 1e6:.2g} million samples (the "
+        f"Share of the ten tasks solved after {budget / 1e6:.2g} million environment steps (the "
         f"paper's curves end at 5 million): {', '.join(words)}; difference "
         f"{render.significant(gain.center, gain.low, gain.high)} "
         f"({len(gains)} paired {'seed' if len(gains) == 1 else 'seeds'}; {_conditions_of(runs)})."
