@@ -30,7 +30,7 @@ from system.settings import Block, defaults, described, given, notes, rows, sche
 
 FOLDER = Path(__file__).resolve().parent
 DESCRIBED = "`make config` prints and describes every key"
-SCALES = "the scales are in config/*.yaml"
+SCALES = "correct it, or name a scale of config/*.yaml"
 RUNS = ("methods", "seeds", "seeds_of", "tuning")  # they select runs and are no settings of a run
 THEORY = "theory"
 

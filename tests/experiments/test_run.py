@@ -253,7 +253,7 @@ def test_data_root_is_a_place_not_a_setting(tmp_path, toy):
         ),
         (
             ["multimnist", "sum", "--seeds", "0", "--config", "nowhere.yaml"],
-            "nowhere.yaml is missing; the scales",
+            "nowhere.yaml is missing; correct it, or name a scale",
         ),
         (
             ["multimnist", "sum", "--seeds", "0", "--config", '{"scale": "tiny"}'],
