@@ -12,6 +12,7 @@ from experiments.metaworld.table_metaworld import table as taskset
 from experiments.multimnist.table_4 import TABLE
 from reporting import findings
 from reporting.findings import questions
+from reporting.findings.results import LEDGER
 from reporting.ledger.claims import write as write_ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,7 +222,7 @@ def mt10(write_job, root, sac, pcgrad):
                 )
             ]
             write_job("metaworld_mt10", method, {seed: rows}, root=root, data={"metaworld": "3"})
-    (root / "claims.csv").write_text("id\n")
+    (root / "claims.csv").write_text(",".join(LEDGER) + "\n")
     return findings.Results(root)
 
 
@@ -252,10 +253,9 @@ def test_the_headline_is_read_where_the_ledger_reads_the_claim(write_job, tmp_pa
 def test_the_headline_names_the_value_from_which_the_ledger_counts(write_job, tmp_path):
     """An interval around zero beside "lies below zero" would contradict itself."""
     one = mt10(write_job, tmp_path / "laptop", {0: [0.2] * 10}, {0: [0.3] * 10})
-    (one.folder / "claims.csv").write_text(
-        "id,verdict,reason,agrees,effect,ci_low,ci_high,scale\n"
-        "figure-3-mt10-gain-1m,not replicated,why,,-0.2,-0.3,-0.1,laptop\n"
-    )
+    row = {"id": "figure-3-mt10-gain-1m", "verdict": "not replicated", "reason": "why"}
+    row |= {"effect": -0.2, "ci_low": -0.3, "ci_high": -0.1, "scale": "laptop"}
+    pd.DataFrame([dict.fromkeys(LEDGER) | row]).to_csv(one.folder / "claims.csv", index=False)
     text = findings.headline(findings.Results(one.folder))
     assert "not replicated (the difference minus the claimed 0.30 is −0.20 [−0.30, −0.10])" in text
 
