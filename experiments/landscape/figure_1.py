@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 
 from reporting.figures import color, save, stamp, style
 from reporting.labels import label
-from system.reading import read_json
+from system.reading import read_arrays, read_json
 
 Arrays = dict[str, np.ndarray]
 
@@ -176,6 +176,6 @@ def landscape(surface: Arrays, trajectories: Arrays, summary: dict[str, Any]) ->
 
 def write(surface: str, trajectories: str, summary: str, *, png: str, pdf: str) -> None:
     """Read the three files of the landscape and write the figure."""
-    content = read_json(Path(summary), "make it again")
-    with np.load(surface) as grid, np.load(trajectories) as paths:
-        save(landscape(dict(grid), dict(paths), content), png=png, pdf=pdf)
+    remedy = "make it again"
+    grid, paths = (read_arrays(Path(name), remedy) for name in (surface, trajectories))
+    save(landscape(grid, paths, read_json(Path(summary), remedy)), png=png, pdf=pdf)

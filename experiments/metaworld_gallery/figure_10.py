@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from reporting.figures import save, stamp, style
-from system.reading import read_json
+from system.reading import read_arrays, read_json
 
 COLUMNS = 5
 
@@ -38,8 +38,7 @@ def write(arrays: str, summary: str, *, png: str, pdf: str) -> None:
     """Read tasks.npz and tasks.json of a scale and write the figure."""
     scale = Path(summary).absolute().parents[1].name
     found = read_json(Path(summary), "make it again")
-    with np.load(arrays) as file:
-        pictures = file["pictures"]
+    pictures = read_arrays(Path(arrays), "make it again")["pictures"]
     versions = found["versions"]
     note = (
         f"Meta-World {versions['metaworld']}, MuJoCo {versions['mujoco']}, {found['pictured']} "

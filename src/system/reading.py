@@ -9,9 +9,11 @@ import math
 import os
 import re
 import stat
+import zlib
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
+from zipfile import BadZipFile
 
 import yaml
 
@@ -229,3 +231,23 @@ def _fault(value: Any) -> str:
     if value is not None and not isinstance(value, dict | list | str | int | float):
         return f"a value of type {type(value).__name__}; put text into quotes"
     return ""
+
+
+def read_arrays(path: Path, remedy: str) -> dict[str, Any]:
+    """Reads the NumPy arrays of an .npz file.
+
+    Raises:
+        UserError: The file is missing or damaged; the message ends with `remedy`.
+    """
+    import numpy as np
+
+    try:
+        with open_plain(path) as file, np.load(file) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {remedy}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}); {remedy}") from None
+    # Damage shows as one of these, wherever it lies in the archive.
+    except (ValueError, EOFError, KeyError, RuntimeError, BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} is damaged ({error}); {remedy}") from None

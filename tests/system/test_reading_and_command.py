@@ -10,12 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from multitask.data.idx import read_idx
 from system import command, stopping
 from system.errors import UserError
-from system.reading import open_plain, read_bytes, read_json
+from system.reading import open_plain, read_arrays, read_bytes, read_json
 
 
 def test_only_regular_files_of_a_bounded_size_are_read(tmp_path):
@@ -32,6 +33,24 @@ def test_only_regular_files_of_a_bounded_size_are_read(tmp_path):
             read_json(tmp_path / name, "mend it")
         with pytest.raises(UserError, match=name):
             read_idx(tmp_path / name, (3, 28, 28), "0" * 64)
+
+
+def test_damaged_arrays_are_named(tmp_path):
+    path, values = tmp_path / "surface.npz", np.arange(1000.0)
+    np.savez_compressed(path, values=values)
+    assert read_arrays(path, "make it again")["values"].tolist() == values.tolist()
+    whole = path.read_bytes()
+    middle = whole[:400] + bytes(8) + whole[408:]
+    # A flag in the archive's directory says that the file is encrypted.
+    flags = whole.index(b"PK\x01\x02") + 8
+    locked = whole[:flags] + b"\x01" + whole[flags + 1 :]
+    for damaged in (b"", whole[:-30], middle, locked):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"surface.npz .*make it again"):
+            read_arrays(path, "make it again")
+    path.unlink()
+    with pytest.raises(UserError, match="missing"):
+        read_arrays(path, "make it again")
 
 
 def raises(error):
