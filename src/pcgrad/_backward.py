@@ -31,7 +31,7 @@ from pcgrad._parameters import (
 )
 from pcgrad._precision import full_precision
 from pcgrad._surgery import Reduction, Surgery, Weighting
-from pcgrad._task_gradients import Stacks, Strategy, check_strategy, dense, plus, warn_single
+from pcgrad._task_gradients import Stacks, dense, plus, warn_single
 
 
 def backward(
@@ -45,7 +45,6 @@ def backward(
     granularity: Granularity = "global",
     generator: torch.Generator | None = None,
     group: Group = None,
-    strategy: Strategy = "loop",
     check_finite: bool = False,
     retain_graph: bool = False,
 ) -> Surgery:
@@ -89,7 +88,6 @@ def backward(
             ``.backward()`` in the same step; then call the wrapped model under ``no_sync()``.
             List ``own_parameters`` if the losses of different ranks reach different leaves.
             ``None`` raises an error if several processes run; ``False`` requests local surgery.
-        strategy: deprecated, see :func:`pcgrad.task_gradients`.
         check_finite: raise an error that names the task, or the own parameter, that is not finite.
             Otherwise such values reach ``.grad``, where a GradScaler skips the step.
         retain_graph: keep the graph for another backward pass.
@@ -105,7 +103,6 @@ def backward(
         ValueError: if an option is unknown, or no loss reaches a shared parameter.
     """
     refuse_positional("pcgrad.backward", "losses and shared parameters", positional)
-    check_strategy(strategy)
     method = Method(weighting, orders, reduction, granularity, generator, group)
     losses = check_losses(losses)
     reach = Reach(losses)

@@ -10,15 +10,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pcgrad._graph import Reach, can_release, gradients, refuse_hidden, release
-from pcgrad._parameters import Parameters, check_losses, check_option, named
-
-Strategy = Literal["loop", "batched"]
+from pcgrad._parameters import Parameters, check_losses, named
 
 LARGE = 1 << 12
 """Values from which a gradient is copied to its row while it is in the cache, before the next is \
@@ -27,18 +24,6 @@ formed."""
 MANY = 256
 """From so many small parameters on, their gradients are kept in one matrix: calls cost more than \
 numbers."""
-
-
-def check_strategy(strategy: str) -> None:
-    """Raise for an unknown strategy, and warn that ``"batched"`` is deprecated."""
-    check_option("strategy", strategy, ("loop", "batched"))
-    if strategy == "batched":
-        warnings.warn(
-            "strategy='batched' is the loop since 0.2: torch's vectorized pass gave other "
-            "gradients for some layers; leave the argument out",
-            DeprecationWarning,
-            stacklevel=3,
-        )
 
 
 def warn_single(table: Mapping[str, Tensor], reach: Reach, tasks: int) -> None:
@@ -65,7 +50,6 @@ def task_gradients(
     losses: Sequence[Tensor],
     parameters: Parameters,
     *,
-    strategy: Strategy = "loop",
     retain_graph: bool = False,
 ) -> list[Tensor]:
     """Return the gradient of every loss with respect to every parameter.
@@ -79,7 +63,6 @@ def task_gradients(
             would send every backward pass through all heads, and one nan loss would reach all
             tasks.
         parameters: tensors, ``(name, tensor)`` pairs or a dict.
-        strategy: deprecated; ``"batched"`` does the same as ``"loop"``.
         retain_graph: keep the graph for another backward pass.
 
     Returns:
@@ -89,7 +72,6 @@ def task_gradients(
         TypeError: if a loss or a parameter has the wrong type.
         ValueError: if a loss is no scalar or has no graph, or a list is empty.
     """
-    check_strategy(strategy)
     losses = check_losses(losses)
     table = named(parameters)
     if not table:

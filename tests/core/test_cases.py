@@ -758,13 +758,13 @@ def test_losses_of_one_operation_cannot_be_told_apart() -> None:
         pcgrad.backward(losses, [w], check_finite=True)
 
 
-def test_the_deprecated_strategy_is_the_loop() -> None:
+def test_kept_gradients_are_sums_over_tasks() -> None:
+    """`retain_grad` adds up over the passes of the tasks, as in one pass over the sum."""
     p = torch.tensor(1.0, requires_grad=True)
     a = 2 * p
     a.retain_grad()
     f = 3 * a
-    with pytest.warns(DeprecationWarning, match="is the loop"):
-        pcgrad.backward([2 * f, 3 * f], [p], strategy="batched")
+    pcgrad.backward([2 * f, 3 * f], [p])
     assert a.grad is not None
     assert a.grad.item() == 15
 
