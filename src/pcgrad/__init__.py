@@ -8,20 +8,8 @@ share a graph, use it instead of ``sum(losses).backward()``::
     pcgrad.backward(losses, trunk.parameters(), generator=generator)  # heads: plain gradients
     optimizer.step()
 
-For one graph at a time, or one surgery on the sum of micro-batches::
-
-    accumulator = pcgrad.Accumulator(trunk.parameters(), tasks=T)  # once
-    for i, batch in enumerate(batches):
-        accumulator.add([loss(i, batch)], tasks=[i])
-    accumulator.backward(generator=generator)
-
-For linear layers with one batch per task, one backward pass serves all tasks::
-
-    recorder = pcgrad.LinearRecorder(trunk, tasks=T)  # once
-    with recorder:
-        features = trunk(x)  # [T, B, inputs]
-    losses = [loss(head(h), y) for head, h, y in zip(heads, features, targets)]
-    recorder.backward(losses, generator=generator)
+Use :class:`Accumulator` for one graph at a time, or for one surgery on the sum of micro-batches,
+and :class:`LinearRecorder` for linear layers with one batch per task.
 
 An approximation that must be chosen explicitly measures conflicts at the shared representation. It
 saves the backward passes of the trunk (the upper bound of Sener and Koltun, NeurIPS 2018)::

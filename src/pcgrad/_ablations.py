@@ -14,18 +14,24 @@ products."""
 
 
 def _length(gramian: Tensor, weights: Tensor) -> Tensor:
-    """Return ||sum_j w_j g_j||, ``[...]`` float64; exactly 0 if it vanishes up to rounding."""
-    g, w = gramian.double(), weights.double()
-    square = (w.unsqueeze(-2) @ g @ w.unsqueeze(-1)).squeeze((-1, -2))
-    norms = g.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
+    """Return ||sum_j w_j g_j|| ``[..., 1]``; exactly 0 if it vanishes up to rounding."""
+    square = (weights.unsqueeze(-2) @ gramian @ weights.unsqueeze(-1)).squeeze((-1, -2))
+    norms = gramian.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
     # The triangle inequality bounds the length, and thereby the scale of the rounding.
-    largest = (w.abs() * norms).sum(-1).square()
-    return square.masked_fill(square < ROUNDING * largest, 0.0).sqrt()
+    largest = (weights.abs() * norms).sum(-1).square()
+    return square.masked_fill(square < ROUNDING * largest, 0.0).sqrt().unsqueeze(-1)
 
 
-def _lengths(gramian: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ||sum_j w_j g_j|| and ||sum_j g_j||."""
-    check_gramian(gramian)
+def _rescaled(gramian: Tensor, direction: Tensor, magnitude: Tensor) -> Tensor:
+    """Return weights with the direction of some and the length of others; 0 without direction."""
+    length = _length(gramian, direction)
+    ratio = _length(gramian, magnitude) / length
+    return direction * ratio.masked_fill(length == 0, 0.0)
+
+
+def _checked(gramian: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both arguments in float64, or raise."""
+    gramian = check_gramian(gramian)
     real = isinstance(weights, Tensor) and is_dense(weights) and not weights.is_complex()
     if not real or weights.shape[-1:] != gramian.shape[-1:]:
         raise ValueError(f"weights must be real and dense [..., T], got {shown(weights)}")
@@ -33,12 +39,7 @@ def _lengths(gramian: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"weights must be on {gramian.device} as the Gramian, not {weights.device}"
         )
-    return _length(gramian, weights), _length(gramian, torch.ones_like(weights))
-
-
-def _ratio(length: Tensor, by: Tensor) -> Tensor:
-    """Return length / by, or 0 if ``by`` is 0: a zero vector has no direction to step along."""
-    return (length / by).masked_fill(by == 0, 0.0).unsqueeze(-1)
+    return gramian, weights.double()
 
 
 @torch.no_grad()
@@ -55,20 +56,15 @@ def direction_only(gramian: Tensor, weights: Tensor) -> Tensor:
     Returns:
         ``[..., T]`` float64.
     """
-    update, plain = _lengths(gramian, weights)
-    return weights.double() * _ratio(plain, update)
+    gramian, weights = _checked(gramian, weights)
+    return _rescaled(gramian, weights, torch.ones_like(weights))
 
 
 @torch.no_grad()
 def magnitude_only(gramian: Tensor, weights: Tensor) -> Tensor:
     """Return weights with the plain sum's direction and PCGrad's length: 1 ||g^PC|| / ||g||.
 
-    Args:
-        gramian: ``[..., T, T]``.
-        weights: ``[..., T]``, those of PCGrad's update.
-
-    Returns:
-        ``[..., T]`` float64.
+    Arguments and result are those of :func:`direction_only`.
     """
-    update, plain = _lengths(gramian, weights)
-    return torch.ones_like(weights, dtype=torch.float64) * _ratio(update, plain)
+    gramian, weights = _checked(gramian, weights)
+    return _rescaled(gramian, torch.ones_like(weights), weights)

@@ -1,13 +1,11 @@
-"""Drop-in replacements for ``Tensor.backward`` that apply gradient surgery.
+"""Drop-in replacements for ``Tensor.backward``: losses of one graph, or of several in turn.
 
-Both entries run the same four steps: task gradients -> Gramian -> surgery -> weighted sum.
-:func:`backward` takes losses that share one graph; :class:`Accumulator` sums task gradients over
-several graphs first.
+Both run the same four steps: task gradients -> Gramian -> surgery -> weighted sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial, reduce
 from operator import or_
 from typing import Any, Never
@@ -15,10 +13,9 @@ from typing import Any, Never
 import torch
 from torch import Tensor, nn
 
-from pcgrad._distributed import Group, agree, average, reached_anywhere
-from pcgrad._gramian import Weights, add_gradients, own_gradient, products
+from pcgrad._distributed import Group
 from pcgrad._graph import Reach
-from pcgrad._method import Granularity, Method, refuse_not_finite
+from pcgrad._method import UNREACHED, Granularity, Method
 from pcgrad._orders import Orders, check_tasks
 from pcgrad._parameters import (
     Parameters,
@@ -29,9 +26,8 @@ from pcgrad._parameters import (
     refuse_positional,
     shown,
 )
-from pcgrad._precision import full_precision
 from pcgrad._surgery import Reduction, Surgery, Weighting
-from pcgrad._task_gradients import Stacks, dense, plus, warn_single
+from pcgrad._task_gradients import Stacks, plus, warn_single
 
 
 def backward(
@@ -57,10 +53,9 @@ def backward(
     raised, no ``.grad`` has changed.
 
     There is one backward pass per task, and tensor hooks run once per task (once more, with zeros,
-    where hooks pack what the heads save, as save_on_cpu does). Two calls are two surgeries whose
-    updates add up; use :class:`pcgrad.Accumulator` for one surgery on the sum of
-    micro-batches. The host synchronises with the device once if ``check_finite`` is set, and twice
-    under a ``group``.
+    where hooks pack what the heads save, as save_on_cpu does). Two calls are two surgeries; use
+    :class:`pcgrad.Accumulator` for one surgery on the sum of micro-batches. The host synchronises
+    with the device once if ``check_finite`` is set, and twice under a ``group``.
 
     Args:
         losses: T scalars that share a graph, as a Python list. Apply loss weights beforehand.
@@ -108,26 +103,19 @@ def backward(
     reach = Reach(losses)
     table = _shared(shared_parameters, reach, len(losses))
     own = _own(own_parameters, table, reach)
-    # With several ranks, another rank may reach a parameter: _finish checks across all of them.
+    # With several ranks, another rank may reach a parameter: gather() checks across all of them.
     if method.ranks is None and not any(reach.of(p) for p in table.values()):
-        raise ValueError(_UNREACHED)
-    method.prepare(table, len(losses))
-    # Ranks that disagree would hang in the collective calls below.
-    numbers = [len(losses), len(table), len(own), sum(p.numel() for p in [*table.values(), *own])]
-    agree(numbers, losses[0].device, method.ranks)
+        raise ValueError(UNREACHED)
+    stacks = Stacks(list(table.values()), len(losses))
+    method.prepare(table, own, len(losses), stacks.shared[0].device)
     # A head among the shared parameters would change the dot products without an error.
     warn_single(table, reach, len(losses))
-    stacks = Stacks(list(table.values()), len(losses))
     plain = stacks.add(losses, range(len(losses)), reach, own, retain_graph=retain_graph)
-    pairs = list(zip(own, plain, strict=True))
-    unlisted = list(table) if shared_parameters is None else ()
-    checked = losses if check_finite else ()
-    return _finish(method, stacks, pairs, checked, free=True, unlisted=unlisted, reach=reach)
-
-
-_UNREACHED = (
-    "no loss reaches a shared parameter; compute the losses with the parameters that are listed"
-)
+    kept, pairs = method.gather(stacks, own, plain)
+    # Of the averages, so that all ranks raise together.
+    if shared_parameters is None:
+        _refuse_joined(table, stacks, reach)
+    return method.apply(stacks, kept, pairs, losses if check_finite else ())
 
 
 class Accumulator:
@@ -158,7 +146,7 @@ class Accumulator:
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        self.tasks = tasks = check_tasks(tasks)
+        self.tasks = check_tasks(tasks)
         kept = dtype is None or isinstance(dtype, torch.dtype)
         if not kept or (dtype and not (dtype.is_floating_point and dtype.itemsize > 1)):
             raise ValueError(
@@ -174,8 +162,9 @@ class Accumulator:
         self._own_parameters = (
             None if own_parameters is None else named(own_parameters, "own parameters")
         )
-        self._store: dict[str, Any] = {"dtype": dtype, "device": device}
-        self._stacks = Stacks(list(self._table.values()), tasks, dtype=dtype, device=where)
+        self._stacks = Stacks(
+            list(self._table.values()), tasks, dtype=dtype, device=where, reused=True
+        )
         self._plain: dict[int, tuple[Tensor, Tensor]] = {}
 
     def add(
@@ -242,16 +231,14 @@ class Accumulator:
         Arguments and result are those of :func:`backward`.
         """
         method = Method(weighting, orders, reduction, granularity, generator, group)
-        method.prepare(self._table, self.tasks)
         # On every rank the same leaves: those that another rank alone reaches have no gradient.
         listed = (self._own_parameters or {}).values()
         absent = {id(p): (p, None) for p in listed if p.requires_grad}
-        pairs: list[tuple[Tensor, Tensor | None]] = list({**absent, **self._plain}.values())
-        device = self._stacks.shared[0].device
-        size = sum(p.numel() for p in [*self._stacks.shared, *(leaf for leaf, _ in pairs)])
-        agree([self.tasks, len(self._table), len(pairs), size], device, method.ranks)
-        # The stacks keep their memory for the next step.
-        result = _finish(method, self._stacks, pairs, (), free=False)
+        sums: list[tuple[Tensor, Tensor | None]] = list({**absent, **self._plain}.values())
+        own = [leaf for leaf, _ in sums]
+        method.prepare(self._table, own, self.tasks, self._stacks.shared[0].device)
+        kept, pairs = method.gather(self._stacks, own, [total for _, total in sums])
+        result = method.apply(self._stacks, kept, pairs, ())
         self._clear()
         return result
 
@@ -265,104 +252,13 @@ class Accumulator:
         if self._stacks.begun:
             raise TypeError("an accumulator that holds sums cannot be copied; call backward first")
         new = partial(
-            Accumulator, tasks=self.tasks, own_parameters=self._own_parameters, **self._store
+            Accumulator,
+            tasks=self.tasks,
+            own_parameters=self._own_parameters,
+            dtype=self._stacks.dtype,
+            device=self._stacks.device,
         )
         return new, (self._shared_parameters,)
-
-
-def _finish(
-    method: Method,
-    stacks: Stacks,
-    own: Sequence[tuple[Tensor, Tensor | None]],
-    checked: Sequence[Tensor],
-    *,
-    free: bool,
-    unlisted: Sequence[str] = (),
-    reach: Reach | None = None,
-) -> Surgery:
-    """Run the steps after the task gradients: Gramian, surgery, and the update of ``.grad``.
-
-    With losses in ``checked``, values must be finite. ``free`` releases each stack once its update
-    exists. ``unlisted`` names shared parameters that nobody listed, which ``reach`` must confirm.
-    """
-    shared = stacks.shared
-    masks = [int(r) for r in stacks.reached] + [int(g is not None) for _, g in own]
-    # Ranks add up a sparse gradient only if every rank's is sparse.
-    masks += [int(g is None or g.layout == torch.strided) for _, g in own]
-    # A parameter that any rank reaches takes part on every rank, so that the averages line up.
-    flags = reached_anywhere(masks, shared[0].device, method.ranks)
-    ends = len(shared), len(shared) + len(own)
-    reached, own_reached, own_dense = flags[: ends[0]], flags[ends[0] : ends[1]], flags[ends[1] :]
-    if not any(reached):
-        raise ValueError(_UNREACHED)
-    leaves = [leaf for leaf, _ in own]
-    plain = [g for _, g in own]
-    for k, leaf in enumerate(leaves):
-        if own_reached[k]:
-            # A leaf that only other ranks reach contributes zero to the average.
-            before = plain[k]
-            gradient = torch.zeros_like(leaf) if before is None else before
-            plain[k] = dense(gradient) if own_dense[k] else gradient
-    present = [k for k, g in enumerate(plain) if g is not None]
-    average([*stacks.memory(), *(g for g in plain if g is not None)], method.ranks)
-    # Of the averages, so that all ranks raise together.
-    if reach is not None and unlisted:
-        _refuse_joined(unlisted, stacks, reach)
-    gramian = method.gramian(_products(stacks, whole=method.groups is None))
-    # Checked before surgery, so that a raised error leaves every .grad unchanged.
-    if checked:
-        refuse_not_finite(checked, gramian, plain, local=method.ranks is None)
-    result = method.surgery(gramian, check_finite=bool(checked))
-    # As with Tensor.backward, the .grad of a parameter that no loss reaches stays as it is.
-    kept = [k for k in range(len(shared)) if reached[k]]
-    with torch.no_grad():
-        found = _updates(method, stacks, kept, result.weights, free=free)
-        own_found = [own_gradient(leaves[k], plain[k]) for k in present]
-        add_gradients(
-            [
-                *zip([shared[k] for k in kept], found, strict=True),
-                *zip([leaves[k] for k in present], own_found, strict=True),
-            ]
-        )
-    return result
-
-
-@torch.no_grad()
-def _products(stacks: Stacks, *, whole: bool) -> list[Tensor]:
-    """Return the dot products of every stack; with ``whole``, small stacks count as one."""
-    with full_precision(stacks.shared[0].device):
-        if stacks.flat is None or not whole:
-            return [products(block) for block in stacks.blocks()]
-        return [products(block) for block in stacks.memory()]
-
-
-def _updates(
-    method: Method, stacks: Stacks, kept: Sequence[int], weights: Tensor, *, free: bool
-) -> list[Tensor]:
-    """Return the updates of the reached shared parameters; ``free`` limits the peak memory."""
-    ready = Weights(method.per_parameter(weights, kept))
-    pieces: dict[int, Tensor] = {}
-    with full_precision(stacks.shared[0].device):
-        # With one weight vector for all parameters, one product updates all small ones.
-        if stacks.flat is not None and method.groups is None:
-            like = [stacks.shared[k] for k in stacks.small]
-            whole: list[Tensor] = torch._C._nn.unflatten_dense_tensors(
-                ready.combine(stacks.flat), like
-            )
-            # Copies: views would keep the memory of all small updates alive.
-            copies = [torch.empty_like(p) for p in like]
-            torch._foreach_copy_(copies, whole)
-            pieces = dict(zip(stacks.small, copies, strict=True))
-        found = []
-        for n, k in enumerate(kept):
-            parameter = stacks.shared[k]
-            if k in pieces:
-                found.append(pieces[k])
-            else:
-                found.append(ready.update(parameter, stacks.blocks()[k], n))
-            if free:
-                stacks.drop(k)
-    return found
 
 
 def _listed(parameters: Parameters) -> dict[str, Tensor]:
@@ -399,7 +295,7 @@ def _shared(parameters: Parameters | None, reach: Reach, tasks: int) -> dict[str
 
 
 @torch.no_grad()
-def _refuse_joined(names: Sequence[str], stacks: Stacks, reach: Reach) -> None:
+def _refuse_joined(names: Iterable[str], stacks: Stacks, reach: Reach) -> None:
     """Raise if an operation joins the tasks, which connects a task's own leaf with all losses.
 
     The graph does not show it, as when losses are stacked and taken apart again, but the gradients

@@ -16,17 +16,11 @@ from torch import Tensor
 from pcgrad._parameters import shown
 
 Group = Any | Literal[False] | None
-"""A ``torch.distributed.ProcessGroup``; ``False``: local on purpose; ``None``: there is only one \
-process."""
+"""A ``torch.distributed.ProcessGroup``; ``False``: local on purpose; ``None``: a single process."""
 
 
 def world(group: Group) -> Any | None:
-    """Return the process group to communicate with, or ``None`` for a single process.
-
-    Raises:
-        RuntimeError: if the argument is ``None`` among several processes.
-        TypeError: if the argument is not a group, ``False`` or ``None``.
-    """
+    """Return the process group to communicate with, or ``None`` for a single process."""
     if group is None:
         # Silent local surgery would let the ranks' parameters drift apart.
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
@@ -45,10 +39,7 @@ def world(group: Group) -> Any | None:
 
 
 def average(blocks: Sequence[Tensor], group: Any | None) -> None:
-    """Average tensors over the ranks of a group, in place.
-
-    Every rank must pass the same shapes in the same order.
-    """
+    """Average tensors over the ranks, in place; each rank passes the same shapes in one order."""
     if group is None:
         return
     for block in blocks:
@@ -66,10 +57,7 @@ def broadcast_orders(orders: Tensor, device: torch.device, group: Any | None) ->
 
 
 def agree(numbers: Sequence[int], device: torch.device, group: Any | None) -> None:
-    """Raise if ranks differ in their numbers of tasks, tensors or elements.
-
-    Such ranks would hang in the collective calls that follow.
-    """
+    """Raise if ranks differ in their numbers, since they would hang in later collective calls."""
     if group is None:
         return
     # One maximum of the numbers and their negatives yields both extremes. A rank at neither extreme
@@ -85,10 +73,10 @@ def agree(numbers: Sequence[int], device: torch.device, group: Any | None) -> No
         )
 
 
-def reached_anywhere(masks: Sequence[int], device: torch.device, group: Any | None) -> list[bool]:
-    """Return for every parameter whether a loss of any rank reaches it."""
+def anywhere(flags: list[bool], device: torch.device, group: Any | None) -> list[bool]:
+    """Return for every flag whether any rank has set it."""
     if group is None:
-        return [mask != 0 for mask in masks]
-    flags = torch.tensor([int(mask != 0) for mask in masks], device=device)
-    dist.all_reduce(flags, dist.ReduceOp.MAX, group=group)
-    return [bool(flag) for flag in flags.tolist()]
+        return flags
+    found = torch.tensor(flags, dtype=torch.int64, device=device)
+    dist.all_reduce(found, dist.ReduceOp.MAX, group=group)
+    return [bool(flag) for flag in found.tolist()]

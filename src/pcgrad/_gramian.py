@@ -22,8 +22,7 @@ CHUNK = 4096
 """Columns of one piece of a Gramian."""
 
 PIECE = 1 << 17
-"""Columns of one piece of an update on the CPU: 512 KiB in float32, which stay in the cache \
-between product and sum."""
+"""Columns of one piece of an update on the CPU: 512 KiB in float32, which stay in the cache."""
 
 
 def as_blocks(gradients: Blocks) -> list[Tensor]:
@@ -62,9 +61,8 @@ def as_blocks(gradients: Blocks) -> list[Tensor]:
 def rows_of(block: Tensor) -> Tensor:
     """Return a stack ``[T, *shape]`` as a real matrix ``[T, P]`` in the dtype of products.
 
-    A complex number counts as two real numbers, so that a dot product is the real part of the
-    complex one. Float32 and float64 stacks are viewed if their layout allows; half precision is
-    copied to float32.
+    A complex number counts as two real ones, so that a dot product is the real part of the complex
+    one. Half precision is copied to float32.
     """
     if block.is_complex():
         block = torch.view_as_real(block.resolve_conj())
@@ -74,11 +72,10 @@ def rows_of(block: Tensor) -> Tensor:
 
 
 def products(block: Tensor) -> Tensor:
-    """Return the dot products ``[T, T]`` of one stack ``[T, *shape]``, for :func:`joined`.
+    """Return the dot products ``[T, T]`` of one stack ``[T, *shape]``, symmetric up to rounding.
 
-    Long products are computed in pieces of CHUNK columns and summed in float64. Over a million
-    columns, one float32 sum has a relative error of 1e-5, pieces have 1e-8. Rounding may leave the
-    result unsymmetric in the last bits.
+    Over a million columns, one float32 sum has a relative error of 1e-5; pieces of CHUNK columns,
+    summed in float64, have 1e-8.
     """
     rows = rows_of(block)
     pieces = rows.shape[1] // CHUNK
@@ -95,9 +92,8 @@ def products(block: Tensor) -> Tensor:
 def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None) -> Tensor:
     """Return the dot products of all task gradients, G_ij = g_i . g_j.
 
-    Products are computed per parameter in float32 (float64 for float64 gradients; half precision is
-    upcast one stack at a time) with autocast and TF32 off. The sums over parameters, and over
-    pieces of large ones, are float64. For complex gradients, G_ij is the real part of the product.
+    Products are computed per parameter in float32 (float64 for float64 gradients) with autocast and
+    TF32 off, and summed in float64. For complex gradients, G_ij is the real part of the product.
 
     In float32, gradient norms from 1e-15 to 1e15 are supported. Above 1e19 a square overflows and
     shows as inf on the diagonal; below 1e-22 a gradient counts as zero.
@@ -127,15 +123,10 @@ def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None)
 def joined(
     found: Sequence[Tensor], *, per_tensor: bool = False, groups: Sequence[int] | None = None
 ) -> Tensor:
-    """Sum the dot products of all stacks to Gramians that are exactly symmetric.
+    """Sum the stacks' :func:`products` to Gramians that are exactly symmetric.
 
-    Args:
-        found: ``[T, T]`` for every stack, from :func:`products`.
-        per_tensor: return one Gramian per stack.
-        groups: the group number of every stack; returns one Gramian per group.
-
-    Returns:
-        ``[T, T]`` float64, or ``[stacks, T, T]`` or ``[groups, T, T]``.
+    The result is ``[T, T]`` float64, or one Gramian per stack, or one for each of the stacks'
+    group numbers ``groups``.
     """
     if not per_tensor and groups is None and len(found) == 1:
         only = found[0].double()
@@ -192,12 +183,13 @@ def apply_weights(parameters: Parameters, gradients: Blocks, weights: Tensor) ->
     add_gradients(list(zip(parameters, found, strict=True)))
 
 
-class Weights:
-    """Weights of an update, converted once per dtype and device of the stacks.
+def dense(gradient: Tensor) -> Tensor:
+    """Return a gradient in dense form; embeddings may produce sparse ones."""
+    return gradient if gradient.layout == torch.strided else gradient.to_dense()
 
-    Args:
-        weights: ``[T]``, or ``[parameters, T]``.
-    """
+
+class Weights:
+    """Weights ``[T]`` or ``[parameters, T]`` of an update."""
 
     def __init__(self, weights: Tensor) -> None:
         self.weights = weights
@@ -211,49 +203,33 @@ class Weights:
         if key not in self._cast:
             cast = self.weights.to(rows.device, rows.dtype).view(-1, 1, len(rows))
             self._cast[key] = cast.unbind()
-        update = _weighted_sum(rows, self._cast[key][k if self.weights.dim() == 2 else 0])
+        w = self._cast[key][k if self.weights.dim() == 2 else 0]
+        if rows.device.type != "cpu" or rows.shape[1] <= PIECE:
+            update = w @ rows
+        else:
+            # The CPU's product passes over its result once for every few rows. A piece of the
+            # result stays in the cache between these passes.
+            update = rows.new_empty(1, rows.shape[1])
+            for piece, columns in zip(update.split(PIECE, 1), rows.split(PIECE, 1), strict=True):
+                torch.mm(w, columns, out=piece)
         return torch.view_as_complex(update.view(-1, 2)) if block.is_complex() else update.view(-1)
 
     def update(self, parameter: Tensor, block: Tensor, k: int = 0) -> Tensor:
         """Return the same sum in the parameter's dtype and layout, ready to become ``.grad``."""
-        return _like(parameter, self.combine(block, k).view(parameter.shape))
-
-
-def _like(parameter: Tensor, update: Tensor) -> Tensor:
-    """Return the update in the parameter's dtype, device and memory layout."""
-    if (
-        update.dtype == parameter.dtype
-        and update.stride() == parameter.stride()
-        and update.device == parameter.device
-    ):
-        return update
-    # empty_like keeps the parameter's strides, such as channels_last, as optimizers expect.
-    return torch.empty_like(parameter).copy_(update)
-
-
-def _weighted_sum(rows: Tensor, w: Tensor) -> Tensor:
-    """Return ``w @ rows``, computed in pieces on the CPU."""
-    # The CPU's product passes over its result once for every few rows. A piece of the result stays
-    # in the cache between these passes.
-    if rows.device.type != "cpu" or rows.shape[1] <= PIECE:
-        return w @ rows
-    update = rows.new_empty(1, rows.shape[1])
-    for piece, columns in zip(update.split(PIECE, 1), rows.split(PIECE, 1), strict=True):
-        torch.mm(w, columns, out=piece)
-    return update
+        update = self.combine(block, k).view(parameter.shape)
+        same = update.dtype == parameter.dtype and update.device == parameter.device
+        if same and update.stride() == parameter.stride():
+            return update
+        # empty_like keeps the parameter's strides, such as channels_last, as optimizers expect.
+        return torch.empty_like(parameter).copy_(update)
 
 
 @torch.no_grad()
 def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Add gradients to the leaves' ``.grad``, then run their post-accumulate hooks.
 
-    Like ``Tensor.backward``, this assigns the gradient itself to a ``.grad`` that is ``None``.
-
-    Args:
-        pairs: leaves with their gradients.
-
-    Raises:
-        RuntimeError: if a gradient cannot be added; no ``.grad`` has changed then.
+    Like ``Tensor.backward``, this assigns the gradient itself to a ``.grad`` that is ``None``. If a
+    gradient cannot be added, no ``.grad`` has changed.
     """
     # Check and convert all pairs before changing any.
     pairs = [
@@ -292,15 +268,5 @@ def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
             leaf.grad.add_(gradient.to(leaf.grad.dtype))
     # A hook may step an optimizer or clear .grad, so it runs after all gradients are in place.
     for leaf, _ in pairs:
-        hooks = leaf._post_accumulate_grad_hooks or {}
-        for hook in list(hooks.values()):
+        for hook in list((leaf._post_accumulate_grad_hooks or {}).values()):
             hook(leaf)
-
-
-def own_gradient(leaf: Tensor, gradient: Tensor | None) -> Tensor:
-    """Return a copy of a plain gradient in the leaf's dtype and layout; zeros for ``None``."""
-    if gradient is None:
-        return torch.zeros_like(leaf)
-    if gradient.layout != torch.strided:
-        return gradient.clone()
-    return torch.empty_like(leaf).copy_(gradient)

@@ -20,16 +20,15 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.hooks import RemovableHandle
 
-from pcgrad._distributed import Group, agree, average, reached_anywhere
-from pcgrad._gramian import Weights, add_gradients, own_gradient, products
+from pcgrad._distributed import Group, average
+from pcgrad._gramian import Weights, dense, products
 from pcgrad._graph import refuse_hidden
-from pcgrad._method import Granularity, Method, refuse_not_finite
+from pcgrad._method import Granularity, Method
 from pcgrad._orders import Orders, check_tasks
 from pcgrad._parameters import Parameters, check_losses, integers, named, own_listed, shown
 from pcgrad._precision import full_precision, is_full
 from pcgrad._surgery import Reduction, Surgery, Weighting
 from pcgrad._taps import Calls, Leaf, Tap, backward_pass, calls_of, mixed_rows, other_leaves
-from pcgrad._task_gradients import dense
 
 COVERED = (nn.Linear, nn.LayerNorm)
 FORWARDS: dict[type[nn.Module], Any] = {layer: layer.forward for layer in COVERED}
@@ -238,60 +237,24 @@ class LinearRecorder:
             over groups, or over the module's trainable parameters.
         """
         method = Method(weighting, orders, reduction, granularity, generator, group)
-        roots, ranks = self._roots(losses), method.ranks
+        roots = self._roots(losses)
         taps, leaves, graph = self._reached(roots)
         self._count_rows(taps, rows)
         table = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         named(table, "recorded parameters")
-        shared = list(table.values())
         own = [p for p in self._own(leaves, own_parameters) if p.requires_grad]
-        device = roots[0].device
-        method.prepare(table, self.tasks)
-        size = sum(p.numel() for p in [*shared, *own])
-        agree([self.tasks, len(shared), len(own), size], device, ranks)
-
-        formed = _Formed(self._memory, device, ranks, streaming=streaming)
+        method.prepare(table, own, self.tasks, roots[0].device)
+        formed = _Formed(list(table.values()), self._memory, method, streaming=streaming)
         # A single process multiplies each layer's gradients while they are in the cache. Several
         # ranks wait: they must agree on the reached parameters before they average anything.
-        done, pending, plain = self._pass(
-            roots,
-            taps,
-            leaves,
-            graph,
-            own,
-            formed.form if ranks is None else None,
-            retain_graph=retain_graph,
-            keep=streaming,
+        form = formed.form if method.ranks is None else None
+        _, formed.pending, plain = self._pass(
+            roots, taps, leaves, graph, own, form, retain_graph=retain_graph, keep=streaming
         )
-        masks = [int(id(p) in done or id(p) in pending) for p in shared] + [
-            int(g is not None) for g in plain
-        ]
-        flags = reached_anywhere(masks, device, ranks)
-        reached = [k for k, flag in enumerate(flags[: len(shared)]) if flag]
-        # Form what the pass did not: all parameters under a group or in a checked pass, else those
-        # that have several calls.
-        rest = [shared[k] for k in reached if id(shared[k]) not in done]
-        formed.form([(p, pending.get(id(p), [])) for p in rest])
-        gramians = method.gramian(formed.of(shared))
-        if check_finite:
-            # A tensor of losses is split, so that the error can name the task.
-            values = roots if len(roots) == self.tasks else list(roots[0].detach().unbind())
-            # Under a group the plain gradients are not averaged yet, and ranks would differ.
-            refuse_not_finite(values, gramians, () if ranks else plain, local=ranks is None)
-        result = method.surgery(gramians, check_finite=check_finite)
-        with torch.no_grad():
-            pairs = formed.updates(
-                [shared[k] for k in reached], method.per_parameter(result.weights, reached)
-            )
-            for leaf, gradient, flag in zip(own, plain, flags[len(shared) :], strict=True):
-                if flag:
-                    # Another rank may have a dense gradient, or none.
-                    if gradient is not None and ranks is not None:
-                        gradient = dense(gradient)
-                    found = own_gradient(leaf, gradient)
-                    average([found], ranks)
-                    pairs.append((leaf, found))
-            add_gradients(pairs)
+        kept, pairs = method.gather(formed, own, plain)
+        # A tensor of losses is split, so that an error can name the task.
+        values = roots if len(roots) == self.tasks else list(roots[0].detach().unbind())
+        result = method.apply(formed, kept, pairs, values if check_finite else ())
         self._forget(retain_graph)
         return result
 
@@ -522,17 +485,20 @@ class _Formed:
 
     def __init__(
         self,
+        shared: list[Tensor],
         memory: Callable[..., Stack],
-        device: torch.device,
-        ranks: Any | None,
+        method: Method,
         *,
         streaming: bool,
     ) -> None:
-        self.memory, self.ranks, self.streaming = memory, ranks, streaming
-        self.precision = nullcontext if is_full(device) else partial(full_precision, device)
-        self.rows: dict[int, Tensor] = {}
-        self.products: dict[int, Tensor] = {}
-        self.calls: dict[int, Calls] = {}
+        self.shared, self.streaming = shared, streaming
+        self.pending: dict[int, Calls] = {}
+        self._memory, self._ranks = memory, method.ranks
+        full = is_full(method.device)
+        self._precision = nullcontext if full else partial(full_precision, method.device)
+        self._rows: dict[int, Tensor] = {}
+        self._products: dict[int, Tensor] = {}
+        self._calls: dict[int, Calls] = {}
 
     def form(self, layer: Layer) -> None:
         """Form a layer's task gradients, and multiply them while they are in the cache."""
@@ -543,34 +509,43 @@ class _Formed:
                 and p.dim() == 2
                 and all(isinstance(tap.layer, nn.Linear) for tap, _ in uses)
             )
-            stack, rows = self.memory(p, keep=not drop)
+            stack, rows = self._memory(p, keep=not drop)
             _fill(stack, uses)
-            average([stack], self.ranks)
-            with self.precision():
-                self.products[id(p)] = products(rows)
+            average([stack], self._ranks)
+            with self._precision():
+                self._products[id(p)] = products(rows)
             if drop:
-                self.calls[id(p)] = uses
+                self._calls[id(p)] = uses
             else:
-                self.rows[id(p)] = rows
+                self._rows[id(p)] = rows
 
-    def of(self, shared: Sequence[Tensor]) -> list[Tensor]:
+    def reached(self) -> list[bool]:
+        """Return for every parameter whether a loss reaches it."""
+        return [id(p) in self._products or id(p) in self.pending for p in self.shared]
+
+    def average(self, kept: Sequence[int], ranks: Any | None) -> None:
+        """Form what the pass did not: everything under a group or in a checked pass."""
+        left = [self.shared[k] for k in kept if id(self.shared[k]) not in self._products]
+        self.form([(p, self.pending.get(id(p), [])) for p in left])
+
+    def products(self, *, whole: bool) -> list[Tensor]:
         """Return the dot products of every shared parameter; zero if no loss reaches it."""
-        none = torch.zeros_like(next(iter(self.products.values())))
-        return [self.products.get(id(p), none) for p in shared]
+        none = torch.zeros_like(next(iter(self._products.values())))
+        return [self._products.get(id(p), none) for p in self.shared]
 
-    def updates(self, reached: Sequence[Tensor], weights: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return the reached parameters with their updates; weights are ``[T]``, or a row each."""
+    def updates(self, kept: Sequence[int], weights: Tensor) -> list[Tensor]:
+        """Return the kept parameters' updates; weights are ``[T]``, or a row for each."""
         ready, found = Weights(weights), []
-        for k, p in enumerate(reached):
-            if id(p) in self.rows:
-                with self.precision():
-                    update = ready.update(p, self.rows[id(p)], k)
+        for n, k in enumerate(kept):
+            p = self.shared[k]
+            if id(p) in self._rows:
+                with self._precision():
+                    update = ready.update(p, self._rows[id(p)], n)
             else:
-                update = _update(
-                    p, self.calls[id(p)], weights[k] if weights.dim() == 2 else weights
-                )
-                average([update], self.ranks)
-            found.append((p, update))
+                w = weights[n] if weights.dim() == 2 else weights
+                update = _update(p, self._calls[id(p)], w)
+                average([update], self._ranks)
+            found.append(update)
         return found
 
 
@@ -584,9 +559,9 @@ def _fill(stack: Tensor, uses: Calls) -> None:
 
 def _update(parameter: Tensor, uses: Calls, weights: Tensor) -> Tensor:
     """Return a weight's update from its recorded calls, without forming task gradients."""
-    update = (
-        torch.zeros_like(parameter) if not uses else uses[0][0].update(weights).to(parameter.dtype)
-    )
+    if not uses:
+        return torch.zeros_like(parameter)
+    update = uses[0][0].update(weights).to(parameter.dtype)
     for tap, _ in uses[1:]:
         update += tap.update(weights)
     return update

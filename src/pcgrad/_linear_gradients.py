@@ -1,8 +1,8 @@
 """Task gradients of linear layers, written into the caller's memory.
 
 In a layer ``y = x W``, each row of ``x`` and of the output's gradient ``delta`` belongs to one
-task. The gradient of task t with respect to ``W`` is ``x_t^T delta_t`` over the rows of t. Callers
-reuse the memory in every step, because page faults in new memory cost more than the product.
+task, and the gradient of task t is ``x_t^T delta_t``. Callers reuse the memory in every step,
+because page faults in new memory cost more than the product.
 """
 
 from __future__ import annotations
@@ -11,20 +11,17 @@ import torch
 from torch import Tensor
 
 NARROW = 8
-"""Up to this many columns the transposed product is faster on the CPU: with 160 x 8 entries of 10
-tasks with 128 rows 64 us in the place of 265."""
+"""Up to this many columns the transposed product is faster on the CPU."""
 
 
 def outer_products(left: Tensor, right: Tensor, out: Tensor, *, add: bool = False) -> None:
     """Compute ``out_t = left_t^T right_t`` for every task t.
 
     Args:
-        left: ``[T, rows, m]``. Pass a layer's input for weights ``[m, n]``, or the gradient of its
-            output for weights in the layout of ``nn.Linear``, ``[outputs, inputs]``.
-        right: ``[T, rows, n]``, in the dtype of ``left``.
-        out: ``[T, m, n]`` with rows of any stride, such as a view of a larger memory. If its dtype
-            has more bits than the factors', products are summed over rows in float32 and rounded to
-            the dtype of the factors before they are stored.
+        left: ``[T, rows, m]``: the gradient of the output for weights as in ``nn.Linear``.
+        right: ``[T, rows, n]``, in the dtype of ``left``: then the layer's input.
+        out: ``[T, m, n]`` with rows of any stride. If its dtype has more bits, results are rounded
+            to the dtype of the factors before they are stored.
         add: add to the values of ``out``, for a layer that was called several times.
     """
     # The CPU's product is slow for a result with few columns, so its transpose is computed.
@@ -42,8 +39,7 @@ def row_sums(delta: Tensor, out: Tensor, *, add: bool = False) -> None:
 
     Args:
         delta: ``[T, rows, n]``.
-        out: ``[T, n]`` of any stride. If its dtype has more bits than that of ``delta``, the sums
-            run in float32 and are rounded to the dtype of ``delta`` before they are stored.
+        out: ``[T, n]`` of any stride, with at least the bits of ``delta``.
         add: add to the values of ``out``.
     """
     if add:

@@ -12,18 +12,11 @@ CROWD, BLOCK = 128, 16
 
 
 def in_blocks(gramian: Tensor, orders: Tensor) -> Tensor:
-    """Return the coefficients of Algorithm 1, computed for BLOCK visits of all tasks at a time.
+    """Return the coefficients ``[T, T]`` of Algorithm 1, from float64 and int64 on the CPU.
 
     At the start of a block, the dot products of every task with those it visits in the block are
     computed. Each step then updates the later products of the block. A block forms only these
     T x BLOCK products, whereas each single visit would read T x T numbers.
-
-    Args:
-        gramian: ``[T, T]`` float64 on the CPU.
-        orders: ``[T, T-1]`` int64 on the CPU.
-
-    Returns:
-        C ``[T, T]`` float64; row i is g_i^PC in the original gradients.
     """
     tasks = len(gramian)
     coefficients = torch.eye(tasks, dtype=torch.float64, device="cpu")
@@ -46,8 +39,7 @@ def in_blocks(gramian: Tensor, orders: Tensor) -> Tensor:
 
 
 def _sampled(left: Tensor, right: Tensor, columns: Tensor) -> Tensor:
-    """Return the dot products of each row of ``left`` with its ``[T, n]`` chosen rows of \
-``right``."""
+    """Return the products of each row of ``left`` with its chosen rows ``[T, n]`` of ``right``."""
     rows, count = columns.shape
     # A sparse pattern takes its columns in rising order; `place` restores the order of the visits.
     ordered, place = columns.sort(1)

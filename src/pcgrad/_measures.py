@@ -1,6 +1,6 @@
 """The paper's measures of gradient interference (Definitions 1, 2 and 5).
 
-All are functions of the Gramian G_ij = g_i . g_j, ``[..., T, T]``, and return float64 or bool
+All are functions of the Gramian G_ij = g_i . g_j, ``[..., T, T]`` of any floating dtype, and return
 tensors of its shape.
 """
 
@@ -10,12 +10,6 @@ import torch
 from torch import Tensor
 
 from pcgrad._surgery import check_gramian
-
-
-def _checked(gramian: Tensor) -> Tensor:
-    """Return the checked Gramian in float64."""
-    check_gramian(gramian)
-    return gramian.detach().double()
 
 
 def _norms(gramian: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,13 +23,10 @@ def _norms(gramian: Tensor) -> tuple[Tensor, Tensor]:
 def cosine(gramian: Tensor) -> Tensor:
     """Return the cosines cos phi_ij = g_i . g_j / (||g_i|| ||g_j||) (Definition 1).
 
-    Args:
-        gramian: ``[..., T, T]``.
-
     Returns:
-        ``[..., T, T]`` float64 in [-1, 1]; nan for a zero gradient.
+        ``[..., T, T]`` as the Gramian, float64 in [-1, 1]; nan for a zero gradient.
     """
-    gramian = _checked(gramian)
+    gramian = check_gramian(gramian)
     rows, columns = _norms(gramian)
     return (gramian / rows / columns).clamp(-1, 1)
 
@@ -43,25 +34,19 @@ def cosine(gramian: Tensor) -> Tensor:
 def conflicting(gramian: Tensor) -> Tensor:
     """Return whether g_i . g_j < 0 (Definition 1).
 
-    Args:
-        gramian: ``[..., T, T]``.
-
     Returns:
-        ``[..., T, T]`` bool; False for a zero gradient.
+        ``[..., T, T]`` as the Gramian, bool; False for a zero gradient.
     """
-    return _checked(gramian) < 0
+    return check_gramian(gramian) < 0
 
 
 def magnitude_similarity(gramian: Tensor) -> Tensor:
     """Return Phi_ij = 2 ||g_i|| ||g_j|| / (||g_i||^2 + ||g_j||^2) (Definition 2).
 
-    Args:
-        gramian: ``[..., T, T]``.
-
     Returns:
-        ``[..., T, T]`` float64 in [0, 1]; nan for a zero gradient.
+        ``[..., T, T]`` as the Gramian, float64 in [0, 1]; nan for a zero gradient.
     """
-    rows, columns = _norms(_checked(gramian))
+    rows, columns = _norms(check_gramian(gramian))
     # Quotients of norms neither overflow nor underflow where products of norms would.
     return 2 / (rows / columns + columns / rows)
 
@@ -73,17 +58,16 @@ def curvature_bounding_measure(gramian: Tensor) -> Tensor:
     gradients, with ||g_i + g_j|| below 1e-8 ||g_i|| (below 1e-3 ||g_i|| with float32 products):
     it is then inf or any number. The limit of g_j -> -g_i at a right angle to g_i is 4.
 
-    Args:
-        gramian: ``[..., T, T]``.
-
     Returns:
-        ``[..., T, T]`` float64; nan for a zero gradient, inf if g_i = -g_j.
+        ``[..., T, T]`` as the Gramian, float64; nan for a zero gradient, inf if g_i = -g_j.
     """
-    cos, gramian = cosine(gramian), _checked(gramian)
+    cos = cosine(gramian)
+    gramian = check_gramian(gramian)
     squares = gramian.diagonal(dim1=-2, dim2=-1)
     both = squares.unsqueeze(-1) + squares.unsqueeze(-2)
     # ||g_i - g_j||^2 and ||g_i + g_j||^2; rounding may make the latter negative.
-    apart, together = (both - 2 * gramian, (both + 2 * gramian).clamp(min=0))
+    apart = both - 2 * gramian
+    together = (both + 2 * gramian).clamp(min=0)
     # Factored, since 1 - cos^2 would cancel for nearly parallel gradients.
     xi = (1 - cos) * (1 + cos) * apart / together
     return xi.masked_fill((together == 0) & (both > 0) & ~cos.isnan(), torch.inf)
@@ -95,13 +79,10 @@ def condition_a(gramian: Tensor) -> Tensor:
     For a conflicting pair it is equivalent to g . g^PC <= ||g||^2. For nearly opposite gradients,
     as in :func:`curvature_bounding_measure`, both sides are -1 up to rounding, which decides.
 
-    Args:
-        gramian: ``[..., T, T]``.
-
     Returns:
-        ``[..., T, T]`` bool; False for a zero gradient.
+        ``[..., T, T]`` as the Gramian, bool; False for a zero gradient.
     """
-    gramian = _checked(gramian)
+    gramian = check_gramian(gramian)
     squares = gramian.diagonal(dim1=-2, dim2=-1)
     rows, columns = squares.unsqueeze(-1), squares.unsqueeze(-2)
     # Multiplied out, the condition is exact for g_i = -g_j, where cos = -1 = -Phi. Dividing by the

@@ -1,23 +1,48 @@
-"""The options that every form of ``backward`` shares, and the surgery that they select."""
+"""The steps that every form of ``backward`` shares: options, Gramian, surgery, and the update."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 
-from pcgrad._distributed import Group, broadcast_orders, world
-from pcgrad._gramian import joined
+from pcgrad._distributed import Group, agree, anywhere, average, broadcast_orders, world
+from pcgrad._gramian import add_gradients, dense, joined
 from pcgrad._orders import Orders, check_generator, make_orders
 from pcgrad._parameters import Parameters, check_option, named
 from pcgrad._surgery import REDUCTIONS, Reduction, Surgery, Weighting, surgery, weighted
 
 Granularity = Literal["global", "per_tensor"] | Mapping[str, Parameters]
 """What one dot product covers: all shared parameters, one, or a named group of them."""
+
+UNREACHED = (
+    "no loss reaches a shared parameter; compute the losses with the parameters that are listed"
+)
+
+Pairs = list[tuple[Tensor, Tensor]]
+"""Leaves with their gradients."""
+
+
+class Source(Protocol):
+    """The task gradients of one step, held in the way of an entry."""
+
+    shared: list[Tensor]
+
+    def reached(self) -> list[bool]:
+        """Return for every shared parameter whether a loss of this rank reaches it."""
+
+    def average(self, kept: Sequence[int], ranks: Any | None) -> None:
+        """Average the task gradients of the kept parameters over the ranks."""
+
+    def products(self, *, whole: bool) -> list[Tensor]:
+        """Return dot products ``[T, T]`` per parameter, or of any parts of the ``whole``."""
+
+    def updates(self, kept: Sequence[int], weights: Tensor) -> list[Tensor]:
+        """Return the kept parameters' updates; weights are ``[T]``, or a row for each."""
 
 
 @dataclass
@@ -42,14 +67,20 @@ class Method:
             )
         # None for a single process, so that no later step asks for the group again.
         self.ranks = world(self.group)
-        self.groups: list[int] | None = None
-        self.drawn: Tensor | None = None
 
-    def prepare(self, table: Mapping[str, Tensor], tasks: int) -> None:
-        """Assign the shared parameters to groups and draw the orders.
+    def prepare(
+        self,
+        table: Mapping[str, Tensor],
+        own: Sequence[Tensor],
+        tasks: int,
+        device: torch.device,
+    ) -> None:
+        """Assign the shared parameters to groups, draw the orders, and compare the ranks.
 
         It runs before the backward pass, so that wrong options raise before any work is done.
         """
+        self.device = device
+        self.groups: list[int] | None = None
         batch: tuple[int, ...] = ()
         if isinstance(self.granularity, Mapping):
             self.groups = _groups(self.granularity, table)
@@ -58,32 +89,75 @@ class Method:
             self.groups = list(range(len(table)))
             batch = (len(table),)
         self.drawn = make_orders(self.orders, tasks, self.generator, batch)
+        size = sum(p.numel() for p in [*table.values(), *own])
+        agree([tasks, len(table), len(own), size], device, self.ranks)
 
-    def gramian(self, products: Sequence[Tensor]) -> Tensor:
-        """Return the Gramian ``[T, T]``, or one per group, from the parameters' products."""
+    @torch.no_grad()
+    def gather(
+        self, source: Source, own: Sequence[Tensor], plain: list[Tensor | None]
+    ) -> tuple[list[int], Pairs]:
+        """Average all gradients over the ranks, and empty the list ``plain`` of the own leaves'.
+
+        Returns:
+            The numbers of the shared parameters, and the own leaves, that any rank reaches.
+        """
+        # Ranks add up a sparse gradient only if every rank's is sparse.
+        flags = [*source.reached(), *(g is not None for g in plain)]
+        flags += [g is None or g.layout == torch.strided for g in plain]
+        # A leaf that any rank reaches takes part on every rank, so that the averages line up.
+        flags = anywhere(flags, self.device, self.ranks)
+        shared = len(source.shared)
+        kept = [k for k in range(shared) if flags[k]]
+        if not kept:
+            raise ValueError(UNREACHED)
+        source.average(kept, self.ranks)
+        pairs: Pairs = []
+        for k, leaf in enumerate(own, shared):
+            gradient = plain.pop(0)
+            if not flags[k]:
+                continue
+            if gradient is None:
+                gradient = torch.zeros_like(leaf)
+            elif flags[k + len(own)]:
+                gradient = torch.empty_like(leaf).copy_(dense(gradient))
+            else:
+                gradient = gradient.clone()
+            pairs.append((leaf, gradient))
+        average([gradient for _, gradient in pairs], self.ranks)
+        return kept, pairs
+
+    def apply(
+        self, source: Source, kept: Sequence[int], pairs: Pairs, checked: Sequence[Tensor]
+    ) -> Surgery:
+        """Run Gramian and surgery, and add all updates to ``.grad``.
+
+        With losses in ``checked``, values must be finite.
+        """
+        found = source.products(whole=self.groups is None)
         if isinstance(self.granularity, Mapping):
-            return joined(products, groups=self.groups)
-        return joined(products, per_tensor=self.groups is not None)
-
-    def surgery(self, gramian: Tensor, *, check_finite: bool = False) -> Surgery:
-        """Apply Algorithm 1, or the weighting if there is one."""
-        if self.weighting is not None:
-            found = weighted(gramian, self.weighting)
-            if check_finite and not found.weights.isfinite().all():
-                raise FloatingPointError(f"the weighting gave {found.weights.tolist()}")
-            return found
-        assert self.drawn is not None
-        # Every rank drew orders, so that generators stay in step, but only rank 0's are used.
-        drawn = broadcast_orders(self.drawn, gramian.device, self.ranks)
-        return surgery(gramian, drawn, reduction=self.reduction)
-
-    def per_parameter(self, weights: Tensor, kept: Sequence[int]) -> Tensor:
-        """Return weights ``[T]``, or one row ``[T]`` per kept parameter if there are groups."""
-        if self.groups is None:
-            return weights
-        # Unbind, because indexing by a list would synchronise with the device.
-        rows = weights.unbind()
-        return torch.stack([rows[self.groups[k]] for k in kept])
+            gramian = joined(found, groups=self.groups)
+        else:
+            gramian = joined(found, per_tensor=self.groups is not None)
+        # Checked before surgery, so that a raised error leaves every .grad unchanged.
+        if checked:
+            refuse_not_finite(checked, gramian, pairs, local=self.ranks is None)
+        if self.weighting is None:
+            # Every rank drew orders, so that generators stay in step, but only rank 0's are used.
+            drawn = broadcast_orders(self.drawn, gramian.device, self.ranks)
+            result = surgery(gramian, drawn, reduction=self.reduction)
+        else:
+            result = weighted(gramian, self.weighting)
+            if checked and not result.weights.isfinite().all():
+                raise FloatingPointError(f"the weighting gave {result.weights.tolist()}")
+        weights = result.weights
+        if self.groups is not None:
+            # Unbind, because indexing by a list would synchronise with the device.
+            rows = weights.unbind()
+            weights = torch.stack([rows[self.groups[k]] for k in kept])
+        with torch.no_grad():
+            updates = source.updates(kept, weights)
+            add_gradients([*zip([source.shared[k] for k in kept], updates, strict=True), *pairs])
+        return result
 
 
 def _groups(groups: Mapping[str, Parameters], table: Mapping[str, Tensor]) -> list[int]:
@@ -108,53 +182,40 @@ def _groups(groups: Mapping[str, Parameters], table: Mapping[str, Tensor]) -> li
 
 
 def refuse_not_finite(
-    losses: Sequence[Tensor], gramian: Tensor, plain: Sequence[Tensor | None], *, local: bool
+    losses: Sequence[Tensor], gramian: Tensor, own: Pairs, *, local: bool
 ) -> None:
     """Raise an error that names the tasks whose loss or gradient is not finite.
 
-    This check synchronises with the device. Several ranks (not ``local``) look at the averaged
-    gradients only, which all ranks see, so that all of them raise together. The diagonal of the
-    Gramian ``[..., T, T]`` holds the squared norms.
+    Several ranks (not ``local``) look at the averaged gradients only, which all ranks see, so that
+    all of them raise together.
     """
+    # The diagonal holds the squared norms.
     squares = gramian.diagonal(dim1=-2, dim2=-1).reshape(-1, len(losses)).sum(0)
     values = torch.stack([loss.detach().reshape(()).double() for loss in losses]).to(squares.device)
     finite = squares.isfinite() & values.isfinite() if local else squares.isfinite()
-    own = [g for g in plain if g is not None]
     # The entries that a sparse gradient stores stand for all.
     parts = [
-        g if g.layout == torch.strided else g._values() if g.is_sparse else g.values() for g in own
+        g if g.layout == torch.strided else g._values() if g.is_sparse else g.values()
+        for _, g in own
     ]
     fine = torch.stack([finite.all(), *(g.isfinite().all().to(finite.device) for g in parts)])
     if fine.all():
         return
     bad = (~finite).nonzero().flatten().tolist()
-    # Without such a task it is a head that has the value, past all shared parameters.
-    names = (
-        "; ".join(
-            f"task {i} (loss {values[i].item():g}, squared gradient norm {squares[i].item():g})"
-            for i in bad
-        )
-        or f"own parameter {list(own[fine.tolist().index(False) - 1].shape)}"
+    names = "; ".join(
+        f"task {i} (loss {values[i].item():g}, squared gradient norm {squares[i].item():g})"
+        for i in bad
     )
+    if not bad:
+        # Then it is a head that has the value, past all shared parameters.
+        leaf, _ = own[fine.tolist().index(False) - 1]
+        names = f"own parameter {list(leaf.shape)}"
     # A node with several losses as outputs (a compiled function) spreads nan to all their tasks.
-    together = _one_node(losses)
-    note = (
-        f"; the losses are outputs of one {together}, which spreads such values: "
-        "the tasks cannot be told apart"
-    )
-    raise FloatingPointError(
-        f"loss or gradient not finite: {names}{note if together and len(bad) > 1 else ''}"
-    )
-
-
-def _one_node(losses: Sequence[Tensor]) -> str:
-    """Return the name of an operation with several losses as outputs, such as a compiled function.
-
-    The name is empty if there is none.
-    """
-    nodes: dict[Any, int] = {}
-    for loss in losses:
-        if loss.requires_grad:
-            node = get_gradient_edge(loss).node
-            nodes[node] = nodes.get(node, 0) + 1
-    return next((type(node).__name__ for node, count in nodes.items() if count > 1), "")
+    nodes = [get_gradient_edge(loss).node for loss in losses if loss.requires_grad]
+    together = [type(node).__name__ for node in nodes if nodes.count(node) > 1]
+    if together and len(bad) > 1:
+        names += (
+            f"; the losses are outputs of one {together[0]}, which spreads such values: "
+            "the tasks cannot be told apart"
+        )
+    raise FloatingPointError(f"loss or gradient not finite: {names}")

@@ -97,9 +97,6 @@ def fixed_orders(tasks: int) -> Tensor:
 
     These are the orders of the official code, which discards the result of its shuffle.
 
-    Args:
-        tasks: the number of tasks T, at least 1.
-
     Returns:
         A CPU LongTensor ``[T, T-1]``.
     """
@@ -123,14 +120,9 @@ def _are_permutations(orders: Tensor, tasks: int) -> bool:
 
 
 def check_orders(orders: Tensor, tasks: int) -> None:
-    """Raise if orders have the wrong type, shape or values.
+    """Raise if orders are not int64 ``[..., T, T-1]`` with permutations of the other tasks.
 
-    Values are checked on the CPU only, because reading them from another device would synchronise
-    with it. A task must never be tested against itself.
-
-    Raises:
-        TypeError: if the orders are not an int64 tensor.
-        ValueError: if the shape is wrong, or a row is not a permutation of the other tasks.
+    Values are checked on the CPU only: reading them from another device would synchronise with it.
     """
     if not isinstance(orders, Tensor) or orders.dtype != torch.int64:
         kind = orders.dtype if isinstance(orders, Tensor) else type(orders).__name__

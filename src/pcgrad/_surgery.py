@@ -20,8 +20,7 @@ from pcgrad._parameters import check_option, is_dense, shown
 from pcgrad._precision import full_precision, working_dtype
 
 Weighting = Callable[[Tensor], Tensor]
-"""Gramian [..., T, T] -> weights [..., T] of the original gradients; torchjd's ``*Weighting`` \
-classes fit."""
+"""Gramian [T, T] -> weights [T] of the original gradients; torchjd's ``*Weighting`` classes fit."""
 
 Reduction = Literal["sum", "mean"]
 REDUCTIONS = ("sum", "mean")
@@ -51,22 +50,13 @@ class Surgery:
 def algorithm_1(
     gramian: Sequence[Sequence[float]], orders: Sequence[Sequence[int]]
 ) -> list[list[float]]:
-    """Run Algorithm 1 on Python numbers, in coordinates of the original gradients.
+    """Run Algorithm 1 on Python numbers: the readable definition of :func:`surgery_coefficients`.
 
-    This is the readable definition; :func:`surgery_coefficients` computes the same on tensors.
     ``g_i^PC = sum_m C_im g_m`` starts as ``g_i`` and visits the other tasks in its order. If it
     conflicts with ``g_j``, its component along ``g_j`` is removed: ``C_ij -= g_i^PC . g_j / G_jj``.
-
-    Args:
-        gramian: ``[T][T]``, the dot products ``G_mj = g_m . g_j``.
-        orders: ``[T][T-1]``, the tasks that each task visits, in order.
-
-    Returns:
-        C ``[T][T]``; row i holds the coordinates of ``g_i^PC``.
     """
     coefficients = []
     for i, order in enumerate(orders):
-        # g_i^PC starts as g_i itself.
         row = [0.0] * len(gramian)
         row[i] = 1.0
         for j in order:
@@ -83,8 +73,8 @@ def algorithm_1(
     return coefficients
 
 
-def check_gramian(gramian: Tensor) -> None:
-    """Raise if the argument is not a floating-point tensor ``[..., T, T]``."""
+def check_gramian(gramian: Tensor) -> Tensor:
+    """Return a Gramian in float64, or raise if it is no floating-point tensor ``[..., T, T]``."""
     if not isinstance(gramian, Tensor):
         raise TypeError(
             f"a Gramian is a tensor [..., T, T], got a {type(gramian).__name__}; see pcgrad.gramian"
@@ -95,18 +85,18 @@ def check_gramian(gramian: Tensor) -> None:
             f"a Gramian is a floating-point [..., T, T], and dense, got {shown(gramian)}; "
             "pcgrad.gramian makes it from task gradients"
         )
+    return gramian.detach().double()
 
 
 @torch.no_grad()
 def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
     """Run Algorithm 1 on a Gramian and return the projected gradients' coefficients.
 
-    All tasks and all batch dimensions are processed at once; :func:`algorithm_1` is the definition
-    for one instance. A zero gradient (G_jj = 0) conflicts with no other. There is no epsilon, so
-    the result is scale-equivariant. If a dot product is nan, its row becomes nan.
+    A zero gradient (G_jj = 0) conflicts with no other. There is no epsilon, so the result is
+    scale-equivariant. If a dot product is nan, its row becomes nan.
 
     Args:
-        gramian: ``[..., T, T]`` of any floating dtype; the computation is in float64.
+        gramian: ``[..., T, T]``; the computation is in float64.
         orders: ``[..., T, T-1]`` int64; batch dimensions broadcast against the Gramian's.
 
     Returns:
@@ -118,14 +108,13 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
         ValueError: if a shape is wrong, there are no tasks, or a row of CPU orders is not a
             permutation of the other tasks.
     """
-    check_gramian(gramian)
+    gramian = check_gramian(gramian)
     tasks = gramian.shape[-1]
     if tasks == 0:
         raise ValueError("there are no tasks: the Gramian is empty")
     check_orders(orders, tasks)
     if orders.is_meta and not gramian.is_meta:
         raise ValueError("orders on the meta device have no values; make them on the CPU")
-    gramian = gramian.detach().double()
     # For a few tasks on the CPU, the overhead of tensor operations exceeds their arithmetic.
     if (
         tasks <= FEW
@@ -166,9 +155,6 @@ def surgery(gramian: Tensor, orders: Tensor, *, reduction: Reduction = "sum") ->
         orders: ``[..., T, T-1]`` int64, the visiting order of every task.
         reduction: ``"sum"`` (Algorithm 1) gives weights_j = sum_i C_ij; ``"mean"`` (a popular port)
             divides them by T.
-
-    Returns:
-        The :class:`Surgery`.
     """
     check_option("reduction", reduction, REDUCTIONS)
     coefficients = surgery_coefficients(gramian, orders)
@@ -177,8 +163,7 @@ def surgery(gramian: Tensor, orders: Tensor, *, reduction: Reduction = "sum") ->
 
 
 def weighted(gramian: Tensor, weighting: Weighting) -> Surgery:
-    """Apply a weighting to a Gramian ``[T, T]``, or to each Gramian of ``[n, T, T]``."""
-    gramian = gramian.detach().double()
+    """Apply a weighting to a float64 Gramian ``[T, T]``, or to each Gramian of ``[n, T, T]``."""
     # A weighting only has to accept a single Gramian, so a stack is unrolled.
     stacked = gramian.view(-1, *gramian.shape[-2:])
     # Copies, because a weighting may change its argument in place.

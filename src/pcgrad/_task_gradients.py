@@ -10,12 +10,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pcgrad._distributed import average
+from pcgrad._gramian import Weights, dense, products
 from pcgrad._graph import Reach, can_release, gradients, refuse_hidden, release
 from pcgrad._parameters import Parameters, check_losses, named
+from pcgrad._precision import full_precision
 
 LARGE = 1 << 12
 """Values from which a gradient is copied to its row while it is in the cache, before the next is \
@@ -56,7 +60,7 @@ def task_gradients(
 
     There is one backward pass per task. The gradient is zero if a loss does not reach a parameter,
     or if the parameter is frozen. Sparse gradients are returned dense. ``.grad`` does not change. A
-    warning names the listed parameters that a single loss reaches.
+    warning names the parameters that a single loss reaches.
 
     Args:
         losses: T scalars that share a graph, as a Python list. A stacked tensor raises an error: it
@@ -100,11 +104,8 @@ def _no_gradient(frozen: Tensor, like: Tensor, tasks: int) -> Tensor:
 class Stacks:
     """Task gradients of the shared parameters, filled by one or several backward passes.
 
-    Args:
-        shared: the parameters.
-        tasks: the number of tasks T.
-        dtype: the dtype of the stacks ``[T, *shape]``; ``None`` is the parameters'.
-        device: the device of the stacks; ``None`` is the parameters'.
+    ``None`` for dtype or device of the stacks ``[T, *shape]`` is the parameters'. Unless they are
+    ``reused``, each is freed once its update exists.
     """
 
     def __init__(
@@ -114,27 +115,28 @@ class Stacks:
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | None = None,
+        reused: bool = False,
     ) -> None:
         self.shared, self.tasks = list(shared), tasks
-        self.large = [k for k, p in enumerate(self.shared) if p.numel() >= LARGE]
+        self.dtype, self.device, self.reused = dtype, device, reused
         self.begun: set[int] = set()
         self._kept: set[int] = set()
-        self.reached = [False] * len(self.shared)
-        stored = [dtype if dtype and not p.is_complex() else p.dtype for p in self.shared]
-        small = [k for k, p in enumerate(self.shared) if p.numel() < LARGE]
-        self.flat: Tensor | None = None
-        self.small: list[int] = []
+        self._reached = [False] * len(self.shared)
         self._blocks: list[Tensor] = [torch.empty(0)] * len(self.shared)
         self._rows: list[tuple[Tensor, ...]] = [()] * len(self.shared)
+        self._large = [k for k, p in enumerate(self.shared) if p.numel() >= LARGE]
+        small = [k for k, p in enumerate(self.shared) if p.numel() < LARGE]
+        stored = [dtype if dtype and not p.is_complex() else p.dtype for p in self.shared]
         # One matrix for many small parameters: one product and one sum serve all of them. The
         # stacks are views of its columns, made when they are asked for.
-        self._views_made = len(small) < MANY or len({stored[k] for k in small}) > 1
-        if not self._views_made:
-            self.small = small
+        many = len(small) >= MANY and len({stored[k] for k in small}) == 1
+        self._small = small if many else []
+        self._flat: Tensor | None = None
+        if many:
             size = sum(self.shared[k].numel() for k in small)
             where = device or self.shared[small[0]].device
-            self.flat = torch.empty(tasks, size, dtype=stored[small[0]], device=where)
-        for k in range(len(self.shared)) if self.flat is None else self.large:
+            self._flat = torch.empty(tasks, size, dtype=stored[small[0]], device=where)
+        for k in self._large if many else range(len(self.shared)):
             p = self.shared[k]
             self._blocks[k] = torch.empty(
                 (tasks, *p.shape), dtype=stored[k], device=device or p.device
@@ -143,47 +145,75 @@ class Stacks:
 
     def _make_views(self) -> None:
         """Make the stacks of the small parameters as views of their common matrix."""
-        if self._views_made or self.flat is None:
+        if self._flat is None or self._rows[self._small[0]]:
             return
-        sizes = [self.shared[k].numel() for k in self.small]
-        for k, columns in zip(self.small, self.flat.split(sizes, 1), strict=True):
+        sizes = [self.shared[k].numel() for k in self._small]
+        for k, columns in zip(self._small, self._flat.split(sizes, 1), strict=True):
             self._blocks[k] = columns.view(self.tasks, *self.shared[k].shape)
             self._rows[k] = self._blocks[k].unbind()
-        self._views_made = True
 
-    def fill(self) -> None:
-        """Write zeros for the tasks that have no gradient."""
+    def memory(self) -> list[Tensor]:
+        """Return the values of all stacks as few tensors; zero where there is no gradient."""
         # The memory starts uninitialised, and clear() leaves old values in it.
         for task in set(range(self.tasks)) - self.begun:
             self._make_views()
             for rows in self._rows:
                 rows[task].zero_()
             self.begun.add(task)
+        if self._flat is None:
+            return self._blocks
+        return [self._flat, *(self._blocks[k] for k in self._large)]
 
     def blocks(self) -> list[Tensor]:
-        """Return the stacks ``[T, *shape]``; zero for tasks and parameters without a gradient."""
-        self.fill()
+        """Return the stacks ``[T, *shape]``; zero where there is no gradient."""
+        self.memory()
         self._make_views()
         return self._blocks
-
-    def memory(self) -> list[Tensor]:
-        """Return the same values as few tensors: a matrix of the small ones, if it exists."""
-        self.fill()
-        if self.flat is None:
-            return self._blocks
-        return [self.flat, *(self._blocks[k] for k in self.large)]
-
-    def drop(self, k: int) -> None:
-        """Free the stack of a parameter unless it shares its memory with others."""
-        if self.flat is not None and self.shared[k].numel() < LARGE:
-            return
-        self._blocks[k] = torch.empty(0)
-        self._rows[k] = ()
 
     def clear(self) -> None:
         """Start new sums in the same memory."""
         self.begun.clear()
-        self.reached = [False] * len(self.shared)
+        self._reached = [False] * len(self.shared)
+
+    def reached(self) -> list[bool]:
+        """Return for every parameter whether a loss reaches it."""
+        return self._reached
+
+    def average(self, kept: Sequence[int], ranks: Any | None) -> None:
+        """Average all stacks over the ranks."""
+        average(self.memory(), ranks)
+
+    def products(self, *, whole: bool) -> list[Tensor]:
+        """Return the dot products of every stack; with ``whole``, small stacks count as one."""
+        with full_precision(self.shared[0].device):
+            return [products(block) for block in (self.memory() if whole else self.blocks())]
+
+    def updates(self, kept: Sequence[int], weights: Tensor) -> list[Tensor]:
+        """Return the updates of the kept parameters; weights are ``[T]``, or a row for each."""
+        ready = Weights(weights)
+        pieces: dict[int, Tensor] = {}
+        found = []
+        nothing = torch.empty(0)
+        with full_precision(self.shared[0].device):
+            # With one weight vector for all parameters, one product updates all small ones.
+            if self._flat is None or weights.dim() == 2:
+                self._make_views()
+            else:
+                like = [self.shared[k] for k in self._small]
+                whole = torch._C._nn.unflatten_dense_tensors(ready.combine(self._flat), like)
+                # Copies: views would keep the memory of all small updates alive.
+                copies = [torch.empty_like(p) for p in like]
+                torch._foreach_copy_(copies, whole)
+                pieces = dict(zip(self._small, copies, strict=True))
+            for n, k in enumerate(kept):
+                if k in pieces:
+                    found.append(pieces[k])
+                else:
+                    found.append(ready.update(self.shared[k], self._blocks[k], n))
+                if not self.reused:
+                    self._blocks[k] = nothing
+                    self._rows[k] = ()
+        return found
 
     def add(
         self,
@@ -208,7 +238,7 @@ class Stacks:
         # The hooks are registered once; they read here for which task the current pass runs, and
         # its number in autograd, which the first operation of the pass writes.
         current: list[int] = []
-        hooked = [k for k in self.large if masks[k]]
+        hooked = [k for k in self._large if masks[k]]
         handles = [self.shared[k].register_hook(partial(self._keep, k, current)) for k in hooked]
         if hooked:
             begins = [partial(_begin, current, task) for task in tasks]
@@ -259,20 +289,20 @@ class Stacks:
         """Write the gradients that no hook has written, and zeros for those that are missing."""
         add = task in self.begun
         for k in given:
-            self.reached[k] = True
-        pairs = [(k, dense(g)) for k, g in given.items() if k not in self._kept]
+            self._reached[k] = True
+        left = {k: dense(g) for k, g in given.items() if k not in self._kept}
         # One call for all small parameters instead of one each.
-        if self.flat is not None and [k for k, _ in pairs] == self.small:
-            joined: Tensor = torch._C._nn.flatten_dense_tensors([g for _, g in pairs])
-            _write(self.flat[task], joined, add=add)
-            pairs = []
+        if self._flat is not None and list(left) == self._small:
+            joined: Tensor = torch._C._nn.flatten_dense_tensors(list(left.values()))
+            _write(self._flat[task], joined, add=add)
+            left = {}
         else:
             self._make_views()
         if not add:
             for k in range(len(self.shared)):
                 if k not in given:
                     self._rows[k][task].zero_()
-        for k, gradient in pairs:
+        for k, gradient in left.items():
             _write(self._rows[k][task], gradient, add=add)
         self.begun.add(task)
 
@@ -295,8 +325,3 @@ def plus(first: Tensor, second: Tensor) -> Tensor:
     """Return the sum of two gradients; it is sparse if both are."""
     # torch adds a sparse tensor to a dense one, not a dense one to a sparse one.
     return second + first if first.is_sparse and not second.is_sparse else first + second
-
-
-def dense(gradient: Tensor) -> Tensor:
-    """Return a gradient in dense form; embeddings may produce sparse ones."""
-    return gradient if gradient.layout == torch.strided else gradient.to_dense()

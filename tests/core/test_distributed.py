@@ -76,6 +76,15 @@ def table(kind: bool | None, rank: int, case: str = "", **arguments: object) -> 
     return torch.zeros(9, 3).double() if own.weight.grad is None else own.weight.grad
 
 
+def expanded(rank: int, **arguments: object) -> Tensor:
+    """Return the gradient of an own leaf that autograd gives as one number, expanded."""
+    shared, own = (torch.ones(4, requires_grad=True) for _ in range(2))
+    losses = [shared.sum() + (rank + 1) * own.sum(), shared.square().sum()]
+    pcgrad.backward(losses, [shared], own_parameters=[own], **arguments)  # type: ignore[arg-type]
+    assert own.grad is not None
+    return own.grad
+
+
 def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -90,6 +99,7 @@ def worker(rank: int, folder: str) -> None:
     }
     for name, kinds in TABLES.items():
         results[name] = {"table": table(kinds[rank], rank, name, group=world)}
+    results["expanded"] = {"own": expanded(rank, group=world)}
     blocks = [torch.full((2, 3), float(rank))]
     results["gramian"] = {"found": pcgrad.gramian(blocks, group=world), "block": blocks[0]}
     messages = []
@@ -160,6 +170,12 @@ def test_ranks_may_differ_in_the_layout_of_a_gradient(ranks: list[dict], case: s
         found = rank["results"][case]["table"]
         assert found.is_sparse == (case == "sparse on both")
         torch.testing.assert_close(found.to_dense(), sum(local) / 2)
+
+
+def test_an_expanded_gradient_is_averaged(ranks: list[dict]) -> None:
+    """Bug: the average is written into the one number that autograd expands."""
+    for rank in ranks:
+        assert rank["results"]["expanded"]["own"].tolist() == [1.5] * 4
 
 
 def test_gramian_averages_in_place(ranks: list[dict]) -> None:
