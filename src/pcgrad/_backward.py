@@ -296,13 +296,8 @@ def _shared(parameters: Parameters | None, reach: Reach, tasks: int) -> dict[str
 
 @torch.no_grad()
 def _refuse_joined(names: Iterable[str], stacks: Stacks, reach: Reach) -> None:
-    """Raise if an operation joins the tasks, which connects a task's own leaf with all losses.
-
-    The graph does not show it, as when losses are stacked and taken apart again, but the gradients
-    of the other tasks are zeros. Zeros prove nothing for a task that has no gradient at all, nor
-    for a leaf that some operation of a single loss takes, as at a boundary condition in x = 0. Meta
-    tensors have no values.
-    """
+    """Raise if an operation joins the tasks, which connects a task's own leaf with all losses."""
+    # Meta tensors have no values.
     if stacks.shared[0].is_meta:
         return
     peaks = [
@@ -312,6 +307,9 @@ def _refuse_joined(names: Iterable[str], stacks: Stacks, reach: Reach) -> None:
     nonzero = torch.stack([peak.double() != 0 for peak in peaks]).tolist()
     masks = [sum(1 << i for i, flag in enumerate(row) if flag) for row in nonzero]
     active = reduce(or_, masks)
+    # Only the other tasks' zeros show it, as when losses are stacked and taken apart again. Zeros
+    # prove nothing for a task without any gradient, nor for a leaf that an operation of a single
+    # loss takes, as at a boundary condition in x = 0.
     for name, leaf, mask in zip(names, stacks.shared, masks, strict=True):
         several = mask.bit_count() == 1 and (reach.of(leaf) & active).bit_count() > 1
         if several and reach.merged(leaf):

@@ -33,8 +33,7 @@ def task_gradients_batched(
     control it. Layers that update running statistics (BatchNorm in training mode) raise an error.
 
     Args:
-        loss: a function of the shared parameters, one task's own parameters and one task's batch
-            that returns a scalar, or ``(scalar, aux)``.
+        loss: returns a scalar, or ``(scalar, aux)``, of one task.
         shared: parameters common to all tasks ``[*shape]``: a list, tuple or dict.
         own: the tasks' own parameters, stacked ``[T, *shape]``: a list, tuple or dict; ``None`` if
             there are none.
@@ -44,8 +43,7 @@ def task_gradients_batched(
     Returns:
         ``(losses [T], shared_grads, own_grads)``, detached, in containers like the arguments'. The
         shared gradients are stacks ``[T, *shape]`` for :func:`pcgrad.gramian` and
-        :func:`pcgrad.apply_weights`. The own gradients are stacked like the own parameters; they
-        are plain gradients, since task i's own parameters enter loss i alone.
+        :func:`pcgrad.apply_weights`; the own gradients are plain ones.
 
     Raises:
         RuntimeError: if ``vmap`` cannot transform a module of the loss.

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from pcgrad._parameters import check_option, integers, shown
 
-WEIGHTINGS = ("uniform", "remainder")
-
 
 def multitask_curvature(
     loss_or_hvp: Callable[..., Tensor],
@@ -34,8 +32,8 @@ def multitask_curvature(
     the two forms agree if the Hessian is constant on the segment.
 
     Args:
-        loss_or_hvp: a loss ``theta -> [...]`` that autograd can differentiate twice, or a function
-            of two parameters, the Hessian-vector product ``(theta, d) -> [..., P]``.
+        loss_or_hvp: a loss ``theta -> [...]`` that autograd can differentiate twice, or the
+            Hessian-vector product ``(theta, d) -> [..., P]``, a function of two parameters.
         theta: ``[..., P]``; leading dimensions are independent instances.
         theta_next: ``[..., P]``, the end theta' of the segment.
         direction: ``[..., P]``.
@@ -50,7 +48,7 @@ def multitask_curvature(
         TypeError: if ``loss_or_hvp`` is no function.
         ValueError: if the weighting is unknown, the shapes differ, or ``nodes`` is not positive.
     """
-    check_option("weighting", weighting, WEIGHTINGS)
+    check_option("weighting", weighting, ("uniform", "remainder"))
     if not callable(loss_or_hvp):
         raise TypeError(f"loss_or_hvp must be a function of theta, got {shown(loss_or_hvp)}")
     vectors = theta, theta_next, direction
@@ -79,30 +77,21 @@ def curvature_estimate(loss: Tensor, loss_next: Tensor, gradient_dot_step: Tenso
     ``"remainder"`` form of :func:`multitask_curvature` along theta' - theta.
 
     Args:
-        loss: ``[...]``, L(theta).
-        loss_next: ``[...]``, L(theta').
-        gradient_dot_step: ``[...]``, grad L(theta) . (theta' - theta).
-
-    Returns:
-        ``[...]``.
+        loss: L(theta).
+        loss_next: L(theta').
+        gradient_dot_step: grad L(theta) . (theta' - theta).
     """
     return 2 * (loss_next - loss - gradient_dot_step)
 
 
 def _gauss_legendre(nodes: int) -> list[tuple[float, float]]:
-    """Return the quadrature's nodes and weights on [0, 1].
-
-    They come from the eigenvalues of the Jacobi matrix and the first components of its eigenvectors
-    (Golub and Welsch 1969).
-    """
+    """Return the quadrature's nodes and weights on [0, 1], as Golub and Welsch 1969."""
     if not integers([nodes]) or nodes < 1:
         raise ValueError(f"nodes must be positive and an integer, got {shown(nodes)}")
     # Recurrence coefficients of the Legendre polynomials on [-1, 1], mapped to [0, 1] at the end.
     k = torch.arange(1, nodes, dtype=torch.float64, device="cpu")
     off = k / (4 * k**2 - 1).sqrt()
-    points, vectors = torch.linalg.eigh(
-        torch.diag(off, 1) + torch.diag(off, -1) if nodes > 1 else off.new_zeros(1, 1)
-    )
+    points, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
     return list(zip(((points + 1) / 2).tolist(), (vectors[0] ** 2).tolist(), strict=True))
 
 

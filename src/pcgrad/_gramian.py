@@ -59,11 +59,8 @@ def as_blocks(gradients: Blocks) -> list[Tensor]:
 
 
 def rows_of(block: Tensor) -> Tensor:
-    """Return a stack ``[T, *shape]`` as a real matrix ``[T, P]`` in the dtype of products.
-
-    A complex number counts as two real ones, so that a dot product is the real part of the complex
-    one. Half precision is copied to float32.
-    """
+    """Return a stack ``[T, *shape]`` as a real matrix ``[T, P]`` in the dtype of products."""
+    # A complex number counts as two: a dot product is then the real part of the complex one.
     if block.is_complex():
         block = torch.view_as_real(block.resolve_conj())
     tasks, dtype = block.shape[0], working_dtype(block.dtype)
@@ -72,15 +69,13 @@ def rows_of(block: Tensor) -> Tensor:
 
 
 def products(block: Tensor) -> Tensor:
-    """Return the dot products ``[T, T]`` of one stack ``[T, *shape]``, symmetric up to rounding.
-
-    Over a million columns, one float32 sum has a relative error of 1e-5; pieces of CHUNK columns,
-    summed in float64, have 1e-8.
-    """
+    """Return the dot products ``[T, T]`` of one stack ``[T, *shape]``, symmetric up to rounding."""
     rows = rows_of(block)
     pieces = rows.shape[1] // CHUNK
     if pieces < 16:
         return rows @ rows.T
+    # Over a million columns, one float32 sum has a relative error of 1e-5, float64 sums of pieces
+    # have 1e-8.
     whole = pieces * CHUNK
     # One batched product over views: no piece is copied, and each stays in the cache.
     a = rows[:, :whole].unflatten(1, (pieces, CHUNK)).transpose(0, 1)
@@ -123,11 +118,7 @@ def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None)
 def joined(
     found: Sequence[Tensor], *, per_tensor: bool = False, groups: Sequence[int] | None = None
 ) -> Tensor:
-    """Sum the stacks' :func:`products` to Gramians that are exactly symmetric.
-
-    The result is ``[T, T]`` float64, or one Gramian per stack, or one for each of the stacks'
-    group numbers ``groups``.
-    """
+    """Sum products to a symmetric float64 ``[T, T]``, or one per stack, or per group number."""
     if not per_tensor and groups is None and len(found) == 1:
         only = found[0].double()
         return (only + only.mT).mul_(0.5)
@@ -226,11 +217,7 @@ class Weights:
 
 @torch.no_grad()
 def add_gradients(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Add gradients to the leaves' ``.grad``, then run their post-accumulate hooks.
-
-    Like ``Tensor.backward``, this assigns the gradient itself to a ``.grad`` that is ``None``. If a
-    gradient cannot be added, no ``.grad`` has changed.
-    """
+    """Add gradients to the leaves' ``.grad``, all or none, then run post-accumulate hooks."""
     # Check and convert all pairs before changing any.
     pairs = [
         (leaf, gradient.to((leaf.grad_dtype if leaf.is_leaf else None) or gradient.dtype))

@@ -1,8 +1,4 @@
-"""Analysis of the graph: which losses reach which leaves, and where it can be freed.
-
-One walk over the graph marks every node with the set of losses that reach it. The sets tell shared
-from own parameters, and after which pass a node can be freed.
-"""
+"""Analysis of the graph: which losses reach which leaves, and where it can be freed."""
 
 from __future__ import annotations
 
@@ -38,11 +34,7 @@ def refuse_reentrant(node: Any) -> None:
 
 @contextmanager
 def refuse_hidden(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Raise if a pass adds to the ``.grad`` of parameters that its graph does not show.
-
-    A function that runs a backward pass of its own does so, such as a reversible layer that
-    computes its activations again.
-    """
+    """Raise if a function of the graph runs a pass of its own, as reversible layers do."""
     before = [p.grad for p in parameters]
     try:
         for p, grad in zip(parameters, before, strict=True):
@@ -85,11 +77,7 @@ def gradients(
     *,
     keep: bool,
 ) -> Sequence[Tensor | None]:
-    """Return the gradients of the sum of the roots; ``keep`` keeps the graph.
-
-    Raises:
-        RuntimeError: if the graph allows no such pass.
-    """
+    """Return the gradients of the sum of the roots; ``keep`` keeps the graph."""
     try:
         return torch.autograd.grad(roots, inputs, seeds, retain_graph=keep, allow_unused=True)
     except RuntimeError as error:
@@ -122,22 +110,16 @@ def _topological(roots: Sequence[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
 
 
 class Reach:
-    """The set of losses that reach each node of the graph, as bit masks.
-
-    Args:
-        losses: the losses; bit i of a mask belongs to loss i.
-
-    Raises:
-        RuntimeError: if the graph contains a reentrant checkpoint.
-    """
+    """The set of losses that reach each node of the graph, as bit masks: bit i is loss i."""
 
     def __init__(self, losses: Sequence[Tensor]) -> None:
         self.roots = [get_gradient_edge(loss).node for loss in losses]
         self.masks: dict[Any, int] = {}
         for i, root in enumerate(self.roots):
             self.masks[root] = self.masks.get(root, 0) | 1 << i
-        self.nodes = _topological(list(dict.fromkeys(self.roots)))
-        masks, self.custom = self.masks, False
+        self.nodes = _topological(self.roots)
+        masks = self.masks
+        self.custom = False
         for node, edges in self.nodes:
             refuse_reentrant(node)
             # Functions of users may run passes of their own.
@@ -148,8 +130,9 @@ class Reach:
                 if child is not None:
                     masks[child] = masks.get(child, 0) | mask
         # Indexed by tensor: asking each tensor for its node would cost more than the whole walk.
-        ends = [node for node, edges in self.nodes if not edges and is_leaf(node)]
-        self._leaves = {id(node.variable): node for node in ends}
+        # In the order of the masks, that of the walk: a set's is one of addresses.
+        ends = {node for node, edges in self.nodes if not edges and is_leaf(node)}
+        self._leaves = {id(node.variable): node for node in masks if node in ends}
 
     def node(self, tensor: Tensor) -> Any:
         """Return the graph node at which a tensor's gradient arrives."""
@@ -165,10 +148,8 @@ class Reach:
 
     def leaves(self) -> list[Tensor]:
         """Return the leaves that the losses reach, in an order that depends only on the graph."""
-        # Sets of nodes iterate in an order of addresses; the dict of masks keeps that of the walk.
-        ours = set(self._leaves.values())
-        found = [node.variable for node in self.masks if node in ours]
-        return [leaf for leaf in found if leaf.requires_grad]
+        leaves = [node.variable for node in self._leaves.values()]
+        return [leaf for leaf in leaves if leaf.requires_grad]
 
     def merged(self, leaf: Tensor) -> bool:
         """Return whether every operation that takes this leaf serves several losses."""
@@ -180,10 +161,7 @@ class Reach:
         )
 
     def joins_shared(self, leaf: Tensor) -> bool:
-        """Return whether an operation takes this leaf together with a leaf of several losses.
-
-        An example is the bias of a layer whose weight several losses reach.
-        """
+        """Return whether an operation takes this leaf, as a bias, with one of several losses."""
         accumulate = self.node(leaf)
         for _, edges in self.nodes:
             children = [child for child, _ in edges if child is not None]
@@ -197,31 +175,23 @@ class Reach:
         return False
 
     def parts(self, last: Sequence[Tensor]) -> list[list[Any]]:
-        """Return for every loss the nodes that must be freed by hand after its pass.
-
-        Passes run from the last loss to the first, so the last pass to need a node is that of the
-        lowest loss in its mask. The pass of loss 0 frees the nodes that it runs through, which are
-        all of its nodes if it asks for the gradients of all leaves that loss 0 reaches.
-
-        Args:
-            last: the tensors whose gradients the pass of loss 0 computes.
-        """
+        """Return for every loss the nodes to free after its pass; loss 0's computes ``last``."""
+        # Passes run from the last loss to the first, so the last pass to need a node is that of the
+        # lowest loss in its mask. The pass of loss 0 frees what it runs through: all of its nodes
+        # if it computes the gradients of all of its leaves.
         masks, asked = self.masks, {id(tensor) for tensor in last}
         whole = all(leaf in asked for leaf, node in self._leaves.items() if masks[node] & 1)
         parts: list[list[Any]] = [[] for _ in self.roots]
-        for node, _ in self.nodes:
-            mask = masks[node]
+        for node, mask in masks.items():
             if not (whole and mask & 1):
                 parts[(mask & -mask).bit_length() - 1].append(node)
         return parts
 
 
 def can_release(nodes: Iterable[Any]) -> bool:
-    """Return whether :func:`release` can free all that the nodes saved.
-
-    It cannot if a saved tensor has hooks already, such as those of a checkpoint, nor in operations
-    of C++ extensions, which do not show what they save.
-    """
+    """Return whether :func:`release` can free all that the nodes saved."""
+    # It cannot if a saved tensor has hooks already, such as those of a checkpoint, nor in
+    # operations of C++ extensions, which do not show what they save.
     return all(
         type(node).__name__ != "CppFunction"
         and all(one.unpack_hook is None for one in _saved_tensors(node))
@@ -235,7 +205,7 @@ def release(nodes: Iterable[Any]) -> None:
     for node in nodes:
         for one in _saved_tensors(node):
             with suppress(RuntimeError):  # none was saved here
-                one.register_hooks(_nothing, _freed)
+                one.register_hooks(lambda _: None, _freed)
 
 
 def _saved_tensors(node: Any) -> list[Any]:
@@ -251,10 +221,6 @@ def _saved_tensors(node: Any) -> list[Any]:
 def _saved_names(kind: Any) -> tuple[str, ...]:
     """Return the names of the attributes in which a type of node saves tensors."""
     return tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
-
-
-def _nothing(_: Tensor) -> None:
-    """Store ``None`` in place of a saved tensor."""
 
 
 def _freed(_: None) -> Tensor:

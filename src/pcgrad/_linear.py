@@ -2,8 +2,7 @@
 
 Every task must have its own batch. A linear layer treats each row separately, so each row of
 delta = d(sum of losses)/d(output) belongs to one task. The pass computes these deltas and no
-weight's gradient. One batched product per layer, dL_i/dW = delta_i^T x_i, then gives every task's
-gradient of the weight W from its rows of delta and of the layer's input x.
+weight's gradient. One batched product per layer, dL_i/dW = delta_i^T x_i, then gives every task's.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +36,15 @@ Layer = list[tuple[Tensor, Calls]]
 
 Stack = tuple[Tensor, Tensor]
 """A parameter's task gradients ``[T, *shape]``, and the same memory as rows ``[T, P]``."""
+
+
+class Reached(NamedTuple):
+    """What the losses of a step reach: recorded calls, leaves outside the module, graph's kind."""
+
+    roots: list[Tensor]
+    taps: list[Tap]
+    leaves: list[Leaf]
+    kind: object
 
 
 class LinearRecorder:
@@ -116,12 +123,7 @@ class LinearRecorder:
                 )
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -179,10 +181,8 @@ class LinearRecorder:
             ``(stacks, own)``: one stack ``[T, *shape]`` per parameter, in the order of
             ``module.parameters()`` and in its dtype; and the gradients of the own parameters.
         """
-        roots = self._roots(losses)
-        taps, leaves, graph = self._reached(roots)
-        self._count_rows(taps, rows)
-        own = self._own(leaves, own_parameters)
+        reached = self._reached(losses, rows)
+        own = self._own(reached.leaves, own_parameters)
         parameters = list(self.module.parameters())
         stacks = {id(p): p.new_empty((self.tasks, *p.shape)) for p in parameters}
 
@@ -190,12 +190,10 @@ class LinearRecorder:
             for p, calls in layer:
                 _fill(stacks[id(p)], calls)
 
-        formed, pending, plain = self._pass(
-            roots, taps, leaves, graph, own, form, retain_graph=retain_graph
-        )
+        formed, pending, plain = self._pass(reached, own, form, retain_graph=retain_graph)
         # Parameters with several calls, or none, are formed after the pass.
         form([(p, pending.get(id(p), [])) for p in parameters if id(p) not in formed])
-        self._forget(retain_graph)
+        self._taps = self._taps if retain_graph else []
         return list(stacks.values()), [
             torch.zeros_like(p) if g is None else dense(g) for p, g in zip(own, plain, strict=True)
         ]
@@ -237,49 +235,29 @@ class LinearRecorder:
             over groups, or over the module's trainable parameters.
         """
         method = Method(weighting, orders, reduction, granularity, generator, group)
-        roots = self._roots(losses)
-        taps, leaves, graph = self._reached(roots)
-        self._count_rows(taps, rows)
+        reached = self._reached(losses, rows)
         table = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         named(table, "recorded parameters")
-        own = [p for p in self._own(leaves, own_parameters) if p.requires_grad]
+        own = [p for p in self._own(reached.leaves, own_parameters) if p.requires_grad]
+        roots = reached.roots
         method.prepare(table, own, self.tasks, roots[0].device)
         formed = _Formed(list(table.values()), self._memory, method, streaming=streaming)
         # A single process multiplies each layer's gradients while they are in the cache. Several
         # ranks wait: they must agree on the reached parameters before they average anything.
         form = formed.form if method.ranks is None else None
         _, formed.pending, plain = self._pass(
-            roots, taps, leaves, graph, own, form, retain_graph=retain_graph, keep=streaming
+            reached, own, form, retain_graph=retain_graph, keep=streaming
         )
         kept, pairs = method.gather(formed, own, plain)
         # A tensor of losses is split, so that an error can name the task.
         values = roots if len(roots) == self.tasks else list(roots[0].detach().unbind())
         result = method.apply(formed, kept, pairs, values if check_finite else ())
-        self._forget(retain_graph)
+        # The taps hold the layers' inputs, which would stay in memory until the next step.
+        self._taps = self._taps if retain_graph else []
         return result
 
-    def _count_rows(self, taps: Sequence[Tap], rows: Sequence[int] | None) -> None:
-        """Check the number of rows of each task against every call, and store it there."""
-        counts = self.rows if rows is None else _checked_rows(rows, self.tasks)
-        for tap in taps:
-            tap.counts = counts
-            total = sum(counts) if counts else self.tasks
-            if total == 0 or len(tap.x) % total:
-                raise ValueError(
-                    f"{self._name(tap.layer)} got {list(tap.x.shape)}: the first dimension must be "
-                    + (
-                        f"the {total} rows that rows={list(counts)} says"
-                        if counts
-                        else f"the {self.tasks} tasks, or as many rows of each, task by task; pass "
-                        "rows=[n_1, ...] where they differ"
-                    )
-                )
-
     def _memory(self, p: Tensor, *, keep: bool) -> Stack:
-        """Return memory for a parameter's task gradients, reusing that of the last step.
-
-        Without ``keep``, the task gradients are discarded after use and all share one memory.
-        """
+        """Return memory of the last step for task gradients; without ``keep``, all share one."""
         key, size, shape = id(p) if keep else 0, self.tasks * p.numel(), (self.tasks, *p.shape)
         found = self._space.get(key)
         if (
@@ -313,13 +291,9 @@ class LinearRecorder:
             )
         return roots
 
-    def _reached(self, roots: Sequence[Tensor]) -> tuple[list[Tap], list[Leaf], int]:
-        """Return what the losses reach: calls, leaves outside the module, the kind of the graph.
-
-        Raises:
-            RuntimeError: if a parameter of the module reaches the losses other than through a
-                recorded call, or has a tensor hook: its task gradients would be wrong.
-        """
+    def _reached(self, losses: Sequence[Tensor] | Tensor, rows: Sequence[int] | None) -> Reached:
+        """Return what the losses reach; raise where task gradients would be wrong."""
+        roots = self._roots(losses)
         # A call of another graph, such as a logged value's, belongs to no task. A hook may run a
         # pass through it (implicit layers), whose gradients are not the losses'.
         taps, leaves, graph = other_leaves(roots, self._taps)
@@ -331,6 +305,15 @@ class LinearRecorder:
                     "recorded call of its layer (a penalty, a functional call, a call outside the "
                     "with block); use pcgrad.backward"
                 )
+        counts = self.rows if rows is None else _checked_rows(rows, self.tasks)
+        total = self.tasks
+        expected = (
+            f"{total} tasks, or as many rows of each, task by task; pass rows=[n_1, ...] where "
+            "they differ"
+        )
+        if counts:
+            total = sum(counts)
+            expected = f"{total} rows that rows={list(counts)} says"
         for tap in taps:
             for part, p in tap.used:
                 if id(p) not in names:
@@ -343,7 +326,13 @@ class LinearRecorder:
                         f"parameter {names[id(p)]} has a tensor hook, which task gradients formed "
                         "here do not pass; use pcgrad.backward"
                     )
-        return taps, leaves, graph
+            tap.counts = counts
+            if total == 0 or len(tap.x) % total:
+                raise ValueError(
+                    f"{self._name(tap.layer)} got {list(tap.x.shape)}: the first dimension must be "
+                    f"the {expected}"
+                )
+        return Reached(roots, taps, leaves, (graph, counts, *(tap.x.shape for tap in taps)))
 
     def _own(self, leaves: list[Leaf], own_parameters: Parameters | None) -> list[Tensor]:
         """Return the caller's own parameters, not of the module; ``None`` selects the leaves."""
@@ -354,30 +343,20 @@ class LinearRecorder:
 
     def _pass(
         self,
-        roots: list[Tensor],
-        taps: Sequence[Tap],
-        leaves: list[Leaf],
-        graph: int,
+        reached: Reached,
         own: list[Tensor],
         form: Callable[[Layer], None] | None,
         *,
         retain_graph: bool,
         keep: bool = False,
     ) -> tuple[set[int], dict[int, Calls], list[Tensor | None]]:
-        """Run the backward pass, forming task gradients on the way where possible.
-
-        ``form`` is called during the pass for each layer whose parameters have one call, if it is
-        given. With ``keep``, formed layers keep the deltas from which the update is computed.
+        """Run the backward pass; ``form`` layers on the way, whose deltas are then dropped or kept.
 
         Returns:
             The ids of the parameters that were formed, the calls of those that are reached but
             still to be formed, and the plain gradients of the own leaves.
         """
-        kind = (
-            graph,
-            taps[0].counts if taps else None,
-            *(tap.x.shape for tap in taps),
-        )
+        roots, taps, leaves, kind = reached
         calls_before, proven = self._seen.get(kind, (0, False))
         # n & (n + 1) is 0 for n = 0, 1, 3, 7, ...: calls number 1, 2, 4, 8, ... are checked.
         due = not proven or calls_before & (calls_before + 1) == 0
@@ -394,19 +373,15 @@ class LinearRecorder:
                 tap.delta = tap.delta if keep else None
 
         # The check needs all deltas at once, so no layer may be formed and dropped on the way.
+        early = None if check or form is None else arrive
+        again = retain_graph or check
         with refuse_hidden([p for p in self.module.parameters() if p.requires_grad]):
-            found = backward_pass(
-                roots,
-                taps,
-                leaves,
-                own,
-                arrive=None if check or form is None else arrive,
-                retain_graph=retain_graph or check,
-            )
-        pending = {
-            key: [use for use in uses if use[0].delta is not None] for key, uses in calls.items()
-        }
-        pending = {key: uses for key, uses in pending.items() if uses and key not in formed}
+            found = backward_pass(roots, taps, leaves, own, arrive=early, retain_graph=again)
+        pending = {}
+        for key in calls.keys() - formed:
+            uses = [use for use in calls[key] if use[0].delta is not None]
+            if uses:
+                pending[key] = uses
         if not pending and not formed:
             raise ValueError(
                 "no loss reaches a recorded layer: call the module inside the with block, compute "
@@ -423,11 +398,6 @@ class LinearRecorder:
             proven |= conclusive
         self._seen[kind] = (calls_before + 1, proven)
         return formed, pending, found
-
-    def _forget(self, retain_graph: bool) -> None:
-        # The taps hold the layers' inputs, which would stay in memory until the next step.
-        if not retain_graph:
-            self._taps = []
 
 
 def _checked_rows(rows: Sequence[int] | None, tasks: int) -> tuple[int, ...] | None:
@@ -477,11 +447,7 @@ def _refuse(name: str, part: nn.Module) -> None:
 
 
 class _Formed:
-    """The task gradients of one backward pass, and the update computed from them.
-
-    With streaming, a weight's task gradients are discarded after the Gramian. Its recorded calls
-    are kept instead, from which the update is computed.
-    """
+    """The task gradients of one pass; with streaming, a weight's recorded calls in their place."""
 
     def __init__(
         self,
@@ -523,7 +489,7 @@ class _Formed:
         """Return for every parameter whether a loss reaches it."""
         return [id(p) in self._products or id(p) in self.pending for p in self.shared]
 
-    def average(self, kept: Sequence[int], ranks: Any | None) -> None:
+    def complete(self, kept: Sequence[int], ranks: Any | None) -> None:
         """Form what the pass did not: everything under a group or in a checked pass."""
         left = [self.shared[k] for k in kept if id(self.shared[k]) not in self._products]
         self.form([(p, self.pending.get(id(p), [])) for p in left])

@@ -15,14 +15,10 @@ NARROW = 8
 
 
 def outer_products(left: Tensor, right: Tensor, out: Tensor, *, add: bool = False) -> None:
-    """Compute ``out_t = left_t^T right_t`` for every task t.
+    """Compute ``out_t = left_t^T right_t``, or add it, for every task t.
 
-    Args:
-        left: ``[T, rows, m]``: the gradient of the output for weights as in ``nn.Linear``.
-        right: ``[T, rows, n]``, in the dtype of ``left``: then the layer's input.
-        out: ``[T, m, n]`` with rows of any stride. If its dtype has more bits, results are rounded
-            to the dtype of the factors before they are stored.
-        add: add to the values of ``out``, for a layer that was called several times.
+    Shapes are ``[T, rows, m]`` and ``[T, rows, n]`` in one dtype, and ``[T, m, n]`` of any stride.
+    If the dtype of ``out`` has more bits, results are rounded to that of the factors first.
     """
     # The CPU's product is slow for a result with few columns, so its transpose is computed.
     narrow = right.shape[-1] <= NARROW < left.shape[-1]
@@ -35,13 +31,7 @@ def outer_products(left: Tensor, right: Tensor, out: Tensor, *, add: bool = Fals
 
 
 def row_sums(delta: Tensor, out: Tensor, *, add: bool = False) -> None:
-    """Compute ``out_t = sum of the rows of delta_t``, the task gradients of a bias.
-
-    Args:
-        delta: ``[T, rows, n]``.
-        out: ``[T, n]`` of any stride, with at least the bits of ``delta``.
-        add: add to the values of ``out``.
-    """
+    """Sum the rows of delta ``[T, rows, n]`` to ``[T, n]``, the task gradients of a bias."""
     if add:
         out.add_(delta.sum(1))
     elif out.dtype == delta.dtype:

@@ -12,12 +12,10 @@ CROWD, BLOCK = 128, 16
 
 
 def in_blocks(gramian: Tensor, orders: Tensor) -> Tensor:
-    """Return the coefficients ``[T, T]`` of Algorithm 1, from float64 and int64 on the CPU.
-
-    At the start of a block, the dot products of every task with those it visits in the block are
-    computed. Each step then updates the later products of the block. A block forms only these
-    T x BLOCK products, whereas each single visit would read T x T numbers.
-    """
+    """Return the coefficients ``[T, T]`` of Algorithm 1, from float64 and int64 on the CPU."""
+    # At the start of a block, the products of every task with those it visits in the block are
+    # computed, and each step updates the later ones. A block forms only these T x BLOCK products,
+    # whereas each single visit would read T x T numbers.
     tasks = len(gramian)
     coefficients = torch.eye(tasks, dtype=torch.float64, device="cpu")
     # -G_jj, and -inf for a zero gradient, onto whose plane nothing is projected.

@@ -35,7 +35,7 @@ class Source(Protocol):
     def reached(self) -> list[bool]:
         """Return for every shared parameter whether a loss of this rank reaches it."""
 
-    def average(self, kept: Sequence[int], ranks: Any | None) -> None:
+    def complete(self, kept: Sequence[int], ranks: Any | None) -> None:
         """Average the task gradients of the kept parameters over the ranks."""
 
     def products(self, *, whole: bool) -> list[Tensor]:
@@ -75,10 +75,7 @@ class Method:
         tasks: int,
         device: torch.device,
     ) -> None:
-        """Assign the shared parameters to groups, draw the orders, and compare the ranks.
-
-        It runs before the backward pass, so that wrong options raise before any work is done.
-        """
+        """Assign shared parameters to groups, draw orders, compare ranks: before any pass."""
         self.device = device
         self.groups: list[int] | None = None
         batch: tuple[int, ...] = ()
@@ -96,11 +93,7 @@ class Method:
     def gather(
         self, source: Source, own: Sequence[Tensor], plain: list[Tensor | None]
     ) -> tuple[list[int], Pairs]:
-        """Average all gradients over the ranks, and empty the list ``plain`` of the own leaves'.
-
-        Returns:
-            The numbers of the shared parameters, and the own leaves, that any rank reaches.
-        """
+        """Average over ranks, emptying ``plain``; return shared numbers and own leaves reached."""
         # Ranks add up a sparse gradient only if every rank's is sparse.
         flags = [*source.reached(), *(g is not None for g in plain)]
         flags += [g is None or g.layout == torch.strided for g in plain]
@@ -110,7 +103,7 @@ class Method:
         kept = [k for k in range(shared) if flags[k]]
         if not kept:
             raise ValueError(UNREACHED)
-        source.average(kept, self.ranks)
+        source.complete(kept, self.ranks)
         pairs: Pairs = []
         for k, leaf in enumerate(own, shared):
             gradient = plain.pop(0)
@@ -129,10 +122,7 @@ class Method:
     def apply(
         self, source: Source, kept: Sequence[int], pairs: Pairs, checked: Sequence[Tensor]
     ) -> Surgery:
-        """Run Gramian and surgery, and add all updates to ``.grad``.
-
-        With losses in ``checked``, values must be finite.
-        """
+        """Run Gramian and surgery, and add to ``.grad``; with losses ``checked``, if finite."""
         found = source.products(whole=self.groups is None)
         if isinstance(self.granularity, Mapping):
             gramian = joined(found, groups=self.groups)
@@ -184,12 +174,9 @@ def _groups(groups: Mapping[str, Parameters], table: Mapping[str, Tensor]) -> li
 def refuse_not_finite(
     losses: Sequence[Tensor], gramian: Tensor, own: Pairs, *, local: bool
 ) -> None:
-    """Raise an error that names the tasks whose loss or gradient is not finite.
-
-    Several ranks (not ``local``) look at the averaged gradients only, which all ranks see, so that
-    all of them raise together.
-    """
-    # The diagonal holds the squared norms.
+    """Raise an error that names the tasks whose loss or gradient is not finite."""
+    # The diagonal holds the squared norms. Several ranks look at the averaged gradients only, which
+    # all of them see, so that all raise together.
     squares = gramian.diagonal(dim1=-2, dim2=-1).reshape(-1, len(losses)).sum(0)
     values = torch.stack([loss.detach().reshape(()).double() for loss in losses]).to(squares.device)
     finite = squares.isfinite() & values.isfinite() if local else squares.isfinite()

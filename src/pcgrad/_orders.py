@@ -18,8 +18,7 @@ Orders = Literal["random", "shared", "fixed"]
 
 MOST_TASKS = 2**15  # orders of so many tasks take 8 GB
 FEW = 10
-"""Up to so many tasks Python's numbers are quicker than tensors on the CPU: surgery itself two to \
-six times."""
+"""Up to so many tasks Python's numbers are quicker than tensors on the CPU."""
 
 
 def check_tasks(tasks: int) -> int:
@@ -120,10 +119,7 @@ def _are_permutations(orders: Tensor, tasks: int) -> bool:
 
 
 def check_orders(orders: Tensor, tasks: int) -> None:
-    """Raise if orders are not int64 ``[..., T, T-1]`` with permutations of the other tasks.
-
-    Values are checked on the CPU only: reading them from another device would synchronise with it.
-    """
+    """Raise if orders are not int64 ``[..., T, T-1]`` with permutations of the other tasks."""
     if not isinstance(orders, Tensor) or orders.dtype != torch.int64:
         kind = orders.dtype if isinstance(orders, Tensor) else type(orders).__name__
         raise TypeError(f"orders must be a LongTensor [..., T, T-1], got {kind}")
@@ -132,6 +128,7 @@ def check_orders(orders: Tensor, tasks: int) -> None:
             f"orders of {tasks} tasks must have shape [..., {tasks}, {tasks - 1}], "
             f"got {list(orders.shape)}"
         )
+    # Reading values from another device would synchronise with it.
     if orders.device.type == "cpu" and not _are_permutations(orders, tasks):
         raise ValueError(
             "every row i of orders must be a permutation of the other tasks, without i itself"

@@ -1,7 +1,4 @@
-"""Checks of callers' arguments: parameters, losses and options.
-
-Error messages are one line and name the remedy.
-"""
+"""Checks of callers' arguments: parameters, losses and options."""
 
 from __future__ import annotations
 
@@ -61,10 +58,7 @@ def refuse_positional(function: str, takes: str, extra: Sequence[object]) -> Non
 
 
 def named(parameters: Parameters, what: str = "parameters") -> dict[str, Tensor]:
-    """Return the parameters by name, or by position and shape; each may be listed once.
-
-    Frozen ones may have any dtype and device. ``what`` is the word for them in error messages.
-    """
+    """Return parameters, ``what`` in messages, by name or position; each may be listed once."""
     if not isinstance(parameters, Iterable) or isinstance(parameters, (nn.Module, Tensor, str)):
         hints = {nn.Module: "; pass its .parameters()", torch.Generator: "; pass generator=..."}
         hint = next((text for kind, text in hints.items() if isinstance(parameters, kind)), "")
@@ -92,6 +86,7 @@ def named(parameters: Parameters, what: str = "parameters") -> dict[str, Tensor]
         if first != label:
             raise ValueError(f"{what} {first} and {label} are the same tensor; list it once")
         table[label] = tensor
+    # Frozen ones may have any dtype and device.
     _check_trainable({name: p for name, p in table.items() if p.requires_grad}, what)
     return table
 

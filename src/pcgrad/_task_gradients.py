@@ -22,12 +22,10 @@ from pcgrad._parameters import Parameters, check_losses, named
 from pcgrad._precision import full_precision
 
 LARGE = 1 << 12
-"""Values from which a gradient is copied to its row while it is in the cache, before the next is \
-formed."""
+"""Values from which a gradient is copied to its row while it is in the cache."""
 
 MANY = 256
-"""From so many small parameters on, their gradients are kept in one matrix: calls cost more than \
-numbers."""
+"""Small parameters from which on one matrix keeps their gradients: calls cost more than numbers."""
 
 
 def warn_single(table: Mapping[str, Tensor], reach: Reach, tasks: int) -> None:
@@ -102,11 +100,7 @@ def _no_gradient(frozen: Tensor, like: Tensor, tasks: int) -> Tensor:
 
 
 class Stacks:
-    """Task gradients of the shared parameters, filled by one or several backward passes.
-
-    ``None`` for dtype or device of the stacks ``[T, *shape]`` is the parameters'. Unless they are
-    ``reused``, each is freed once its update exists.
-    """
+    """Stacks ``[T, *shape]`` of task gradients; unless ``reused``, updates free them."""
 
     def __init__(
         self,
@@ -179,7 +173,7 @@ class Stacks:
         """Return for every parameter whether a loss reaches it."""
         return self._reached
 
-    def average(self, kept: Sequence[int], ranks: Any | None) -> None:
+    def complete(self, kept: Sequence[int], ranks: Any | None) -> None:
         """Average all stacks over the ranks."""
         average(self.memory(), ranks)
 
@@ -269,10 +263,7 @@ class Stacks:
         return [plain.get(k) for k in range(len(self.shared), len(leaves))]
 
     def _keep(self, k: int, current: list[int], gradient: Tensor | None) -> Tensor | None:
-        """Copy a gradient to its row while it is in the cache, and return a replacement.
-
-        The replacement needs no memory of its own, so the gradient is freed during the pass.
-        """
+        """Copy a gradient to its row while it is in the cache; a replacement frees its memory."""
         # Some wrappers run hooks for every parameter, also without a gradient. A pass of another
         # thread, or of a function or hook inside this pass, is not ours.
         if gradient is None or torch._C._current_graph_task_id() not in current[1:]:
