@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from pcgrad._distributed import Group
 from pcgrad._graph import Reach
-from pcgrad._method import UNREACHED, Granularity, Method
+from pcgrad._method import Granularity, Method
 from pcgrad._orders import Orders, check_tasks
 from pcgrad._parameters import (
     Parameters,
     check_losses,
     integers,
     named,
-    own_listed,
+    own_leaves,
     refuse_positional,
     shown,
 )
@@ -62,11 +62,9 @@ def backward(
         shared_parameters: the leaves under surgery: tensors, ``(name, tensor)`` pairs or a dict.
             ``None`` selects the leaves that two or more losses reach. If any of these is an
             ``nn.Parameter``, plain tensors (such as inputs) are left out. An error is raised if an
-            operation joins the tasks, as stacking the losses or compiling trunk and heads does: one
-            task alone then has a gradient of a leaf that the graph connects with several. This
-            check synchronises with the device.
-        own_parameters: the leaves that receive plain gradients; ``None`` selects all other leaves
-            that the losses reach.
+            operation joins the tasks, as stacking the losses or compiling trunk and heads does.
+            This check synchronises with the device.
+        own_parameters: the leaves that receive plain gradients; ``None`` selects all others.
         weighting: a function from the Gramian ``[T, T]`` to weights ``[T]``, such as torchjd's
             ``*Weighting`` classes. It replaces Algorithm 1, including orders and reduction.
         orders: ``"random"`` (Algorithm 1: one permutation per task), ``"shared"`` (one permutation
@@ -78,11 +76,10 @@ def backward(
             contain each shared parameter exactly once.
         generator: the CPU generator that draws the orders; ``None`` is torch's default generator.
         group: the process group of data parallelism. Task gradients are averaged over it before
-            surgery, and all ranks use rank 0's orders. The model may be wrapped in
-            DistributedDataParallel, which does not see this pass. It does see a plain
-            ``.backward()`` in the same step; then call the wrapped model under ``no_sync()``.
-            List ``own_parameters`` if the losses of different ranks reach different leaves.
-            ``None`` raises an error if several processes run; ``False`` requests local surgery.
+            surgery, and all ranks use rank 0's orders. DistributedDataParallel does not see this
+            pass, but a plain ``.backward()`` in the same step: then call the model that it wraps
+            under ``no_sync()``. List ``own_parameters`` if the ranks' losses reach different
+            leaves. ``None`` raises an error if several processes run; ``False`` is local surgery.
         check_finite: raise an error that names the task, or the own parameter, that is not finite.
             Otherwise such values reach ``.grad``, where a GradScaler skips the step.
         retain_graph: keep the graph for another backward pass.
@@ -94,7 +91,6 @@ def backward(
     Raises:
         FloatingPointError: if ``check_finite`` is set and a loss or gradient is not finite.
         RuntimeError: if ``group`` is ``None`` among several processes, or ranks disagree.
-        TypeError: if an argument has the wrong type.
         ValueError: if an option is unknown, or no loss reaches a shared parameter.
     """
     refuse_positional("pcgrad.backward", "losses and shared parameters", positional)
@@ -103,9 +99,6 @@ def backward(
     reach = Reach(losses)
     table = _shared(shared_parameters, reach, len(losses))
     own = _own(own_parameters, table, reach)
-    # With several ranks, another rank may reach a parameter: gather() checks across all of them.
-    if method.ranks is None and not any(reach.of(p) for p in table.values()):
-        raise ValueError(UNREACHED)
     stacks = Stacks(list(table.values()), len(losses))
     method.prepare(table, own, len(losses), stacks.shared[0].device)
     # A head among the shared parameters would change the dot products without an error.
@@ -121,18 +114,18 @@ def backward(
 class Accumulator:
     """Sums task gradients over several backward passes, then applies one surgery to the sum.
 
-    Use it for losses with separate graphs (one task in memory at a time), for micro-batches, and to
-    store task gradients in another dtype or on the CPU::
+    For losses with separate graphs (one task in memory at a time), for micro-batches, and to store
+    task gradients in another dtype or on the CPU::
 
         accumulator = pcgrad.Accumulator(trunk.parameters(), tasks=T)  # once
         for i, batch in enumerate(batches):
             accumulator.add([loss(i, batch)], tasks=[i])  # frees this graph
         accumulator.backward(generator=generator)
 
+    Parameters are those of :func:`backward`.
+
     Args:
-        shared_parameters: as in :func:`backward`.
         tasks: the number of tasks T.
-        own_parameters: as in :func:`backward`.
         dtype: the dtype in which task gradients are stored and summed; ``None`` is the parameters'.
         device: the device that stores them, such as ``"cpu"``; ``None`` is the parameters'.
     """
@@ -163,7 +156,7 @@ class Accumulator:
             None if own_parameters is None else named(own_parameters, "own parameters")
         )
         self._stacks = Stacks(
-            list(self._table.values()), tasks, dtype=dtype, device=where, reused=True
+            list(self._table.values()), self.tasks, dtype=dtype, device=where, reused=True
         )
         self._plain: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -323,9 +316,7 @@ def _refuse_joined(names: Iterable[str], stacks: Stacks, reach: Reach) -> None:
 def _own(
     own_parameters: Parameters | None, shared: dict[str, Tensor], reach: Reach
 ) -> list[Tensor]:
-    """Return the leaves that receive plain gradients."""
+    """Return the trainable leaves that receive plain gradients."""
     identities = {id(p) for p in shared.values()}
-    if own_parameters is None:
-        return [leaf for leaf in reach.leaves() if id(leaf) not in identities]
-    own = own_listed(own_parameters, identities, "is also listed as shared")
+    own = own_leaves(own_parameters, reach.leaves(), identities, "is also listed as shared")
     return [p for p in own if p.requires_grad]

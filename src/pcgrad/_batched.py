@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,8 +36,7 @@ def task_gradients_batched(
     Args:
         loss: returns a scalar, or ``(scalar, aux)``, of one task.
         shared: parameters common to all tasks ``[*shape]``: a list, tuple or dict.
-        own: the tasks' own parameters, stacked ``[T, *shape]``: a list, tuple or dict; ``None`` if
-            there are none.
+        own: the tasks' own parameters, stacked ``[T, *shape]``; ``None`` if there are none.
         batch: the tasks' batches, stacked ``[T, ...]``, in the same kinds of containers.
         has_aux: the loss returns ``(scalar, aux)``; the stacked aux is a fourth result.
 
@@ -47,7 +47,6 @@ def task_gradients_batched(
 
     Raises:
         RuntimeError: if ``vmap`` cannot transform a module of the loss.
-        TypeError: if the loss is no function, or another argument holds anything but tensors.
         ValueError: if the leading dimensions differ, there are no shared parameters, or the loss
             uses other trainable tensors.
     """
@@ -75,14 +74,14 @@ def task_gradients_batched(
     own = tree_map(Tensor.detach, own) if has_own else own
     gradient = grad_and_value(loss, argnums=(0, 1) if has_own else 0, has_aux=has_aux)
     in_dims = (None, 0 if has_own else None, 0)
-    with torch.enable_grad(), _Called() as called:
+    with torch.enable_grad(), _running() as names:
         try:
             gradients, value = vmap(gradient, in_dims=in_dims, randomness="different")(
                 shared, own, batch
             )
         except RuntimeError as error:
             # vmap's own message does not name the module in which it failed.
-            where = called.names[-1] if called.names else "this loss"
+            where = names[-1] if names else "this loss"
             raise RuntimeError(
                 f"vmap cannot take {where} "
                 f"({str(error).splitlines()[0].rstrip('.')}); use "
@@ -98,20 +97,15 @@ def task_gradients_batched(
     return losses, shared_grads, own_grads, *aux
 
 
-class _Called:
-    """Tracks the types of the modules whose forward function is running, the innermost last."""
-
-    def __enter__(self) -> _Called:
-        self.names: list[str] = []
-        # The hooks return None: any other result would replace the module's input or output.
-        self._handles = (
-            register_module_forward_pre_hook(
-                lambda module, args: self.names.append(type(module).__name__)
-            ),
-            register_module_forward_hook(lambda module, args, output: (self.names.pop(), None)[1]),
-        )
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self._handles:
-            handle.remove()
+@contextmanager
+def _running() -> Iterator[list[str]]:
+    """Track the types of the modules whose forward function is running, the innermost last."""
+    names: list[str] = []
+    # The hooks return None: any other result would replace the module's input or output.
+    enter = register_module_forward_pre_hook(lambda module, _: names.append(type(module).__name__))
+    leave = register_module_forward_hook(lambda module, args, output: (names.pop(), None)[1])
+    try:
+        yield names
+    finally:
+        enter.remove()
+        leave.remove()

@@ -27,17 +27,13 @@ def multitask_curvature(
     - ``"uniform"`` (Definition 3): int_0^1 d^T H(theta + a (theta' - theta)) d da;
     - ``"remainder"``: 2 int_0^1 (1 - a) d^T H(theta + a (theta' - theta)) d da.
 
-    For d = theta' - theta the latter is the exact Taylor remainder, which Section 5.3 estimates:
-    2 [L(theta') - L(theta) - grad L(theta) . (theta' - theta)]. Both weights integrate to one, so
-    the two forms agree if the Hessian is constant on the segment.
+    For d = theta' - theta the latter is the exact Taylor remainder, :func:`curvature_estimate`. The
+    two forms agree if the Hessian is constant on the segment.
 
     Args:
         loss_or_hvp: a loss ``theta -> [...]`` that autograd can differentiate twice, or the
             Hessian-vector product ``(theta, d) -> [..., P]``, a function of two parameters.
-        theta: ``[..., P]``; leading dimensions are independent instances.
-        theta_next: ``[..., P]``, the end theta' of the segment.
-        direction: ``[..., P]``.
-        weighting: ``"uniform"`` or ``"remainder"``.
+        theta: ``[..., P]``, as theta' and direction; leading dimensions are independent instances.
         nodes: the number of quadrature nodes. The result is exact if the Hessian is a polynomial in
             a of degree below 2 ``nodes`` - 1.
 
@@ -45,7 +41,6 @@ def multitask_curvature(
         ``[...]``, in the dtype of theta.
 
     Raises:
-        TypeError: if ``loss_or_hvp`` is no function.
         ValueError: if the weighting is unknown, the shapes differ, or ``nodes`` is not positive.
     """
     check_option("weighting", weighting, ("uniform", "remainder"))
@@ -76,10 +71,7 @@ def curvature_estimate(loss: Tensor, loss_next: Tensor, gradient_dot_step: Tenso
     It is 2 [L(theta') - L(theta) - grad L(theta) . (theta' - theta)], and equals the
     ``"remainder"`` form of :func:`multitask_curvature` along theta' - theta.
 
-    Args:
-        loss: L(theta).
-        loss_next: L(theta').
-        gradient_dot_step: grad L(theta) . (theta' - theta).
+    Arguments are L(theta), L(theta') and grad L(theta) . (theta' - theta).
     """
     return 2 * (loss_next - loss - gradient_dot_step)
 

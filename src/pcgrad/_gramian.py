@@ -90,44 +90,41 @@ def gramian(gradients: Blocks, *, per_tensor: bool = False, group: Group = None)
     Products are computed per parameter in float32 (float64 for float64 gradients) with autocast and
     TF32 off, and summed in float64. For complex gradients, G_ij is the real part of the product.
 
-    In float32, gradient norms from 1e-15 to 1e15 are supported. Above 1e19 a square overflows and
-    shows as inf on the diagonal; below 1e-22 a gradient counts as zero.
+    In float32, gradient norms from 1e-15 to 1e15 are supported. Above 1e19 a square is inf, below
+    1e-22 a gradient counts as zero.
 
     Args:
-        gradients: stacks ``[T, *shape]``, one per parameter, as returned by
-            :func:`pcgrad.task_gradients`.
+        gradients: stacks ``[T, *shape]``, one per parameter, as from :func:`task_gradients`.
         per_tensor: return one Gramian per parameter instead of their sum.
-        group: the process group of data parallelism, over which the gradients are first averaged
-            **in place**. ``None`` raises an error if a group of several processes is initialised;
-            ``False`` requests local products.
+        group: as in :func:`pcgrad.backward`; the gradients are first averaged **in place**.
 
     Returns:
         ``[T, T]`` float64, or ``[parameters, T, T]`` with ``per_tensor``.
 
     Raises:
         RuntimeError: if ``group`` is ``None`` among several processes.
-        TypeError: if the gradients are not a list or dict of tensors.
         ValueError: if the stacks differ in tasks or device, or there are none.
     """
     blocks = as_blocks(gradients)
     average(blocks, world(group))
     with full_precision(blocks[0].device):
-        return joined([products(block) for block in blocks], per_tensor=per_tensor)
+        found = [products(block) for block in blocks]
+        return joined(found, list(range(len(found))) if per_tensor else None)
 
 
-def joined(
-    found: Sequence[Tensor], *, per_tensor: bool = False, groups: Sequence[int] | None = None
-) -> Tensor:
-    """Sum products to a symmetric float64 ``[T, T]``, or one per stack, or per group number."""
-    if not per_tensor and groups is None and len(found) == 1:
+def joined(found: Sequence[Tensor], groups: list[int] | None) -> Tensor:
+    """Sum products to a symmetric float64 ``[T, T]``, or to one for each of their group numbers."""
+    if groups is None and len(found) == 1:
         only = found[0].double()
         return (only + only.mT).mul_(0.5)
     stacked = torch.stack(list(found)).double()
     stacked = (stacked + stacked.mT).mul_(0.5)
-    if groups is not None:
-        sums = stacked.new_zeros(max(groups) + 1, *stacked.shape[1:])
-        return sums.index_add_(0, torch.tensor(groups, device=stacked.device), stacked)
-    return stacked if per_tensor else stacked.sum(0)
+    if groups is None:
+        return stacked.sum(0)
+    if groups == list(range(len(stacked))):
+        return stacked
+    sums = stacked.new_zeros(max(groups) + 1, *stacked.shape[1:])
+    return sums.index_add_(0, torch.tensor(groups, device=stacked.device), stacked)
 
 
 @torch.no_grad()
@@ -144,7 +141,6 @@ def apply_weights(parameters: Parameters, gradients: Blocks, weights: Tensor) ->
 
     Raises:
         RuntimeError: if a ``.grad`` has another shape or device than its parameter's gradient.
-        TypeError: if parameters, gradients or weights have the wrong type.
         ValueError: if shapes do not match.
     """
     parameters, blocks = list(named(parameters).values()), as_blocks(gradients)
@@ -158,7 +154,8 @@ def apply_weights(parameters: Parameters, gradients: Blocks, weights: Tensor) ->
         raise ValueError(
             f"weights must be [{tasks}] or [{len(blocks)}, {tasks}], got {list(weights.shape)}"
         )
-    for k, (parameter, block) in enumerate(zip(parameters, blocks, strict=True)):
+    pairs = list(zip(parameters, blocks, strict=True))
+    for k, (parameter, block) in enumerate(pairs):
         if parameter.shape != block.shape[1:]:
             raise ValueError(
                 f"gradient {k} is for shape {list(block.shape[1:])}, parameter {k} is "
@@ -167,10 +164,7 @@ def apply_weights(parameters: Parameters, gradients: Blocks, weights: Tensor) ->
     ready = Weights(weights)
     # All updates are computed before the first is added, so that an error changes nothing.
     with full_precision(blocks[0].device):
-        found = [
-            ready.update(parameter, block, k)
-            for k, (parameter, block) in enumerate(zip(parameters, blocks, strict=True))
-        ]
+        found = [ready.update(parameter, block, k) for k, (parameter, block) in enumerate(pairs)]
     add_gradients(list(zip(parameters, found, strict=True)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
@@ -20,16 +20,6 @@ VIEWS = {"TBackward0", "ToCopyBackward0", "TransposeBackward0", "PermuteBackward
 def is_leaf(node: Any) -> bool:
     """Return whether a node belongs to a leaf; a user's function may have a ``variable`` too."""
     return type(node).__name__ == "AccumulateGrad"
-
-
-def refuse_reentrant(node: Any) -> None:
-    """Raise for reentrant activation checkpoints, which build their graphs during the pass."""
-    # By its type: functions of the same name that take their parameters as inputs are fine.
-    if type(node) is CheckpointFunction._backward_cls:
-        raise RuntimeError(
-            "a reentrant checkpoint hides its parameters from the graph; "
-            "use checkpoint(use_reentrant=False)"
-        )
 
 
 @contextmanager
@@ -87,13 +77,16 @@ def gradients(
         raise
 
 
-def _topological(roots: Sequence[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
-    """Return all nodes below the roots with their edges, each node before its children."""
+def topological(
+    roots: Sequence[Any], below: Mapping[Any, Any] | None = None
+) -> list[tuple[Any, Sequence[tuple[Any, int]]]]:
+    """Return all nodes with their edges, each before its children; ``below`` replaces children."""
     # Iterative, since deep graphs exceed the limit of recursion. None on the stack marks that all
     # nodes below the last open one are done.
-    postorder: list[tuple[Any, tuple[Any, ...]]] = []
-    open_nodes: list[tuple[Any, tuple[Any, ...]]] = []
+    postorder: list[tuple[Any, Sequence[tuple[Any, int]]]] = []
+    open_nodes: list[tuple[Any, Sequence[tuple[Any, int]]]] = []
     seen: set[Any] = set()
+    reentrant = CheckpointFunction._backward_cls
     for root in roots:
         stack: list[Any] = [root]
         while stack:
@@ -102,7 +95,13 @@ def _topological(roots: Sequence[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
                 postorder.append(open_nodes.pop())
             elif node not in seen:
                 seen.add(node)
-                edges = node.next_functions
+                # By its type: functions of the same name that take parameters as inputs are fine.
+                if type(node) is reentrant:
+                    raise RuntimeError(
+                        "a reentrant checkpoint hides its parameters from the graph; "
+                        "use checkpoint(use_reentrant=False)"
+                    )
+                edges = ((below[node], 0),) if below and node in below else node.next_functions
                 open_nodes.append((node, edges))
                 stack.append(None)
                 stack += [child for child, _ in edges if child is not None]
@@ -117,11 +116,10 @@ class Reach:
         self.masks: dict[Any, int] = {}
         for i, root in enumerate(self.roots):
             self.masks[root] = self.masks.get(root, 0) | 1 << i
-        self.nodes = _topological(self.roots)
+        self.nodes = topological(self.roots)
         masks = self.masks
         self.custom = False
         for node, edges in self.nodes:
-            refuse_reentrant(node)
             # Functions of users may run passes of their own.
             own = isinstance(node, BackwardCFunction) or type(node).__name__ == "CppFunction"
             self.custom = self.custom or own

@@ -23,19 +23,16 @@ from pcgrad._gramian import Weights, dense, products
 from pcgrad._graph import refuse_hidden
 from pcgrad._method import Granularity, Method
 from pcgrad._orders import Orders, check_tasks
-from pcgrad._parameters import Parameters, check_losses, integers, named, own_listed, shown
+from pcgrad._parameters import Parameters, check_losses, integers, named, own_leaves, shown
 from pcgrad._precision import full_precision, is_full
 from pcgrad._surgery import Reduction, Surgery, Weighting
-from pcgrad._taps import Calls, Leaf, Tap, backward_pass, calls_of, mixed_rows, other_leaves
+from pcgrad._taps import Calls, Leaf, Tap, backward_pass, mixed_rows, other_leaves
 
 COVERED = (nn.Linear, nn.LayerNorm)
 FORWARDS: dict[type[nn.Module], Any] = {layer: layer.forward for layer in COVERED}
 
 Layer = list[tuple[Tensor, Calls]]
 """Parameters of a layer, with the calls that used them."""
-
-Stack = tuple[Tensor, Tensor]
-"""A parameter's task gradients ``[T, *shape]``, and the same memory as rows ``[T, P]``."""
 
 
 class Reached(NamedTuple):
@@ -59,26 +56,24 @@ class LinearRecorder:
         losses = [loss(head(h), y) for head, h, y in zip(heads, features, targets)]
         recorder.backward(losses, generator=generator)
 
-    The module may also contain any module without parameters that treats rows separately, such as
-    activations and dropout. Layers may share weights, and may be called any number of times. The
-    following raise an error that names the layer: other modules with trainable parameters,
-    BatchNorm, compiled modules, layers that compute their weight (weight_norm, pruning,
-    parametrizations), calls with weights other than the module's, and parameters with tensor hooks.
-    A ``TorchFunctionMode`` that changes the input of ``linear``, and hooks of graph nodes, are not
-    seen.
+    The module may also contain modules without parameters that treat rows separately, such as
+    activations and dropout. Layers may share weights, and may be called any number of times. An
+    error names other modules with trainable parameters, BatchNorm, compiled modules, layers that
+    compute their weight (weight_norm, pruning, parametrizations), calls with weights other than the
+    module's, and parameters with tensor hooks. A ``TorchFunctionMode`` that changes the input of
+    ``linear``, and hooks of graph nodes, are not seen.
 
     Args:
         module: the module whose parameters are under surgery. Other leaves that the losses reach
             (task heads) receive plain gradients.
         tasks: the number of tasks T.
-        rows: the number of rows of each task in a batch, ``[n_1, ...]`` in the order of the tasks;
-            0 for a task without rows. ``None`` means equal numbers. ``backward(rows=)`` overrides
-            it for one step.
+        rows: the number of rows of each task in a batch, ``[n_1, ...]``; 0 for a task without rows.
+            ``None`` means equal numbers. ``backward(rows=)`` overrides it for one step.
         check: verify that the rows of task i enter loss i alone. A forward function may mix rows
             (``x - x.mean(0)``), which the list of modules does not show. The check takes
-            ceil(log2 T) extra passes and synchronises with the device. It runs in backward passes
-            number 1, 2, 4, 8, ..., counted separately for every sequence of operations and numbers
-            of rows, and in every pass until it has seen no zero gradient.
+            ceil(log2 T) extra passes and synchronises with the device. It runs in passes number 1,
+            2, 4, 8, ... of every sequence of operations and numbers of rows, and in every pass
+            until it has seen no zero gradient.
     """
 
     def __init__(
@@ -95,7 +90,7 @@ class LinearRecorder:
         self.rows = _checked_rows(rows, self.tasks)
         self._taps: list[Tap] = []
         self._handles: list[RemovableHandle] = []
-        self._space: dict[int, Stack] = {}
+        self._space: dict[int, Tensor] = {}
         self._seen: dict[object, tuple[int, bool]] = {}
         # Raises here for a module that cannot be recorded, rather than in the first step.
         self._layers()
@@ -116,7 +111,7 @@ class LinearRecorder:
         self._taps = []
         # Collected again, because layers may have been frozen or changed since the last step.
         for part in self._layers():
-            if any(p is not None and p.requires_grad for p in part._parameters.values()):
+            if any(p.requires_grad for p in part.parameters(recurse=False)):
                 # Runs before the user's hooks, which may replace the output.
                 self._handles.append(
                     part.register_forward_hook(self._tap, prepend=True, with_kwargs=True)
@@ -169,13 +164,7 @@ class LinearRecorder:
         """Return the task gradients of the module and the plain gradients of own parameters.
 
         ``.grad`` does not change. The gradients of frozen parameters, and of parameters that no
-        loss reaches, are zero.
-
-        Args:
-            losses: T scalars or a tensor ``[T]``; loss i depends on the rows of task i alone.
-            own_parameters: leaves outside the module, as in :func:`pcgrad.backward`.
-            rows: the number of rows of each task in this step.
-            retain_graph: keep the graph and the recorded calls for another call.
+        loss reaches, are zero. Arguments are those of :meth:`backward`.
 
         Returns:
             ``(stacks, own)``: one stack ``[T, *shape]`` per parameter, in the order of
@@ -222,13 +211,11 @@ class LinearRecorder:
         Args:
             losses: T scalars or a tensor ``[T]``; loss i depends on the rows of task i alone.
             rows: the number of rows of each task in this step, as for a short last batch.
-            group: the process group of data parallelism. With ``streaming``, the ranks average one
-                layer's task gradients at a time, and then the updates, which are linear in them.
-                The result is the same; P more numbers are sent.
-            streaming: hold the task gradients of one layer at a time. They are formed for the
-                Gramian and discarded; the update is sum_i (w_i delta_i)^T x_i, one product over all
-                rows. Peak memory is that of a plain step, the gradients of all outputs, and one
-                layer's task gradients. The cost is one more product per layer.
+            group: the process group of data parallelism. With ``streaming``, the ranks also average
+                the updates: P more numbers are sent.
+            streaming: hold the task gradients of one layer at a time. The update is then
+                sum_i (w_i delta_i)^T x_i, one more product per layer. Peak memory is that of a
+                plain step, the gradients of all outputs, and one layer's task gradients.
 
         Returns:
             The :class:`Surgery`. Unless ``granularity`` is ``"global"``, it has a leading dimension
@@ -241,7 +228,7 @@ class LinearRecorder:
         own = [p for p in self._own(reached.leaves, own_parameters) if p.requires_grad]
         roots = reached.roots
         method.prepare(table, own, self.tasks, roots[0].device)
-        formed = _Formed(list(table.values()), self._memory, method, streaming=streaming)
+        formed = _Formed(list(table.values()), self._memory, method, streaming)
         # A single process multiplies each layer's gradients while they are in the cache. Several
         # ranks wait: they must agree on the reached parameters before they average anything.
         form = formed.form if method.ranks is None else None
@@ -256,24 +243,19 @@ class LinearRecorder:
         self._taps = self._taps if retain_graph else []
         return result
 
-    def _memory(self, p: Tensor, *, keep: bool) -> Stack:
-        """Return memory of the last step for task gradients; without ``keep``, all share one."""
-        key, size, shape = id(p) if keep else 0, self.tasks * p.numel(), (self.tasks, *p.shape)
+    def _memory(self, p: Tensor, *, keep: bool) -> Tensor:
+        """Return memory ``[T, P]`` for task gradients; without ``keep``, all share one."""
+        key, size = id(p) if keep else 0, self.tasks * p.numel()
         found = self._space.get(key)
-        if (
-            found is None
-            or found[0].numel() < size
-            or (found[0].dtype, found[0].device) != (p.dtype, p.device)
-        ):
-            self._space.pop(key, None)
+        right = found is not None and (found.dtype, found.device) == (p.dtype, p.device)
+        if found is None or not right or found.numel() < size:
             # Free the old memory before allocating, which lowers the peak.
+            self._space.pop(key, None)
             del found
-            memory = p.new_empty(shape)
-            self._space[key] = found = (memory, memory.flatten(1))
-        if found[0].shape == shape:
+            self._space[key] = found = p.new_empty(self.tasks, p.numel())
+        if found.numel() == size:
             return found
-        memory = found[0].view(-1)[:size].view(shape)
-        return memory, memory.flatten(1)
+        return found.view(-1)[:size].view(self.tasks, p.numel())
 
     def _roots(self, losses: Sequence[Tensor] | Tensor) -> list[Tensor]:
         """Return the checked losses as T scalars, or as one tensor ``[T]``."""
@@ -336,10 +318,9 @@ class LinearRecorder:
 
     def _own(self, leaves: list[Leaf], own_parameters: Parameters | None) -> list[Tensor]:
         """Return the caller's own parameters, not of the module; ``None`` selects the leaves."""
-        if own_parameters is None:
-            return [leaf for leaf, _ in leaves if leaf.requires_grad]
+        trainable = [leaf for leaf, _ in leaves if leaf.requires_grad]
         identities = {id(p) for p in self.module.parameters()}
-        return own_listed(own_parameters, identities, "belongs to the recorded module")
+        return own_leaves(own_parameters, trainable, identities, "belongs to the recorded module")
 
     def _pass(
         self,
@@ -362,7 +343,13 @@ class LinearRecorder:
         due = not proven or calls_before & (calls_before + 1) == 0
         # Meta tensors have no values to check.
         check = self.check and self.tasks > 1 and due and not roots[0].is_meta
-        calls, formed = calls_of(taps), set[int]()
+        calls: dict[int, Calls] = {}
+        for tap in taps:
+            for name, p in tap.used:
+                # It may have been frozen since the call.
+                if p.requires_grad:
+                    calls.setdefault(id(p), []).append((tap, name))
+        formed: set[int] = set()
 
         def arrive(tap: Tap) -> None:
             layer = [(p, calls[id(p)]) for _, p in tap.used if id(p) in calls]
@@ -388,12 +375,12 @@ class LinearRecorder:
                 "the losses from its output, and record again for every backward pass"
             )
         if check:
-            tap, conclusive = mixed_rows(roots, taps, self.tasks, retain_graph=retain_graph)
-            if tap is not None:
+            mixed, conclusive = mixed_rows(roots, taps, self.tasks, retain_graph=retain_graph)
+            if mixed is not None:
                 raise RuntimeError(
-                    f"rows of several tasks are mixed behind {self._name(tap.layer)}, or its input "
-                    "is not ordered task by task: a row of one task enters another's loss; use "
-                    "rows=[n_1, ...] for unequal rows, or pcgrad.backward"
+                    f"rows of several tasks are mixed behind {self._name(mixed.layer)}, or its "
+                    "input is not ordered task by task: a row of one task enters another's loss; "
+                    "use rows=[n_1, ...] for unequal rows, or pcgrad.backward"
                 )
             proven |= conclusive
         self._seen[kind] = (calls_before + 1, proven)
@@ -422,10 +409,11 @@ def _refuse(name: str, part: nn.Module) -> None:
         )
     if isinstance(part, nn.modules.batchnorm._BatchNorm):
         raise TypeError(f"{label} mixes rows: use LayerNorm, or pcgrad.backward")
-    if any(p is not None and is_lazy(p) for p in part._parameters.values()):
+    parameters = list(part.parameters(recurse=False))
+    if any(is_lazy(p) for p in parameters):
         raise ValueError(f"{label} has no weights yet; call the module once before recording it")
     # The registered parameter differs from `weight` if a hook or property computes the latter.
-    trains = any(p is not None and p.requires_grad for p in part._parameters.values())
+    trains = any(p.requires_grad for p in parameters)
     if isinstance(part, COVERED) and (
         (trains and part._parameters.get("weight") is not part.weight) or is_parametrized(part)
     ):
@@ -450,12 +438,7 @@ class _Formed:
     """The task gradients of one pass; with streaming, a weight's recorded calls in their place."""
 
     def __init__(
-        self,
-        shared: list[Tensor],
-        memory: Callable[..., Stack],
-        method: Method,
-        *,
-        streaming: bool,
+        self, shared: list[Tensor], memory: Callable[..., Tensor], method: Method, streaming: bool
     ) -> None:
         self.shared, self.streaming = shared, streaming
         self.pending: dict[int, Calls] = {}
@@ -475,9 +458,9 @@ class _Formed:
                 and p.dim() == 2
                 and all(isinstance(tap.layer, nn.Linear) for tap, _ in uses)
             )
-            stack, rows = self._memory(p, keep=not drop)
-            _fill(stack, uses)
-            average([stack], self._ranks)
+            rows = self._memory(p, keep=not drop)
+            _fill(rows.view(len(rows), *p.shape), uses)
+            average([rows], self._ranks)
             with self._precision():
                 self._products[id(p)] = products(rows)
             if drop:

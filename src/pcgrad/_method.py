@@ -19,10 +19,6 @@ from pcgrad._surgery import REDUCTIONS, Reduction, Surgery, Weighting, surgery, 
 Granularity = Literal["global", "per_tensor"] | Mapping[str, Parameters]
 """What one dot product covers: all shared parameters, one, or a named group of them."""
 
-UNREACHED = (
-    "no loss reaches a shared parameter; compute the losses with the parameters that are listed"
-)
-
 Pairs = list[tuple[Tensor, Tensor]]
 """Leaves with their gradients."""
 
@@ -69,22 +65,16 @@ class Method:
         self.ranks = world(self.group)
 
     def prepare(
-        self,
-        table: Mapping[str, Tensor],
-        own: Sequence[Tensor],
-        tasks: int,
-        device: torch.device,
+        self, table: Mapping[str, Tensor], own: Sequence[Tensor], tasks: int, device: torch.device
     ) -> None:
         """Assign shared parameters to groups, draw orders, compare ranks: before any pass."""
         self.device = device
         self.groups: list[int] | None = None
-        batch: tuple[int, ...] = ()
         if isinstance(self.granularity, Mapping):
             self.groups = _groups(self.granularity, table)
-            batch = (len(self.granularity),)
         elif self.granularity == "per_tensor":
             self.groups = list(range(len(table)))
-            batch = (len(table),)
+        batch = () if self.groups is None else (len(set(self.groups)),)
         self.drawn = make_orders(self.orders, tasks, self.generator, batch)
         size = sum(p.numel() for p in [*table.values(), *own])
         agree([tasks, len(table), len(own), size], device, self.ranks)
@@ -102,7 +92,10 @@ class Method:
         shared = len(source.shared)
         kept = [k for k in range(shared) if flags[k]]
         if not kept:
-            raise ValueError(UNREACHED)
+            raise ValueError(
+                "no loss reaches a shared parameter; compute the losses with the parameters that "
+                "are listed"
+            )
         source.complete(kept, self.ranks)
         pairs: Pairs = []
         for k, leaf in enumerate(own, shared):
@@ -123,11 +116,7 @@ class Method:
         self, source: Source, kept: Sequence[int], pairs: Pairs, checked: Sequence[Tensor]
     ) -> Surgery:
         """Run Gramian and surgery, and add to ``.grad``; with losses ``checked``, if finite."""
-        found = source.products(whole=self.groups is None)
-        if isinstance(self.granularity, Mapping):
-            gramian = joined(found, groups=self.groups)
-        else:
-            gramian = joined(found, per_tensor=self.groups is not None)
+        gramian = joined(source.products(whole=self.groups is None), self.groups)
         # Checked before surgery, so that a raised error leaves every .grad unchanged.
         if checked:
             refuse_not_finite(checked, gramian, pairs, local=self.ranks is None)

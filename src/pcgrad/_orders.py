@@ -31,14 +31,6 @@ def check_tasks(tasks: int) -> int:
     return found[0]
 
 
-def check_batch(batch: Sequence[int]) -> list[int]:
-    """Return the sizes as Python's integers, or raise if they are none."""
-    sizes = integers(batch)
-    if sizes is None or any(size < 0 for size in sizes):
-        raise ValueError(f"batch must be a tuple of sizes, such as (4,), got {shown(batch)}")
-    return sizes
-
-
 def check_generator(generator: object) -> None:
     """Raise if the argument is neither ``None`` nor a CPU generator."""
     if generator is None:
@@ -79,15 +71,18 @@ def random_orders(
     Returns:
         A CPU LongTensor ``[*batch, T, T-1]``; row i is a permutation of {0..T-1} without i.
     """
-    tasks, batch = check_tasks(tasks), check_batch(batch)
+    tasks = check_tasks(tasks)
+    sizes = integers(batch)
+    if sizes is None or any(size < 0 for size in sizes):
+        raise ValueError(f"batch must be a tuple of sizes, such as (4,), got {shown(batch)}")
     check_generator(generator)
     own = torch.arange(tasks, device="cpu").unsqueeze(-1)  # every task's number, [T, 1]
     if shared:
-        permutation = _uniform((*batch, tasks), generator).argsort(-1)
-        rows = permutation.unsqueeze(-2).expand(*batch, tasks, tasks)
-        return rows[rows != own].reshape(*batch, tasks, tasks - 1)
+        permutation = _uniform((*sizes, tasks), generator).argsort(-1)
+        rows = permutation.unsqueeze(-2).expand(*sizes, tasks, tasks)
+        return rows[rows != own].reshape(*sizes, tasks, tasks - 1)
     # A permutation of T - 1 numbers; those from i on move up by one, which leaves i out.
-    others = _uniform((*batch, tasks, tasks - 1), generator).argsort(-1)
+    others = _uniform((*sizes, tasks, tasks - 1), generator).argsort(-1)
     return others + (others >= own)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from typing import Any
 
@@ -91,8 +91,12 @@ def named(parameters: Parameters, what: str = "parameters") -> dict[str, Tensor]
     return table
 
 
-def own_listed(parameters: Parameters, shared: Collection[int], elsewhere: str) -> list[Tensor]:
-    """Return the caller's own parameters: leaves that are not among the ids of shared ones."""
+def own_leaves(
+    parameters: Parameters | None, reached: list[Tensor], shared: set[int], elsewhere: str
+) -> list[Tensor]:
+    """Return own parameters, or the reached leaves that are not among the ids of shared ones."""
+    if parameters is None:
+        return [leaf for leaf in reached if id(leaf) not in shared]
     table = named(parameters, "own parameters")
     for name, tensor in table.items():
         if id(tensor) in shared:

@@ -28,16 +28,14 @@ REDUCTIONS = ("sum", "mean")
 
 @dataclass(frozen=True)
 class Surgery:
-    """The record of one surgery.
-
-    All tensors are detached and hold O(T^2) numbers, so keeping a record keeps no graph alive.
+    """The record of one surgery: detached tensors of O(T^2) numbers, which keep no graph alive.
 
     Attributes:
         gramian: ``[..., T, T]`` float64, the dot products g_i . g_j.
-        orders: ``[..., T, T-1]`` int64, the visiting order of every task; ``[T, 0]`` if a
-            :data:`Weighting` replaced Algorithm 1.
-        coefficients: ``[..., T, T]`` float64; row i expresses g_i^PC in the original gradients.
-            Under a weighting, row i expresses w_i g_i.
+        orders: ``[..., T, T-1]`` int64, the visiting order of every task; ``[T, 0]`` under a
+            :data:`Weighting`.
+        coefficients: ``[..., T, T]`` float64; row i expresses g_i^PC in the original gradients, or
+            w_i g_i under a weighting.
         weights: ``[..., T]`` float64; the update is sum_j weights_j g_j.
     """
 
@@ -104,7 +102,6 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
         gradients are ``C @ g`` and the update of Algorithm 1 is ``C.sum(-2) @ g``.
 
     Raises:
-        TypeError: if an argument is not a tensor, or the orders are not int64.
         ValueError: if a shape is wrong, there are no tasks, or a row of CPU orders is not a
             permutation of the other tasks.
     """
@@ -116,15 +113,12 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
     if orders.is_meta and not gramian.is_meta:
         raise ValueError("orders on the meta device have no values; make them on the CPU")
     # For a few tasks on the CPU, the overhead of tensor operations exceeds their arithmetic.
-    if (
-        tasks <= FEW
-        and gramian.dim() == orders.dim() == 2
-        and gramian.device.type == orders.device.type == "cpu"
-    ):
+    single = gramian.dim() == orders.dim() == 2 and gramian.device.type == "cpu"
+    if single and tasks <= FEW and orders.device.type == "cpu":
         found = algorithm_1(gramian.tolist(), orders.tolist())
         return torch.tensor(found, dtype=torch.float64, device="cpu")
     # For many tasks, one visit at a time would read the whole Gramian at each of T - 1 visits.
-    if tasks >= CROWD and gramian.dim() == orders.dim() == 2 and gramian.device.type == "cpu":
+    if single and tasks >= CROWD:
         return in_blocks(gramian, orders.cpu())
     visited, full = orders.to(gramian.device, non_blocking=True), gramian
     if orders.dim() > 2 or gramian.dim() > 2:
@@ -148,11 +142,11 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
 
 
 def surgery(gramian: Tensor, orders: Tensor, *, reduction: Reduction = "sum") -> Surgery:
-    """Run Algorithm 1 on a Gramian and return coefficients and update weights.
+    """Run Algorithm 1 as :func:`surgery_coefficients`, and return also the update's weights.
 
     Args:
         gramian: ``[..., T, T]``.
-        orders: ``[..., T, T-1]`` int64, the visiting order of every task.
+        orders: ``[..., T, T-1]`` int64.
         reduction: ``"sum"`` (Algorithm 1) gives weights_j = sum_i C_ij; ``"mean"`` (a popular port)
             divides them by T.
     """
@@ -189,7 +183,7 @@ def project_conflicting(gradients: Tensor, orders: Tensor) -> Tensor:
         orders: ``[..., T, T-1]`` int64, the visiting order of every task.
 
     Returns:
-        g^PC ``[..., T, P]``, in the dtype of the gradients.
+        ``[..., T, P]``, in the dtype of the gradients.
     """
     if not isinstance(gradients, Tensor):
         raise TypeError(f"gradients must be a tensor [..., T, P], got {shown(gradients)}")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from pcgrad._graph import Reach, gradients, is_leaf, refuse_reentrant
+from pcgrad._graph import Reach, gradients, is_leaf, topological
 from pcgrad._linear_gradients import outer_products, row_sums
 from pcgrad._precision import working_dtype
 
@@ -160,42 +160,19 @@ Leaf = tuple[Tensor, GradientEdge]
 """A leaf, and its place in the graph, which outlives ``requires_grad``."""
 
 
-def calls_of(taps: Sequence[Tap]) -> dict[int, Calls]:
-    """Return the recorded calls of every trainable parameter, by its id."""
-    calls: dict[int, Calls] = {}
-    for tap in taps:
-        for name, parameter in tap.used:
-            # It may have been frozen since the call.
-            if parameter.requires_grad:
-                calls.setdefault(id(parameter), []).append((tap, name))
-    return calls
-
-
 def other_leaves(
     losses: Sequence[Tensor], taps: Sequence[Tap]
 ) -> tuple[list[Tap], list[Leaf], int]:
     """Return the calls and other leaves that losses reach, and a hash of the operations."""
-    # The walk skips the recorded calls, so a weight or bias found nevertheless has another way to
-    # the losses. Leaves that were frozen since the forward pass are included.
+    # The walk skips the recorded calls: from a call's output it goes on at its input. A weight or
+    # bias found nevertheless has another way to the losses. Leaves that were frozen since the
+    # forward pass are included.
     below = {tap.output.node: tap.below for tap in taps}
-    leaves: list[Leaf] = []
-    kinds: list[type] = []
-    seen: set[Any] = set()
-    stack: list[Any] = [get_gradient_edge(loss).node for loss in losses]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        kinds.append(type(node))
-        refuse_reentrant(node)
-        if is_leaf(node):
-            leaves.append((node.variable, GradientEdge(node, 0)))
-        # Behind a recorded call only its input matters: its own parameters are known.
-        stack.extend(
-            [below[node]] if node in below else [child for child, _ in node.next_functions]
-        )
-    return [tap for tap in taps if tap.output.node in seen], leaves, hash(tuple(kinds))
+    roots = [get_gradient_edge(loss).node for loss in losses]
+    nodes = [node for node, _ in topological(roots, below)]
+    leaves = [(node.variable, GradientEdge(node, 0)) for node in nodes if is_leaf(node)]
+    seen = set(nodes)
+    return [tap for tap in taps if tap.output.node in seen], leaves, hash(tuple(map(type, nodes)))
 
 
 def backward_pass(

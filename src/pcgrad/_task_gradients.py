@@ -49,10 +49,7 @@ def warn_single(table: Mapping[str, Tensor], reach: Reach, tasks: int) -> None:
 
 
 def task_gradients(
-    losses: Sequence[Tensor],
-    parameters: Parameters,
-    *,
-    retain_graph: bool = False,
+    losses: Sequence[Tensor], parameters: Parameters, *, retain_graph: bool = False
 ) -> list[Tensor]:
     """Return the gradient of every loss with respect to every parameter.
 
@@ -61,9 +58,8 @@ def task_gradients(
     warning names the parameters that a single loss reaches.
 
     Args:
-        losses: T scalars that share a graph, as a Python list. A stacked tensor raises an error: it
-            would send every backward pass through all heads, and one nan loss would reach all
-            tasks.
+        losses: T scalars that share a graph, as a Python list. A stacked tensor raises an error:
+            one nan loss would reach all tasks.
         parameters: tensors, ``(name, tensor)`` pairs or a dict.
         retain_graph: keep the graph for another backward pass.
 
@@ -71,7 +67,6 @@ def task_gradients(
         One stack ``[T, *shape]`` per parameter, in its dtype.
 
     Raises:
-        TypeError: if a loss or a parameter has the wrong type.
         ValueError: if a loss is no scalar or has no graph, or a list is empty.
     """
     losses = check_losses(losses)
