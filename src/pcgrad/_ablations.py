@@ -49,12 +49,7 @@ def direction_only(gramian: Tensor, weights: Tensor) -> Tensor:
     The weights are 0 if g^PC vanishes up to the rounding of float32 products, that is, if its
     length is below 1.4e-3 of sum_j |w_j| ||g_j||.
 
-    Args:
-        gramian: ``[..., T, T]``.
-        weights: ``[..., T]``, those of PCGrad's update.
-
-    Returns:
-        ``[..., T]`` float64.
+    Weights are ``[..., T]``, those of PCGrad's update; the result is float64.
     """
     gramian, weights = _checked(gramian, weights)
     return _rescaled(gramian, weights, torch.ones_like(weights))

@@ -6,9 +6,9 @@ Both run the same four steps: task gradients -> Gramian -> surgery -> weighted s
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial, reduce
+from functools import reduce
 from operator import or_
-from typing import Any, Never
+from typing import Never
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ def backward(
         RuntimeError: if ``group`` is ``None`` among several processes, or ranks disagree.
         ValueError: if an option is unknown, or no loss reaches a shared parameter.
     """
-    refuse_positional("pcgrad.backward", "losses and shared parameters", positional)
+    refuse_positional(positional)
     method = Method(weighting, orders, reduction, granularity, generator, group)
     losses = check_losses(losses)
     reach = Reach(losses)
@@ -238,20 +238,6 @@ class Accumulator:
     def _clear(self) -> None:
         self._stacks.clear()
         self._plain.clear()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A pickle stores the views of one memory separately, so a copy starts with memory of its
-        # own.
-        if self._stacks.begun:
-            raise TypeError("an accumulator that holds sums cannot be copied; call backward first")
-        new = partial(
-            Accumulator,
-            tasks=self.tasks,
-            own_parameters=self._own_parameters,
-            dtype=self._stacks.dtype,
-            device=self._stacks.device,
-        )
-        return new, (self._shared_parameters,)
 
 
 def _listed(parameters: Parameters) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.functional import hvp
 
 from pcgrad._parameters import check_option, integers, shown
 
@@ -55,13 +56,16 @@ def multitask_curvature(
             + ", ".join(map(shown, vectors))
         )
     theta, theta_next, direction = theta.detach(), theta_next.detach(), direction.detach()
-    hvp = loss_or_hvp if _takes_direction(loss_or_hvp) else _hessian_vector_product(loss_or_hvp)
+    given = _takes_direction(loss_or_hvp)
     total = torch.zeros(theta.shape[:-1], dtype=theta.dtype, device=theta.device)
     for a, w in _gauss_legendre(nodes):
         weight = w if weighting == "uniform" else 2 * (1 - a) * w
-        total += weight * (
-            hvp(theta + a * (theta_next - theta), direction).detach() * direction
-        ).sum(-1)
+        point = theta + a * (theta_next - theta)
+        if given:
+            product = loss_or_hvp(point, direction).detach()
+        else:
+            product = hvp(lambda t: loss_or_hvp(t).sum(), point, direction)[1]
+        total += weight * (product * direction).sum(-1)
     return total
 
 
@@ -94,17 +98,3 @@ def _takes_direction(function: Callable[..., Tensor]) -> bool:
         return False
     required = [p for p in parameters if p.default is p.empty]
     return len([p for p in required if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]) == 2
-
-
-def _hessian_vector_product(loss: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    def hvp(theta: Tensor, direction: Tensor) -> Tensor:
-        with torch.enable_grad():
-            point = theta.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(loss(point).sum(), point, create_graph=True)
-            # The gradient of a linear loss is constant, and autograd cannot differentiate it.
-            if not gradient.requires_grad:
-                return torch.zeros_like(theta)
-            (product,) = torch.autograd.grad((gradient * direction).sum(), point, allow_unused=True)
-        return torch.zeros_like(theta) if product is None else product
-
-    return hvp

@@ -1,7 +1,6 @@
 """Data parallelism: averages over ranks, shared orders, and checks that ranks agree.
 
-Surgery is not linear, so task gradients are averaged before it. Every rank then computes the same
-update from the same Gramian and the same orders.
+Surgery is not linear, so task gradients are averaged before it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The two passes over the task gradients: their Gramian, and the weighted sum added to ``.grad``.
 
-Only these passes read tensors of the parameters' size. A Gramian sums products over all parameters,
-so each product is computed in full float32 precision and the sums are accumulated in float64.
+Only these passes read tensors of the parameters' size.
 """
 
 from __future__ import annotations

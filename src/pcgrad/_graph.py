@@ -36,10 +36,9 @@ def refuse_hidden(parameters: Sequence[Tensor]) -> Iterator[None]:
         ) from error
     for p in parameters:
         p.grad = None
-    hidden: list[Tensor] = []
     try:
         yield
-        hidden += [p for p in parameters if p.grad is not None]
+        hidden = [p for p in parameters if p.grad is not None]
     finally:
         for p, grad in zip(parameters, before, strict=True):
             p.grad = grad

@@ -113,9 +113,8 @@ class LinearRecorder:
         for part in self._layers():
             if any(p.requires_grad for p in part.parameters(recurse=False)):
                 # Runs before the user's hooks, which may replace the output.
-                self._handles.append(
-                    part.register_forward_hook(self._tap, prepend=True, with_kwargs=True)
-                )
+                handle = part.register_forward_hook(self._tap, prepend=True, with_kwargs=True)
+                self._handles.append(handle)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -205,8 +204,8 @@ class LinearRecorder:
     ) -> Surgery:
         """Add PCGrad's update of the recorded module, and plain gradients, to ``.grad``.
 
-        Arguments that are not listed are those of :func:`pcgrad.backward`. The recorder keeps the
-        memory of task gradients from one step to the next.
+        Arguments that are not listed, and the result, are those of :func:`pcgrad.backward`. The
+        recorder keeps the memory of task gradients from one step to the next.
 
         Args:
             losses: T scalars or a tensor ``[T]``; loss i depends on the rows of task i alone.
@@ -216,10 +215,6 @@ class LinearRecorder:
             streaming: hold the task gradients of one layer at a time. The update is then
                 sum_i (w_i delta_i)^T x_i, one more product per layer. Peak memory is that of a
                 plain step, the gradients of all outputs, and one layer's task gradients.
-
-        Returns:
-            The :class:`Surgery`. Unless ``granularity`` is ``"global"``, it has a leading dimension
-            over groups, or over the module's trainable parameters.
         """
         method = Method(weighting, orders, reduction, granularity, generator, group)
         reached = self._reached(losses, rows)
@@ -232,9 +227,10 @@ class LinearRecorder:
         # A single process multiplies each layer's gradients while they are in the cache. Several
         # ranks wait: they must agree on the reached parameters before they average anything.
         form = formed.form if method.ranks is None else None
-        _, formed.pending, plain = self._pass(
+        done, formed.pending, plain = self._pass(
             reached, own, form, retain_graph=retain_graph, keep=streaming
         )
+        formed.reached = [id(p) in done or id(p) in formed.pending for p in formed.shared]
         kept, pairs = method.gather(formed, own, plain)
         # A tensor of losses is split, so that an error can name the task.
         values = roots if len(roots) == self.tasks else list(roots[0].detach().unbind())
@@ -441,6 +437,7 @@ class _Formed:
         self, shared: list[Tensor], memory: Callable[..., Tensor], method: Method, streaming: bool
     ) -> None:
         self.shared, self.streaming = shared, streaming
+        self.reached: list[bool] = []
         self.pending: dict[int, Calls] = {}
         self._memory, self._ranks = memory, method.ranks
         full = is_full(method.device)
@@ -468,10 +465,6 @@ class _Formed:
             else:
                 self._rows[id(p)] = rows
 
-    def reached(self) -> list[bool]:
-        """Return for every parameter whether a loss reaches it."""
-        return [id(p) in self._products or id(p) in self.pending for p in self.shared]
-
     def complete(self, kept: Sequence[int], ranks: Any | None) -> None:
         """Form what the pass did not: everything under a group or in a checked pass."""
         left = [self.shared[k] for k in kept if id(self.shared[k]) not in self._products]
@@ -483,7 +476,6 @@ class _Formed:
         return [self._products.get(id(p), none) for p in self.shared]
 
     def updates(self, kept: Sequence[int], weights: Tensor) -> list[Tensor]:
-        """Return the kept parameters' updates; weights are ``[T]``, or a row for each."""
         ready, found = Weights(weights), []
         for n, k in enumerate(kept):
             p = self.shared[k]

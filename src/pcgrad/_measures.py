@@ -23,8 +23,7 @@ def _norms(gramian: Tensor) -> tuple[Tensor, Tensor]:
 def cosine(gramian: Tensor) -> Tensor:
     """Return the cosines cos phi_ij = g_i . g_j / (||g_i|| ||g_j||) (Definition 1).
 
-    Returns:
-        ``[..., T, T]`` as the Gramian, float64 in [-1, 1]; nan for a zero gradient.
+    The result is ``[..., T, T]`` as the Gramian, float64 in [-1, 1]; nan for a zero gradient.
     """
     gramian = check_gramian(gramian)
     rows, columns = _norms(gramian)
@@ -34,8 +33,7 @@ def cosine(gramian: Tensor) -> Tensor:
 def conflicting(gramian: Tensor) -> Tensor:
     """Return whether g_i . g_j < 0 (Definition 1).
 
-    Returns:
-        ``[..., T, T]`` as the Gramian, bool; False for a zero gradient.
+    The result is ``[..., T, T]`` as the Gramian, bool; False for a zero gradient.
     """
     return check_gramian(gramian) < 0
 
@@ -43,8 +41,7 @@ def conflicting(gramian: Tensor) -> Tensor:
 def magnitude_similarity(gramian: Tensor) -> Tensor:
     """Return Phi_ij = 2 ||g_i|| ||g_j|| / (||g_i||^2 + ||g_j||^2) (Definition 2).
 
-    Returns:
-        ``[..., T, T]`` as the Gramian, float64 in [0, 1]; nan for a zero gradient.
+    The result is ``[..., T, T]`` as the Gramian, float64 in [0, 1]; nan for a zero gradient.
     """
     rows, columns = _norms(check_gramian(gramian))
     # Quotients of norms neither overflow nor underflow where products of norms would.
@@ -58,8 +55,8 @@ def curvature_bounding_measure(gramian: Tensor) -> Tensor:
     gradients, with ||g_i + g_j|| below 1e-8 ||g_i|| (below 1e-3 ||g_i|| with float32 products):
     it is then inf or any number. The limit of g_j -> -g_i at a right angle to g_i is 4.
 
-    Returns:
-        ``[..., T, T]`` as the Gramian, float64; nan for a zero gradient, inf if g_i = -g_j.
+    The result is ``[..., T, T]`` as the Gramian, float64; nan for a zero gradient and inf for
+    opposite ones.
     """
     cos = cosine(gramian)
     gramian = check_gramian(gramian)
@@ -79,8 +76,7 @@ def condition_a(gramian: Tensor) -> Tensor:
     For a conflicting pair it is equivalent to g . g^PC <= ||g||^2. For nearly opposite gradients,
     as in :func:`curvature_bounding_measure`, both sides are -1 up to rounding, which decides.
 
-    Returns:
-        ``[..., T, T]`` as the Gramian, bool; False for a zero gradient.
+    The result is ``[..., T, T]`` as the Gramian, bool; False for a zero gradient.
     """
     gramian = check_gramian(gramian)
     squares = gramian.diagonal(dim1=-2, dim2=-1)

@@ -27,9 +27,7 @@ class Source(Protocol):
     """The task gradients of one step, held in the way of an entry."""
 
     shared: list[Tensor]
-
-    def reached(self) -> list[bool]:
-        """Return for every shared parameter whether a loss of this rank reaches it."""
+    reached: list[bool]  # for every shared parameter, whether a loss of this rank reaches it
 
     def complete(self, kept: Sequence[int], ranks: Any | None) -> None:
         """Average the task gradients of the kept parameters over the ranks."""
@@ -85,7 +83,7 @@ class Method:
     ) -> tuple[list[int], Pairs]:
         """Average over ranks, emptying ``plain``; return shared numbers and own leaves reached."""
         # Ranks add up a sparse gradient only if every rank's is sparse.
-        flags = [*source.reached(), *(g is not None for g in plain)]
+        flags = [*source.reached, *(g is not None for g in plain)]
         flags += [g is None or g.layout == torch.strided for g in plain]
         # A leaf that any rank reaches takes part on every rank, so that the averages line up.
         flags = anywhere(flags, self.device, self.ranks)

@@ -47,11 +47,6 @@ def check_generator(generator: object) -> None:
         )
 
 
-def _uniform(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
-    """Return random numbers drawn on the CPU, independent of torch's default device."""
-    return torch.rand(*shape, generator=generator, dtype=torch.float64, device="cpu")
-
-
 def random_orders(
     tasks: int,
     generator: torch.Generator | None = None,
@@ -62,7 +57,6 @@ def random_orders(
     """Draw the order in which each task visits the other tasks in Algorithm 1.
 
     Args:
-        tasks: the number of tasks T, at least 1.
         generator: a CPU generator; ``None`` is torch's default CPU generator.
         batch: leading dimensions; ``batch=(n,)`` draws the same numbers as n single calls.
         shared: False (Algorithm 1) draws a uniform permutation of the other tasks for every task.
@@ -76,14 +70,19 @@ def random_orders(
     if sizes is None or any(size < 0 for size in sizes):
         raise ValueError(f"batch must be a tuple of sizes, such as (4,), got {shown(batch)}")
     check_generator(generator)
-    own = torch.arange(tasks, device="cpu").unsqueeze(-1)  # every task's number, [T, 1]
-    if shared:
-        permutation = _uniform((*sizes, tasks), generator).argsort(-1)
-        rows = permutation.unsqueeze(-2).expand(*sizes, tasks, tasks)
-        return rows[rows != own].reshape(*sizes, tasks, tasks - 1)
-    # A permutation of T - 1 numbers; those from i on move up by one, which leaves i out.
-    others = _uniform((*sizes, tasks, tasks - 1), generator).argsort(-1)
-    return others + (others >= own)
+    shape = (*sizes, tasks) if shared else (*sizes, tasks, tasks - 1)
+    # On the CPU whatever torch's default device is.
+    drawn = torch.rand(*shape, generator=generator, dtype=torch.float64, device="cpu").argsort(-1)
+    if not shared:
+        return _without_own(drawn)
+    rows = drawn.unsqueeze(-2).expand(*sizes, tasks, tasks)
+    own = torch.arange(tasks, device="cpu").unsqueeze(-1)
+    return rows[rows != own].reshape(*sizes, tasks, tasks - 1)
+
+
+def _without_own(others: Tensor) -> Tensor:
+    """Move numbers ``[..., T, T-1]`` from i on up by one, which leaves i out of row i."""
+    return others + (others >= torch.arange(others.shape[-2], device="cpu").unsqueeze(-1))
 
 
 def fixed_orders(tasks: int) -> Tensor:
@@ -95,8 +94,7 @@ def fixed_orders(tasks: int) -> Tensor:
         A CPU LongTensor ``[T, T-1]``.
     """
     tasks = check_tasks(tasks)
-    ones = torch.ones(tasks, tasks - 1, dtype=torch.int64, device="cpu")
-    return ones.triu_().add_(torch.arange(tasks - 1, device="cpu"))  # 1 from i on
+    return _without_own(torch.arange(tasks - 1, device="cpu").expand(tasks, tasks - 1))
 
 
 def _are_permutations(orders: Tensor, tasks: int) -> bool:

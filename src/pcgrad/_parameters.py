@@ -44,16 +44,16 @@ def check_option(argument: str, value: object, known: Sequence[str]) -> None:
         raise ValueError(f"unknown {argument} {shown(value)}; use one of {', '.join(known)}")
 
 
-def refuse_positional(function: str, takes: str, extra: Sequence[object]) -> None:
-    """Raise if options are passed by position, where their order could be confused."""
+def refuse_positional(extra: Sequence[object]) -> None:
+    """Raise if options of ``backward`` are passed by position, where they could be confused."""
     if extra:
         names = ", ".join(
             "generator=..." if isinstance(x, torch.Generator) else f"a {type(x).__name__}"
             for x in extra
         )
         raise TypeError(
-            f"{function} takes {takes} by position and everything else by name; "
-            f"got {names} by position"
+            "pcgrad.backward takes losses and shared parameters by position and everything else by "
+            f"name; got {names} by position"
         )
 
 

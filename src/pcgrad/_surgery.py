@@ -1,8 +1,7 @@
-"""Gradient surgery (Yu et al. 2020, Algorithm 1) on the T x T Gramian.
+"""Gradient surgery (Yu et al. 2020, Algorithm 1) on the Gramian G = (g_i . g_j), ``[T, T]``.
 
-Each projected gradient is a linear combination of the original ones, g_i^PC = sum_j C_ij g_j.
-Every dot product that Algorithm 1 needs is therefore a linear combination of entries of the Gramian
-G = (g_i . g_j), and no tensor in this module has the size of the parameters.
+Each projected gradient is a linear combination of the original ones, g_i^PC = sum_j C_ij g_j, so
+every dot product that Algorithm 1 needs is one of entries of the Gramian.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Recorded calls of layers, and the task gradients computed from them.
-
-A :class:`Tap` stores the input of one call. After :func:`backward_pass` it also stores the gradient
-of the output, and the two determine the task gradients of the layer's weight and bias.
-"""
+"""Recorded calls of layers, and task gradients from their inputs and outputs' gradients."""
 
 from __future__ import annotations
 
@@ -182,8 +178,7 @@ def backward_pass(
     own: Sequence[Tensor],
     *,
     arrive: Callable[[Tap], None] | None = None,  # called when a delta is known; may discard it
-    every: bool = False,  # reach every tap without any leaf: all deltas exist at the same time
-    scales: Tensor | None = None,  # factors [T] of the losses
+    scales: Tensor | None = None,  # factors [T] of the losses; all deltas then exist at once
     retain_graph: bool = False,
 ) -> list[Tensor | None]:
     """Run a pass that sets the taps' deltas, and return the own leaves' plain gradients."""
@@ -198,7 +193,7 @@ def backward_pass(
     # autograd.grad visits only nodes on a path to its inputs. A pass to the lowest taps and to all
     # other leaves visits every other tap, where a hook on the node delivers the delta. A gradient
     # that autograd.grad returns for a visited node would lack the tensor hooks of the output.
-    ends = [tap for tap in taps if every or tap.below is None]
+    ends = [tap for tap in taps if tap.below is None or scales is not None]
     handles = []
     for tap in taps:
         tap.delta = None
@@ -259,7 +254,7 @@ def mixed_rows(
     for bit in range(bits if finite else 0):
         scales = torch.where((numbers >> bit & 1).bool(), 2.0**-8, 1.0)
         keep = retain_graph or bit + 1 < bits
-        backward_pass(roots, taps, (), (), every=True, scales=scales, retain_graph=keep)
+        backward_pass(roots, taps, (), (), scales=scales, retain_graph=keep)
         for tap, delta in reached:
             assert tap.delta is not None
             pairs = zip(rows(tap, tap.delta), rows(tap, delta), scales.tolist(), strict=True)

@@ -1,8 +1,4 @@
-"""Task gradients of losses that share one graph: one backward pass per task.
-
-Each pass frees the part of the graph that no later pass needs, and writes its gradients into one
-stack ``[T, *shape]`` per parameter.
-"""
+"""Task gradients of losses that share one graph: one backward pass per task."""
 
 from __future__ import annotations
 
@@ -108,9 +104,9 @@ class Stacks:
     ) -> None:
         self.shared, self.tasks = list(shared), tasks
         self.dtype, self.device, self.reused = dtype, device, reused
-        self.begun: set[int] = set()
+        self._begun: set[int] = set()
         self._kept: set[int] = set()
-        self._reached = [False] * len(self.shared)
+        self.reached = [False] * len(self.shared)
         self._blocks: list[Tensor] = [torch.empty(0)] * len(self.shared)
         self._rows: list[tuple[Tensor, ...]] = [()] * len(self.shared)
         self._large = [k for k, p in enumerate(self.shared) if p.numel() >= LARGE]
@@ -132,6 +128,13 @@ class Stacks:
             )
             self._rows[k] = self._blocks[k].unbind()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickle stores the views of one memory separately, so a copy has memory of its own.
+        if self._begun:
+            raise TypeError("an accumulator that holds sums cannot be copied; call backward first")
+        new = partial(Stacks, dtype=self.dtype, device=self.device, reused=self.reused)
+        return new, (self.shared, self.tasks)
+
     def _make_views(self) -> None:
         """Make the stacks of the small parameters as views of their common matrix."""
         if self._flat is None or self._rows[self._small[0]]:
@@ -144,11 +147,11 @@ class Stacks:
     def memory(self) -> list[Tensor]:
         """Return the values of all stacks as few tensors; zero where there is no gradient."""
         # The memory starts uninitialised, and clear() leaves old values in it.
-        for task in set(range(self.tasks)) - self.begun:
+        for task in set(range(self.tasks)) - self._begun:
             self._make_views()
             for rows in self._rows:
                 rows[task].zero_()
-            self.begun.add(task)
+            self._begun.add(task)
         if self._flat is None:
             return self._blocks
         return [self._flat, *(self._blocks[k] for k in self._large)]
@@ -161,15 +164,10 @@ class Stacks:
 
     def clear(self) -> None:
         """Start new sums in the same memory."""
-        self.begun.clear()
-        self._reached = [False] * len(self.shared)
-
-    def reached(self) -> list[bool]:
-        """Return for every parameter whether a loss reaches it."""
-        return self._reached
+        self._begun.clear()
+        self.reached = [False] * len(self.shared)
 
     def complete(self, kept: Sequence[int], ranks: Any | None) -> None:
-        """Average all stacks over the ranks."""
         average(self.memory(), ranks)
 
     def products(self, *, whole: bool) -> list[Tensor]:
@@ -178,7 +176,6 @@ class Stacks:
             return [products(block) for block in (self.memory() if whole else self.blocks())]
 
     def updates(self, kept: Sequence[int], weights: Tensor) -> list[Tensor]:
-        """Return the updates of the kept parameters; weights are ``[T]``, or a row for each."""
         ready = Weights(weights)
         pieces: dict[int, Tensor] = {}
         found = []
@@ -230,8 +227,8 @@ class Stacks:
         hooked = [k for k in self._large if masks[k]]
         handles = [self.shared[k].register_hook(partial(self._keep, k, current)) for k in hooked]
         if hooked:
-            begins = [partial(_begin, current, task) for task in tasks]
-            handles += [loss.register_hook(at) for loss, at in zip(losses, begins, strict=True)]
+            for loss, task in zip(losses, tasks, strict=True):
+                handles.append(loss.register_hook(partial(_begin, current, task)))
         guarded = [p for p in self.shared if p.is_leaf] if reach.custom else []
         plain: dict[int, Tensor] = {}
         try:
@@ -265,7 +262,7 @@ class Stacks:
             return None
         self._kept.add(k)
         row = self._rows[k][current[0]]
-        _write(row, gradient, add=current[0] in self.begun)
+        _write(row, gradient, add=current[0] in self._begun)
         if gradient.layout != torch.strided:
             return None
         same = row.dtype == gradient.dtype and row.device == gradient.device
@@ -273,9 +270,9 @@ class Stacks:
 
     def _store(self, task: int, given: Mapping[int, Tensor]) -> None:
         """Write the gradients that no hook has written, and zeros for those that are missing."""
-        add = task in self.begun
+        add = task in self._begun
         for k in given:
-            self._reached[k] = True
+            self.reached[k] = True
         left = {k: dense(g) for k, g in given.items() if k not in self._kept}
         # One call for all small parameters instead of one each.
         if self._flat is not None and list(left) == self._small:
@@ -290,7 +287,7 @@ class Stacks:
                     self._rows[k][task].zero_()
         for k, gradient in left.items():
             _write(self._rows[k][task], gradient, add=add)
-        self.begun.add(task)
+        self._begun.add(task)
 
 
 def _begin(current: list[int], task: int, _: Tensor) -> None:
