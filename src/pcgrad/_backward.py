@@ -155,9 +155,8 @@ class Accumulator:
         self._own_parameters = (
             None if own_parameters is None else named(own_parameters, "own parameters")
         )
-        self._stacks = Stacks(
-            list(self._table.values()), self.tasks, dtype=dtype, device=where, reused=True
-        )
+        shared = list(self._table.values())
+        self._stacks = Stacks(shared, self.tasks, dtype=dtype, device=where, reused=True)
         self._plain: dict[int, tuple[Tensor, Tensor]] = {}
 
     def add(
@@ -299,10 +298,8 @@ def _refuse_joined(names: Iterable[str], stacks: Stacks, reach: Reach) -> None:
             )
 
 
-def _own(
-    own_parameters: Parameters | None, shared: dict[str, Tensor], reach: Reach
-) -> list[Tensor]:
+def _own(parameters: Parameters | None, shared: dict[str, Tensor], reach: Reach) -> list[Tensor]:
     """Return the trainable leaves that receive plain gradients."""
     identities = {id(p) for p in shared.values()}
-    own = own_leaves(own_parameters, reach.leaves(), identities, "is also listed as shared")
+    own = own_leaves(parameters, reach.leaves(), identities, "is also listed as shared")
     return [p for p in own if p.requires_grad]

@@ -28,13 +28,12 @@ def task_gradients_batched(
 ) -> tuple[Any, ...]:
     """Return the loss and the gradients of every task from one vectorised pass.
 
-    ``loss(shared, own_i, batch_i)`` is called once, under ``vmap(grad)``. It must be a function of
-    its arguments; a module is called through ``torch.func.functional_call``. Random numbers inside
-    (dropout) come from the global generator and differ between tasks; pass noise in ``batch`` to
+    The scalar ``loss(shared, own_i, batch_i)`` is called once, under ``vmap(grad)``. It must be a
+    function of its arguments; call modules through ``torch.func.functional_call``. Random numbers
+    inside come from the global generator and differ between tasks; pass noise in ``batch`` to
     control it. Layers that update running statistics (BatchNorm in training mode) raise an error.
 
     Args:
-        loss: returns a scalar, or ``(scalar, aux)``, of one task.
         shared: parameters common to all tasks ``[*shape]``: a list, tuple or dict.
         own: the tasks' own parameters, stacked ``[T, *shape]``; ``None`` if there are none.
         batch: the tasks' batches, stacked ``[T, ...]``, in the same kinds of containers.

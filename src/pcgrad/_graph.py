@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -126,8 +127,8 @@ class Reach:
             for child, _ in edges:
                 if child is not None:
                     masks[child] = masks.get(child, 0) | mask
-        # Indexed by tensor: asking each tensor for its node would cost more than the whole walk.
-        # In the order of the masks, that of the walk: a set's is one of addresses.
+        # Indexed by tensor: asking each tensor for its node would cost more than the whole walk. In
+        # the order of the masks: a set's is one of addresses.
         ends = {node for node, edges in self.nodes if not edges and is_leaf(node)}
         self._leaves = {id(node.variable): node for node in masks if node in ends}
 
@@ -148,27 +149,24 @@ class Reach:
         leaves = [node.variable for node in self._leaves.values()]
         return [leaf for leaf in leaves if leaf.requires_grad]
 
+    def takers(self, leaf: Tensor) -> list[tuple[Any, list[Any]]]:
+        """Return the operations that take this leaf, each with all nodes that it takes."""
+        node = self.node(leaf)
+        found = [(above, [child for child, _ in edges]) for above, edges in self.nodes]
+        return [(above, children) for above, children in found if node in children]
+
     def merged(self, leaf: Tensor) -> bool:
         """Return whether every operation that takes this leaf serves several losses."""
-        node = self.node(leaf)
-        return all(
-            self.masks[above].bit_count() > 1
-            for above, edges in self.nodes
-            if any(child is node for child, _ in edges)
-        )
+        return all(self.masks[above].bit_count() > 1 for above, _ in self.takers(leaf))
 
     def joins_shared(self, leaf: Tensor) -> bool:
         """Return whether an operation takes this leaf, as a bias, with one of several losses."""
-        accumulate = self.node(leaf)
-        for _, edges in self.nodes:
-            children = [child for child, _ in edges if child is not None]
-            if accumulate in children:
-                for child in children:
-                    # A weight enters its product transposed, or cast by autocast.
-                    while type(child).__name__ in VIEWS:
-                        child = child.next_functions[0][0]
-                    if is_leaf(child) and self.masks[child].bit_count() > 1:
-                        return True
+        for child in chain.from_iterable(children for _, children in self.takers(leaf)):
+            # A weight enters its product transposed, or cast by autocast.
+            while type(child).__name__ in VIEWS:
+                child = child.next_functions[0][0]
+            if is_leaf(child) and self.masks[child].bit_count() > 1:
+                return True
         return False
 
     def parts(self, last: Sequence[Tensor]) -> list[list[Any]]:

@@ -1,8 +1,8 @@
 """PCGrad for linear layers: all task gradients from one ordinary backward pass.
 
-Every task must have its own batch. A linear layer treats each row separately, so each row of
-delta = d(sum of losses)/d(output) belongs to one task. The pass computes these deltas and no
-weight's gradient. One batched product per layer, dL_i/dW = delta_i^T x_i, then gives every task's.
+Every task has its own batch, and a linear layer treats each row separately: each row of
+delta = d(sum of losses)/d(output) belongs to one task. One batched product per layer,
+dL_i/dW = delta_i^T x_i, then gives every task's gradient.
 """
 
 from __future__ import annotations
@@ -327,12 +327,7 @@ class LinearRecorder:
         retain_graph: bool,
         keep: bool = False,
     ) -> tuple[set[int], dict[int, Calls], list[Tensor | None]]:
-        """Run the backward pass; ``form`` layers on the way, whose deltas are then dropped or kept.
-
-        Returns:
-            The ids of the parameters that were formed, the calls of those that are reached but
-            still to be formed, and the plain gradients of the own leaves.
-        """
+        """Return ids of parameters formed on the way, calls of the others, and plain gradients."""
         roots, taps, leaves, kind = reached
         calls_before, proven = self._seen.get(kind, (0, False))
         # n & (n + 1) is 0 for n = 0, 1, 3, 7, ...: calls number 1, 2, 4, 8, ... are checked.
@@ -450,11 +445,8 @@ class _Formed:
         """Form a layer's task gradients, and multiply them while they are in the cache."""
         for p, uses in layer:
             # Biases and norms are small, and their update is no product of two matrices.
-            drop = (
-                self.streaming
-                and p.dim() == 2
-                and all(isinstance(tap.layer, nn.Linear) for tap, _ in uses)
-            )
+            linear = p.dim() == 2 and all(isinstance(tap.layer, nn.Linear) for tap, _ in uses)
+            drop = self.streaming and linear
             rows = self._memory(p, keep=not drop)
             _fill(rows.view(len(rows), *p.shape), uses)
             average([rows], self._ranks)

@@ -1,8 +1,6 @@
 """Task gradients of linear layers, written into the caller's memory.
 
-In a layer ``y = x W``, each row of ``x`` and of the output's gradient ``delta`` belongs to one
-task, and the gradient of task t is ``x_t^T delta_t``. Callers reuse the memory in every step,
-because page faults in new memory cost more than the product.
+Callers reuse it in every step, because page faults in new memory cost more than the product.
 """
 
 from __future__ import annotations

@@ -13,9 +13,8 @@ CROWD, BLOCK = 128, 16
 
 def in_blocks(gramian: Tensor, orders: Tensor) -> Tensor:
     """Return the coefficients ``[T, T]`` of Algorithm 1, from float64 and int64 on the CPU."""
-    # At the start of a block, the products of every task with those it visits in the block are
-    # computed, and each step updates the later ones. A block forms only these T x BLOCK products,
-    # whereas each single visit would read T x T numbers.
+    # A block begins with the products of every task with those that it visits in the block, and
+    # each step updates the later ones: T x BLOCK products, where single visits read T x T numbers.
     tasks = len(gramian)
     coefficients = torch.eye(tasks, dtype=torch.float64, device="cpu")
     # -G_jj, and -inf for a zero gradient, onto whose plane nothing is projected.

@@ -117,7 +117,7 @@ class Method:
         gramian = joined(source.products(whole=self.groups is None), self.groups)
         # Checked before surgery, so that a raised error leaves every .grad unchanged.
         if checked:
-            refuse_not_finite(checked, gramian, pairs, local=self.ranks is None)
+            _refuse_not_finite(checked, gramian, pairs, local=self.ranks is None)
         if self.weighting is None:
             # Every rank drew orders, so that generators stay in step, but only rank 0's are used.
             drawn = broadcast_orders(self.drawn, gramian.device, self.ranks)
@@ -158,7 +158,7 @@ def _groups(groups: Mapping[str, Parameters], table: Mapping[str, Tensor]) -> li
     return [of[id(p)] for p in table.values()]
 
 
-def refuse_not_finite(
+def _refuse_not_finite(
     losses: Sequence[Tensor], gramian: Tensor, own: Pairs, *, local: bool
 ) -> None:
     """Raise an error that names the tasks whose loss or gradient is not finite."""

@@ -1,7 +1,6 @@
 """Visiting orders of Algorithm 1, its only source of randomness, as tensors.
 
-Surgery is a function of the Gramian and the orders alone. Orders are always drawn on the CPU, so
-that a seed gives the same orders on every device.
+Orders are always drawn on the CPU, so that a seed gives the same orders on every device.
 """
 
 from __future__ import annotations
@@ -86,12 +85,9 @@ def _without_own(others: Tensor) -> Tensor:
 
 
 def fixed_orders(tasks: int) -> Tensor:
-    """Return the orders in which every task visits the others by rising index.
+    """Return the orders by rising index, a CPU LongTensor ``[T, T-1]``.
 
     These are the orders of the official code, which discards the result of its shuffle.
-
-    Returns:
-        A CPU LongTensor ``[T, T-1]``.
     """
     tasks = check_tasks(tasks)
     return _without_own(torch.arange(tasks - 1, device="cpu").expand(tasks, tasks - 1))

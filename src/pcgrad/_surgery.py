@@ -175,14 +175,9 @@ def weighted(gramian: Tensor, weighting: Weighting) -> Surgery:
 
 @torch.no_grad()
 def project_conflicting(gradients: Tensor, orders: Tensor) -> Tensor:
-    """Return the projected gradients g_i^PC of Algorithm 1.
+    """Return the projected gradients g_i^PC of Algorithm 1, ``[..., T, P]`` as the gradients.
 
-    Args:
-        gradients: ``[..., T, P]``; half precision is computed in float32.
-        orders: ``[..., T, T-1]`` int64, the visiting order of every task.
-
-    Returns:
-        ``[..., T, P]``, in the dtype of the gradients.
+    Orders are ``[..., T, T-1]`` int64. Half precision is computed in float32.
     """
     if not isinstance(gradients, Tensor):
         raise TypeError(f"gradients must be a tensor [..., T, P], got {shown(gradients)}")

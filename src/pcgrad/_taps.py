@@ -160,9 +160,8 @@ def other_leaves(
     losses: Sequence[Tensor], taps: Sequence[Tap]
 ) -> tuple[list[Tap], list[Leaf], int]:
     """Return the calls and other leaves that losses reach, and a hash of the operations."""
-    # The walk skips the recorded calls: from a call's output it goes on at its input. A weight or
-    # bias found nevertheless has another way to the losses. Leaves that were frozen since the
-    # forward pass are included.
+    # From a recorded call's output the walk goes on at its input: a weight or bias found
+    # nevertheless has another way to the losses. Leaves frozen since the forward pass are included.
     below = {tap.output.node: tap.below for tap in taps}
     roots = [get_gradient_edge(loss).node for loss in losses]
     nodes = [node for node, _ in topological(roots, below)]
