@@ -39,7 +39,7 @@ from pcgrad._orders import fixed_orders, random_orders
 from pcgrad._surgery import Surgery, Weighting, project_conflicting, surgery, surgery_coefficients
 from pcgrad._task_gradients import task_gradients
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "Accumulator",
