@@ -111,7 +111,7 @@ class LinearRecorder:
         self._taps = []
         # Collected again, because layers may have been frozen or changed since the last step.
         for part in self._layers():
-            if any(p.requires_grad for p in part.parameters(recurse=False)):
+            if any(p is not None and p.requires_grad for p in part._parameters.values()):
                 # Runs before the user's hooks, which may replace the output.
                 handle = part.register_forward_hook(self._tap, prepend=True, with_kwargs=True)
                 self._handles.append(handle)
@@ -400,7 +400,8 @@ def _refuse(name: str, part: nn.Module) -> None:
         )
     if isinstance(part, nn.modules.batchnorm._BatchNorm):
         raise TypeError(f"{label} mixes rows: use LayerNorm, or pcgrad.backward")
-    parameters = list(part.parameters(recurse=False))
+    # Module.parameters() takes ten times as long, for every module in every step.
+    parameters = [p for p in part._parameters.values() if p is not None]
     if any(is_lazy(p) for p in parameters):
         raise ValueError(f"{label} has no weights yet; call the module once before recording it")
     # The registered parameter differs from `weight` if a hook or property computes the latter.
@@ -445,10 +446,10 @@ class _Formed:
         """Form a layer's task gradients, and multiply them while they are in the cache."""
         for p, uses in layer:
             # Biases and norms are small, and their update is no product of two matrices.
-            linear = p.dim() == 2 and all(isinstance(tap.layer, nn.Linear) for tap, _ in uses)
-            drop = self.streaming and linear
+            drop = self.streaming and p.dim() == 2
+            drop = drop and all(isinstance(tap.layer, nn.Linear) for tap, _ in uses)
             rows = self._memory(p, keep=not drop)
-            _fill(rows.view(len(rows), *p.shape), uses)
+            _fill(rows if p.dim() == 1 else rows.view(rows.shape[0], *p.shape), uses)
             average([rows], self._ranks)
             with self._precision():
                 self._products[id(p)] = products(rows)

@@ -43,6 +43,7 @@ class Tap:
     version: int  # the input's at the call, which reveals later changes in place
     output: GradientEdge  # where the output's gradient arrives, valid if it is modified in place
     below: Any  # the graph node of the input; None if the input needs no gradient
+    features: int  # dimensions of one row
     delta: Tensor | None = None  # the gradient of the output; set by the backward pass
     counts: Sequence[int] | None = None  # the rows of each task; None if they are equal
 
@@ -61,13 +62,15 @@ class Tap:
         # view replaces its node in the graph, whereas the node of its base stays.
         if output._base is not None and output._base.numel() == output.numel():
             output = output._base
-        return cls(layer, used, x.detach(), x._version, get_gradient_edge(output), below)
+        features = len(getattr(layer, "normalized_shape", [1]))
+        edge = get_gradient_edge(output)
+        return cls(layer, used, x.detach(), x._version, edge, below, features)
 
     def gradients(self, name: str, out: Tensor, *, add: bool = False) -> None:
         """Write this call's task gradients ``[T, *shape]`` of the layer's weight or bias."""
         parts = self._factors(len(out))
         # Unequal numbers of rows do not fit one batched product.
-        for part, (x, delta) in zip(out.chunk(len(parts)), parts, strict=True):
+        for part, (x, delta) in zip(_chunks(out, len(parts)), parts, strict=True):
             if name == "bias":
                 row_sums(delta, part, add=add)
             elif isinstance(self.layer, nn.Linear):
@@ -83,7 +86,7 @@ class Tap:
         """Return ``sum_j weights_j g_j = sum_j (weights_j delta_j)^T x_j`` of a linear layer."""
         w = weights.to(self.x.device, working_dtype(self.x.dtype.to_real())).view(-1, 1, 1)
         parts = self._factors(len(weights))
-        scales = w.chunk(len(parts))
+        scales = _chunks(w, len(parts))
         scaled = [delta * scale for (_, delta), scale in zip(parts, scales, strict=True)]
         x = _rows([x for x, _ in parts])
         # Autocast would round the factors, whose dtype was chosen above.
@@ -101,11 +104,11 @@ class Tap:
         # Under autocast the layer computed its product in the dtype of delta.
         x = self.x if self.x.dtype == self.delta.dtype else self.x.to(self.delta.dtype)
         x = x.conj() if x.is_complex() else x
-        return list(zip(self.split(x, tasks), self.split(self.delta, tasks), strict=True))
+        return [*zip(self.split(x, tasks), self.split(self.delta, tasks), strict=True)]
 
     def split(self, whole: Tensor, tasks: int) -> Sequence[Tensor]:
         """Return one ``[T, rows, *features]``, or for unequal rows one ``[1, rows, ...]`` each."""
-        features = 1 if isinstance(self.layer, nn.Linear) else len(self.layer.normalized_shape)
+        features = self.features
         # For small layers, the overhead of a reshape that changes nothing is measurable.
         if self.counts is None and whole.dim() == features + 2 and whole.shape[0] == tasks:
             return (whole,)
@@ -116,6 +119,11 @@ class Tap:
         # One row may cover several entries, such as the positions of a sequence.
         sizes = [n * (rows // sum(self.counts)) for n in self.counts]
         return whole.reshape(1, rows, *shape).split(sizes, 1)
+
+
+def _chunks(whole: Tensor, count: int) -> Sequence[Tensor]:
+    """Return a tensor as parts; for small layers, the overhead of a single one is measurable."""
+    return (whole,) if count == 1 else whole.chunk(count)
 
 
 def _rows(parts: list[Tensor]) -> Tensor:
