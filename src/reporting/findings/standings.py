@@ -84,7 +84,8 @@ def compared(table: pd.DataFrame) -> list[str]:
 
 
 MOST_NUMBERS = 2  # differences to the plain sum that a short answer prints
-PLAIN = ("sum", "one_fc")  # the rows whose network is trained by the plain sum of losses
+# The rows whose network is trained by the plain sum of losses, also at PCGrad's length.
+PLAIN = ("sum", "one_fc", "sum_pcgrad_length")
 
 
 def short_standing(table: pd.DataFrame, left: str) -> str:
