@@ -85,6 +85,16 @@ def expanded(rank: int, **arguments: object) -> Tensor:
     return own.grad
 
 
+def broken(rank: int, **arguments: object) -> None:
+    """Run the recorder where the gradient of one rank's own leaf is infinite."""
+    trunk, own = nn.Linear(5, 3), torch.ones(3, requires_grad=True)
+    recorder = pcgrad.LinearRecorder(trunk, tasks=2)
+    with recorder:
+        z = trunk(torch.ones(2, 4, 5))
+    losses = [z[0].square().mean() + (own * (torch.inf if rank else 1)).sum(), z[1].mean()]
+    recorder.backward(losses, own_parameters=[own], check_finite=True, **arguments)  # type: ignore[arg-type]
+
+
 def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -107,12 +117,13 @@ def worker(rank: int, folder: str) -> None:
         lambda: step(half, 0),
         lambda: pcgrad.gramian(blocks),
         lambda: step(half, 0, group=world, own_parameters=[] if rank else None),
+        lambda: broken(rank, group=world),
     ]
     for attempt in attempts:
         try:
             attempt()
             messages.append("")
-        except RuntimeError as error:
+        except (RuntimeError, FloatingPointError) as error:
             messages.append(str(error))
     torch.save({"results": results, "messages": messages}, f"{folder}/rank{rank}.pt")
     dist.destroy_process_group()
@@ -188,10 +199,15 @@ def test_gramian_averages_in_place(ranks: list[dict]) -> None:
 
 def test_guessing_is_refused(ranks: list[dict]) -> None:
     for rank in ranks:
-        no_group, no_group_either, different = rank["messages"]
+        no_group, no_group_either, different, _ = rank["messages"]
         assert "a process group of 2 ranks is initialised" in no_group
         assert no_group == no_group_either
         assert "ranks differ in (tasks, shared parameters, own parameters, elements)" in different
+
+
+def test_check_finite_of_the_recorder_sees_own_leaves_of_all_ranks(ranks: list[dict]) -> None:
+    """Bug: under a group the recorder looked at shared parameters alone."""
+    assert all("own parameter [3]" in rank["messages"][3] for rank in ranks)
 
 
 def test_one_process_needs_no_group() -> None:
