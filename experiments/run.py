@@ -345,10 +345,10 @@ def train_seeds(
             every_seconds=args.checkpoint_seconds,
             accept_code_change=args.accept_code_change,
         )
-        lock = lifeline.hold(session.path.with_suffix(".lock"), str(os.getpid()), attempts=1)
-        if lock is None:
-            raise UserError(f"another process trains into {session.path}; wait for it or stop it")
-        with lock:
+        with lifeline.alone(session.path.with_suffix(".lock")) as mine:
+            if not mine:
+                where = session.path
+                raise UserError(f"another process trains into {where}; wait for it or stop it")
             saved = session.load()
             if saved is None or "finished" not in saved:
                 rows = train_one(task, job, seed, session, validation_only=args.grid)

@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -42,6 +43,22 @@ def hold(path: Path, run: str, *, attempts: int = 20) -> IO[str] | None:
         return file
     file.close()
     return None
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """Tells whether no other process is in this block with the same file, which the end removes."""
+    file = hold(path, str(os.getpid()), attempts=1)
+    # The process before may have removed the file after this one had opened it.
+    while file and os.fstat(file.fileno()).st_nlink == 0:
+        file.close()
+        file = hold(path, str(os.getpid()), attempts=1)
+    try:
+        yield file is not None
+    finally:
+        if file:
+            path.unlink(missing_ok=True)
+            file.close()
 
 
 def environment(path: Path, run: str) -> dict[str, str]:

@@ -324,5 +324,5 @@ def test_the_sentence_says_which_tasks_are_learned_alone(tmp_path):
         seal(path)
     text = findings.learned_alone(findings.Results(tmp_path))
     assert "SAC learns a (1 of 1); not b." in text
-    assert "200 steps of a task, 100,000 above; 1 seed; Meta-World 3.1.1, float32" in text
+    assert "(200 steps of each instead of 100,000; 1 seed; Meta-World 3.1.1, float32)" in text
     assert findings.learned_alone(findings.Results(tmp_path / "nothing")) == ""
