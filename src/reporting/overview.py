@@ -1,7 +1,7 @@
 """Draws three figures over all results: the claims, the paper's numbers against ours, the cost."""
 
 import textwrap
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reporting import render
 from reporting.figures import PALE, legend_above, save, stamp, style
 from reporting.findings import Results, count, is_real, ledger, order, read
 from reporting.findings.results import read_table
@@ -34,10 +32,37 @@ SIGNS = {
     NOT_TESTED: ("#9A9A9A", "–"),
 }
 DPI = 120  # tall figures, published for every scale
-ROW = 0.185  # height of a claim's row in inches
-NEXT = 0.68  # height of a claim's further lines in rows
-# Letters of a claim that fit a line: beside numbers, in their columns, in half of the width.
-BESIDE, WHOLE, HALF = 76, 150, 62
+ROW = 0.24  # height of a row of the scoreboard in inches
+# Where a row's squares begin, and their distance, in widths of a column.
+SQUARES, SQUARE = 0.555, 0.0285
+CENTER = {"ha": "center", "va": "center"}
+OURS_ALONE = "ours, beyond the paper"
+# {subject: {place in the paper: what it shows}}; sources that are not named here are ours.
+SUBJECTS: dict[str, dict[str, str]] = {
+    "optimization landscape": {"Figure 1": "two tasks, Adam", "Figure 2": "the projection"},
+    "supervised learning": {
+        "Table 1": "NYUv2", "Table 2": "CIFAR-100 as 20 tasks", "Table 3": "CelebA",
+        "Table 4": "MultiMNIST", "Table 5": "CityScapes", "Table 6": "NYUv2, architectures",
+        "Table 7": "CityScapes, weightings", "Table 8": "NYUv2, weightings",
+        "Figure 5": "NYUv2, generalization", "Section 5": "cost of training",
+    },
+    OURS_ALONE: {},
+    "reinforcement learning": {
+        "Figure 3": "MT10 and MT50", "Figure 4": "conflict and curvature",
+        "Figure 6": "pushing to goals", "Figure 7": "CosReg on MT10", "Figure 8": "order of tasks",
+        "Figure 9": "multi-head SAC", "Figure 10": "the 50 tasks",
+    },
+    "theory": {
+        "Theorem 1": "two convex tasks", "Proposition 1": "without convexity",
+        "Corollary 1": "more than two tasks", "Theorem 2": "a step ends lower if …",
+        "Theorem 3": "… only if", "Theorem 4": "rate with momentum",
+        "Section 2.4": "minibatch noise",
+    },
+}  # fmt: skip
+COLUMNS = (
+    ("optimization landscape", "supervised learning", OURS_ALONE),
+    ("reinforcement learning", "theory"),
+)
 # Panels of the paper's numbers against ours: {metric of the tables: title}.
 QUANTITIES = {
     "test_accuracy": "accuracy, %", "test_error": "classification error, %",
@@ -55,45 +80,56 @@ CODES = {
     "libmtl": ("LibMTL", "#009E73", "^"),
 }
 TABLES = tuple(f"table_{number}" for number in range(1, 9))
-STAMP = (
-    "effect: above 0 on the claimed side, with its 95% interval over seeds · "
-    "ours, paper: the level with PCGrad where two methods are compared"
-)
 OURS, PAPER = "#0072B2", "#D55E00"
 
 
 def scoreboard(results: Sequence[Results]) -> Figure:
-    """Draw every claim by verdict, with its effect, our number and the paper's."""
+    """Draw a row per figure, table and theorem, with a square for each of its claims."""
     style()
     claims = ledger(results)
-    numbers = {word: number for word, number in count(claims).items() if number}
-    groups = [(word, claims[claims["verdict"] == word]) for word in numbers_in_order(numbers)]
-    rows = sum(sum(heights(word, part)) + 1.4 for word, part in groups)
-    fig = plt.figure(figsize=(9.6, ROW * rows + 1.3))
-    # Axes are placed by hand, because every claim needs the same height.
+    columns = [rows_of(claims, subjects) for subjects in COLUMNS]
+    most = max(len(rows) for rows in columns)
+    fig = plt.figure(figsize=(9.6, ROW * most + 1.2))
+    # The axes are placed by hand, so that both columns have rows of the same height.
     fig.set_layout_engine("none")
-    _counts(fig, numbers)
-    top = 1 - 0.95 / fig.get_figheight()
-    ax = fig.add_axes((0, 0.3 / fig.get_figheight(), 1, top - 0.3 / fig.get_figheight()))
-    ax.set_axis_off()
-    ax.set_xlim(0, 1)
-    ax.set_ylim(rows, 0)
-    y = 0.0
-    for word, part in groups:
-        y = _group(ax, y, word, part)
-    scales = ", ".join(dict.fromkeys(claims["scale"]))
-    stamp(fig, scales, STAMP)
+    height = fig.get_figheight()
+    _counts(fig, {word: number for word, number in count(claims).items() if number})
+    for place, rows in enumerate(columns):
+        ax = fig.add_axes((0.02 + 0.49 * place, 0.25 / height, 0.47, ROW * most / height))
+        ax.set_axis_off()
+        ax.set_xlim(0, 1)
+        ax.set_ylim(most - 0.5, -0.5)
+        for y, (source, words, found) in enumerate(rows):
+            text = {"fontsize": 8.5 if found else 9.5, "va": "center"}
+            ax.text(0, y, source, **text, color="gray")
+            ax.text(0.195 if found else 0, y, words, **text, weight="normal" if found else "bold")
+            for number, word in enumerate(sorted(found, key=[*SIGNS].index)):
+                tint, sign = SIGNS[word]
+                x = SQUARES + SQUARE * number
+                ax.scatter(x, y, s=66, marker="s", color=tint, linewidth=0, clip_on=False)
+                ax.text(x, y, sign, color="white", weight="bold", fontsize=7, **CENTER)
+    stamp(fig, ", ".join(dict.fromkeys(claims["scale"])), "a square is a claim")
     return fig
 
 
-def sign_of(word: str) -> tuple[str, str]:
-    """Color and sign of a verdict; an unknown word gets those of an open verdict."""
-    return SIGNS.get(word, SIGNS[verdicts.INCONCLUSIVE])
+def rows_of(claims: pd.DataFrame, subjects: Sequence[str]) -> list[tuple[str, str, list[str]]]:
+    """Source, words and the verdicts of its claims, below a row for each subject."""
+    rows: list[tuple[str, str, list[str]]] = []
+    for subject in subjects:
+        words = SUBJECTS[subject]
+        if subject == OURS_ALONE:
+            words = {source: source.removeprefix("Ours, ") for source in sorted(others(claims))}
+        found = {source: list(claims[claims["source"] == source]["verdict"]) for source in words}
+        if any(found.values()):
+            rows.append(("", subject, []))
+        # "Ours, CamVid" is told by its row's words.
+        rows += [(one.partition(",")[0], words[one], found[one]) for one in words if found[one]]
+    return rows
 
 
-def numbers_in_order(numbers: dict[str, int]) -> list[str]:
-    """The verdicts that occur, in the order of SIGNS."""
-    return sorted(numbers, key=lambda word: [*SIGNS, word].index(word))
+def others(claims: pd.DataFrame) -> set[str]:
+    """The sources of claims that are no figure, table or theorem of the paper."""
+    return set(claims["source"]) - {source for words in SUBJECTS.values() for source in words}
 
 
 def _counts(fig: Figure, numbers: dict[str, int]) -> None:
@@ -102,89 +138,21 @@ def _counts(fig: Figure, numbers: dict[str, int]) -> None:
     ax = fig.add_axes((0.02, 1 - 0.42 / height, 0.96, 0.34 / height))
     ax.set_axis_off()
     left, total = 0.0, sum(numbers.values())
-    for word in numbers_in_order(numbers):
+    for word in sorted(numbers, key=[*SIGNS].index):
         number = numbers[word]
-        ax.barh(0, number, left=left, color=sign_of(word)[0], edgecolor="white", height=1)
-        style: dict[str, Any] = {"color": "white", "fontsize": 12, "weight": "bold"}
-        ax.text(left + number / 2, 0, str(number), ha="center", va="center", **style)
+        ax.barh(0, number, left=left, color=SIGNS[word][0], edgecolor="white", height=1)
+        if number > total / 50:  # a narrower part has no room for its number
+            middle = left + number / 2
+            ax.text(middle, 0, str(number), color="white", fontsize=12, weight="bold", **CENTER)
         left += number
     ax.set_xlim(0, total)
     items = [
-        f"{sign_of(word)[1]} {numbers[word]} {word.removesuffix(' at this scale')}"
-        for word in numbers_in_order(numbers)
+        f"{SIGNS[word][1]} {numbers[word]} {word.removesuffix(' at this scale')}"
+        for word in sorted(numbers, key=[*SIGNS].index)
     ]
     # Lines break between verdicts only: chr(160) is the space that does not break.
-    words = textwrap.fill("   ".join(item.replace(" ", chr(160)) for item in items), 125)
-    fig.text(0.02, 1 - 0.52 / height, words, fontsize=8.5, va="top")
-
-
-def _group(ax: Axes, y: float, word: str, part: pd.DataFrame) -> float:
-    tint, _ = sign_of(word)
-    y += 0.9
-    ax.text(0.02, y, f"{word} ({len(part)})", weight="bold", color=tint, fontsize=9, va="center")
-    if part[["effect", "ours"]].notna().any(axis=None):
-        for x, name in ((0.70, "effect"), (0.85, "ours"), (0.97, "paper")):
-            ax.text(x, y, name, color="gray", fontsize=7, ha="right", va="center")
-    if word == NOT_TESTED:
-        return _untested(ax, y, part)
-    for line, height in zip(part.to_dict("records"), heights(word, part), strict=True):
-        _mark(ax, 0.02, y + 1, line, word)
-        _claim(ax, 0.14, y + 1, claim_lines(line, word))
-        for x, text in _numbers(line).items():
-            if text != render.DASH:
-                ax.text(x, y + 1, text, fontsize=7, ha="right", va="center", family="DejaVu Sans")
-        y += height
-    return y + 0.5
-
-
-def _numbers(line: Mapping[Hashable, Any]) -> dict[float, str]:
-    """The texts of the columns effect, ours and paper, by their right ends."""
-    return {
-        0.70: render.significant(line["effect"], line["ci_low"], line["ci_high"], 2),
-        0.85: render.significant(line["ours"], np.nan, np.nan),
-        0.97: "" if np.isnan(line["paper"]) else f"{line['paper']:g}",
-    }
-
-
-def _untested(ax: Axes, y: float, part: pd.DataFrame) -> float:
-    """Draw the claims that nothing tested in two columns; they have no number of ours."""
-    tall = heights(NOT_TESTED, part)
-    for number, line in enumerate(part.to_dict("records")):
-        x, row = 0.5 * (number // len(tall)), y + 1 + sum(tall[: number % len(tall)])
-        _mark(ax, x + 0.02, row, line, NOT_TESTED)
-        _claim(ax, x + 0.14, row, claim_lines(line, NOT_TESTED))
-    return y + sum(tall) + 0.5
-
-
-def claim_lines(line: Mapping[Hashable, Any], word: str) -> list[str]:
-    """The claim in lines that fit the width that its numbers leave."""
-    claim = str(line["claim"])
-    if word == NOT_TESTED:
-        paper = "" if np.isnan(line["paper"]) else f" (paper:{chr(160)}{line['paper']:g})"
-        return textwrap.wrap(claim + paper, HALF)
-    free = all(text in ("", render.DASH) for text in _numbers(line).values())
-    return textwrap.wrap(claim, WHOLE if free else BESIDE)
-
-
-def heights(word: str, part: pd.DataFrame) -> list[float]:
-    """The heights of a verdict's rows, in lines of one claim; two untested claims share a row."""
-    tall = [1 + NEXT * (len(claim_lines(line, word)) - 1) for line in part.to_dict("records")]
-    if word != NOT_TESTED:
-        return tall
-    half = -(-len(tall) // 2)
-    return [max(tall[row::half]) for row in range(half)]
-
-
-def _mark(ax: Axes, x: float, y: float, line: Mapping[Hashable, Any], word: str) -> None:
-    """Draw the sign of the verdict and the place in the paper."""
-    tint, sign = sign_of(word)
-    ax.text(x, y, sign, color=tint, fontsize=9, va="center", weight="bold")
-    ax.text(x + 0.02, y, line["source"], fontsize=7, va="center", color="gray")
-
-
-def _claim(ax: Axes, x: float, y: float, lines: Sequence[str]) -> None:
-    for number, words in enumerate(lines):
-        ax.text(x, y + NEXT * number, words, fontsize=7.2, va="center")
+    words = textwrap.fill("   ".join(item.replace(" ", chr(160)) for item in items), 170)
+    fig.text(0.02, 1 - 0.52 / height, words, fontsize=7.8, va="top")
 
 
 def paper_numbers(results: Sequence[Results]) -> pd.DataFrame:
