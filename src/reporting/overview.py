@@ -35,7 +35,7 @@ DPI = 120  # tall figures, published for every scale
 ROW = 0.24  # height of a row of the scoreboard in inches
 # Where a row's squares begin, and their distance, in widths of a column.
 SQUARES, SQUARE = 0.555, 0.0285
-CENTER = {"ha": "center", "va": "center"}
+CENTER: dict[str, Any] = {"ha": "center", "va": "center"}
 OURS_ALONE = "ours, beyond the paper"
 # {subject: {place in the paper: what it shows}}; sources that are not named here are ours.
 SUBJECTS: dict[str, dict[str, str]] = {
@@ -100,7 +100,7 @@ def scoreboard(results: Sequence[Results]) -> Figure:
         ax.set_xlim(0, 1)
         ax.set_ylim(most - 0.5, -0.5)
         for y, (source, words, found) in enumerate(rows):
-            text = {"fontsize": 8.5 if found else 9.5, "va": "center"}
+            text: dict[str, Any] = {"fontsize": 8.5 if found else 9.5, "va": "center"}
             ax.text(0, y, source, **text, color="gray")
             ax.text(0.195 if found else 0, y, words, **text, weight="normal" if found else "bold")
             for number, word in enumerate(sorted(found, key=[*SIGNS].index)):
