@@ -257,6 +257,7 @@ def test_the_headline_names_the_value_from_which_the_ledger_counts(write_job, tm
     row |= {"effect": -0.2, "ci_low": -0.3, "ci_high": -0.1, "scale": "laptop"}
     pd.DataFrame([dict.fromkeys(LEDGER) | row]).to_csv(one.folder / "claims.csv", index=False)
     text = findings.headline(findings.Results(one.folder))
+    assert text.startswith("No, not after 1 million steps. Share of the ten tasks")
     assert "not replicated (the difference minus the claimed 0.30 is −0.20 [−0.30, −0.10])" in text
 
 

@@ -9,7 +9,13 @@ import pandas as pd
 from reporting import render
 from reporting.findings.results import Results, ledger
 from reporting.ledger.claims import is_ours
-from reporting.ledger.verdicts import NOT_TESTED, VERDICTS
+from reporting.ledger.verdicts import (
+    INCONCLUSIVE,
+    NOT_REPLICATED,
+    NOT_TESTED,
+    REPLICATED,
+    VERDICTS,
+)
 
 HEADLINE_ROWS = 10
 # Claims that open the report, before others that were tested.
@@ -103,7 +109,22 @@ def headlines(results: Sequence[Results]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def standing_of(one: Results, gain: float, claim: str = "figure-3-mt10-gain-1m") -> str:
+# Answers to "does it gain that much?" from the verdict on the claim at 1 million steps.
+IN_SHORT = {
+    REPLICATED: "Yes, already after 1 million steps. ",
+    NOT_REPLICATED: "No, not after 1 million steps. ",
+    INCONCLUSIVE: "Undecided after 1 million steps. ",
+}
+ON_MT10 = "figure-3-mt10-gain-1m"
+
+
+def in_short(one: Results) -> str:
+    """Yes or no to the claimed gain on MT10; empty if the ledger has no such claim."""
+    line = by_id(one.claims).get(ON_MT10)
+    return "" if line is None else IN_SHORT.get(line["verdict"], "")
+
+
+def standing_of(one: Results, gain: float, claim: str = ON_MT10) -> str:
     """The verdict on a claim and why, as a sentence; empty if the ledger has no such claim.
 
     The ledger counts the effect from the claimed gain, so that the sentence must name it.

@@ -8,7 +8,7 @@ import pandas as pd
 
 from reporting import render
 from reporting.alone import TASKS, steps_of_a_task
-from reporting.findings.claims import by_id, standing_of
+from reporting.findings.claims import by_id, in_short, standing_of
 from reporting.findings.results import Results, read_table
 from reporting.labels import label, seeds_text
 from reporting.ledger.claims import is_ours
@@ -283,8 +283,9 @@ def headline(one: Results) -> str:
     words = [f"{label(method)} {ends[method].mean():.2f}" for method in PAIR]
     runs = one.runs("metaworld_mt10")
     return (
-        f"Share of the ten tasks solved after {budget / 1e6:.2g} million environment steps (the "
-        f"paper's curves end at 5 million): {', '.join(words)}; difference "
+        f"{in_short(one)}Share of the ten tasks solved after {budget / 1e6:.2g} million "
+        "environment steps (the paper's curves end at 5 million): "
+        f"{', '.join(words)}; difference "
         f"{render.significant(gain.center, gain.low, gain.high)} "
         f"({len(gains)} paired {'seed' if len(gains) == 1 else 'seeds'}; {_conditions_of(runs)})."
         f"{standing_of(one, gain.center)}"
