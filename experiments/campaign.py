@@ -30,12 +30,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments import config as configs
-from experiments.run import PLACES, parse_seeds
+from experiments.run import PLACES, PROGRESS, parse_seeds
 from multitask.runs.errors import UserError
 from multitask.runs.provenance import ROOT
 from system import command, lifeline
 from system.results import METRICS, PACKED, read_info
 from system.settings import TUNED, defaults, rows
+from system.times import duration
 from system.writing import write_text
 
 NICE = 19
@@ -191,7 +192,7 @@ class Campaign:
         self.lifeline: dict[str, str] = {}
         self.waiting: list[Target] = []
         # {run: (time and step at its start)}.
-        self.running: dict[Target, tuple[float, int]] = {}
+        self.running: dict[Target, tuple[float, float]] = {}
         self.processes: list[subprocess.Popen[bytes]] = []
         self.done, self.failed, self.stopping = 0, 0, False
         self.lock = threading.Lock()
@@ -230,7 +231,7 @@ class Campaign:
                 if self.stopping or not self.waiting:
                     return
                 target = self.waiting.pop(0)
-                self.running[target] = time.monotonic(), step_of(target, self.results)
+                self.running[target] = time.monotonic(), step_of(self.log(target))
             try:
                 status = self.train(target)
             # Such as a full disk: the run counts as failed, and the others go on.
@@ -242,11 +243,15 @@ class Campaign:
                 self.done += status == command.DONE
                 self.failed += status not in (command.DONE, command.STOPPED)
 
+    def log(self, target: Target) -> Path:
+        """The log of a run, in which it writes its progress."""
+        return self.results / "logs" / "campaign" / f"{str(target).replace('/', '_')}.log"
+
     def train(self, target: Target) -> int:
         """Train one run and copy it into the project."""
         out = target.folder(self.results)
         if not is_done(target, [self.results], self.config):
-            log = self.results / "logs" / "campaign" / f"{str(target).replace('/', '_')}.log"
+            log = self.log(target)
             log.parent.mkdir(parents=True, exist_ok=True)
             words = train_command(target, self.scale, out)
             with log.open("ab") as file, self.lock:
@@ -277,20 +282,20 @@ class Campaign:
         """The status line: runs that are done, running (with the time left) and waiting."""
         now, parts, left = time.monotonic(), [], []
         for target, (began, first) in self.running.items():
-            step, last = step_of(target, self.results), steps(self.config, target.experiment)
-            # Hours for one step; nan before the first.
-            each = (now - began) / (step - first) / 3600 if step != first else math.nan
-            left.append((hours := (last - step) * each, last * each))
-            more = "" if math.isnan(each) else f", {hours:.1f} h left"
-            parts.append(f"{target} at {step} of {last}{more}")
+            step, last = step_of(self.log(target)), steps(self.config, target.experiment)
+            # Seconds for one step; nan before the first.
+            each = (now - began) / (step - first) if step > first else math.nan
+            left.append((rest := (last - step) * each, last * each))
+            more = "" if math.isnan(each) else f", {duration(rest)} left"
+            parts.append(f"{target} at {step:.0f} of {last}{more}")
         words = [time.strftime("%m-%d %H:%M"), f"{self.done} done", *parts]
         words += [f"{self.failed} failed"] if self.failed else []
         words += [f"{len(self.waiting)} waiting"] if self.waiting else []
         # Without a rate for every run (nan) the total cannot be estimated.
-        if left and not any(math.isnan(hours) for hours, _ in left):
+        if left and not any(math.isnan(rest) for rest, _ in left):
             whole = sum(one for _, one in left) / len(left)
-            total = (sum(hours for hours, _ in left) + whole * len(self.waiting)) / len(left)
-            words.append(f"about {total:.0f} h in all")
+            total = (sum(rest for rest, _ in left) + whole * len(self.waiting)) / len(left)
+            words.append(f"about {duration(total)} in all")
         return " · ".join(words)
 
 
@@ -300,17 +305,24 @@ def steps(config: dict[str, Any], experiment: str) -> int:
     return int(block.get("collections") or block.get("epochs") or 0)
 
 
-def step_of(target: Target, results: Path) -> int:
-    """The last step in the rows of the run so far; 0 without rows."""
-    path = target.checkpoint(results, "csv")
+def step_of(log: Path) -> float:
+    """The finished epochs or collections that the last line of progress in a log tells."""
     try:
-        with path.open("rb") as file:
-            # Files grow long; the last line is within the last 500 bytes.
-            file.seek(max(0, path.stat().st_size - 500))
-            last = file.read().decode("utf-8", "replace").splitlines()[-1]
-        return int(last.partition(",")[0])
-    except (OSError, ValueError, IndexError):
-        return 0
+        with log.open("rb") as file:
+            # Logs grow long; a run writes such a line every minute.
+            file.seek(max(0, log.stat().st_size - 2000))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return 0.0  # the run has not begun
+    form = rf"^{PROGRESS}.*: \w+ (\d+) of \d+(?:, step (\d+)(?: of (\d+))?)?"
+    told = re.findall(form, text, re.MULTILINE)
+    if not told:
+        return 0.0
+    whole, step, length = told[-1]
+    # A line with a step names the epoch that runs; the length of the first one is not known yet.
+    if step:
+        return int(whole) - 1 + (int(step) / int(length) if length else 0)
+    return int(whole)
 
 
 def copy(source: Path, target: Path) -> None:

@@ -195,13 +195,30 @@ def test_a_second_campaign_in_the_same_clone_is_refused(project):
     assert campaign.main(["laptop", "metaworld_mt10/sac/0"]) == 0
 
 
-def test_the_time_left_comes_from_the_rows_of_the_run(project, monkeypatch):
+def test_the_time_left_comes_from_the_progress_of_the_run(project, monkeypatch):
     config = configs.read(str(CONFIG))
     target = campaign.Target("metaworld_mt10", "sac", 0)
     one = campaign.Campaign(project, "laptop", config)
-    path = target.checkpoint(one.results, "csv")
-    path.parent.mkdir(parents=True)
-    path.write_text("step,task,metric,value\n1,all,updates,600\n20,all,updates,12000\n")
+    log = one.log(target)
+    log.parent.mkdir(parents=True)
+    log.write_text("progress: metaworld_mt10/sac seed 0: collection 20 of 167; 1.0 h so far\n")
     monkeypatch.setattr(campaign.time, "monotonic", lambda: 3600.0)
     one.running[target] = (0.0, 10)  # 10 collections in an hour
     assert "metaworld_mt10/sac/0 at 20 of 167, 14.7 h left" in one.status()
+
+
+@pytest.mark.parametrize(
+    ("line", "step"),
+    [
+        ("progress: multimnist/sum seed 1: epoch 3 of 20, step 50 of 200; 9 min so far", 2.25),
+        ("progress: multimnist/sum seed 1: epoch 1 of 20, step 50; 9 min so far", 0.0),
+        ("progress: triad/sac seed 0: collection 7 of 100; 9 min so far\nwarning: warm", 7.0),
+        ("warning: warm", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_the_last_line_of_progress_in_a_log_tells_the_step(line, step, tmp_path):
+    log = tmp_path / "run.log"
+    assert campaign.step_of(log) == 0.0
+    log.write_text(line)
+    assert campaign.step_of(log) == step
