@@ -26,11 +26,11 @@ from reporting.runs import Runs, read_runs
 
 SMOOTH = 5  # collections of the running mean
 NETWORKS = ("actor", "q1", "q2")
-# {metric: (style of its line, label)}.
+# {metric: (style of its line, label)}; (a) is Theorem 2's first condition, cos φ ≤ −Φ.
 SHARES: dict[str, tuple[Any, str]] = {
-    "cosine_positive_share": ("-", "cos φ > 0, of all updates"),
-    "condition_a_share": ("--", "(a) cos φ ≤ −Φ, of conflicts"),
-    "xi_le_1_share": (":", "ξ ≤ 1, of conflicts"),
+    "cosine_positive_share": ("-", "no conflict (cos φ > 0)"),
+    "condition_a_share": ("--", "in conflict: (a) holds"),
+    "xi_le_1_share": (":", "in conflict: ξ ≤ 1"),
 }
 CIRCLES: dict[str, Any] = {"marker": "o", "linestyle": "", "fillstyle": "none", "markersize": 4}
 SMALL = 100  # the size of returns while a task is not learned; the axis is linear below it
@@ -86,7 +86,7 @@ def shares_panel(ax: Axes, runs: Runs, methods: list[str]) -> None:
             # Six shades overlap, so they are faint.
             band(ax, frame, method, smooth=SMOOTH, linestyle=line, limits=(0, 100), shade=0.06)
     ax.set_ylim(0, 103)
-    ax.set_title("(b) % of updates, of conflicts")
+    ax.set_title("(b) how often, %")
     handles = [
         Line2D([], [], color="black", linestyle=line, label=words)
         for line, words in SHARES.values()

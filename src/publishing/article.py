@@ -31,6 +31,7 @@ SIZES = (
     "epochs", "train_examples", "collections", "samples_per_collection", "updates_per_collection",
     "width",
 )  # fmt: skip
+WIDEST = 4  # quantities in a table of the article
 ELSEWHERE = ("Is the theory", "What does it cost")  # questions that have a section of their own
 # Its figures and references, which no result changes.
 FIXED = read_yaml(ROOT / "report" / "article.yaml", "restore it from the repository")
@@ -58,9 +59,9 @@ def content(
         "deviations": deviations(root),
         "figures": [],
         "tables": [
-            found
+            part
             for name, one in findings.strongest(results).items()
-            if (found := table_of(one, name))["rows"]
+            for part in tables_of(one, name)
         ],
         "theory": plain(findings.theory(claims)),
         "statements": statements(results),
@@ -157,16 +158,24 @@ def deviations(root: Path) -> list[str]:
     return [plain(entry).replace("`", "") for entry in entries]
 
 
-def table_of(one: Results, name: str) -> dict[str, Any]:
-    """A table reduced to methods, compared quantities and the paper's numbers."""
+def tables_of(one: Results, name: str) -> list[dict[str, Any]]:
+    """A table reduced to methods, compared quantities and the paper's numbers, in parts.
+
+    A part has as many quantities as fit on a page in portrait format.
+    """
     table = one.table(name)
     # Only tables of methods fit the article's columns.
     if not {"method", "task", "metric", "paper"} <= set(table.columns):
-        return {"header": [], "rows": [], "caption": one.title(name)}
+        return []
     pairs = list(dict.fromkeys(zip(table["task"], table["metric"], strict=True)))
     # A table without a comparison shows its first quantity.
-    # More columns do not fit on a page in portrait format.
-    compared = [pair for pair in pairs if _is_compared(table, *pair)][:4] or pairs[:1]
+    compared = [pair for pair in pairs if _is_compared(table, *pair)] or pairs[:1]
+    title = f"{caption(one.title(name))}, scale {one.scale}"
+    parts = [compared[start : start + WIDEST] for start in range(0, len(compared), WIDEST)]
+    return [_part(table, part, title) for part in parts]
+
+
+def _part(table: pd.DataFrame, compared: Sequence[tuple[str, str]], title: str) -> dict[str, Any]:
     header = ["method", *(_column(task, metric) for task, metric in compared), "paper", "seeds"]
     rows = []
     for method, lines in table.groupby("method", sort=False):
@@ -181,11 +190,7 @@ def table_of(one: Results, name: str) -> dict[str, Any]:
             seeds = str(lines["seeds"].max() or render.DASH)
             rows.append([names, *cells, " / ".join(papers) or render.DASH, seeds])
     notes = "Brackets: 95% interval over seeds; differences are paired by seed."
-    return {
-        "header": header,
-        "rows": rows,
-        "caption": f"{caption(one.title(name))}, scale {one.scale}. {notes}",
-    }
+    return {"header": header, "rows": rows, "caption": f"{title}. {notes}"}
 
 
 def caption(title: str) -> str:

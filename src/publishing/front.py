@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from publishing.article import table_of
+from publishing.article import tables_of
 from reporting import findings, overview, pages, render
 from system import command
 from system.writing import write_text
@@ -73,12 +73,14 @@ def narrow_tables(folder: Path) -> None:
     (folder / "tables" / "narrow").mkdir(parents=True, exist_ok=True)
     one = findings.Results(folder)
     for name in one.tables():
-        found = table_of(one, name)
-        if not found["rows"]:
-            continue
-        shown = pd.DataFrame(found["rows"], columns=found["header"])
-        text = render.narrow(shown, caption=found["caption"], label=f"tab:{name}")
-        render.write_text(text, folder / "tables" / "narrow" / f"{name}.tex")
+        texts = []
+        for number, part in enumerate(tables_of(one, name)):
+            shown = pd.DataFrame(part["rows"], columns=part["header"])
+            # The first part keeps the name that a paper refers to.
+            tag = f"tab:{name}" if number == 0 else f"tab:{name}_{number + 1}"
+            texts.append(render.narrow(shown, caption=part["caption"], label=tag))
+        if texts:
+            render.write_text("\n".join(texts), folder / "tables" / "narrow" / f"{name}.tex")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -84,6 +84,18 @@ def test_every_table_has_a_narrow_latex_form(tmp_path):
     assert text.isascii()  # pdflatex reads it
 
 
+def test_a_wide_table_is_shown_in_parts_with_every_compared_quantity():
+    one = findings.Results(LAPTOP)
+    parts = article.tables_of(one, "table_precision")
+    assert len(parts) > 1
+    assert all(len(part["header"]) <= article.WIDEST + 3 for part in parts)
+    shown = [name for part in parts for name in part["header"][1:-2]]
+    compared = one.table("table_precision").query("method.str.contains(' - ')")
+    # Costs are compared by no difference.
+    assert len(shown) == len(set(zip(compared["task"], compared["metric"], strict=True)))
+    assert len(set(shown)) == len(shown)
+
+
 def test_an_article_that_typst_cannot_tag_is_written_without_tags(monkeypatch, tmp_path):
     calls = []
 
