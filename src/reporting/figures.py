@@ -201,12 +201,13 @@ def legend_above(fig: Figure, handles: Sequence[Artist]) -> None:
 
 
 def stamp(fig: Figure, scale: str, note: str = "") -> None:
-    """Print the scale and a note (data, seeds) below the figure in small gray lines.
+    """Print the scale, if any, and a note (data, seeds) below the figure in small gray lines.
 
     The parts of the note are separated by " · "; lines are broken only between parts.
     """
     style: dict[str, Any] = {"fontsize": 6, "color": GRAY, "x": 0.995, "ha": "right"}
-    parts = [f"scale: {scale}", *filter(None, note.split(" · "))]
+    parts = [f"scale: {scale}"] if scale else []
+    parts += filter(None, note.split(" · "))
     renderer = fig.canvas.get_renderer()  # type: ignore[attr-defined]  # Agg's canvas
     lines = [""]
     for part in parts:

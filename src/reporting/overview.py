@@ -249,7 +249,7 @@ def cost(table: pd.DataFrame) -> Figure:
     legend_above(fig, handles)
     first = rows.iloc[0]
     machine = f"{first['machine']}, {first['threads']} thread(s)"
-    stamp(fig, "benchmarks", f"surgery alone · {machine} · {first['date']}")
+    stamp(fig, "", f"surgery alone · {machine} · {first['date']}")
     return fig
 
 
