@@ -74,6 +74,7 @@ TABLE = Comparison(
         Quantity(
             "all", "test_accuracy", "test accuracy, %", compare=True, reported="test accuracy"
         ),
+        Quantity("all", "test_policy_entropy", "policy entropy, nats", 3),
         *UPDATES,
     ),
     paper_rows={method + tuned: row for method, row in PAPER.items() for tuned in ("", "_tuned")},
@@ -91,6 +92,11 @@ TABLE = Comparison(
             "routing: 3 modules in each dense layer, a policy per task and layer; "
             "cross-stitch: a column of dense layers per task "
             "(the paper gives no details of either: our choices)",
+        ),
+        (
+            ("routing", "routing_pcgrad"),
+            "policy entropy: mean over tasks and layers; log 3 = 1.099 where modules are drawn "
+            "evenly, 0 where routes are fixed",
         ),
         (
             ("one_fc_mod5", "all_fc_mod5", "pcgrad_mod5"),

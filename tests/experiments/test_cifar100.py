@@ -109,6 +109,18 @@ def test_losses_are_those_of_each_tasks_own_images(trace_settings):
         assert total.item() == pytest.approx(mean.item() * count.item(), rel=1e-5)
 
 
+def test_one_pass_of_the_stitched_network_gives_the_losses_of_one_pass_per_task(trace_settings):
+    problem = task.problem("cross_stitch", 0, trace_settings)
+    images, tasks, labels = batch = tuple(part[:30] for part in problem.train)
+    for number, loss in enumerate(problem.losses(batch, generator(0, "dropout"))):
+        mine = tasks == number
+        if mine.any():
+            expected = functional.cross_entropy(problem.model(images[mine], number), labels[mine])
+            torch.testing.assert_close(loss, expected)
+        else:
+            assert loss.item() == 0
+
+
 def test_an_absent_task_takes_no_part_in_the_surgery(trace_settings):
     problem = task.problem("pcgrad", 0, trace_settings)
     step = Fit(problem, task.ROWS["pcgrad"].method, 0, {**trace_settings, "learning_rate": 1e-3})

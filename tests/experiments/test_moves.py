@@ -85,7 +85,7 @@ def test_a_neutral_change_keeps_the_hashes(project):
 
 def test_a_change_of_the_numbers_is_refused(project):
     change(project, "src/core.py", "0.5 * x", "0.5 * x + 1e-6")
-    with pytest.raises(UserError, match=r"lines\.json: its numbers changed"):
+    with pytest.raises(UserError, match="golden trace lines: its numbers changed"):
         moves.record("HEAD", "wrong")
     assert not (project / "experiments/moves.yaml").exists()
 
@@ -105,3 +105,31 @@ def test_no_change_records_nothing_and_an_unknown_commit_is_named(project, capsy
     assert not (project / "experiments/moves.yaml").exists()
     with pytest.raises(UserError, match="elsewhere is no commit"):
         moves.record("elsewhere", "nothing")
+
+
+def test_methods_whose_numbers_were_meant_to_change_get_a_new_hash(project):
+    """The trace of one method changes, the other's stays."""
+    writer = project / "tests/write.py"
+    writer.write_text(
+        writer.read_text(encoding="utf-8").replace(
+            "json.dumps(trace)", 'json.dumps({"sum": [1.0], "pcgrad": trace})'
+        ),
+        encoding="utf-8",
+    )
+    who = ("-c", "user.name=x", "-c", "user.email=x@x")
+    subprocess.run(["git", *who, "commit", "-qam", "two"], cwd=project, check=True)
+    change(project, "src/core.py", "0.5 * x", "0.5 * x + 1e-6")
+    with pytest.raises(UserError, match="golden trace lines/pcgrad: its numbers changed"):
+        moves.record("HEAD", "wrong")
+    moves.record("HEAD", "another step for pcgrad", ["lines/pcgrad", "others/pcgrad"])
+    (block,) = yaml.safe_load((project / "experiments/moves.yaml").read_text(encoding="utf-8"))
+    assert {name: set(rows) for name, rows in block["hashes"].items()} == {
+        "lines": {"sum"},
+        "others": {"sum"},
+    }
+
+
+@pytest.mark.parametrize("name", ["lines", "lines/mgda", "circles/sum"])
+def test_an_unknown_method_after_but_is_named(name, project):
+    with pytest.raises(UserError, match=f"--but {name}: "):
+        moves.main(["HEAD", "why", "--but", name])

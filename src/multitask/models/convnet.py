@@ -106,6 +106,10 @@ class StitchedNet(nn.Module):
 
     def forward(self, images: Tensor, task: int) -> Tensor:
         """Returns logits [B, classes] of images [B, 3, 32, 32] of one task."""
+        return self.heads[task](self.columns(images)[task])
+
+    def columns(self, images: Tensor) -> Tensor:
+        """Returns every column's last features [tasks, B, units] of images of any tasks."""
         # All columns start from the same shared features.
         columns = self.convolutions(images).expand(len(self.heads), -1, -1)
         for layer, mixture in zip(self.layers, self.mixtures, strict=True):
@@ -116,7 +120,7 @@ class StitchedNet(nn.Module):
                 ]
             )
             columns = torch.einsum("kj,jbu->kbu", mixture, outputs)
-        return self.heads[task](columns[task])
+        return columns
 
 
 def _copies(module: nn.Module, count: int) -> nn.ModuleList:

@@ -10,10 +10,11 @@ network's loss:
 
     pi <- project(pi + rate * A(a) * (pi(a) if A(a) < 0 else 1 - pi(a)))     for every module a
 
-A(a) is the mean of (reward - running mean reward of the task) over the batch's examples that took
-a. An example's reward at a depth is +1 if it was classified right and -1 if not, plus
-`collaboration` times the share of all tasks' recent selections at that depth that chose the same
-module.
+A(a) = Q(a) - sum_b pi(b) Q(b), where Q(a) is the running mean of the reward of the task's examples
+that took a. One batch's rewards in the place of Q are so noisy that the rule, which slows down near
+its bounds, keeps the policies near even. An example's reward at a depth is +1 if it was classified
+right and -1 if not, plus `collaboration` times the share of all tasks' recent selections at that
+depth that chose the same module.
 """
 
 import itertools
@@ -28,9 +29,9 @@ from multitask.models.convnet import Convolutions
 # Our choice, as the paper gives none. The base code (cle-ros/RoutingNetworks) routes three layers
 # of 20 modules each, with ratio 0.3, on another network. Its learner regresses log-probabilities
 # instead of following the published rule.
-MODULES, RATE, COLLABORATION = 3, 0.05, 0.1
-# Weight of the past in the running means, per update.
-MEMORY = 0.99
+MODULES, RATE, COLLABORATION = 3, 0.2, 0.1
+# Weight of the past in the running means, per update of a task.
+MEMORY = 0.97
 
 
 class Routing(nn.Module):
@@ -69,7 +70,7 @@ class Routing(nn.Module):
         self.register_buffer(
             "usage", torch.full((depth, modules), 1 / modules, dtype=torch.float64)
         )
-        self.register_buffer("value", torch.zeros(tasks, depth, dtype=torch.float64))
+        self.register_buffer("value", torch.zeros(tasks, depth, modules, dtype=torch.float64))
         # Task, selections [B, depth] and logits of the last forward pass.
         self._last: tuple[int, Tensor, Tensor] | None = None
 
@@ -117,14 +118,15 @@ class Routing(nn.Module):
             taken = functional.one_hot(chosen, self.policies.shape[-1]).double()
             # A module that many tasks use earns more, so that tasks share modules.
             rewards = right + self.collaboration * self.usage[depth][chosen]
-            advantage = (taken * (rewards - self.value[task, depth])[:, None]).sum(0) / taken.sum(
-                0
-            ).clamp(min=1)
-            pi = self.policies[task, depth]
+            drawn = taken.sum(0)
+            mean = rewards @ taken / drawn.clamp(min=1)
+            value, pi = self.value[task, depth], self.policies[task, depth]
+            # A module that no example took keeps its value.
+            value += (1 - MEMORY) * torch.where(drawn > 0, mean - value, 0.0)
+            advantage = value - pi @ value
             # The weighted policy learner slows down as a probability nears its bound.
             weight = torch.where(advantage < 0, pi, 1 - pi)
             self.policies[task, depth] = onto_simplex(pi + self.rate * weight * advantage)
-            self.value[task, depth].lerp_(rewards.mean(), 1 - MEMORY)
             # A batch has one task's examples: a step of 1/T makes the mean one over all tasks.
             self.usage[depth].lerp_(taken.mean(0), (1 - MEMORY) / len(self.heads))
 
