@@ -37,7 +37,8 @@ class ToldSession(Session):
     def load(self, like: State | None = None) -> State | None:
         """Load the state saved last, and measure from there."""
         saved = super().load(like)
-        self._start, self._ticks = position(saved or {}), 0
+        with self.restoring():
+            self._start, self._ticks = position(saved or {}), 0
         self._begun = self._said = time.monotonic()
         return saved
 

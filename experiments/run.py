@@ -44,6 +44,7 @@ from system.writing import probe
 
 # Modules that need torch are imported where they are used: --help and faults must answer at once.
 if TYPE_CHECKING:
+    from experiments.progress import ToldSession
     from multitask.runs.checkpoint import Session
     from multitask.runs.records import Records
 
@@ -250,14 +251,12 @@ def train(args: argparse.Namespace) -> None:
     data = task.fingerprint(settings)
     hashed = training_hash(args.experiment, asked[0].method)
     deadline = None if args.max_minutes is None else time.monotonic() + 60 * args.max_minutes
-    for job in asked:
-        # A checkpoint is resumed only by a run with the same identity.
-        kept = {key: value for key, value in job.settings.items() if key not in PLACES}
-        identity = {"settings": kept, "data": data, "code_hash": hashed, **job.notes}
-        if "precision" in kept:
-            from multitask.rl.sac.precision import precision_of
-
-            identity["precision"] = precision_of(kept, job.method)
+    identities = [identity_of(job, data, hashed) for job in asked]
+    # A checkpoint that is refused is reported before the seeds before it are trained.
+    for job, identity in zip(asked, identities, strict=True):
+        for seed in job.seeds:
+            session_of(args, job, identity, seed).load()
+    for job, identity in zip(asked, identities, strict=True):
         trained = so_far if args.so_far else partial(train_seeds, deadline=deadline)
         records, costs = trained(args, task, job, identity)
         info = {
@@ -285,6 +284,43 @@ def train(args: argparse.Namespace) -> None:
         for seed in job.seeds:
             for left in KEPT:
                 (job.checkpoints / f"seed{seed}.{left}").unlink(missing_ok=True)
+
+
+def identity_of(job: Job, data: dict[str, Any], hashed: str) -> dict[str, Any]:
+    """What all seeds of a job share; a checkpoint is resumed only by a run with the same."""
+    kept = {key: value for key, value in job.settings.items() if key not in PLACES}
+    identity = {"settings": kept, "data": data, "code_hash": hashed, **job.notes}
+    if "precision" in kept:
+        from multitask.rl.sac.precision import precision_of
+
+        identity["precision"] = precision_of(kept, job.method)
+    return identity
+
+
+def session_of(
+    args: argparse.Namespace,
+    job: Job,
+    identity: dict[str, Any],
+    seed: int,
+    *,
+    deadline: float | None = None,
+) -> "ToldSession":
+    """The session of one seed of a job."""
+    from experiments.progress import ToldSession
+
+    number, count = job.seeds.index(seed) + 1, len(job.seeds)
+    point = f" {job.out.name}" if args.grid else ""
+    place = f" ({number} of {count})" if count > 1 else ""
+    return ToldSession(
+        job.checkpoints / f"seed{seed}.pt",
+        {**identity, "method": args.method, "seed": seed},
+        name=f"{args.experiment}/{args.method}{point} seed {seed}{place}",
+        settings=job.settings | job.chosen,
+        later=count - number,
+        deadline=deadline,
+        every_seconds=args.checkpoint_seconds,
+        accept_code_change=args.accept_code_change,
+    )
 
 
 def refuse_irregular(job: Job) -> None:
@@ -326,25 +362,13 @@ def train_seeds(
     Returns:
         The records by seed, and the entries of `run.json` on memory, seconds and code changes.
     """
-    from experiments.progress import ToldSession
     from multitask.runs.records import Records
 
     done: dict[int, dict[str, Any]] = {}
     # {seed: code hashes} of seeds that were resumed under --accept-code-change.
     changes: dict[str, list[str]] = {}
-    point = f" {job.out.name}" if args.grid else ""
-    for number, seed in enumerate(job.seeds, 1):
-        count = f" ({number} of {len(job.seeds)})" if len(job.seeds) > 1 else ""
-        session = ToldSession(
-            job.checkpoints / f"seed{seed}.pt",
-            {**identity, "method": args.method, "seed": seed},
-            name=f"{args.experiment}/{args.method}{point} seed {seed}{count}",
-            settings=job.settings | job.chosen,
-            later=len(job.seeds) - number,
-            deadline=deadline,
-            every_seconds=args.checkpoint_seconds,
-            accept_code_change=args.accept_code_change,
-        )
+    for seed in job.seeds:
+        session = session_of(args, job, identity, seed, deadline=deadline)
         with lifeline.alone(session.path.with_suffix(".lock")) as mine:
             if not mine:
                 where = session.path
@@ -379,7 +403,6 @@ def so_far(
     Raises:
         UserError: A seed has no checkpoint or one without rows, or the run is finished.
     """
-    from multitask.runs.checkpoint import Session
     from multitask.runs.records import Records
 
     info = job.out / "run.json"
@@ -387,12 +410,7 @@ def so_far(
     records, seconds, unfinished = {}, {}, {}
     changes: dict[str, list[str]] = {}
     for seed in job.seeds:
-        path = job.checkpoints / f"seed{seed}.pt"
-        session = Session(
-            path,
-            {**identity, "method": args.method, "seed": seed},
-            accept_code_change=args.accept_code_change,
-        )
+        session = session_of(args, job, identity, seed)
         saved: dict[str, Any] = session.load() or {}
         rows = saved.get("finished", saved.get("records", []))
         # A point of a grid that diverged is finished without a row.
@@ -400,6 +418,7 @@ def so_far(
             if whole:
                 raise UserError(f"{job.out} holds a finished run; delete it, or leave out --so-far")
             if not rows:
+                path = session.path
                 raise UserError(f"no rows in {path}; train the run before it is written so far")
             unfinished[str(seed)] = max(row[0] for row in rows)
         if len(session.code_hashes) > 1:

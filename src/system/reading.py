@@ -131,12 +131,17 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
+            # Merged mappings of merged mappings grow without bound while they are read.
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, "write out what << merges", key_node.start_mark
+                )
             key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
             if key is None:
                 raise yaml.constructor.ConstructorError(
                     None, None, "a key is empty", key_node.start_mark
                 )
-            if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key, Hashable):
+            if isinstance(key, Hashable):
                 if key in seen:
                     raise yaml.constructor.ConstructorError(
                         None, None, f"the key {key!r} is given twice", key_node.start_mark

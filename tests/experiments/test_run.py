@@ -1,6 +1,5 @@
 """The training command: what it writes, how it stops, how it refuses."""
 
-import argparse
 import errno
 import gc
 import importlib
@@ -161,8 +160,9 @@ def test_a_run_is_written_so_far_and_never_over_a_finished_one(tmp_path, toy, ca
 
 def test_a_point_that_diverged_is_written_so_far(tmp_path):
     job = run.Job("walk", [0], {}, {}, {}, tmp_path, tmp_path)
-    args = argparse.Namespace(method="walk", accept_code_change=False)
-    checkpoint.Session(tmp_path / "seed0.pt", {"method": "walk", "seed": 0}).save({"finished": []})
+    args = run.parse(["toy", "walk", "--grid", "--config", "x", "--out", str(tmp_path)])
+    state = {"finished": [], "seconds": 1.0}
+    checkpoint.Session(tmp_path / "seed0.pt", {"method": "walk", "seed": 0}).save(state)
     records, costs = run.so_far(args, None, job, {})
     assert (records[0].rows, "unfinished" in costs) == ([], False)
 
@@ -210,6 +210,30 @@ def test_the_peak_of_a_job_is_that_of_its_largest_process(tmp_path, toy, monkeyp
 
 def stop():
     raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize("damage", ["bytes", "place", "seed"])
+def test_a_bad_checkpoint_of_a_later_seed_is_told_before_the_first_trains(
+    tmp_path, toy, capsys, monkeypatch, damage
+):
+    status, _ = command(tmp_path, "--max-minutes", "0", seeds="1")
+    assert status == 3
+    path = tmp_path / "results/tiny/checkpoints/toy/walk/seed1.pt"
+    if damage == "bytes":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        content = torch.load(path, weights_only=True)
+        content["state"]["epoch"] = "x"
+        content["identity"]["seed"] += damage == "seed"
+        with path.open("w+b") as file:
+            torch.save(content, file)
+            checkpoint.seal(file)
+    monkeypatch.setattr(toy, "train", lambda *_: pytest.fail("trained"))
+    capsys.readouterr()
+    assert command(tmp_path)[0] == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: checkpoint {path} ")
+    assert said.count("\n") == 1
 
 
 def test_checkpoint_of_other_settings_is_refused(tmp_path, toy, capsys):

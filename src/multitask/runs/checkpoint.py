@@ -306,6 +306,8 @@ def check_frame(saved: Any) -> None:
     hashes, state = saved["code_hashes"], saved["state"]
     if not hashes or not all(isinstance(one, str) for one in hashes):
         raise ValueError("it holds no sound code hash")
+    if "finished" in state and "seconds" not in state:
+        raise ValueError("it holds no seconds")
     times = [saved["elapsed"], *(state.get(key, 0) for key in ("seconds", "peak_memory_mb"))]
     if not all(type(one) in (int, float) and 0 <= one < math.inf for one in times):
         raise ValueError("it holds no sound time or memory")

@@ -222,6 +222,7 @@ def test_a_state_of_another_form_is_damaged(tmp_path, change):
         *({"elapsed": value} for value in (None, -1.0, float("nan"), "1")),
         {"identity": [1]},
         {"state": 5},
+        {"state": {"finished": []}},
         {"code_hashes": []},
         {"code_hashes": [5]},
     ],
