@@ -44,7 +44,9 @@ docs: $(STAMP)  ## the site, from what is published; open results/site/html/inde
 	$(MODULE) publishing.site results/site
 
 report: $(STAMP) known-scale  ## one page with everything that the scale's last run made, and the run times
-	$(IN_ENV) snakemake --configfile config/$(SCALE).yaml --report results/$(SCALE)/report.html
+	@test -f "results/$$SCALE/front.rst" && \
+	$(IN_ENV) snakemake --configfile config/$(SCALE).yaml --report results/$(SCALE)/report.html || \
+	{ printf "error: results/%s lacks what the report shows; make reproduce SCALE=%s makes it\n" "$$SCALE" "$$SCALE" >&2; exit 2; }
 	cd results/$(SCALE) && rm -f report.zip && "$(CURDIR)/.venv/bin/python" -m zipfile -c report.zip report.html
 	$(MODULE) publishing.runtimes results/$(SCALE)
 	@echo "results/$(SCALE)/report.html holds everything; results/$(SCALE)/runtimes.md says how long it took"

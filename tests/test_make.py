@@ -107,6 +107,18 @@ def test_options_of_make_become_no_command(folder):
     assert not (folder / "x").exists()
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_report_of_what_is_not_there_ends_in_one_line(folder, there):
+    program(folder / ".venv/bin/snakemake", "touch ran; exit 1")
+    if there:  # a part of the results is missing: Snakemake names it first
+        (folder / "results/quick").mkdir(parents=True)
+        (folder / "results/quick/front.rst").touch()
+    done = make(folder, "report")
+    assert done.returncode != 0
+    assert "error: results/quick lacks what the report shows" in done.stderr.splitlines()[0]
+    assert (folder / "ran").exists() == there
+
+
 def test_a_copy_that_is_not_whole_is_not_verified(folder):
     """Bug: a pipe hid that tar had failed, and what had come through was run."""
     body = '[ "$1" = -xf ] && exec tar "$@"; tar -cf "$2" Makefile; exit 2'
@@ -134,6 +146,7 @@ def test_the_checkout_may_lie_in_a_folder_with_a_space(folder):
     program(place / ".venv/bin/python", 'echo "$@" >> told')
     program(place / ".venv/bin/snakemake", "exit 0")
     (place / "results/quick").mkdir(parents=True)
+    (place / "results/quick/front.rst").touch()
     done = make(place, "report")
     assert done.returncode == 0, done.stderr
     assert "zipfile" in (place / "results/quick/told").read_text()
