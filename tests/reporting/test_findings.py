@@ -274,8 +274,11 @@ def test_an_answer_on_a_table_says_how_small_its_runs_were():
         "deviation: epochs 15 instead of 50 at paper scale",
         "deviation: train_examples 10000 instead of 0 at paper scale",
         "deviation: clip_norm 0.0 instead of 40.0 at paper scale",
+        "deviation: width 16 instead of 64 at paper scale",
+        "deviation: widths [8, 16] instead of [64, 128] at paper scale",
     ]
     words = "5 paired seeds; 10,000 training examples instead of all; 15 epochs instead of 50"
+    words += "; width 16 instead of 64; widths [8, 16] instead of [64, 128]"
     unit = "differences in percentage points"
     assert questions._size(table, below) == f"({unit}; {words}; one learning rate for all rows)"
     assert questions._size(table, ["chosen from: 1, 2"]) == f"({unit}; 5 paired seeds; tuned)"

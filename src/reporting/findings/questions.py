@@ -136,6 +136,8 @@ SIZES = {
     "epochs": "epochs",
     "collections": "collections",
 }
+# Settings of networks and images that make a run smaller, by the config's own words.
+WIDTHS = ("height", "width", "widths", "filters", "units", "layers", "blocks")
 
 
 def _size(table: pd.DataFrame, footer: Sequence[str]) -> str:
@@ -145,12 +147,14 @@ def _size(table: pd.DataFrame, footer: Sequence[str]) -> str:
     percent = all(re.search("accuracy|error", line["metric"]) for line in lines)
     parts = ["differences in percentage points"] if percent else []
     parts += [f"{'–'.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))} paired seeds"]
-    for key, words in SIZES.items():
-        line = next((line for line in footer if line.startswith(f"deviation: {key} ")), "")
-        found = re.match(rf"deviation: {key} (\d+) instead of (\d+)", line)
-        if found:
+    for key in (*SIZES, *WIDTHS):
+        pattern = rf"deviation: {key} (.+) instead of (.+) at paper scale"
+        found = next(filter(None, (re.fullmatch(pattern, line) for line in footer)), None)
+        if found and key in WIDTHS:
+            parts.append(f"{key} {found[1]} instead of {found[2]}")
+        elif found:
             ours, paper = (int(number) for number in found.groups())
-            parts.append(f"{ours:,} {words} instead of {f'{paper:,}' if paper else 'all'}")
+            parts.append(f"{ours:,} {SIZES[key]} instead of {f'{paper:,}' if paper else 'all'}")
     tuned = any(line.startswith("chosen from: ") for line in footer)
     parts.append("tuned" if tuned else "one learning rate for all rows")
     return f"({'; '.join(parts)})"
