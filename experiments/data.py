@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import config as configs
-from experiments.run import load_task
+from experiments.run import fingerprint, load_task
 from multitask.runs.startup import loading
 from system import command
 from system.errors import UserError
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     with loading():
         task = load_task(experiment)
     settings = configs.settings_of(configs.read(config), experiment)
-    write_json(Path(path), task.fingerprint(settings))
+    write_json(Path(path), fingerprint(task, settings))
 
 
 if __name__ == "__main__":

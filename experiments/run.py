@@ -248,7 +248,7 @@ def train(args: argparse.Namespace) -> None:
             probe(job.checkpoints)
         # Done within `loading`, because it imports torch's compiler.
         prepare_torch(settings)
-    data = task.fingerprint(settings)
+    data = fingerprint(task, settings)
     hashed = training_hash(args.experiment, asked[0].method)
     deadline = None if args.max_minutes is None else time.monotonic() + 60 * args.max_minutes
     identities = [identity_of(job, data, hashed) for job in asked]
@@ -334,6 +334,26 @@ def refuse_irregular(job: Job) -> None:
     for path in files:
         if os.path.lexists(path) and not path.is_file():
             raise UserError(f"{path} is no regular file; delete it or choose another place")
+
+
+def fingerprint(task: Task, settings: dict[str, Any]) -> dict[str, Any]:
+    """The task's fingerprint of its data, whose splits must not be the same.
+
+    Raises:
+        UserError: The data are missing or damaged, or test on what they train on.
+    """
+    from multitask.data.scenes import Scenes, in_both
+
+    found = task.fingerprint(settings)
+    # Other sets have lists of their splits, or are compared with the published content.
+    scenes = task.source(settings) if hasattr(task, "source") else None
+    if isinstance(scenes, Scenes) and (same := in_both(scenes)):
+        count = len(scenes.test[0])
+        said = f"{same} of the {count} images in val/ of {settings['data']} are in train/ as well"
+        if same == count:
+            raise UserError(f"{said}; put the set's own two parts there")
+        print(f"note: {said}", file=sys.stderr, flush=True)
+    return found
 
 
 def prepare_torch(settings: dict[str, Any]) -> None:

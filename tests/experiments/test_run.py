@@ -13,6 +13,7 @@ import torch
 
 from experiments import config as configs
 from experiments import run
+from multitask.data.scenes import Scenes
 from multitask.runs import checkpoint
 from multitask.runs.records import Records
 from multitask.runs.startup import loading
@@ -234,6 +235,21 @@ def test_a_bad_checkpoint_of_a_later_seed_is_told_before_the_first_trains(
     said = capsys.readouterr().err
     assert said.startswith(f"error: checkpoint {path} ")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("copied", "status"), [(0, 0), (1, 0), (2, 2)])
+def test_scenes_that_are_tested_on_what_they_train_on_are_told(
+    tmp_path, toy, capsys, monkeypatch, copied, status
+):
+    images = torch.arange(5.0).reshape(5, 1, 1, 1)
+    images[3 : 3 + copied] = images[:copied]
+    scenes = Scenes((images[:3],), (images[3:],), "a" * 64)
+    monkeypatch.setattr(toy, "source", lambda settings: scenes, raising=False)
+    config = {**CONFIG, "experiments": {"toy": {"steps": 20, "data": "camvid"}}}
+    assert command(tmp_path, config=config)[0] == status
+    said = capsys.readouterr().err
+    assert (f"{copied} of the 2 images in val/" in said) == bool(copied)
+    assert said.count("\n") == bool(copied)
 
 
 def test_checkpoint_of_other_settings_is_refused(tmp_path, toy, capsys):

@@ -132,6 +132,13 @@ def read_scenes(
     return Scenes(splits[0], splits[1], digest.hexdigest(), source.second)
 
 
+def in_both(scenes: Scenes) -> int:
+    """Counts the test images that are training images as well."""
+    known = {hashlib.sha256(image.numpy().tobytes()).digest() for image in scenes.train[0]}
+    test = (hashlib.sha256(image.numpy().tobytes()).digest() for image in scenes.test[0])
+    return sum(digest in known for digest in test)
+
+
 def read_split(
     folder: Path, source: Source, classes: int, size: tuple[int, int], expected: int, digest: Any
 ) -> tuple[Tensor, ...]:
