@@ -144,12 +144,27 @@ def place(scale: str, tag: str = "") -> Path:
 
 
 def clone(scale: str, tag: str = "") -> Path:
-    """The folder of a clone; clone and tag are made if they are missing."""
+    """The folder of a clone; clone and tag are made if they are missing.
+
+    Raises:
+        UserError: The folder is there and no clone at its tag, such as the project itself.
+    """
     folder = place(scale, tag)
     tag = folder.name
-    if tag not in git("tag").splitlines():
-        git("tag", tag)
-    if not folder.is_dir():
+    known = tag in git("tag").splitlines()
+    if folder.is_dir():
+        inside = [str(folder.resolve()), git("rev-parse", f"{tag}^{{commit}}") if known else ""]
+        try:
+            found = git("-C", str(folder), "rev-parse", "--show-toplevel", "HEAD").splitlines()
+        except UserError:
+            found = []
+        if found != inside or folder == ROOT:
+            raise UserError(
+                f"{folder} is no clone at the tag {tag}; move it, or give another --tag"
+            )
+    else:
+        if not known:
+            git("tag", tag)
         # An interrupted clone must not be taken for a complete one.
         temporary = folder.with_suffix(".partial")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -373,7 +388,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"--jobs {args.jobs}: at least one run at a time")
     # A misspelt name, or a question, makes no tag and no clone.
     here = ROOT / "config" / f"{args.scale}.yaml"
-    if not here.is_file():
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", args.scale) or not here.is_file():
         raise UserError(f"no scale {args.scale!r}: SCALE names a file config/SCALE.yaml")
     if not (folder := place(args.scale, args.tag)).is_dir():
         if args.status or args.so_far:

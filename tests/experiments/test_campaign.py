@@ -140,6 +140,8 @@ def test_a_run_that_cannot_be_copied_is_not_counted_as_done(project, capsys, mon
     ("words", "said"),
     [
         (["labtop"], "no scale 'labtop'"),
+        (["../config/laptop"], "no scale '../config/laptop'"),
+        (["laptop", "--tag", "project"], "project is no clone at the tag project"),
         (["laptop", "mt10"], "no experiment 'mt10'"),
         (["laptop", "triad/sac/x"], "--seeds takes"),
         (["laptop", "--tag", "../a"], "--tag '../a'"),
@@ -152,6 +154,25 @@ def test_a_misspelt_name_and_a_question_make_neither_tag_nor_clone(project, word
         campaign.main(words)
     assert not campaign.git("tag")
     assert [path.name for path in project.parent.iterdir()] == ["project"]
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+@pytest.mark.parametrize("cloned", [False, True])
+def test_a_folder_that_is_no_clone_at_the_tag_is_left_alone(project, tagged, cloned):
+    """Bug: runs were trained in whatever folder had the tag's name."""
+    if tagged:
+        campaign.git("tag", "other")
+    other = project.parent / "other"
+    if cloned:
+        campaign.git("clone", "-q", ".", str(other))
+        one = ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "--allow-empty"]
+        campaign.git("-C", str(other), *one, "-m", "later")
+    else:
+        other.mkdir()
+    with pytest.raises(UserError, match="other is no clone at the tag other"):
+        campaign.main(["laptop", "metaworld_mt10/sac/0", "--tag", "other"])
+    assert not (other / "results").exists()
+    assert campaign.git("tag") == "other" * tagged
 
 
 def test_a_fault_ends_its_run_alone(project, capsys):
