@@ -21,6 +21,7 @@ from reporting.findings import Results
 from reporting.labels import label
 from reporting.ledger.verdicts import NOT_REPLICATED, NOT_TESTED, THEORY
 from system import command
+from system.errors import UserError
 from system.reading import read_yaml
 from system.results import read_info
 from system.writing import copy_file
@@ -158,6 +159,17 @@ def deviations(root: Path) -> list[str]:
     return [plain(entry).replace("`", "") for entry in entries]
 
 
+def results_of(folders: Sequence[Path]) -> list[Results]:
+    """The results of the folders that have any.
+
+    Raises:
+        UserError: None of them has.
+    """
+    if results := findings.read(folders):
+        return results
+    raise UserError(f"no claims.csv in {', '.join(map(str, folders))}; run the pipeline first")
+
+
 def tables_of(one: Results, name: str) -> list[dict[str, Any]]:
     """A table reduced to methods, compared quantities and the paper's numbers, in parts.
 
@@ -278,9 +290,7 @@ def write(folders: Sequence[Path], out: Path, root: Path = ROOT) -> Path:
     # Imported here, because no other command needs typst.
     import typst
 
-    results = findings.read(folders)
-    if not results:
-        raise ValueError(f"no claims.csv in {', '.join(map(str, folders))}; run the pipeline first")
+    results = results_of(folders)
     benchmarks = root / "results" / "published" / "benchmarks"
     data = content(results, benchmarks if benchmarks.is_dir() else None, root)
     with tempfile.TemporaryDirectory() as temporary:

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from publishing.article import tables_of
+from publishing.article import results_of, tables_of
 from reporting import findings, overview, pages, render
 from system import command
 from system.writing import write_text
@@ -88,11 +88,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = command.Parser(prog="python -m publishing.front")
     parser.add_argument("folder", type=command.folder, help="for example results/quick")
     folder = parser.parse_args(arguments).folder
+    # Before anything is written.
+    scale = results_of([folder])[0].scale
     narrow_tables(folder)
     render.write_text(front(folder), folder / "front.rst")
     overview.write([folder], folder / "figures")
     for name in PICTURES:
-        values = SimpleNamespace(config={"scale": findings.read([folder])[0].scale})
+        values = SimpleNamespace(config={"scale": scale})
         words = pages.caption(CAPTIONS / f"{name}.rst", values)
         page = pages.picture(folder / "figures" / f"{name}.png", name.replace("_", " "), words)
         write_text(folder / "figures" / f"{name}.html", page)

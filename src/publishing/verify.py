@@ -174,9 +174,10 @@ def same_machine(fresh: Path, manifest: dict[str, Any]) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     parser = command.Parser(prog="python -m publishing.verify", description=__doc__)
-    parser.add_argument("fresh", type=Path, help="results of a new run, for example results/quick")
+    fresh = "results of a new run, for example results/quick"
+    parser.add_argument("fresh", type=command.folder, help=fresh)
     published = "published results, for example results/published/quick"
-    parser.add_argument("published", type=Path, help=published)
+    parser.add_argument("published", type=command.folder, help=published)
     args = parser.parse_args(arguments)
     try:
         found = compare(args.fresh, args.published)
