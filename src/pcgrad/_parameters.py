@@ -96,7 +96,10 @@ def own_leaves(
 ) -> list[Tensor]:
     """Return own parameters, or the reached leaves that are not among the ids of shared ones."""
     if parameters is None:
-        return [leaf for leaf in reached if id(leaf) not in shared]
+        own = [leaf for leaf in reached if id(leaf) not in shared]
+        for leaf in _temporary(own):
+            raise TypeError(f"own parameter {list(leaf.shape)} is sharded (FSDP): {LOST}")
+        return own
     table = named(parameters, "own parameters")
     for name, tensor in table.items():
         if id(tensor) in shared:
@@ -113,20 +116,27 @@ def _check_trainable(table: Mapping[str, Tensor], what: str) -> None:
         raise ValueError(
             f"{what} are on several devices ({', '.join(sorted(map(str, devices)))}); use one"
         )
-    # Sharded and wrapped parameters take part in the graph as temporary tensors: a gradient added
-    # to one of these would be lost.
-    unsharded = _unsharded()
+    temporary = {id(tensor) for tensor in _temporary(table.values())}
     for name, tensor in table.items():
-        if type(tensor).__name__ == "FlatParameter" or id(tensor) in unsharded:
+        if id(tensor) in temporary:
             kind = "sharded (FSDP)"
         elif type(tensor) not in (Tensor, nn.Parameter) and is_traceable_wrapper_subclass(tensor):
             kind = f"a {type(tensor).__name__}"
         else:
             continue
-        raise TypeError(
-            f"{what}: {name} is {kind}: its gradient would not reach what the optimizer holds; "
-            "use DistributedDataParallel or an unwrapped model with group=..."
-        )
+        raise TypeError(f"{what}: {name} is {kind}: {LOST}")
+
+
+LOST = (
+    "its gradient would not reach what the optimizer holds; use DistributedDataParallel or an "
+    "unwrapped model with group=..."
+)
+
+
+def _temporary(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Return those that stand in the graph for sharded ones: a gradient added to them is lost."""
+    unsharded = _unsharded()
+    return [t for t in tensors if id(t) in unsharded or type(t).__name__ == "FlatParameter"]
 
 
 def _unsharded() -> set[int]:

@@ -570,6 +570,18 @@ def _fsdp(rank: int, port: int, folder: str) -> None:
         except TypeError as error:
             lines.append(str(error))
     assert isinstance(w, DTensor)
+    trunk, head = nn.Linear(6, 8), nn.Linear(8, 2)
+    fully_shard(head, mesh=mesh)
+    z = trunk(torch.randn(4, 6))
+    y, accumulator = head(z), pcgrad.Accumulator(trunk.parameters(), tasks=2)
+    losses = [y.mean(), y.std()]
+    for call in (lambda: pcgrad.backward(losses, trunk.parameters(), group=dist.group.WORLD),
+                 lambda: accumulator.add(losses)):  # fmt: skip
+        try:
+            call()
+        except TypeError as error:
+            lines.append(str(error))
+    assert trunk.weight.grad is None
     Path(folder, f"{rank}.txt").write_text("\n".join(lines))
     dist.destroy_process_group()
 
@@ -578,9 +590,13 @@ def _fsdp(rank: int, port: int, folder: str) -> None:
 def test_sharded_parameters_are_refused_by_name(tmp_path: Path) -> None:
     mp.spawn(_fsdp, args=(29_700 + os.getpid() % 200, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
     for rank in range(2):
-        sharded, tensor = Path(tmp_path, f"{rank}.txt").read_text().splitlines()
+        sharded, tensor, *own = Path(tmp_path, f"{rank}.txt").read_text().splitlines()
         assert "#0 [8, 6] is sharded (FSDP)" in sharded
         assert "is a DTensor" in tensor
+        assert len(own) == 2
+        assert all(
+            line.startswith("own parameter [2") and "is sharded (FSDP)" in line for line in own
+        )
 
 
 # --- Choices.
