@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ def multitask_curvature(
     theta_next: Tensor,
     direction: Tensor,
     *,
-    weighting: str = "uniform",
+    weighting: Literal["uniform", "remainder"] = "uniform",
     nodes: int = 32,
 ) -> Tensor:
     """Return the average curvature along a direction over the segment from theta to theta'.

@@ -121,7 +121,13 @@ def surgery_coefficients(gramian: Tensor, orders: Tensor) -> Tensor:
         return in_blocks(gramian, orders.cpu())
     visited, full = orders.to(gramian.device, non_blocking=True), gramian
     if orders.dim() > 2 or gramian.dim() > 2:
-        batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])
+        try:
+            batch = torch.broadcast_shapes(gramian.shape[:-2], orders.shape[:-2])
+        except RuntimeError as error:
+            raise ValueError(
+                f"orders {list(orders.shape)} do not broadcast against a Gramian "
+                f"{list(gramian.shape)}; give them its leading dimensions, or none"
+            ) from error
         visited = visited.expand(*batch, tasks, tasks - 1)
         full = gramian.expand(*batch, tasks, tasks)
     # -G_jj at every visit; infinity for a zero gradient turns the projection into a step of zero.

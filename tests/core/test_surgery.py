@@ -234,6 +234,10 @@ def test_bad_input_is_named() -> None:
         pcgrad.surgery_coefficients(torch.zeros(3, 2), pcgrad.fixed_orders(3))
     with pytest.raises(ValueError, match=r"must have shape \[..., 3, 2\], got \[2, 1\]"):
         pcgrad.surgery_coefficients(product, pcgrad.fixed_orders(2))
+    with pytest.raises(
+        ValueError, match=r"\[2, 3, 2\] do not broadcast against a Gramian \[4, 3, 3\]"
+    ):
+        pcgrad.surgery(torch.zeros(4, 3, 3), pcgrad.random_orders(3, batch=(2,)))
     with pytest.raises(TypeError, match="LongTensor"):
         pcgrad.surgery_coefficients(product, pcgrad.fixed_orders(3).float())
     for bad in ([[0, 1], [0, 2], [0, 1]], [[1, 1], [0, 2], [0, 1]], [[1, 3], [0, 2], [0, 1]]):
