@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from pcgrad._graph import Reach, gradients, is_leaf, topological
+from pcgrad._graph import Reach, can_release, gradients, is_leaf, release, topological
 from pcgrad._linear_gradients import outer_products, row_sums
 from pcgrad._precision import working_dtype
 
@@ -222,6 +222,8 @@ def backward_pass(
     finally:
         for handle in handles:
             handle.remove()
+    if not retain_graph:
+        _free([tap for tap in taps if tap.below is None])
     deltas = found[len(inputs) - len(ends) :]
     plain = iter(found[: len(wanted)])
     # Drop this reference, so that a delta discarded by `arrive` is freed at once.
@@ -232,6 +234,19 @@ def backward_pass(
         if tap not in arrived:
             note(tap, delta)
     return [next(plain) if leaf.requires_grad else None for leaf in own]
+
+
+def _free(lowest: Sequence[Tap]) -> None:
+    """Free what the calls of the lowest layers saved, at whose outputs the pass ended."""
+    for tap in lowest:
+        nodes = [node for node, _ in topological([tap.output.node])]
+        if can_release(nodes):
+            release(nodes)
+        else:
+            meta = tap.output.node._input_metadata[tap.output.output_nr]
+            zeros = torch.zeros(meta.shape, dtype=meta.dtype, device=meta.device)
+            ends = [GradientEdge(node, 0) for node in nodes if is_leaf(node)]
+            torch.autograd.grad([tap.output], ends, [zeros], allow_unused=True)
 
 
 def mixed_rows(

@@ -6,6 +6,7 @@ import os
 import warnings
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -380,6 +381,36 @@ def test_no_graph_stays_alive(graph: str) -> None:
     assert alive(
         GRAPHS[graph], lambda losses, shared: pcgrad.backward(losses, shared, retain_graph=True)
     )
+
+
+@pytest.mark.parametrize("saved_by_hooks", [True, False])
+def test_no_input_of_a_recorded_layer_stays_alive(saved_by_hooks: bool) -> None:
+    """Bug: the pass ends at the lowest layers' outputs, whose inputs stay while the losses do."""
+
+    class Values(torch.autograd.graph.saved_tensors_hooks):
+        def __init__(self) -> None:
+            super().__init__(Box, lambda box: box.value)
+
+    for dtype, rows in ((torch.float32, (T, 4)), (torch.bfloat16, (T * 4,))):
+        trunk = nn.Sequential(nn.Linear(6, 6, bias=False), nn.LayerNorm(6), nn.Linear(6, 1))
+        trunk[1].requires_grad_(False)
+        recorder = pcgrad.LinearRecorder(trunk, T)
+        for checked in (True, False):
+            x = torch.randn(*rows, 6)
+            with (
+                Values() if saved_by_hooks else nullcontext(),
+                torch.autocast("cpu", dtype, enabled=dtype != torch.float32),
+                recorder,
+            ):
+                z = trunk(x)
+            losses = squares(z)
+            inputs = [weakref.ref(x), weakref.ref(x.untyped_storage())]
+            del x
+            gradients = recorder.task_gradients(losses, retain_graph=True)[0]
+            assert any(one() is not None for one in inputs), checked
+            again = recorder.task_gradients(losses)[0]
+            assert not any(one() is not None for one in inputs), checked
+            assert all(map(torch.equal, gradients, again))
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
