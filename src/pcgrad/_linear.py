@@ -27,6 +27,7 @@ from pcgrad._parameters import Parameters, check_losses, integers, named, own_le
 from pcgrad._precision import full_precision, is_full
 from pcgrad._surgery import Reduction, Surgery, Weighting
 from pcgrad._taps import Calls, Leaf, Tap, backward_pass, mixed_rows, other_leaves
+from pcgrad._task_gradients import no_gradient
 
 COVERED = (nn.Linear, nn.LayerNorm)
 FORWARDS: dict[type[nn.Module], Any] = {layer: layer.forward for layer in COVERED}
@@ -113,7 +114,7 @@ class LinearRecorder:
         for part in self._layers():
             if any(p is not None and p.requires_grad for p in part._parameters.values()):
                 # Runs before the user's hooks, which may replace the output.
-                handle = part.register_forward_hook(self._tap, prepend=True, with_kwargs=True)
+                handle = part.register_forward_hook(_Hook(self), prepend=True, with_kwargs=True)
                 self._handles.append(handle)
         return self
 
@@ -172,7 +173,8 @@ class LinearRecorder:
         reached = self._reached(losses, rows)
         own = self._own(reached.leaves, own_parameters)
         parameters = list(self.module.parameters())
-        stacks = {id(p): p.new_empty((self.tasks, *p.shape)) for p in parameters}
+        trained = [p for p in parameters if p.requires_grad]
+        stacks = {id(p): p.new_empty((self.tasks, *p.shape)) for p in trained}
 
         def form(layer: Layer) -> None:
             for p, calls in layer:
@@ -180,9 +182,13 @@ class LinearRecorder:
 
         formed, pending, plain = self._pass(reached, own, form, retain_graph=retain_graph)
         # Parameters with several calls, or none, are formed after the pass.
-        form([(p, pending.get(id(p), [])) for p in parameters if id(p) not in formed])
+        form([(p, pending.get(id(p), [])) for p in trained if id(p) not in formed])
         self._taps = self._taps if retain_graph else []
-        return list(stacks.values()), [
+        every = [
+            stacks[id(p)] if p.requires_grad else no_gradient(p, trained[0], self.tasks)
+            for p in parameters
+        ]
+        return every, [
             torch.zeros_like(p) if g is None else dense(g) for p, g in zip(own, plain, strict=True)
         ]
 
@@ -376,6 +382,21 @@ class LinearRecorder:
             proven |= conclusive
         self._seen[kind] = (calls_before + 1, proven)
         return formed, pending, found
+
+
+class _Hook:
+    """A recorded layer's forward hook; in a copy of the layer it does nothing."""
+
+    def __init__(self, recorder: LinearRecorder | None) -> None:
+        self.recorder = recorder
+
+    def __call__(self, *call: Any) -> None:
+        if self.recorder is not None:
+            self.recorder._tap(*call)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # No recorder removes the hook of a copy, so each later call would be recorded twice.
+        return _Hook, (None,)
 
 
 def _checked_rows(rows: Sequence[int] | None, tasks: int) -> tuple[int, ...] | None:

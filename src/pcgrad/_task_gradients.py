@@ -77,12 +77,12 @@ def task_gradients(
     found = iter(stacks.blocks())
     like = trainable[0] if trainable else losses[0]
     return [
-        next(found) if p.requires_grad else _no_gradient(p, like, len(losses))
+        next(found) if p.requires_grad else no_gradient(p, like, len(losses))
         for p in table.values()
     ]
 
 
-def _no_gradient(frozen: Tensor, like: Tensor, tasks: int) -> Tensor:
+def no_gradient(frozen: Tensor, like: Tensor, tasks: int) -> Tensor:
     """Return the zero gradients of a frozen parameter, on the device of the trainable ones."""
     # Frozen parameters may be quantized or on another device: one zero, expanded, needs no memory.
     if frozen.is_floating_point() and frozen.device == like.device:

@@ -563,6 +563,24 @@ def test_frozen_parameters_may_be_of_any_kind(frozen: Tensor) -> None:
     assert pcgrad.gramian(stacks).shape == (2, 2)
     pcgrad.backward(losses, trunk.parameters(), own_parameters=[*heads.parameters(), trunk.base])
     assert trunk.weight.grad is not None
+    recorder = pcgrad.LinearRecorder(nn.Sequential(trunk, Holder(frozen)), 2)
+    z = record(recorder, recorder.module, torch.randn(4, 6))
+    stacks, _ = recorder.task_gradients(
+        [h(part).sum() for h, part in zip(heads, z.chunk(2), strict=True)]
+    )
+    assert pcgrad.gramian(stacks).shape == (2, 2)
+    assert [tuple(s.shape) for s in stacks] == [(2, 8, 6), (2, 8), (2, 3), (2, 3)]
+
+
+class Holder(nn.Module):
+    """A module of one frozen parameter that it does not use."""
+
+    def __init__(self, frozen: Tensor) -> None:
+        super().__init__()
+        self.frozen = nn.Parameter(frozen.clone(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
 
 
 @pytest.mark.parametrize("tasks", [2, 12])

@@ -225,6 +225,26 @@ def test_copies_of_accumulator_and_recorder_work_by_themselves(clone: Callable[[
         clone(accumulator)
 
 
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))], ids=["copy", "pickle"]
+)
+def test_a_copy_made_while_recording_is_recorded_once(clone: Callable[[Any], Any]) -> None:
+    """Bug: the copied hooks stay, and each later call of the copy counts twice."""
+    trunk, heads = network()
+    recorder, x = pcgrad.LinearRecorder(trunk, tasks=3), torch.randn(3, 4, 6)
+    with recorder:
+        trunk(x)
+        trunk, copied = clone((trunk, recorder))
+    for one in (copied, pcgrad.LinearRecorder(trunk, tasks=3)):
+        with one:
+            z = trunk(x)
+        losses = [h(f).square().mean() for h, f in zip(heads, z, strict=True)]
+        truth = expected(losses, list(trunk.parameters()))
+        trunk.zero_grad()
+        one.backward(losses, **FIXED)
+        torch.testing.assert_close(update(list(trunk.parameters())), truth)
+
+
 def test_an_add_that_fails_counts_nothing() -> None:
     trunk, heads = network()
     accumulator = pcgrad.Accumulator(trunk.parameters(), tasks=3)
