@@ -146,7 +146,7 @@ class Problems:
         return pcgrad.multitask_curvature(
             lambda y, v: self.bend(y.view(shape), v.view(shape)).flatten(1),
             *ends,
-            weighting=weighting,
+            weighting="uniform" if weighting == "uniform" else "remainder",
             nodes=NODES,
         )
 
