@@ -74,7 +74,7 @@ TABLE = Comparison(
         Quantity(
             "all", "test_accuracy", "test accuracy, %", compare=True, reported="test accuracy"
         ),
-        Quantity("all", "test_policy_entropy", "policy entropy, nats", 3),
+        Quantity("all", "test_policy_entropy", "policy entropy, nats", 3, rare=True),
         *UPDATES,
     ),
     paper_rows={method + tuned: row for method, row in PAPER.items() for tuned in ("", "_tuned")},

@@ -87,6 +87,8 @@ def significant(mean: float, low: float, high: float, digits: int = 3) -> str:
 def wide(table: pd.DataFrame, quantities: Sequence[Quantity]) -> pd.DataFrame:
     """The printed table: one row per method, one column of ours and the paper's per quantity."""
     rows = []
+    metrics = set(table["metric"])
+    quantities = [one for one in quantities if one.metric in metrics or not one.rare]
     tasks = [quantity.task for quantity in quantities if quantity.reported]
     for method, lines in table.groupby("method", sort=False):
         by_quantity = {(line["task"], line["metric"]): line for line in lines.to_dict("records")}

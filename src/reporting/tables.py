@@ -65,6 +65,7 @@ class Quantity:
     last: int = 1  # number of last steps
     compare: bool = False  # whether the column gets lines of seed-paired differences
     reported: str = ""  # the paper's column; empty if it has none
+    rare: bool = False  # whether the column is left out where no row has the quantity
 
 
 # The last columns of tables of supervised experiments.

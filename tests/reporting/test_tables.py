@@ -108,6 +108,8 @@ def test_missing_methods_and_quantities_leave_no_line(runs):
     assert method_lines(runs.frame, ["nobody"], TABLE.quantities, {}).empty
     shown = render.wide(table, TABLE.quantities)
     assert (shown["conflicts"] == "—").all()  # nothing recorded it
+    rare = Quantity("all", "test_policy_entropy", "entropy", rare=True)
+    assert list(render.wide(table, (*TABLE.quantities, rare))) == list(shown)
 
 
 def test_four_forms_hold_the_same_numbers(write_job, tmp_path):
