@@ -199,8 +199,10 @@ def release(nodes: Iterable[Any]) -> None:
     # A hook on a saved tensor replaces what is stored: here by None.
     for node in nodes:
         for one in _saved_tensors(node):
-            with suppress(RuntimeError):  # none was saved here
-                one.register_hooks(lambda _: None, _freed)
+            with suppress(RuntimeError):  # freed by a pass
+                # Where nothing was saved, a hook is an error, which costs as much as a product.
+                if one.data is not None:
+                    one.register_hooks(lambda _: None, _freed)
 
 
 def _saved_tensors(node: Any) -> list[Any]:
@@ -210,6 +212,11 @@ def _saved_tensors(node: Any) -> list[Any]:
             part = getattr(node, name)
             found += part if isinstance(part, (tuple, list)) else (part,)
     return [one for one in found if one is not None]
+
+
+def saves(node: Any) -> bool:
+    """Return whether operations of this kind save tensors."""
+    return bool(_saved_names(type(node)))  # type: ignore[arg-type]
 
 
 @cache

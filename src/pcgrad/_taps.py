@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from pcgrad._graph import Reach, can_release, gradients, is_leaf, release, topological
+from pcgrad._graph import Reach, can_release, gradients, is_leaf, release, saves, topological
 from pcgrad._linear_gradients import outer_products, row_sums
 from pcgrad._precision import working_dtype
 
@@ -239,7 +239,10 @@ def backward_pass(
 def _free(lowest: Sequence[Tap]) -> None:
     """Free what the calls of the lowest layers saved, at whose outputs the pass ended."""
     for tap in lowest:
-        nodes = [node for node, _ in topological([tap.output.node])]
+        # What a layer saved is at the node of its output, if that is not a view.
+        nodes = [tap.output.node]
+        if not saves(nodes[0]):
+            nodes = [node for node, _ in topological(nodes)]
         if can_release(nodes):
             release(nodes)
         else:
