@@ -177,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fresh = "results of a new run, for example results/quick"
     parser.add_argument("fresh", type=command.folder, help=fresh)
     published = "published results, for example results/published/quick"
-    parser.add_argument("published", type=command.folder, help=published)
+    parser.add_argument("published", type=Path, help=published)
     args = parser.parse_args(arguments)
     try:
         found = compare(args.fresh, args.published)
