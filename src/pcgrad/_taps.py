@@ -239,16 +239,15 @@ def backward_pass(
 def _free(lowest: Sequence[Tap]) -> None:
     """Free what the calls of the lowest layers saved, at whose outputs the pass ended."""
     for tap in lowest:
+        node = tap.output.node
         # What a layer saved is at the node of its output, if that is not a view.
-        nodes = [tap.output.node]
-        if not saves(nodes[0]):
-            nodes = [node for node, _ in topological(nodes)]
-        if can_release(nodes):
-            release(nodes)
+        below = [node] if saves(node) else [one for one, _ in topological([node])]
+        if can_release(below):
+            release(below)
         else:
-            meta = tap.output.node._input_metadata[tap.output.output_nr]
+            meta = node._input_metadata[tap.output.output_nr]
             zeros = torch.zeros(meta.shape, dtype=meta.dtype, device=meta.device)
-            ends = [GradientEdge(node, 0) for node in nodes if is_leaf(node)]
+            ends = [GradientEdge(one, 0) for one, _ in topological([node]) if is_leaf(one)]
             torch.autograd.grad([tap.output], ends, [zeros], allow_unused=True)
 
 
