@@ -252,10 +252,13 @@ def train(args: argparse.Namespace) -> None:
     hashed = training_hash(args.experiment, asked[0].method)
     deadline = None if args.max_minutes is None else time.monotonic() + 60 * args.max_minutes
     identities = [identity_of(job, data, hashed) for job in asked]
-    # A checkpoint that is refused is reported before the seeds before it are trained.
-    for job, identity in zip(asked, identities, strict=True):
-        for seed in job.seeds:
-            session_of(args, job, identity, seed).load()
+    seeds = [
+        (*pair, seed) for pair in zip(asked, identities, strict=True) for seed in pair[0].seeds
+    ]
+    # A checkpoint that is refused is reported before the seeds before it are trained; the first is
+    # read next, and a replay buffer takes seconds.
+    for job, identity, seed in seeds[1:]:
+        session_of(args, job, identity, seed).load()
     for job, identity in zip(asked, identities, strict=True):
         trained = so_far if args.so_far else partial(train_seeds, deadline=deadline)
         records, costs = trained(args, task, job, identity)
